@@ -1,0 +1,195 @@
+"""Parameters: plain array leaves, declared with `param()`, chosen and addressed by dotted name."""
+
+import dataclasses
+import fnmatch
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, PyTree
+
+from ._errors import suggest
+
+_UNBOUNDED = (-float("inf"), float("inf"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """What is known of a parameter beside its value: unit, bounds, prior, description."""
+
+    unit: str = ""
+    bounds: tuple[Any, Any] = _UNBOUNDED
+    prior: Any = None
+    doc: str = ""
+
+
+def as_bounds(bounds: Any, name: str = "bounds") -> tuple[Any, Any]:
+    """`(lower, upper)` with `None` read as unbounded; raises `ValueError` when lower > upper."""
+    try:
+        lower, upper = bounds
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} should be a pair (lower, upper), but it is {bounds!r}") from None
+    lower = _UNBOUNDED[0] if lower is None else lower
+    upper = _UNBOUNDED[1] if upper is None else upper
+    if isinstance(lower, int | float) and isinstance(upper, int | float) and not lower <= upper:
+        raise ValueError(f"{name}: the lower bound {lower} lies above the upper bound {upper}")
+    return lower, upper
+
+
+def as_float(value: Any) -> Any:
+    """An array of floats, never weakly typed; a Python number becomes one too, or each value would cost a trace."""
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        return value  # left as it is, for the field check to name
+    keep = jnp.issubdtype(array.dtype, jnp.inexact) and not array.weak_type
+    return array if keep else array.astype(float)
+
+
+def param(*, unit: str = "", bounds: Any = _UNBOUNDED, prior: Any = None, doc: str = "", **kwargs: Any) -> Any:
+    """Declare a field of a Module as a parameter: an array that a fit may free.
+
+    **Arguments:**
+
+    - `unit`: shown in tables; never used to compute.
+    - `bounds`: `(lower, upper)`; `None` or an infinity for none. The default of every fit.
+    - `prior`: a prior Module such as `jaxsci.Normal`; the default of every fit.
+    - `doc`: one line for tables and help.
+    - `kwargs`: passed to `equinox.field` (such as `default`).
+
+    **Returns:** an `equinox.field`. Arrays that are not declared so are never fitted.
+    """
+    about = Parameter(unit, as_bounds(bounds), prior, doc)
+    return eqx.field(converter=as_float, metadata={"param": about}, **kwargs)
+
+
+def labelled(by: str, **kwargs: Any) -> Any:
+    """Declare a tuple field whose entries are addressed by the names in the static field `by`."""
+    return eqx.field(metadata={"labelled": by}, **kwargs)
+
+
+def transparent(**kwargs: Any) -> Any:
+    """Declare a field whose own name does not appear in the names of the parameters below it."""
+    return eqx.field(metadata={"transparent": True}, **kwargs)
+
+
+def _walk(node: Any, name: tuple[str, ...] = (), path: tuple[Any, ...] = ()) -> Iterator[tuple[str, tuple[Any, ...], Parameter]]:
+    """Yield (dotted name, key path, metadata) of each declared parameter below `node`."""
+    if isinstance(node, eqx.Module):
+        for field in dataclasses.fields(node):
+            here = (*path, jtu.GetAttrKey(field.name))
+            value = getattr(node, field.name, None)
+            if "transparent" in field.metadata:
+                yield from _walk(value, name, here)
+            elif "param" in field.metadata:
+                if value is not None:
+                    yield ".".join((*name, field.name)), here, field.metadata["param"]
+            elif "labelled" in field.metadata:
+                labels = getattr(node, field.metadata["labelled"])
+                for i, label in enumerate(labels):
+                    yield from _walk(value[i], (*name, label), (*here, jtu.SequenceKey(i)))
+            elif not field.metadata.get("static", False):
+                yield from _walk(value, (*name, field.name), here)
+    elif isinstance(node, Mapping):
+        for key in sorted(node):
+            yield from _walk(node[key], (*name, str(key)), (*path, jtu.DictKey(key)))
+    elif isinstance(node, tuple | list):
+        for i, child in enumerate(node):
+            yield from _walk(child, (*name, str(i)), (*path, jtu.SequenceKey(i)))
+
+
+def parameters(module: PyTree) -> dict[str, Parameter]:
+    """Every declared parameter of a module, by dotted name, in the order of its fields.
+
+    **Arguments:** `module`: a model, a noise, or any tree of Modules.
+
+    **Returns:** `{"dust.beta": Parameter(unit, bounds, prior, doc), ...}`.
+    """
+    return {name: about for name, _, about in _walk(module)}
+
+
+def match(module: PyTree, patterns: Iterable[str], owner: str | None = None) -> list[str]:
+    """The declared names that the patterns (names or globs) choose, in field order.
+
+    **Raises:** `ValueError` for a pattern that fits nothing, with a suggestion.
+    """
+    known = list(parameters(module))
+    chosen: set[str] = set()
+    for pattern in patterns:
+        hits = [n for n in known if n == pattern] or fnmatch.filter(known, pattern)
+        if not hits:
+            raise ValueError(
+                f"{owner or type(module).__name__} has no parameter {pattern!r}{suggest(pattern, known)} "
+                f"(parameters: {', '.join(known) or 'none'})"
+            )
+        chosen.update(hits)
+    return [n for n in known if n in chosen]
+
+
+def free_spec(module: PyTree, names: Iterable[str]) -> PyTree:
+    """A tree of booleans for `equinox.partition`: True at the named parameters."""
+    wanted = set(names)
+    paths = {path for name, path, _ in _walk(module) if name in wanted}
+    return jtu.tree_map_with_path(lambda path, _: path in paths, module)
+
+
+def leaf_names(module: PyTree, names: Iterable[str]) -> list[tuple[str, tuple[int, ...]]]:
+    """(name, shape) of the named parameters in the order in which the tree flattens."""
+    wanted = set(names)
+    by_path = {path: name for name, path, _ in _walk(module) if name in wanted}
+    leaves = jtu.tree_flatten_with_path(module)[0]
+    return [(by_path[path], jnp.shape(leaf)) for path, leaf in leaves if path in by_path]
+
+
+def element_names(name: str, shape: tuple[int, ...]) -> list[str]:
+    """`tau` for a scalar; `c[0]`, `c[1]`, ... for an array parameter."""
+    if shape == ():
+        return [name]
+    return [f"{name}[{','.join(map(str, index))}]" for index in itertools.product(*map(range, shape))]
+
+
+def get(module: PyTree, pattern: str) -> Any:
+    """The value of a parameter by name, or `{name: value}` for a glob such as `"dust.*"`."""
+    values = dict(leaf_values(module))
+    if pattern in values:
+        return values[pattern]
+    return {name: values[name] for name in match(module, [pattern])}
+
+
+def leaf_values(module: PyTree) -> Iterator[tuple[str, Array]]:
+    """(name, value) of every declared parameter."""
+    by_path = dict(jtu.tree_flatten_with_path(module)[0])
+    for name, path, _ in _walk(module):
+        if path in by_path:
+            yield name, by_path[path]
+
+
+def put(module: PyTree, values: Mapping[str, Any]) -> PyTree:
+    """A copy of `module` with new parameter values.
+
+    **Arguments:**
+
+    - `module`: a model, a noise, or any tree of Modules; stacked ones too.
+    - `values`: `{name or glob: value}`. A value is cast to the parameter's dtype; a scalar fills
+        an array parameter, any other shape must be the parameter's own.
+
+    **Raises:** `ValueError` for an unknown name or a wrong shape.
+    """
+    new: dict[str, Any] = {}
+    for pattern, value in values.items():
+        new.update(dict.fromkeys(match(module, [pattern]), value))
+    by_path = {path: name for name, path, _ in _walk(module) if name in new}
+
+    def replace(path: tuple[Any, ...], leaf: Any) -> Any:
+        if path not in by_path:
+            return leaf
+        name = by_path[path]
+        value = jnp.asarray(new[name], jnp.asarray(leaf).dtype)
+        if value.shape not in ((), jnp.shape(leaf)):
+            raise ValueError(f"{name} has shape {jnp.shape(leaf)}, but the new value has shape {value.shape}")
+        return jnp.broadcast_to(value, jnp.shape(leaf))
+
+    return jtu.tree_map_with_path(replace, module)

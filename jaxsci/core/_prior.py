@@ -1,0 +1,23 @@
+"""Priors on parameters, for fits (extra rows) and samplers."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ._module import Module
+from ._parameter import as_float
+import equinox as eqx
+
+
+class Normal(Module):
+    """A Gaussian prior: in a fit, one more row (value - mean) / sigma for each element.
+
+    `mean` and `sigma` are scalars or have the parameter's shape; sigma > 0.
+    """
+
+    mean: Float[Array, "..."] = eqx.field(converter=as_float)
+    sigma: Float[Array, "..."] = eqx.field(converter=as_float)
+
+    def log_prob(self, value: Float[Array, "..."]) -> Float[Array, ""]:
+        """The log-density, summed over elements."""
+        z = (value - self.mean) / self.sigma
+        return jnp.sum(-z * z / 2 - jnp.log(self.sigma) - jnp.log(2 * jnp.pi) / 2)

@@ -1,0 +1,62 @@
+"""Fields with one entry per datum, and what may be done to them: pad, chunk, split."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import PyTree
+
+from ._parameter import as_float
+
+
+def rows(pad: Any, **kwargs: Any) -> Any:
+    """Declare a field whose leading axis counts the data.
+
+    **Arguments:** `pad`: the value that padding rows take, or `"edge"` to repeat the last row
+    (inputs: a model must stay finite there, so neither zeros nor NaN will do), or `"identity"` for a
+    square matrix over the rows, which gets a unit diagonal and cannot be chunked.
+    """
+    return eqx.field(converter=as_rows, metadata={"rows": pad}, **kwargs)
+
+
+def as_rows(tree: PyTree) -> PyTree:
+    """Arrays on the device, integers made floats, booleans kept; a list is one array."""
+
+    def convert(leaf: Any) -> Any:
+        array = leaf if isinstance(leaf, str) else jnp.asarray(leaf)
+        return array if isinstance(leaf, str) or array.dtype == bool else as_float(array)
+
+    return jtu.tree_map(convert, tree, is_leaf=lambda node: isinstance(node, list))
+
+
+def row_pads(module: PyTree) -> PyTree:
+    """A tree of the pad values of all row leaves, None at every other leaf."""
+
+    def pad_of(path: tuple[Any, ...]) -> Any:
+        node: Any = module
+        for key in path:
+            if isinstance(key, jtu.GetAttrKey):
+                field = next(f for f in dataclasses.fields(node) if f.name == key.name)
+                if "rows" in field.metadata:
+                    return field.metadata["rows"]
+                node = getattr(node, key.name)
+            else:
+                node = node[getattr(key, "idx", getattr(key, "key", None))]
+        return None
+
+    leaves, structure = jtu.tree_flatten_with_path(module)
+    return jtu.tree_unflatten(structure, [pad_of(path) for path, _ in leaves])
+
+
+def split_rows(module: PyTree) -> tuple[PyTree, PyTree]:
+    """(leaves that run over the data, all others), each None where the other has its leaf.
+
+    **Raises:** `ValueError` where a matrix couples all rows.
+    """
+    pads = row_pads(module)
+    if "identity" in jtu.tree_leaves(pads):
+        raise ValueError("a dense covariance couples all rows: it cannot be taken in chunks (use chunk=None or LowRank)")
+    spec = jtu.tree_map(lambda p: p is not None, pads, is_leaf=lambda p: p is None)
+    return eqx.partition(module, spec)

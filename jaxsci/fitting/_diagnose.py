@@ -1,0 +1,84 @@
+"""Why a fit failed, in words that name the array and the row. Runs on the host, after the fact."""
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from ..core._dataset import AbstractDataset
+from ._solution import RESULTS, Solution
+
+
+def explain(solution: Solution, model: Any, data: AbstractDataset, likelihood: Any) -> NoReturn:
+    """Raise what belongs to `solution.result`."""
+    message = RESULTS[solution.result]
+    if solution.result == RESULTS.nonfinite_data:
+        raise ValueError(_first_bad(data, "inputs", "observed") or message)
+    if solution.result == RESULTS.bad_noise:
+        noise = data.noise if likelihood is None else likelihood
+        raise ValueError(_bad_noise(noise, np.asarray(data.mask)) or message)
+    if solution.result == RESULTS.empty:
+        raise ValueError(message)
+    if solution.result == RESULTS.nonfinite_start:
+        raise ValueError(_bad_start(model, data) or message)
+    raise RuntimeError(message)
+
+
+def _first_bad(data: AbstractDataset, *fields: str) -> str:
+    mask = np.asarray(data.mask)
+    for field in fields:
+        for path, leaf in jtu.tree_flatten_with_path(getattr(data, field))[0]:
+            values = np.asarray(leaf)
+            bad = ~np.isfinite(values).reshape(len(mask), -1).all(axis=1) & mask
+            if bad.any():
+                k = int(np.argmax(bad))
+                return (
+                    f"{field}{jtu.keystr(path)}[{k}] is {values[k]}: {int(bad.sum())} of {len(mask)} rows are not "
+                    "finite. Mask them (mask=jnp.isfinite(...))."
+                )
+    return ""
+
+
+def _bad_noise(noise: Any, mask: np.ndarray) -> str:
+    for path, leaf in jtu.tree_flatten_with_path(noise)[0]:
+        values, name = np.asarray(leaf), jtu.keystr(path, simple=True, separator=".")
+        if name.endswith("sigma"):
+            bad = ~((values > 0) & np.isfinite(values)) & (mask if values.ndim else True)
+            if bad.any():
+                k = int(np.argmax(bad))
+                where = f"[{k}]" if values.ndim else ""
+                value = values[k] if values.ndim else values
+                return f"{name}{where} is {value}: standard deviations must be positive and finite ({int(bad.sum())} are not)."
+        if name.endswith("covariance"):
+            return f"the {name} matrix is not positive definite."
+        if name.endswith("counts") and not (values[mask] >= 0).all():
+            return f"{name}[{int(np.argmax(~(values >= 0) & mask))}] is negative or not finite: counts are 0 or more."
+    return ""
+
+
+def _bad_start(model: Any, data: AbstractDataset) -> str:
+    residual = np.asarray(data.residual(model))
+    bad = ~np.isfinite(residual) & np.asarray(data.mask)
+    if bad.any():
+        k = int(np.argmax(bad))
+        return (
+            f"{type(model).__name__} is {residual[k]} at row {k} for the starting values ({int(bad.sum())} of "
+            f"{len(bad)} rows are not finite). Start elsewhere, or set bounds that keep it finite."
+        )
+    return ""
+
+
+def report(solution: Solution, determined: np.ndarray, projected: np.ndarray) -> Iterator[str]:
+    """What a researcher should be told of a fit that went through."""
+    outside = [n for n, p in zip(solution.names, projected, strict=True) if p]
+    if outside:
+        yield f"the start of {', '.join(outside)} lay outside its bounds and was moved onto them"
+    lost = [n for n, d in zip(solution.names, determined, strict=True) if not d]
+    if lost:
+        yield (
+            f"the data do not determine {', '.join(lost)} (rank {int(jax.device_get(solution.rank))} of "
+            f"{int(jnp.sum(~solution.fixed))}): their errors are infinite. Fix some, or give a prior."
+        )

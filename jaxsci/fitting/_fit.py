@@ -1,0 +1,275 @@
+"""fit(): the one entry point."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util as jfu
+import jax.numpy as jnp
+import optimistix as optx
+from jax import lax
+from jaxtyping import Array, Bool, Float, PyTree
+
+from ..core._dataset import AbstractDataset
+from ..core._likelihood import AbstractLikelihood, Robust
+from ..core._loss import AbstractLoss, Linear
+from ..core._noise import AbstractNoise
+from ._adjoint import KKTAdjoint
+from ._covariance import covariance, triangular_rows
+from ._diagnose import explain, report
+from ._objective import Objective
+from ._plan import Plan, flat_bounds, flat_priors, make_plan
+from ._solution import RESULTS, Fitted, Solution
+from ._solver._foreign import solve_foreign
+from ._solver._trust_region import AbstractTrustSolver
+from ._solver.trf import TRF
+
+
+def fit(
+    model: PyTree,
+    data: AbstractDataset,
+    *,
+    free: Sequence[str] | None = None,
+    bounds: Mapping[str, Any] | None = None,
+    priors: Mapping[str, Any] | None = None,
+    solver: Any = TRF(),
+    loss: AbstractLoss = Linear(),
+    likelihood: AbstractLikelihood | None = None,
+    active: Any = None,
+    chunk: int | None = None,
+    max_steps: int = 200,
+    throw: bool = True,
+    strict: bool = False,
+    scale_covariance: bool | None = None,
+) -> Solution:
+    """Fit the free parameters of a model to a data set, by least squares or maximum likelihood.
+
+    One data set; `jax.vmap` (with `throw=False`) or `fit_batch` fit many. Differentiable with respect
+    to data, noise, bounds, priors, fixed parameters; also where a bound is active.
+
+    **Arguments:**
+
+    - `model`: a Module with `param()` fields, whose values are the start.
+    - `data`: a `Dataset`.
+    - `free`: dotted names or globs of the parameters to fit; `None` for all of the model's. Names
+      that begin with `noise.` free parameters of the noise, by maximum likelihood.
+    - `bounds`: `{name: (lower, upper)}`, `None` for no bound; wins over those of `param()`. Equal
+      bounds fix a parameter.
+    - `priors`: `{name: jaxsci.Normal(mean, sigma)}`: one more row each.
+    - `solver`: `TRF()`, `GaussNewton()`, `Adam()`, or any optimistix least-squares solver or minimiser.
+    - `loss`: a robust loss of the whitened residuals.
+    - `likelihood`: used in place of `data.noise`.
+    - `active`: one boolean for each free element; the others keep their value. Every mask shares one
+      compiled program.
+    - `chunk`: rows at a time, in constant memory; worth it above some 20,000 rows.
+    - `max_steps`: at most so many evaluations.
+    - `throw`: raise when the fit fails; give False inside `jax.vmap`, and look at `.result`.
+    - `strict`: raise when the start lies outside the bounds, instead of moving it with a warning.
+    - `scale_covariance`: multiply the covariance by chi2/dof; `None` does so where the noise is `None`.
+
+    **Returns:** a `Solution`.
+
+    **Raises:** `ValueError` for wrong names, shapes or data; `RuntimeError` when the fit fails.
+    """
+    if not isinstance(data, AbstractDataset):
+        raise ValueError(f"data should be a jaxsci.Dataset, but it is a {type(data).__name__}")
+    free = tuple(free) if free is not None and not isinstance(free, str) else free
+    plan = make_plan(model, data.noise, (free,) if isinstance(free, str) else free)
+    _check(plan, data, loss, likelihood, chunk)
+    dtype = _dtype(plan, model, data)
+    lower, upper = flat_bounds(plan, bounds, dtype)
+    mean, weight = flat_priors(plan, priors, dtype)
+    if active is not None:
+        active = jnp.asarray(active)
+        if active.shape != (len(plan.names),) or active.dtype != bool:
+            raise ValueError(
+                f"active should be bool[{len(plan.names)}], one for each of {', '.join(plan.names)}; "
+                f"it is {active.dtype}{list(active.shape)}"
+            )
+    solution = _fit(
+        model, data, lower, upper, mean, weight, active, solver, loss, likelihood,
+        plan=plan, chunk=chunk, max_steps=max_steps, scale_covariance=scale_covariance,
+    )  # fmt: skip
+    return _judge(solution, model, data, likelihood, throw, strict)
+
+
+def _check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any, chunk: int | None) -> None:
+    base = data.noise if likelihood is None else likelihood
+    plain = isinstance(loss, Linear)
+    if not plain and not isinstance(base, AbstractNoise):
+        raise ValueError(f"a robust loss needs a Gaussian noise, but the likelihood is {type(base).__name__}")
+    if plan.noise and not (plain and likelihood is None and isinstance(base, AbstractNoise)):
+        raise ValueError("free noise parameters need a Gaussian noise in the data, the Linear loss and no likelihood=")
+    if plan.noise and chunk is not None:
+        raise ValueError("free noise parameters cannot be fitted in chunks; use chunk=None")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk should be a positive number of rows, but it is {chunk}")
+
+
+def _dtype(plan: Plan, model: PyTree, data: AbstractDataset) -> Any:
+    flat, _ = jax.eval_shape(lambda f: (jfu.ravel_pytree(eqx.filter(f, plan.spec(f)))[0], 0), Fitted(model, data.noise))
+    return flat.dtype
+
+
+@eqx.filter_jit
+def _fit(
+    model: PyTree,
+    data: AbstractDataset,
+    lower: Float[Array, " p"],
+    upper: Float[Array, " p"],
+    mean: Float[Array, " p"],
+    weight: Float[Array, " p"],
+    active: Bool[Array, " p"] | None,
+    solver: Any,
+    loss: AbstractLoss,
+    likelihood: AbstractLikelihood | None,
+    *,
+    plan: Plan,
+    chunk: int | None,
+    max_steps: int,
+    scale_covariance: bool | None,
+) -> Solution:
+    base = data.noise if likelihood is None else likelihood
+    start, rest = eqx.partition(Fitted(model, data.noise), plan.spec(Fitted(model, data.noise)))
+    y0, unravel = jfu.ravel_pytree(start)
+    if active is not None:
+        lower, upper = jnp.where(active, lower, y0), jnp.where(active, upper, y0)
+    ready = base if isinstance(loss, Linear) else Robust(base, loss)
+    whole = chunk is None or data.mask.shape[0] <= chunk
+    if whole and not plan.noise:
+        ready = ready.prepare(data.mask)
+    objective = Objective(rest, data, ready, mean, weight, unravel, None if whole else chunk, plan.noise)
+    y, ended, steps, stalled = _solve(objective, solver, jnp.clip(y0, lower, upper), lower, upper, max_steps)
+    projected = lax.stop_gradient((y0 < lower) | (y0 > upper))
+    result = _result(data, base, ended, stalled)
+    return _solution(objective, base, plan, y, lower, upper, projected, result, steps, scale_covariance)
+
+
+def _solve(
+    objective: Objective, solver: Any, y0: Array, lower: Array, upper: Array, max_steps: int
+) -> tuple[Array, Any, Array, Array]:
+    """(y, optimistix's result, steps, stalled)."""
+    options = {"lower": lower, "upper": upper, "linearise": objective}
+    if isinstance(solver, AbstractTrustSolver):
+        answer = optx.least_squares(
+            _unused, solver, y0, None, options, max_steps=max_steps, adjoint=KKTAdjoint(), throw=False
+        )
+        return answer.value, answer.result, answer.stats["num_steps"], answer.state.stalled
+    answer = solve_foreign(objective, solver, y0, lower, upper, max_steps)
+    given = optx.least_squares(_unused, Given(), answer.value, None, options, adjoint=KKTAdjoint(), throw=False)
+    return given.value, answer.result, answer.stats["num_steps"], jnp.array(False)
+
+
+def _unused(y: Array, args: Any) -> Array:
+    """Stands for the residual function, which our solvers never call: they linearise."""
+    return y
+
+
+class Given(optx.AbstractLeastSquaresSolver):
+    """Returns its start; what carries the derivatives of a solution that another solver found."""
+
+    rtol: float = 0.0
+    atol: float = 0.0
+    norm: Any = optx.max_norm
+
+    def init(self, fn: Any, y: Any, args: Any, options: Any, f_struct: Any, aux_struct: Any, tags: Any) -> Any:
+        return None
+
+    def step(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
+        return y, None, None
+
+    def terminate(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
+        return jnp.array(True), optx.RESULTS.successful
+
+    def postprocess(
+        self, fn: Any, y: Any, aux: Any, args: Any, options: Any, state: Any, tags: Any, result: Any
+    ) -> Any:
+        return y, aux, {}
+
+
+def _result(data: AbstractDataset, base: AbstractLikelihood, ended: Any, stalled: Array) -> Any:
+    """The first of all reasons that applies."""
+    result = RESULTS.where(ended == optx.RESULTS.successful, RESULTS.successful, RESULTS.solver_failed)
+    reasons = (
+        (stalled, RESULTS.stalled),
+        (ended == optx.RESULTS.nonlinear_max_steps_reached, RESULTS.max_steps_reached),
+        (ended == optx.RESULTS.nonfinite, RESULTS.nonfinite_start),
+        (~base.valid(data.mask), RESULTS.bad_noise),
+        (~data.finite(), RESULTS.nonfinite_data),
+        (~jnp.any(data.mask), RESULTS.empty),
+    )
+    for applies, reason in reasons:
+        result = RESULTS.where(applies, reason, result)
+    return result
+
+
+def _solution(
+    objective: Objective,
+    base: AbstractLikelihood,
+    plan: Plan,
+    y: Array,
+    lower: Array,
+    upper: Array,
+    projected: Array,
+    result: Any,
+    steps: Array,
+    scale_covariance: bool | None,
+) -> Solution:
+    """Everything that follows from the solution, evaluated afresh: the solver's state has no tangents."""
+    mask = objective.data.mask
+    fixed = lower >= upper
+    cost, chi2 = objective.cost(y), objective.chi2(y)
+    known = covariance(triangular_rows(objective, y), fixed)
+    rows = jnp.sum(mask) + jnp.sum((objective.prior_weight > 0) & ~fixed)
+    dof = rows - known.rank
+    matrix = known.matrix
+    absolute = base.absolute
+    if scale_covariance or (scale_covariance is None and not absolute):
+        some = dof > 0
+        scale = jnp.where(some, 2 * cost / jnp.where(some, dof, 1).astype(y.dtype), jnp.inf)
+        matrix = jnp.where(matrix == 0, 0, matrix * scale)
+    at_bound = jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0))
+    model, noise = objective.parts(y)
+    log_norm = base.logdet(mask) if isinstance(base, AbstractNoise) else jnp.zeros((), y.dtype)
+    return Solution(
+        fitted=Fitted(model, noise if plan.noise else None),
+        y=y,
+        covariance=matrix,
+        cost=cost,
+        chi2=chi2,
+        log_norm=lax.stop_gradient(log_norm.astype(y.dtype)),
+        num_data=jnp.sum(mask),
+        dof=dof,
+        rank=known.rank,
+        determined=known.determined,
+        fixed=fixed,
+        at_bound=jnp.where(fixed, 0, at_bound),
+        projected=projected,
+        result=result,
+        num_steps=steps,
+        free=plan.free,
+        names=plan.names,
+        units=plan.units,
+        absolute=absolute,
+    )
+
+
+def _judge(solution: Solution, model: Any, data: Any, likelihood: Any, throw: bool, strict: bool) -> Solution:
+    """Raise or warn as asked; inside a transformation only an error can be raised, and only at run time."""
+    code = solution.result._value
+    if isinstance(code, jax.core.Tracer):
+        return solution.result.error_if(solution, ~solution.success) if throw else solution
+    if not throw:
+        return solution
+    code, determined, projected = jax.device_get((code, solution.determined, solution.projected))
+    if projected.any() and strict:
+        outside = [n for n, p in zip(solution.names, projected, strict=True) if p]
+        raise ValueError(f"the start of {', '.join(outside)} lies outside its bounds (strict=True)")
+    if code != 0:
+        explain(solution, model, data, likelihood)
+    if projected.any() or not determined.all():
+        for message in report(solution, determined, projected):
+            warnings.warn(message, stacklevel=3)
+    return solution

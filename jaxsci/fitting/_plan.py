@@ -1,0 +1,133 @@
+"""What a fit frees, by name: worked out once for each kind of model and choice of names."""
+
+import fnmatch
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, PyTree
+
+from ..core._errors import suggest
+from ..core._module import Module
+from ..core._parameter import Parameter, as_bounds, element_names, free_spec, leaf_names, match, parameters
+from ..core._prior import Normal
+from ._solution import Fitted
+
+
+class Plan(Module):
+    """The free parameters of one kind of model: names, shapes, and their declared bounds and priors."""
+
+    free: tuple[tuple[str, tuple[int, ...]], ...]
+    about: tuple[Parameter, ...]
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    noise: bool
+
+    def spec(self, fitted: Fitted) -> PyTree:
+        """True at the leaves of `fitted` that are free."""
+        return free_spec(fitted, [name for name, _ in self.free])
+
+
+def make_plan(model: PyTree, noise: PyTree, free: tuple[str, ...] | None) -> Plan:
+    """The plan for these free names (globs allowed); `None` frees every parameter of the model.
+
+    **Raises:** `ValueError` for an unknown name, or when nothing is free.
+    """
+    leaves, structure = jtu.tree_flatten(Fitted(model, noise))
+    return _plan(structure, tuple(jnp.shape(leaf) for leaf in leaves), free, type(model).__name__)
+
+
+@functools.lru_cache(maxsize=512)
+def _plan(structure: Any, shapes: Any, free: tuple[str, ...] | None, owner: str) -> Plan:
+    fitted = jtu.tree_unflatten(structure, [jax.ShapeDtypeStruct(shape, float) for shape in shapes])
+    known = parameters(fitted)
+    if free is None:
+        chosen = list(parameters(Fitted(fitted.model, None)))
+    else:
+        chosen = match(fitted, free, owner)
+    if not chosen:
+        raise ValueError(
+            f"{owner} has no free parameter: declare its fields with jaxsci.param()"
+            if not known
+            else f"nothing is free to fit: choose from {', '.join(known)}"
+        )
+    named = leaf_names(fitted, chosen)
+    names = tuple(element for name, shape in named for element in element_names(name, shape))
+    about = tuple(known[name] for name, _ in named)
+    units = tuple(a.unit for a, (name, shape) in zip(about, named, strict=True) for _ in element_names(name, shape))
+    return Plan(tuple(named), about, names, units, any(name.startswith("noise.") for name, _ in named))
+
+
+def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None, dtype: Any) -> tuple[Array, Array]:
+    """(lower, upper), each of shape (p,); the call's bounds win over the declared ones.
+
+    **Raises:** `ValueError` for an unknown name, a lower bound above the upper, or a wrong shape.
+    """
+    if not bounds and all(isinstance(b, int | float) for a in plan.about for b in a.bounds):
+        return _declared_bounds(plan, jnp.dtype(dtype))
+    given = _by_name(plan, bounds or {}, "bounds")
+    lower, upper = [], []
+    for (name, shape), about in zip(plan.free, plan.about, strict=True):
+        low, high = as_bounds(given[name], f"bounds of {name}") if name in given else about.bounds
+        for side, value in ((lower, low), (upper, high)):
+            array = jnp.asarray(value, dtype)
+            if array.shape not in ((), shape):
+                raise ValueError(f"bounds of {name} have shape {array.shape}, but {name} has shape {shape}")
+            side.append(jnp.ravel(jnp.broadcast_to(array, shape)))
+    low, high = jnp.concatenate(lower), jnp.concatenate(upper)
+    if not isinstance(low, jax.core.Tracer) and not isinstance(high, jax.core.Tracer):
+        wrong = [n for n, bad in zip(plan.names, jax.device_get(~(low <= high)), strict=True) if bad]
+        if wrong:
+            raise ValueError(f"the lower bound of {', '.join(wrong)} lies above its upper bound, or is not a number")
+    return low, high
+
+
+@functools.lru_cache(maxsize=512)
+def _declared_bounds(plan: Plan, dtype: Any) -> tuple[Array, Array]:
+    sides = []
+    with jax.ensure_compile_time_eval():
+        for k in range(2):
+            values = [about.bounds[k] for about, (n, s) in zip(plan.about, plan.free, strict=True) for _ in element_names(n, s)]
+            sides.append(jnp.asarray(values, dtype))
+    return sides[0], sides[1]
+
+
+def flat_priors(plan: Plan, priors: Mapping[str, Any] | None, dtype: Any) -> tuple[Array, Array]:
+    """(mean, 1/sigma^2) of the Gaussian priors, 0 weight where there is none."""
+    if not priors and all(about.prior is None for about in plan.about):
+        return _no_priors(len(plan.names), jnp.dtype(dtype))
+    given = _by_name(plan, priors or {}, "priors")
+    means, weights = [], []
+    for (name, shape), about in zip(plan.free, plan.about, strict=True):
+        prior = given.get(name, about.prior)
+        if prior is None:
+            prior = Normal(0.0, jnp.inf)
+        if not isinstance(prior, Normal):
+            raise ValueError(
+                f"the prior of {name} is a {type(prior).__name__}; a fit takes jaxsci.Normal(mean, sigma) (a flat prior "
+                "between limits is given by bounds)"
+            )
+        means.append(jnp.ravel(jnp.broadcast_to(prior.mean.astype(dtype), shape)))
+        weights.append(jnp.ravel(jnp.broadcast_to(1 / prior.sigma.astype(dtype) ** 2, shape)))
+    return jnp.concatenate(means), jnp.concatenate(weights)
+
+
+@functools.lru_cache(maxsize=512)
+def _no_priors(size: int, dtype: Any) -> tuple[Array, Array]:
+    with jax.ensure_compile_time_eval():
+        return jnp.zeros(size, dtype), jnp.zeros(size, dtype)
+
+
+def _by_name(plan: Plan, given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """{free name: value} from {name or glob: value}; a name that is not free is an error."""
+    names = [name for name, _ in plan.free]
+    out: dict[str, Any] = {}
+    for pattern, value in given.items():
+        hits = [n for n in names if n == pattern] or fnmatch.filter(names, pattern)
+        if not hits:
+            raise ValueError(f"{what}: no free parameter {pattern!r}{suggest(pattern, names)} (free: {', '.join(names)})")
+        out.update(dict.fromkeys(hits, value))
+    return out

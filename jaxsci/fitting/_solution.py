@@ -1,0 +1,219 @@
+"""What a fit answers: the fitted model, how well it is known, and how the fit ended."""
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util as jfu
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ..core._module import Module
+from ..core._parameter import element_names, free_spec, get, transparent
+from ..core._typing import Flag, Scalar
+from ..parallel._checkpoint import read_framed, write_framed
+from ._covariance import propagate
+from ._summary import html_summary, text_summary
+
+
+class RESULTS(eqx.Enumeration):
+    """How a fit ended; `RESULTS[result]` is the advice, empty after success."""
+
+    successful = ""
+    max_steps_reached = (
+        "The fit had not converged when it reached max_steps. Raise max_steps, or start nearer; the best point is kept."
+    )
+    nonfinite_data = "The data have a NaN or an infinity where the mask is True. Mask those rows (mask=False)."
+    bad_noise = "The noise makes no sense where the mask is True: a sigma that is zero, negative or not finite."
+    nonfinite_start = "The model, or its derivative, is not finite at the starting values. Start elsewhere or set bounds."
+    stalled = (
+        "No step decreases the cost although the gradient is not zero: the model's derivative disagrees with its "
+        "values (a rounding, an integer, a branch in it?), or float32 is too coarse."
+    )
+    empty = "Every row is masked, so there is nothing to fit."
+    solver_failed = "The solver gave up; see the message of the solver itself, or use jaxsci.TRF()."
+
+
+class Fitted(Module):
+    """A model and, where parameters of it are fitted too, a noise; its names are `tau`, `noise.efac`."""
+
+    model: PyTree = transparent()
+    noise: PyTree = None
+
+
+class Solution(Module):
+    """The result of a fit; of a batch of fits when it comes out of `jax.vmap`.
+
+    - `fitted`: the model, and the noise where parameters of it were free. `names`, `units`: of the
+      p free parameters, one an element.
+    - `y`: their values. `covariance`: (p, p), scaled by chi2/dof where the noise is of unknown scale.
+    - `chi2`: sum of squared standardised residuals, prior rows included. `cost`: what was minimised.
+    - `dof`: rows used and priors, less the rank.
+    - `determined`: False where the data say nothing of a parameter, whose error is then infinite.
+    - `fixed`: lower bound equal to upper, or not active; error 0. `at_bound`: -1 lower, 1 upper.
+    - `projected`: True where the start lay outside the bounds and was moved.
+    - `result`: a `RESULTS`; `success` its truth value; `num_steps`: evaluations of the linearisation.
+    """
+
+    fitted: Fitted
+    y: Float[Array, " p"]
+    covariance: Float[Array, "p p"]
+    cost: Scalar
+    chi2: Scalar
+    log_norm: Scalar
+    num_data: Int[Array, ""]
+    dof: Int[Array, ""]
+    rank: Int[Array, ""]
+    determined: Bool[Array, " p"]
+    fixed: Bool[Array, " p"]
+    at_bound: Int[Array, " p"]
+    projected: Bool[Array, " p"]
+    result: Any
+    num_steps: Int[Array, ""]
+    free: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
+    units: tuple[str, ...] = eqx.field(static=True)
+    absolute: bool = eqx.field(static=True)
+
+    @property
+    def model(self) -> Any:
+        """The model with its fitted parameters."""
+        return self.fitted.model
+
+    @property
+    def noise(self) -> Any:
+        """The noise with its fitted parameters; `None` when none of them was free."""
+        return self.fitted.noise
+
+    @property
+    def success(self) -> Flag:
+        """True where the fit converged."""
+        return self.result == RESULTS.successful
+
+    @property
+    def standard_errors(self) -> Float[Array, " p"]:
+        """Standard error of each element of y; inf where not determined, 0 where fixed."""
+        return jnp.sqrt(jnp.diagonal(self.covariance, axis1=-2, axis2=-1))
+
+    @property
+    def correlation(self) -> Float[Array, "p p"]:
+        """Correlation matrix; nan beside a parameter that is fixed or not determined."""
+        std = self.standard_errors
+        product = std[..., :, None] * std[..., None, :]
+        good = (product > 0) & jnp.isfinite(product)
+        return jnp.where(good, self.covariance / jnp.where(good, product, 1), jnp.nan)
+
+    @property
+    def reduced_chi2(self) -> Scalar:
+        """chi2 / dof; nan without degrees of freedom."""
+        some = self.dof > 0
+        return jnp.where(some, self.chi2 / jnp.where(some, self.dof, 1), jnp.nan)
+
+    @property
+    def values(self) -> dict[str, Array]:
+        """Fitted value of each free parameter by name."""
+        return {name: get(self.fitted, name) for name, _ in self.free}
+
+    @property
+    def std(self) -> dict[str, Array]:
+        """Standard error of each free parameter by name, in the parameter's shape."""
+        std, out, at = self.standard_errors, {}, 0
+        for name, shape in self.free:
+            size = len(element_names(name, shape))
+            out[name] = std[..., at : at + size].reshape(*std.shape[:-1], *shape)
+            at += size
+        return out
+
+    @property
+    def aic(self) -> Scalar:
+        """Akaike's information criterion 2 k - 2 log L; with the scale profiled out where it is unknown."""
+        return self._information(2.0)
+
+    @property
+    def bic(self) -> Scalar:
+        """Schwarz's information criterion k log n - 2 log L."""
+        return self._information(jnp.log(jnp.maximum(self.num_data, 1).astype(self.y.dtype)))
+
+    def _information(self, each: Any) -> Array:
+        n, k = self.num_data.astype(self.y.dtype), self.rank.astype(self.y.dtype)
+        if self.absolute:
+            return 2 * self.cost + self.log_norm + n * jnp.log(2 * jnp.pi) + each * k
+        return n * (jnp.log(2 * jnp.pi * 2 * self.cost / n) + 1) + self.log_norm + each * (k + 1)
+
+    def propagate(self, fn: Callable[[Any], Array]) -> tuple[Array, Array]:
+        """Value and covariance of any function of the fitted model, to first order (delta method).
+
+        **Arguments:** `fn`: model -> array of shape (k,) or ().
+        """
+        free, rest = eqx.partition(self.fitted, free_spec(self.fitted, [name for name, _ in self.free]))
+        y, unravel = jfu.ravel_pytree(free)
+
+        def of(y: Array) -> Array:
+            return jnp.ravel(fn(eqx.combine(unravel(y), rest).model))
+
+        matrix = propagate(of, y, self.covariance)
+        value = fn(self.model)
+        return value, matrix.reshape(jnp.shape(value) * 2)
+
+    def summary(self) -> str:
+        """A table of values, errors and flags, and how good the fit is. For one fit, not a batch."""
+        return text_summary(self)
+
+    def _repr_html_(self) -> str:
+        return html_summary(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to one checksummed file, whole or not at all; no pickle."""
+        buffer = io.BytesIO()
+        eqx.tree_serialise_leaves(buffer, self)
+        write_framed(path, buffer.getvalue(), _header(self))
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], model: PyTree, noise: PyTree = None) -> "Solution":
+        """Read what `save` wrote.
+
+        **Arguments:** `model`, `noise`: of the same classes and shapes as in the fit; their values do
+        not matter (`noise` only where noise parameters were free).
+
+        **Raises:** `ValueError` for a damaged file or another model.
+        """
+        header, payload = read_framed(path)
+        if header.get("kind") != "Solution":
+            raise ValueError(f"{path} holds a {header.get('kind')}, not a Solution")
+        try:
+            return eqx.tree_deserialise_leaves(io.BytesIO(payload), _skeleton(header, Fitted(model, noise)))
+        except (RuntimeError, TypeError, ValueError, EOFError) as error:
+            raise ValueError(f"{path} was saved from another model than {type(model).__name__}: {error}") from error
+
+
+def _header(solution: Solution) -> dict[str, Any]:
+    return {
+        "kind": "Solution",
+        "shape": list(solution.y.shape),
+        "dtype": str(solution.y.dtype),
+        "free": solution.free,
+        "names": solution.names,
+        "units": solution.units,
+        "absolute": solution.absolute,
+    }
+
+
+def _skeleton(header: dict[str, Any], fitted: Fitted) -> Solution:
+    """A Solution of the right structure, shapes and dtypes, to be filled from a file."""
+    *batch, p = header["shape"]
+    number = jnp.zeros(batch, header["dtype"])
+    count, flag = jnp.zeros(batch, int), jnp.zeros((*batch, p), bool)
+    result = jtu.tree_map(lambda x: jnp.broadcast_to(x, tuple(batch)), RESULTS.successful)
+    free = tuple((name, tuple(shape)) for name, shape in header["free"])
+    vector, matrix = jnp.zeros((*batch, p), header["dtype"]), jnp.zeros((*batch, p, p), header["dtype"])
+    fields = (fitted, vector, matrix, number, number, number, count, count, count, flag, flag)
+    tail = (jnp.zeros((*batch, p), int), flag, result, count)
+    static = (free, tuple(header["names"]), tuple(header["units"]), header["absolute"])
+    build = lambda *arrays: Solution(*arrays, *static)  # noqa: E731
+    for _ in batch:
+        build = jax.vmap(build)  # a batch has more axes than the fields of one fit declare
+    return build(*fields, *tail)

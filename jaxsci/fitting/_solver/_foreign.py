@@ -1,0 +1,70 @@
+"""Any solver or minimiser of optimistix, on unbounded variables of unit scale."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import optimistix as optx
+from jax import lax
+from jaxtyping import Array, Float
+
+from ...core._module import Module
+from ...core._transform import Transform
+from .._objective import Objective
+
+
+class Scaled(Module):
+    """The objective over u: y = constrain(u0 + scale u)."""
+
+    objective: Objective
+    transform: Transform
+    origin: Float[Array, " p"]
+    scale: Float[Array, " p"]
+    start: Float[Array, " p"]
+
+    def y(self, u: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The parameters at u; fixed ones keep their start."""
+        fixed = self.transform.lower >= self.transform.upper
+        return jnp.where(fixed, self.start, self.transform.constrain(self.origin + self.scale * u))
+
+    def rows(self, u: Float[Array, " p"], args: Any) -> Float[Array, " n"]:
+        """Rows whose squares sum to twice the cost, for least-squares solvers."""
+        return self.objective.root(self.y(u))
+
+    def cost(self, u: Float[Array, " p"], args: Any) -> Float[Array, ""]:
+        """The cost, for minimisers."""
+        return self.objective.cost(self.y(u))
+
+
+def solve_foreign(objective: Objective, solver: Any, y0: Array, lower: Array, upper: Array, max_steps: int) -> Any:
+    """Run an optimistix solver; its answer's `value` is y again. Its derivatives are cut off.
+
+    **Raises:** `ValueError` for anything that is neither a least-squares solver nor a minimiser.
+    """
+    if not isinstance(solver, optx.AbstractLeastSquaresSolver | optx.AbstractMinimiser):
+        raise ValueError(
+            f"solver should be jaxsci.TRF(), GaussNewton(), Adam() or an optimistix least-squares solver or minimiser, "
+            f"but it is {solver!r:.80}"
+        )
+    objective, y0, lower, upper = jtu.tree_map(
+        lambda x: lax.stop_gradient(x) if eqx.is_array(x) else x, (objective, y0, lower, upper)
+    )
+    transform = Transform(lower, upper)
+    origin = transform.unconstrain(y0)
+    plain = Scaled(objective, transform, origin, jnp.ones_like(y0), y0)
+    lin = objective(plain.y(jnp.zeros_like(y0)))
+    slope = jnp.abs(_diagonal(transform, origin)) * jnp.sqrt(jnp.maximum(jnp.diagonal(lin.gram), 0))
+    size = jnp.sqrt(2 * jnp.abs(lin.cost))
+    scale = jnp.where((slope > 0) & (size > 0), size / jnp.where(slope > 0, slope, 1), 1)
+    scaled = Scaled(objective, transform, origin, jnp.where(jnp.isfinite(scale), scale, 1), y0)
+    run = optx.least_squares if isinstance(solver, optx.AbstractLeastSquaresSolver) else optx.minimise
+    fn = scaled.rows if isinstance(solver, optx.AbstractLeastSquaresSolver) else scaled.cost
+    answer = run(fn, solver, jnp.zeros_like(y0), None, max_steps=max_steps, throw=False)
+    return eqx.tree_at(lambda a: a.value, answer, lax.stop_gradient(scaled.y(answer.value)))
+
+
+def _diagonal(transform: Transform, u: Array) -> Array:
+    """dy/du of the elementwise transform."""
+    return jax.jvp(transform.constrain, (u,), (jnp.ones_like(u),))[1]

@@ -1,0 +1,36 @@
+"""What every test runs under: double precision, strict promotion, checked shapes, a compile cache."""
+
+import faulthandler
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+faulthandler.enable()
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", os.environ.get("JAXSCI_CACHE", str(Path(tempfile.gettempdir()) / "jaxsci-test-cache")))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+with install_import_hook("jaxsci", "beartype.beartype"), warnings.catch_warnings():
+    import jaxsci  # noqa: F401
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The data staged beside the project. Missing: a failure in CI, a skip elsewhere."""
+    if not SHARED.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"{SHARED} is missing")
+        pytest.skip(f"{SHARED} is not here")
+    return SHARED
