@@ -1,0 +1,97 @@
+"""What a fresh process pays: run as `python -m benchmarks._cold NAME ARGUMENT`, prints JSON."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def in_fresh_process(name: str, *arguments: str, cache: Path | None = None) -> dict[str, float]:
+    """The measurement `name` of this file in a new interpreter, with its CPU-s and wall time as a whole.
+
+    **Arguments:** `cache`: a folder for JAX's persistent compile cache; None for none.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), environment.get("PYTHONPATH", "")])
+    if cache is not None:
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        environment["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks._cold", name, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    total = {"process_cpu": cpu, "process_wall": time.perf_counter() - start}
+    return json.loads(done.stdout.splitlines()[-1]) | total
+
+
+def import_jax() -> dict[str, float]:
+    """CPU-s to import jax."""
+    start = time.process_time()
+    import jax  # noqa: F401
+
+    return {"cpu": time.process_time() - start}
+
+
+def import_jaxsci() -> dict[str, float]:
+    """CPU-s to import jax and then jaxsci."""
+    start = time.process_time()
+    import jax  # noqa: F401
+
+    import jaxsci  # noqa: F401
+
+    return {"cpu": time.process_time() - start}
+
+
+def first_fit() -> dict[str, float]:
+    """A script as a user writes it: import, 50 points, one fit, one number printed."""
+    import jaxsci as js
+
+    js.enable_x64()
+    from ._problems import many
+
+    problem = many(1)
+    solution = js.fit(problem.model, js.Dataset(problem.x, problem.y[0]))
+    return {"chi2": float(solution.chi2), "std": float(solution.standard_errors[0])}
+
+
+def compile_bounded(parameters: str) -> dict[str, float]:
+    """CPU-s to trace and lower, and to compile, one bounded fit of 50 points."""
+    import jax
+    import jax.numpy as jnp
+
+    import jaxsci as js
+
+    js.enable_x64()
+
+    class Polynomial(js.AbstractModel):
+        """The exponential of a polynomial."""
+
+        c: Any = js.param(bounds=(-5, 5))
+
+        def __call__(self, x: Any) -> Any:
+            return jnp.exp(jnp.sum(self.c[:, None] * x[None, :] ** jnp.arange(self.c.size)[:, None], axis=0))
+
+    model = Polynomial(jnp.full(int(parameters), 0.1))
+    data = js.Dataset(jnp.linspace(-1, 1, 50), jnp.linspace(1, 2, 50))
+    start = time.process_time()
+    lowered = jax.jit(lambda model, data: js.fit(model, data, throw=False)).lower(model, data)
+    trace = time.process_time() - start
+    start, wall = time.process_time(), time.perf_counter()
+    lowered.compile()
+    return {"trace": trace, "compile": time.process_time() - start, "wall": time.perf_counter() - wall}
+
+
+_MEASURES = {f.__name__: f for f in (import_jax, import_jaxsci, first_fit, compile_bounded)}
+
+if __name__ == "__main__":
+    print(json.dumps(_MEASURES[sys.argv[1]](*sys.argv[2:])))

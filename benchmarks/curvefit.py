@@ -1,0 +1,188 @@
+"""Area `curvefit`: accuracy and speed of single fits, long data and batches."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxsci as js
+
+from . import _nist, _peers, _problems
+from ._cold import in_fresh_process
+from ._harness import Area, Bar, Row, at_least, at_most, case, faster, race, timing_rows
+
+js.enable_x64()
+
+AREA: Area = []
+_SAMPLE = 100  # of a peer's loop over a batch; its time is scaled
+
+
+@case(AREA, "NIST StRD", slow=True)
+def nist(quick: bool) -> Iterator[Row]:
+    """Digits of the certified answers that each solver reaches, over 18 problems x 2 starts."""
+    counts = {name: _nist.score(fit) for name, fit in _nist.SOLVERS.items()}
+    ours = counts.pop("jaxsci")
+    bars = (at_least(36), at_least(34), at_least(35))
+    labels = ("parameters to 6 digits", "parameters to 9 digits", "standard errors to 6 digits")
+    for label, bar, mine, *theirs in zip(labels, bars, ours, *counts.values(), strict=True):
+        beside = ", ".join(f"{name} {count}" for name, count in zip(counts, theirs, strict=True))
+        yield Row(f"NIST: {label}", mine, "of 36", n=36, bar=bar, note=beside)
+
+
+def agreement(name: str, problem: _problems.Problem) -> Iterator[Row]:
+    """Our parameters and covariance against scipy's with all tolerances at 1e-14."""
+    ours = js.fit(problem.model, problem.data())
+    popt, pcov = _peers.scipy_fit(problem, problem.y, "trf", 1e-14)
+    yield Row(f"{name}: popt, relative to scipy", _relative(ours.y, popt), bar=at_most(1e-10), n=problem.x.size)
+    yield Row(f"{name}: pcov, relative to scipy", _relative(ours.covariance, pcov), bar=at_most(1e-8), n=problem.x.size)
+
+
+def _relative(ours: Any, theirs: Any) -> float:
+    return float(np.max(np.abs(np.asarray(ours) / np.asarray(theirs) - 1)))
+
+
+@case(AREA, "Medium")
+def medium(quick: bool) -> Iterator[Row]:
+    """1000 points, 3 parameters."""
+    problem = _problems.medium()
+    yield from agreement("Medium", problem)
+    yield from one_fit("Medium", problem, {"nlsq": faster(25)})
+
+
+@case(AREA, "Large")
+def large(quick: bool) -> Iterator[Row]:
+    """10000 points, 3 parameters."""
+    problem = _problems.large()
+    yield from agreement("Large", problem)
+    yield from one_fit("Large", problem, {"nlsq": faster(10)})
+
+
+@case(AREA, "10000 x 5")
+def ten_thousand(quick: bool) -> Iterator[Row]:
+    """10000 points, 5 parameters."""
+    yield from one_fit("10000 x 5", _problems.long(10_000), _LONG)
+
+
+@case(AREA, "1e6 x 5", slow=True)
+def million(quick: bool) -> Iterator[Row]:
+    """1e6 points, 5 parameters, in chunks."""
+    yield from one_fit("1e6 x 5", _problems.long(1_000_000), _LONG, chunk=CHUNK, repeats=3)
+
+
+@case(AREA, "temporaries")
+def temporaries(quick: bool) -> Iterator[Row]:
+    """What a chunked fit needs beside its data."""
+    problem = _problems.long(100_000 if quick else 1_000_000)
+    fit = jax.jit(lambda model, data: js.fit(model, data, chunk=CHUNK, throw=False))
+    analysis = fit.lower(problem.model, problem.data()).compile().memory_analysis()
+    mebibytes = analysis.temp_size_in_bytes / 2**20
+    yield Row(f"temporaries, {problem.x.size} x 5 chunked", mebibytes, "MiB", n=problem.x.size, bar=at_most(1))
+
+
+CHUNK = 2_000
+_LONG = {"scipy trf": faster(15), "scipy lm": faster(7), "optimistix LM": faster(5)}
+
+
+def one_fit(
+    name: str, problem: _problems.Problem, bars: dict[str, Bar | None], *, chunk: int | None = None, repeats: int = 9
+) -> Iterator[Row]:
+    """One warm fit, data in hand, by everybody."""
+    data = problem.data()
+    optimistix, y = _peers.optimistix_fit(problem), jnp.asarray(problem.y)
+    runners: dict[str, Callable[[], Any]] = {
+        "ours": lambda: js.fit(problem.model, data, chunk=chunk),
+        "scipy trf": lambda: _peers.scipy_fit(problem, problem.y, "trf"),
+        "scipy lm": lambda: _peers.scipy_fit(problem, problem.y, "lm"),
+        "optimistix LM": lambda: optimistix(y),
+    }
+    if problem.x.size <= 10_000:
+        runners["lmfit"] = lambda: _peers.lmfit_fit(problem, problem.y)
+    missing = ""
+    if "nlsq" in bars:
+        missing = _peers.nlsq_missing()
+        if not missing:
+            nlsq = _peers.nlsq_fit(problem)
+            runners["nlsq"] = lambda: nlsq(problem.y)
+    times = race(runners, repeats=repeats)
+    worst = float(np.max(np.abs(np.asarray(times["ours"].value.y) - times["scipy trf"].value[0])))
+    yield from timing_rows(
+        f"{name}: one fit", times, bars, unit="ms", n=problem.x.size, note=f"parameters within {worst:.0e} of scipy's"
+    )
+    if missing:
+        yield Row(f"{name}: one fit", peer="nlsq", note=missing)
+
+
+@case(AREA, "batch")
+def batch(quick: bool) -> Iterator[Row]:
+    """Bounded fits of 50 points and 4 parameters in one program."""
+    members = 1000 if quick else 10_000
+    problem = _problems.many(members)
+    models = js.stack([problem.model] * members)
+    data = jax.vmap(js.Dataset, (None, 0))(jnp.asarray(problem.x), jnp.asarray(problem.y))
+    fit = jax.jit(lambda models, data: batched_fit(models, data))
+    optimistix, y = _peers.optimistix_fit(problem, batch=True), jnp.asarray(problem.y)
+    sample = problem.y[: 20 if quick else _SAMPLE]
+    runners: dict[str, Callable[[], Any]] = {
+        "ours": lambda: fit(models, data),
+        "scipy trf": lambda: [_peers.scipy_fit(problem, row, "trf") for row in sample],
+        "scipy lm": lambda: [_peers.scipy_fit(problem, row, "lm") for row in sample],
+        "optimistix LM": lambda: optimistix(y),
+    }
+    times = race(runners, repeats=3 if quick else 5, seconds=20)
+    share = {"ours": members, "scipy trf": len(sample), "scipy lm": len(sample), "optimistix LM": members}
+    bars = {"scipy trf": faster(200), "scipy lm": faster(60), "optimistix LM": faster(20)}
+    if quick:
+        bars = {"scipy trf": faster(100), "scipy lm": faster(30), "optimistix LM": faster(10)}
+    solution = times["ours"].value
+    theirs = np.stack([popt for popt, _ in times["scipy trf"].value])
+    off = np.max(
+        np.abs(np.asarray(solution.y)[: len(sample)] - theirs) / np.asarray(solution.standard_errors)[: len(sample)]
+    )
+    failed = members - int(jnp.sum(solution.success))
+    note = f"{failed} failed; within {off:.0e} sigma of scipy trf, whose loops are timed on {len(sample)} fits"
+    yield from timing_rows(
+        f"{members} bounded fits, 50 x 4", times, bars, unit="us a fit", n=members, share=share, note=note
+    )
+
+
+def batched_fit(models: Any, data: Any, lanes: int = 1000) -> Any:
+    """As many lanes at a time as the caches hold."""
+    return jax.lax.map(lambda pair: js.fit(*pair, throw=False), (models, data), batch_size=lanes)
+
+
+@case(AREA, "compile")
+def compile_cold(quick: bool) -> Iterator[Row]:
+    """Compiling one bounded TRF in a fresh process."""
+    for p in (5,) if quick else (2, 3, 4, 5):
+        seen = in_fresh_process("compile_bounded", str(p))
+        note = f"trace and lower {seen['trace']:.2f} CPU-s before that"
+        name = f"compile a bounded TRF, {p} parameters"
+        yield Row(name, seen["compile"], "CPU-s", n=50, wall=seen["wall"], compiles=1, bar=at_most(1.5), note=note)
+
+
+@case(AREA, "gradient")
+def gradient(quick: bool) -> Iterator[Row]:
+    """Derivatives of a fit that ends on a bound against central differences."""
+    x = jnp.linspace(0, 5, 60)
+    y = _problems.decay(jnp, x, 3.0, 0.7, 0.5) + 0.05 * jnp.asarray(np.random.default_rng(0).normal(size=60))
+    model = _problems.Decay(1.0, 1.0, 0.1)
+
+    @jax.jit
+    def fit(y: Any, upper: Any) -> Any:
+        return js.fit(model, js.Dataset(x, y), bounds={"c": (0.0, upper)}, throw=False).y
+
+    upper = jnp.asarray(0.4)
+    assert float(fit(y, upper)[2]) == 0.4, "the bound should be active"
+    by_data, by_bound = jax.jit(jax.jacobian(fit, (0, 1)))(y, upper)
+    step = 1e-5
+    worst = 0.0
+    for k in (0, 7, 30):
+        move = jnp.zeros_like(y).at[k].set(step)
+        difference = (fit(y + move, upper) - fit(y - move, upper)) / (2 * step)
+        worst = max(worst, float(jnp.max(jnp.abs(by_data[:, k] - difference))))
+    difference = (fit(y, upper + step) - fit(y, upper - step)) / (2 * step)
+    off = float(jnp.max(jnp.abs(by_bound - difference)))
+    yield Row("gradient at an active bound: by data", worst, n=60, bar=at_most(1e-8))
+    yield Row("gradient at an active bound: by the bound", off, n=60, bar=at_most(1e-8))
