@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ._module import Module
+
 _UNROLL = 8
 _BLOCK = 32
 
@@ -29,6 +31,46 @@ def matvec(matrix: Float[Array, "m n"], vector: Float[Array, " n"]) -> Float[Arr
 def gram(jac_t: Float[Array, "p n"], other: Float[Array, "q n"]) -> Float[Array, "p q"]:
     """`jac_t @ other.T`."""
     return jac_t @ other.T
+
+
+class Factor(Module):
+    """A symmetric positive definite matrix made ready to solve with.
+
+    Small ones hold the inverse by Gauss-Jordan sweeps (Goodnight 1979): one fused kernel a pivot,
+    where a triangular factor costs one for each of its divisions. Larger ones hold L.
+
+    - `ok`: False when a pivot was not positive; the solutions are finite rubbish then.
+    - `least`: the smallest pivot.
+    """
+
+    inverse: Float[Array, "n n"] | None
+    lower: Float[Array, "n n"] | None
+    ok: Bool[Array, ""]
+    least: Float[Array, ""]
+
+    def solve(self, rhs: Float[Array, " n"]) -> Float[Array, " n"]:
+        """x with matrix @ x = rhs."""
+        return matvec(self.inverse, rhs) if self.lower is None else solve_factored(self.lower, rhs)
+
+
+def factorise(matrix: Float[Array, "n n"]) -> Factor:
+    """A Factor of a symmetric positive definite matrix."""
+    n = matrix.shape[0]
+    if n > _UNROLL:
+        lower, ok = cholesky(matrix)
+        return Factor(None, lower, ok, jnp.min(jnp.diagonal(lower)) ** 2)
+    pivots = []
+    index = jnp.arange(n)
+    for k in range(n):
+        pivot = matrix[k, k]
+        pivots.append(pivot)
+        here = index == k
+        share = 1 / jnp.where(pivot > 0, pivot, 1)
+        row = jnp.where(here, 1, matrix[k]) * share
+        column = jnp.where(here, -1, matrix[:, k])
+        matrix = jnp.where(here[:, None] | here[None, :], 0, matrix) - column[:, None] * row[None, :]
+    least = jnp.min(jnp.stack(pivots)) if pivots else jnp.ones((), matrix.dtype)
+    return Factor(matrix, None, least > 0, least)
 
 
 def cholesky(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:

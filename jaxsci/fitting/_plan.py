@@ -2,6 +2,7 @@
 
 import fnmatch
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxtyping import Array, PyTree
 
 from ..core._errors import suggest
 from ..core._module import Module
-from ..core._parameter import Parameter, as_bounds, element_names, free_spec, leaf_names, match, parameters
+from ..core._parameter import Parameter, as_bounds, element_names, free_spec, get, leaf_names, match, parameters
 from ..core._prior import Normal
 from ._solution import Fitted
 
@@ -25,6 +26,7 @@ class Plan(Module):
     names: tuple[str, ...]
     units: tuple[str, ...]
     noise: bool
+    dtype: Any
 
     def spec(self, fitted: Fitted) -> PyTree:
         """True at the leaves of `fitted` that are free."""
@@ -37,12 +39,12 @@ def make_plan(model: PyTree, noise: PyTree, free: tuple[str, ...] | None) -> Pla
     **Raises:** `ValueError` for an unknown name, or when nothing is free.
     """
     leaves, structure = jtu.tree_flatten(Fitted(model, noise))
-    return _plan(structure, tuple(jnp.shape(leaf) for leaf in leaves), free, type(model).__name__)
+    return _plan(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves), free, type(model).__name__)
 
 
 @functools.lru_cache(maxsize=512)
-def _plan(structure: Any, shapes: Any, free: tuple[str, ...] | None, owner: str) -> Plan:
-    fitted = jtu.tree_unflatten(structure, [jax.ShapeDtypeStruct(shape, float) for shape in shapes])
+def _plan(structure: Any, leaves: Any, free: tuple[str, ...] | None, owner: str) -> Plan:
+    fitted = jtu.tree_unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
     known = parameters(fitted)
     if free is None:
         chosen = list(parameters(Fitted(fitted.model, None)))
@@ -58,22 +60,23 @@ def _plan(structure: Any, shapes: Any, free: tuple[str, ...] | None, owner: str)
     names = tuple(element for name, shape in named for element in element_names(name, shape))
     about = tuple(known[name] for name, _ in named)
     units = tuple(a.unit for a, (name, shape) in zip(about, named, strict=True) for _ in element_names(name, shape))
-    return Plan(tuple(named), about, names, units, any(name.startswith("noise.") for name, _ in named))
+    dtype = jnp.result_type(*(get(fitted, name).dtype for name in chosen))
+    return Plan(tuple(named), about, names, units, any(name.startswith("noise.") for name, _ in named), dtype)
 
 
-def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None, dtype: Any) -> tuple[Array, Array]:
-    """(lower, upper), each of shape (p,); the call's bounds win over the declared ones.
+def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None) -> tuple[Array | None, Array | None]:
+    """(lower, upper), each of shape (p,) or `None` without any bound; the call's win over the declared ones.
 
     **Raises:** `ValueError` for an unknown name, a lower bound above the upper, or a wrong shape.
     """
     if not bounds and all(isinstance(b, int | float) for a in plan.about for b in a.bounds):
-        return _declared_bounds(plan, jnp.dtype(dtype))
+        return _declared_bounds(plan)
     given = _by_name(plan, bounds or {}, "bounds")
     lower, upper = [], []
     for (name, shape), about in zip(plan.free, plan.about, strict=True):
         low, high = as_bounds(given[name], f"bounds of {name}") if name in given else about.bounds
         for side, value in ((lower, low), (upper, high)):
-            array = jnp.asarray(value, dtype)
+            array = jnp.asarray(value, plan.dtype)
             if array.shape not in ((), shape):
                 raise ValueError(f"bounds of {name} have shape {array.shape}, but {name} has shape {shape}")
             side.append(jnp.ravel(jnp.broadcast_to(array, shape)))
@@ -86,19 +89,21 @@ def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None, dtype: Any) -> tup
 
 
 @functools.lru_cache(maxsize=512)
-def _declared_bounds(plan: Plan, dtype: Any) -> tuple[Array, Array]:
+def _declared_bounds(plan: Plan) -> tuple[Array | None, Array | None]:
+    if not any(math.isfinite(bound) for about in plan.about for bound in about.bounds):
+        return None, None
     sides = []
     with jax.ensure_compile_time_eval():
         for k in range(2):
             values = [about.bounds[k] for about, (n, s) in zip(plan.about, plan.free, strict=True) for _ in element_names(n, s)]
-            sides.append(jnp.asarray(values, dtype))
+            sides.append(jnp.asarray(values, plan.dtype))
     return sides[0], sides[1]
 
 
-def flat_priors(plan: Plan, priors: Mapping[str, Any] | None, dtype: Any) -> tuple[Array, Array]:
+def flat_priors(plan: Plan, priors: Mapping[str, Any] | None) -> tuple[Array, Array]:
     """(mean, 1/sigma^2) of the Gaussian priors, 0 weight where there is none."""
     if not priors and all(about.prior is None for about in plan.about):
-        return _no_priors(len(plan.names), jnp.dtype(dtype))
+        return _no_priors(len(plan.names), plan.dtype)
     given = _by_name(plan, priors or {}, "priors")
     means, weights = [], []
     for (name, shape), about in zip(plan.free, plan.about, strict=True):
@@ -110,8 +115,8 @@ def flat_priors(plan: Plan, priors: Mapping[str, Any] | None, dtype: Any) -> tup
                 f"the prior of {name} is a {type(prior).__name__}; a fit takes jaxsci.Normal(mean, sigma) (a flat prior "
                 "between limits is given by bounds)"
             )
-        means.append(jnp.ravel(jnp.broadcast_to(prior.mean.astype(dtype), shape)))
-        weights.append(jnp.ravel(jnp.broadcast_to(1 / prior.sigma.astype(dtype) ** 2, shape)))
+        means.append(jnp.ravel(jnp.broadcast_to(prior.mean.astype(plan.dtype), shape)))
+        weights.append(jnp.ravel(jnp.broadcast_to(1 / prior.sigma.astype(plan.dtype) ** 2, shape)))
     return jnp.concatenate(means), jnp.concatenate(weights)
 
 

@@ -38,7 +38,7 @@ class Scaled(Module):
         return self.objective.cost(self.y(u))
 
 
-def solve_foreign(objective: Objective, solver: Any, y0: Array, lower: Array, upper: Array, max_steps: int) -> Any:
+def solve_foreign(objective: Objective, solver: Any, y0: Array, bounds: dict[str, Array], max_steps: int) -> Any:
     """Run an optimistix solver; its answer's `value` is y again. Its derivatives are cut off.
 
     **Raises:** `ValueError` for anything that is neither a least-squares solver nor a minimiser.
@@ -48,9 +48,8 @@ def solve_foreign(objective: Objective, solver: Any, y0: Array, lower: Array, up
             f"solver should be jaxsci.TRF(), GaussNewton(), Adam() or an optimistix least-squares solver or minimiser, "
             f"but it is {solver!r:.80}"
         )
-    objective, y0, lower, upper = jtu.tree_map(
-        lambda x: lax.stop_gradient(x) if eqx.is_array(x) else x, (objective, y0, lower, upper)
-    )
+    lower, upper = bounds.get("lower", jnp.full_like(y0, -jnp.inf)), bounds.get("upper", jnp.full_like(y0, jnp.inf))
+    objective, y0, lower, upper = jtu.tree_map(lax.stop_gradient, (objective, y0, lower, upper))
     transform = Transform(lower, upper)
     origin = transform.unconstrain(y0)
     plain = Scaled(objective, transform, origin, jnp.ones_like(y0), y0)

@@ -20,29 +20,41 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ...core._likelihood import Linearisation
-from ...core._linalg import cholesky, dot, matvec, solve_factored
+from ...core._linalg import dot, matvec
 from ...core._module import Module
 from ...core._typing import Flag, Scalar
 from .._objective import least_squares_linearise
 
-_POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient by a third
+_POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient
+_HELD = 1e-6  # a parameter this near to a bound, in units of the noise, is as good as on it
 _NEAR = 0.1  # cosine between the residual and the tangent plane of the model
 _POOR = 2.6  # of 1 + .8 + .64 + ...: four poor steps in a row, or a dozen every other step
 
 
 class Bounds(Module):
-    """Lower and upper bounds; equal ones fix the parameter."""
+    """Lower and upper bounds; equal ones fix the parameter. `exist` is False when none was given at all."""
 
     lower: Float[Array, " p"]
     upper: Float[Array, " p"]
+    exist: bool = eqx.field(static=True)
 
     @property
     def fixed(self) -> Bool[Array, " p"]:
         return self.lower >= self.upper
 
-    def held(self, y: Float[Array, " p"], grad: Float[Array, " p"]) -> Bool[Array, " p"]:
-        """Parameters that are fixed, or on a bound with the gradient pushing against it."""
-        return self.fixed | ((y <= self.lower) & (grad > 0)) | ((y >= self.upper) & (grad < 0))
+    def held(self, y: Float[Array, " p"], grad: Float[Array, " p"], gap: Any = 0.0) -> Bool[Array, " p"]:
+        """Parameters that are fixed, or within `gap` of a bound with the gradient pushing against it."""
+        if not self.exist:
+            return jnp.zeros(y.shape, bool)
+        low = (y - self.lower <= gap) & (grad > 0)
+        return self.fixed | low | ((self.upper - y <= gap) & (grad < 0))
+
+    def clip(self, y: Float[Array, " p"]) -> Float[Array, " p"]:
+        return jnp.clip(y, self.lower, self.upper) if self.exist else y
+
+    def nearest(self, y: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The bound next to each parameter, or the parameter itself where it is fixed."""
+        return jnp.where(self.fixed, y, jnp.where(y - self.lower < self.upper - y, self.lower, self.upper))
 
 
 class Evaluate(Module):
@@ -87,7 +99,8 @@ def read_options(fn: Any, y: PyTree, args: PyTree, options: dict[str, Any]) -> t
         spread = jtu.tree_map(lambda _: tree, y) if jnp.ndim(tree) == 0 and not isinstance(tree, dict) else tree
         return jfu.ravel_pytree(jtu.tree_map(lambda b, v: jnp.broadcast_to(b, jnp.shape(v)).astype(v.dtype), spread, y))[0]
 
-    bounds = Bounds(flat_bound("lower", -jnp.inf), flat_bound("upper", jnp.inf))
+    exist = options.get("lower") is not None or options.get("upper") is not None
+    bounds = Bounds(flat_bound("lower", -jnp.inf), flat_bound("upper", jnp.inf), exist)
     return flat, Evaluate(fn, args, lineariser, unravel), bounds
 
 
@@ -101,7 +114,8 @@ class TrustState(Module):
     multiplier: Scalar  # of the last subproblem
     predicted: Scalar  # decrease of cost that the trial promises
     length: Scalar  # scaled length of the trial step
-    cosine: Scalar  # between the residual and the tangent plane at the accepted point
+    slope: Scalar  # largest scaled gradient at the accepted point
+    near: Flag  # the residual is nearly orthogonal to the tangent plane
     poor: Scalar  # recent steps that the quadratic model mispredicted, decaying
     exact: Flag  # True: use the exact Hessian instead of the Gauss-Newton matrix
     first: Flag
@@ -111,26 +125,36 @@ class TrustState(Module):
     stalled: Flag  # no step decreases the cost although the gradient says so
 
 
+class Local(Module):
+    """The quadratic model about the accepted point. `held` parameters do not move."""
+
+    y: Float[Array, " p"]
+    cost: Scalar
+    grad: Float[Array, " p"]
+    gram: Float[Array, "p p"]
+    inverse_scale: Float[Array, " p"]
+    held: Bool[Array, " p"]
+    bounds: Bounds
+
+
 class Proposal(Module):
-    """Where to try next: what a search hands back to the shared loop."""
+    """Where to try next, and the undamped step from here: what a search hands to the shared loop.
+
+    - `newton`: the undamped step of the parameters that are not held; `decrement` its length in
+      standard errors for unit noise, sqrt(g^T F^-1 g).
+    - `solved`: False when it could not be computed. `determined`: False when some direction is
+      without information to working precision, so that polishing would wander along it.
+    """
 
     trial: Float[Array, " p"]
     radius: Scalar
     multiplier: Scalar
     predicted: Scalar
     length: Scalar
-
-
-class Local(Module):
-    """The quadratic model about the accepted point, in scaled variables (unit diagonal)."""
-
-    y: Float[Array, " p"]
-    grad: Float[Array, " p"]
-    gram: Float[Array, "p p"]
-    inverse_scale: Float[Array, " p"]
-    held: Bool[Array, " p"]
-    bounds: Bounds
-    cost: Scalar
+    newton: Float[Array, " p"]
+    decrement: Scalar
+    solved: Flag
+    determined: Flag
 
 
 class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
@@ -158,60 +182,61 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         y, radius = self.start(y, bounds)
         zero, no = jnp.zeros((), y.dtype), jnp.array(False)
         lin = Linearisation(zero + jnp.inf, jnp.zeros_like(y), jnp.eye(y.size, dtype=y.dtype))
+        yes, none = jnp.array(True), jnp.zeros_like(y)
         return TrustState(
-            y, lin, jnp.zeros_like(y), zero + radius, zero, zero, zero, zero + 1, zero, no, jnp.array(True), jnp.array(0), no, no, no
+            y, lin, none, zero + radius, zero, zero, zero, zero + jnp.inf, no, zero, no, yes, jnp.array(0), no, no, no
         )
 
     def step(self, fn, y, args, options, state, tags):  # type: ignore[no-untyped-def]
         y_tree = y
         y, evaluate, bounds = read_options(fn, y, args, options)
+        eps = jnp.finfo(y.dtype).eps
         new = evaluate.linearise(state.trial)
-        finite = jnp.isfinite(new.cost) & jnp.all(jnp.isfinite(new.grad)) & jnp.all(jnp.isfinite(new.gram))
-        accept, ratio = _judge(state, new, finite, y, bounds)
+        finite = jnp.isfinite(new.cost + jnp.sum(new.grad) + jnp.sum(new.gram))
+        accept, ratio, slope = _judge(state, new, finite, bounds)
         y = jnp.where(accept, state.trial, y)
         lin = jtu.tree_map(lambda a, b: jnp.where(accept, a, b), new, state.lin)
-        norms = jnp.sqrt(jnp.maximum(jnp.diagonal(lin.gram), 0))
-        scale = jnp.maximum(state.scale, norms)
+        scale = jnp.maximum(state.scale, jnp.sqrt(jnp.maximum(jnp.diagonal(lin.gram), 0)))
+        size = jnp.sqrt(2 * jnp.abs(lin.cost))
 
         poor, exact = _mistrust(state, ratio, finite)
-        hessian = _exact_hessian(evaluate, y, lin.gram, exact)
+        gram = _exact_hessian(evaluate, y, lin.gram, exact)
         inverse = 1 / jnp.where(scale > 0, scale, 1)
-        local = Local(y, lin.grad, hessian, inverse, bounds.held(y, lin.grad), bounds, lin.cost)
-
-        eps = jnp.finfo(y.dtype).eps
-        newton = _newton(Local(y, lin.grad, lin.gram, inverse, _near(local), bounds, lin.cost))
-        converged = newton.solved & (
-            (newton.decrement <= self.rtol * jnp.sqrt(2 * jnp.abs(lin.cost)))
-            | jnp.all(jnp.abs(newton.step) <= self.atol * jnp.abs(y))
-            | (newton.decrement <= newton.noise)
-            | (newton.slope <= 1e3 * eps * jnp.sqrt(2 * jnp.abs(lin.cost)))
-        )
-        searching = state.polish == 0
+        held = bounds.held(y, lin.grad, _HELD * size * inverse)
+        local = Local(y, lin.cost, lin.grad, gram, inverse, held, bounds)
         radius = jnp.where(state.first, state.radius, self.update_radius(state, ratio, finite))
         proposal = self.propose(local, state, radius)
+
+        step = jnp.abs(proposal.newton)
+        still = jnp.all((step <= self.atol * jnp.abs(y)) | held)
+        rounding = 8 * eps * jnp.max(jnp.abs(y) * scale, initial=0)
+        enough = jnp.maximum(self.rtol * size, rounding)
+        converged = proposal.solved & ((proposal.decrement <= enough) | still | (slope <= 1e3 * eps * size))
         dead = ~jnp.all(jnp.isfinite(proposal.trial)) | jnp.all(proposal.trial == y)
         hopeless = jnp.abs(proposal.predicted) <= 16 * eps * jnp.abs(lin.cost)
+        searching = state.polish == 0
         settled = converged | (~accept & ~state.first & hopeless) | dead
         polish = jnp.where(searching, jnp.where(settled, 1, 0), state.polish + 1)
-        tiny = jnp.all(jnp.abs(newton.step) <= eps * jnp.abs(y)) | (newton.decrement == 0)
-        over = (polish > 0) & (tiny | ~newton.solved | ~newton.determined | (polish > _POLISH) | (~searching & ~accept))
-        failed = state.first & ~finite
+        tiny = jnp.all((step <= eps * jnp.abs(y)) | held)
+        usable = proposal.solved & proposal.determined & ~tiny & (polish <= _POLISH)
+        target = bounds.clip(jnp.where(held & bounds.exist, bounds.nearest(y), y + proposal.newton))
         state = TrustState(
-            trial=jnp.where(polish > 0, newton.target, proposal.trial),
+            trial=jnp.where(polish > 0, target, proposal.trial),
             lin=lin,
             scale=scale,
             radius=proposal.radius,
             multiplier=proposal.multiplier,
             predicted=proposal.predicted,
             length=proposal.length,
-            cosine=newton.decrement / jnp.sqrt(2 * jnp.abs(lin.cost) + jnp.finfo(y.dtype).tiny),
+            slope=slope,
+            near=proposal.decrement <= _NEAR * size,
             poor=poor,
             exact=exact,
             first=jnp.array(False),
             polish=polish,
-            done=over,
-            failed=failed,
-            stalled=jnp.where(searching & (polish > 0), dead & ~converged & ~hopeless, state.stalled),
+            done=(polish > 0) & (~usable | (~searching & ~accept)),
+            failed=state.first & ~finite,
+            stalled=jnp.where(searching, dead & ~converged & ~hopeless, state.stalled),
         )
         return _like(y, y_tree), state, None
 
@@ -225,68 +250,20 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         return y, aux, {}
 
 
-class Newton(Module):
-    """The undamped step on the free parameters, and how much it matters.
+def _judge(state: TrustState, new: Linearisation, finite: Array, bounds: Bounds) -> tuple[Array, Array, Array]:
+    """(take the trial point?, actual over promised decrease, scaled gradient at the point kept).
 
-    - `decrement`: sqrt(g^T F^-1 g), the length of the step in standard errors for unit noise.
-    - `noise`: the same for rounding errors of the model alone.
-    - `slope`: the largest scaled gradient, |J_i . r| / |J_i|.
-    - `determined`: False when some direction is without information to working precision.
+    While polishing the gradient judges: the cost is flat to rounding there.
     """
-
-    step: Float[Array, " p"]
-    target: Float[Array, " p"]
-    decrement: Scalar
-    noise: Scalar
-    slope: Scalar
-    solved: Flag
-    determined: Flag
-
-
-def _newton(local: Local) -> Newton:
-    y, bounds, free = local.y, local.bounds, ~local.held
-    scaled = local.gram * local.inverse_scale[:, None] * local.inverse_scale
-    eye = jnp.eye(y.size, dtype=y.dtype)
-    eps = jnp.finfo(y.dtype).eps
-    empty = jnp.diagonal(scaled) == 0  # a parameter without effect stays where it is
-    keep = free & ~empty
-    scaled = jnp.where(keep[:, None] & keep, scaled, 0) + jnp.where(keep, y.size * eps, 1) * eye
-    grad = jnp.where(keep, local.grad * local.inverse_scale, 0)
-    factor, ok = cholesky(scaled)
-    step = -solve_factored(factor, grad)
-    decrement = jnp.sqrt(jnp.maximum(-dot(step, grad), 0))
-    step = step * local.inverse_scale
-    onto = jnp.where(y - bounds.lower < bounds.upper - y, bounds.lower, bounds.upper)
-    target = jnp.where(local.held, jnp.where(bounds.fixed, y, onto), y + step)
-    target = jnp.clip(target, bounds.lower, bounds.upper)
-    noise = 8 * eps * jnp.max(jnp.where(keep, jnp.abs(y) / local.inverse_scale, 0), initial=0)
-    determined = jnp.min(jnp.diagonal(factor)) ** 2 > 64 * y.size * eps
-    solved = ok & jnp.all(jnp.isfinite(target))
-    slope = jnp.max(jnp.abs(grad), initial=0)
-    return Newton(jnp.where(free, step, target - y), target, decrement, noise, slope, solved, determined)
-
-
-def _near(local: Local) -> Array:
-    """Held, or so near to a bound that the way there is far below the noise, and pushed towards it."""
-    gap = 1e-6 * jnp.sqrt(2 * jnp.abs(local.cost)) * local.inverse_scale
-    low = (local.y - local.bounds.lower <= gap) & (local.grad > 0)
-    high = (local.bounds.upper - local.y <= gap) & (local.grad < 0)
-    return local.held | low | high
-
-
-def _judge(state: TrustState, new: Linearisation, finite: Array, y: Array, bounds: Bounds) -> tuple[Array, Array]:
-    """(take the trial point?, actual decrease over promised decrease)."""
     actual = jnp.where(finite, state.lin.cost - new.cost, -jnp.inf)
     ratio = jnp.where(state.predicted > 0, actual / jnp.where(state.predicted > 0, state.predicted, 1), -1)
-    inverse = 1 / jnp.where(state.scale > 0, state.scale, 1)
-
-    def slope(at: Array, grad: Array) -> Array:
-        return jnp.max(jnp.where(bounds.held(at, grad), 0, jnp.abs(grad) * inverse), initial=0)
-
-    flatter = slope(state.trial, new.grad) < 0.67 * slope(y, state.lin.grad)
+    norms = jnp.sqrt(jnp.maximum(jnp.diagonal(new.gram), 0))
+    scaled = jnp.abs(new.grad) / jnp.maximum(jnp.maximum(state.scale, norms), jnp.finfo(norms.dtype).tiny)
+    slope = jnp.max(jnp.where(bounds.held(state.trial, new.grad), 0, scaled), initial=0)
     no_worse = new.cost <= state.lin.cost + 1e-9 * jnp.abs(state.lin.cost)
-    better = jnp.where(state.polish > 0, flatter & no_worse, actual > 0)
-    return finite & (better | state.first), ratio
+    better = jnp.where(state.polish > 0, (slope < 0.9 * state.slope) & no_worse, actual > 0)
+    accept = finite & (better | state.first)
+    return accept, ratio, jnp.where(accept, slope, state.slope)
 
 
 def _mistrust(state: TrustState, ratio: Array, finite: Array) -> tuple[Array, Array]:
@@ -294,8 +271,7 @@ def _mistrust(state: TrustState, ratio: Array, finite: Array) -> tuple[Array, Ar
 
     Far from it the trust radius is to blame, and the exact Hessian is no better a guide.
     """
-    near = state.cosine <= _NEAR
-    judged = finite & ~state.first & (state.polish == 0) & near
+    judged = finite & ~state.first & (state.polish == 0) & state.near
     poor = jnp.where(judged, 0.8 * state.poor + jnp.where(ratio < 0.25, 1, 0), state.poor)
     change = poor > _POOR
     return jnp.where(change, 0, poor).astype(state.poor.dtype), state.exact ^ change

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optimistix as optx
 
-from ...core._linalg import cholesky, solve_factored
+from ...core._linalg import dot, factorise
 from ._trust_region import AbstractTrustSolver, Local, Proposal, TrustState, quadratic
 
 
@@ -31,7 +31,7 @@ class GaussNewton(AbstractTrustSolver):
     norm: Callable = optx.max_norm
 
     def start(self, y, bounds):  # type: ignore[no-untyped-def]
-        return jnp.clip(y, bounds.lower, bounds.upper), self.damping
+        return bounds.clip(y), self.damping
 
     def update_radius(self, state: TrustState, ratio, finite):  # type: ignore[no-untyped-def]
         factor = jnp.where(ratio > 0.75, 0.2, jnp.where(ratio > 0.25, 1.0, 4.0))
@@ -39,16 +39,30 @@ class GaussNewton(AbstractTrustSolver):
         return jnp.maximum(damping, jnp.finfo(damping.dtype).eps)
 
     def propose(self, local: Local, state: TrustState, radius):  # type: ignore[no-untyped-def]
-        free = ~local.held
-        inverse = local.inverse_scale
-        scaled = jnp.where(free[:, None] & free, local.gram * inverse[:, None] * inverse, 0)
-        grad = jnp.where(free, local.grad * inverse, 0)
-        factor, ok = cholesky(scaled + jnp.diag(jnp.where(free, radius, 1).astype(scaled.dtype)))
+        inverse = jnp.where(local.held, 0, local.inverse_scale)
+        scaled = local.gram * inverse[:, None] * inverse
+        grad = local.grad * inverse
+        eps = jnp.finfo(grad.dtype).eps
+        # a parameter without effect, and a held one, gets a unit pivot and so no step
+        idle = jnp.diag((jnp.diagonal(scaled) == 0).astype(grad.dtype))
+        ridge = grad.size * eps * jnp.eye(grad.size, dtype=grad.dtype)
+        undamped = factorise(scaled + idle + ridge)
+        damped = factorise(scaled + idle + radius * jnp.eye(grad.size, dtype=grad.dtype))
+        newton = undamped.solve(grad)
         # an indefinite matrix (exact Hessian far from the optimum): a short step downhill, then more damping
-        downhill = grad / (radius + jnp.max(jnp.sum(jnp.abs(scaled), axis=1)))
-        step = -jnp.where(ok, solve_factored(factor, grad), downhill) * inverse
-        trial = jnp.clip(local.y + step, local.bounds.lower, local.bounds.upper)
+        downhill = grad / (radius + jnp.max(jnp.sum(jnp.abs(scaled), axis=1), initial=0))
+        step = -jnp.where(damped.ok, damped.solve(grad), downhill) * inverse
+        trial = local.bounds.clip(local.y + step)
         step = trial - local.y
-        predicted = -quadratic(local.grad, local.gram, step)
-        radius = jnp.where(ok, radius, 10 * radius)
-        return Proposal(trial, radius, radius, predicted, jnp.sqrt(jnp.sum((step / inverse) ** 2)))
+        radius = jnp.where(damped.ok, radius, 10 * radius)
+        return Proposal(
+            trial=trial,
+            radius=radius,
+            multiplier=radius,
+            predicted=-quadratic(local.grad, local.gram, step),
+            length=radius,
+            newton=-newton * inverse,
+            decrement=jnp.sqrt(jnp.maximum(dot(newton, grad), 0)),
+            solved=undamped.ok,
+            determined=undamped.least > 64 * grad.size * eps,
+        )

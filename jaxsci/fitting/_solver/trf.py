@@ -5,14 +5,14 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from ...core._linalg import cholesky, dot, matvec, solve_factored, solve_lower
+from ...core._linalg import Factor, dot, factorise, matvec
 from ...core._module import Module
 from ...core._typing import Scalar
 from ._trust_region import AbstractTrustSolver, Bounds, Local, Proposal, TrustState, quadratic
 
-_ROOT_STEPS = 5  # Cholesky factorisations a subproblem; the first is the Gauss-Newton step
+_ROOT_STEPS = 4  # factorisations a subproblem beside that of the undamped step
 
 
 class TRF(AbstractTrustSolver):
@@ -37,30 +37,39 @@ class TRF(AbstractTrustSolver):
     norm: Callable = optx.max_norm
 
     def start(self, y, bounds):  # type: ignore[no-untyped-def]
-        return _inside(jnp.clip(y, bounds.lower, bounds.upper), bounds, 1e-10), 0.0
+        return (_inside(bounds.clip(y), bounds, 1e-10) if bounds.exist else y), 0.0
 
     def update_radius(self, state: TrustState, ratio, finite):  # type: ignore[no-untyped-def]
         grown = jnp.where((ratio > 0.75) & (state.length > 0.95 * state.radius), 2 * state.radius, state.radius)
         return jnp.where(finite & (ratio >= 0.25), grown, 0.25 * state.length)
 
     def propose(self, local: Local, state: TrustState, radius):  # type: ignore[no-untyped-def]
-        y, grad, bounds, inverse = local.y, local.grad, local.bounds, local.inverse_scale
-        distance, slope = _coleman_li(y, grad, bounds)
-        bounded = slope != 0
-        distance = jnp.where(bounded, distance / inverse, distance)
-        fixed = bounds.fixed
-        d = jnp.where(fixed, 0, jnp.sqrt(distance) * inverse)
-        curvature = jnp.where(fixed, 1, grad * slope * inverse)
-        hat = Hat(d, d * grad, d[:, None] * local.gram * d + jnp.diag(curvature))
-        length = jnp.sqrt(jnp.sum((jnp.where(fixed, 0, y / inverse / jnp.sqrt(distance))) ** 2))
-        length = jnp.where(length > 0, length, jnp.sqrt(2 * jnp.abs(local.cost)))
+        y, grad, bounds = local.y, local.grad, local.bounds
+        hat = _hat(local)
+        length = jnp.sqrt(jnp.sum((y / jnp.where(hat.d > 0, hat.d, jnp.inf)) ** 2))
+        size = jnp.sqrt(2 * jnp.abs(local.cost))
+        length = jnp.where(length > 0, length, size)
         radius = jnp.where(state.first, length, radius)
-        guess = jnp.where(state.first, 0, state.multiplier * state.radius / jnp.where(radius > 0, radius, 1))
-        step_hat, multiplier = _subproblem(hat, radius, guess)
-        step_hat = _best_step(y, hat, step_hat, radius, bounds, jnp.max(jnp.abs(grad * distance)))
-        trial = _inside(y + d * step_hat, bounds, 0.0)
-        predicted = -quadratic(grad, local.gram, trial - y)
-        return Proposal(trial, radius, multiplier, predicted, jnp.sqrt(dot(step_hat, step_hat)))
+        guess = state.multiplier * state.radius / jnp.where(radius > 0, radius, 1)
+        step, multiplier, newton, undamped = _subproblem(hat, radius, guess)
+        decrement = jnp.sqrt(jnp.maximum(-dot(newton, hat.grad), 0))
+        if bounds.exist:
+            step = _best_step(y, hat, step, radius, bounds, decrement / (size + jnp.finfo(y.dtype).tiny))
+            trial = _inside(y + hat.d * step, bounds, 0.0)
+            trial = jnp.where(local.held, y, trial)
+        else:
+            trial = y + hat.d * step
+        return Proposal(
+            trial=trial,
+            radius=radius,
+            multiplier=multiplier,
+            predicted=-quadratic(grad, local.gram, trial - y),
+            length=jnp.sqrt(dot(step, step)),
+            newton=hat.d * newton,
+            decrement=decrement,
+            solved=undamped.ok,
+            determined=undamped.least > 64 * grad.size * jnp.finfo(y.dtype).eps,
+        )
 
 
 class Hat(Module):
@@ -71,12 +80,20 @@ class Hat(Module):
     matrix: Float[Array, "p p"]
 
 
-def _coleman_li(y: Array, grad: Array, bounds: Bounds) -> tuple[Array, Array]:
-    """Distance to the bound that the gradient points to (1 where there is none) and its derivative."""
-    up = (grad < 0) & jnp.isfinite(bounds.upper)
-    down = (grad > 0) & jnp.isfinite(bounds.lower)
-    distance = jnp.where(up, bounds.upper - y, jnp.where(down, y - bounds.lower, 1))
-    return distance, jnp.where(up, -1, jnp.where(down, 1, 0)).astype(y.dtype)
+def _hat(local: Local) -> Hat:
+    """d = sqrt(distance to the bound that the gradient points to) and the curvature that comes with it."""
+    y, grad, bounds, inverse = local.y, local.grad, local.bounds, local.inverse_scale
+    d, curvature = inverse, jnp.zeros_like(y)
+    if bounds.exist:
+        up = (grad < 0) & jnp.isfinite(bounds.upper)
+        down = (grad > 0) & jnp.isfinite(bounds.lower)
+        distance = jnp.where(up, bounds.upper - y, jnp.where(down, y - bounds.lower, inverse))
+        d = jnp.where(local.held, 0, jnp.sqrt(jnp.maximum(distance, 0) * inverse))
+        curvature = jnp.where(up | down, jnp.abs(grad) * inverse, 0)
+    diagonal = d * d * jnp.diagonal(local.gram)
+    # a parameter without effect, and a held one, gets a unit pivot and so no step
+    extra = jnp.where(local.held | (diagonal + curvature == 0), 1, curvature)
+    return Hat(d, d * grad, d[:, None] * local.gram * d + jnp.diag(extra))
 
 
 def _inside(y: Array, bounds: Bounds, margin: float) -> Array:
@@ -93,50 +110,64 @@ def _inside(y: Array, bounds: Bounds, margin: float) -> Array:
     return jnp.where(outside & (lower <= upper) & jnp.isfinite(lower + upper), (lower + upper) / 2, y)
 
 
-def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array]:
-    """argmin g.s + s.H.s / 2 for |s| <= radius, and its multiplier: safeguarded Newton on 1/|s|."""
-    n = hat.grad.size
-    eps = jnp.finfo(hat.grad.dtype).eps
-    eye = jnp.eye(n, dtype=hat.grad.dtype)
-    ridge = 4 * eps * jnp.sum(jnp.abs(jnp.diagonal(hat.matrix)))
-    norm = jnp.sqrt(dot(hat.grad, hat.grad))
-    radius = jnp.where(radius > 0, radius, jnp.finfo(hat.grad.dtype).tiny)
-    size = jnp.max(jnp.sum(jnp.abs(hat.matrix), axis=1))
+class Search(Module):
+    """The carry of the root search for the multiplier."""
 
-    def newton(k, carry):  # type: ignore[no-untyped-def]
-        multiplier, low, high, step, finished = carry
-        factor, ok = cholesky(hat.matrix + (multiplier + ridge) * eye)
-        trial = -solve_factored(factor, hat.grad)
-        trial = jnp.where(ok, trial, -hat.grad / (multiplier + size))
-        length = jnp.sqrt(dot(trial, trial))
-        half = solve_lower(factor, trial)
-        square = dot(half, half)
-        inside = ok & (length <= radius)
-        settled = (inside & (multiplier == 0)) | (ok & (jnp.abs(length - radius) < 0.05 * radius))
-        low = jnp.where(ok & inside, low, multiplier)
-        high = jnp.where(inside, multiplier, high + jnp.where(ok, 0, size))
-        gain = (length / radius - 1) * length**2 / jnp.where(square > 0, square, 1)
-        following = multiplier + gain
-        following = jnp.where((k == 0) & ok & (guess > 0), guess, following)
-        safe = ok & (following > low) & (following < high)
-        following = jnp.where(safe, following, jnp.maximum(1e-3 * high, jnp.sqrt(low * high)))
-        keep = lambda new, old: jnp.where(finished, old, new)  # noqa: E731
-        step = keep(trial, step)
-        return (
-            jnp.where(finished | settled, multiplier, following),
-            keep(low, low),
-            keep(high, high),
-            step,
-            finished | settled,
-        )
+    multiplier: Scalar
+    low: Scalar
+    high: Scalar
+    step: Float[Array, " p"]
+    rounds: Int[Array, ""]
+    settled: Bool[Array, ""]
 
-    zero = jnp.zeros((), hat.grad.dtype)
-    start = (zero, zero, norm / radius, jnp.zeros_like(hat.grad), jnp.array(False))
-    multiplier, _, _, step, _ = lax.fori_loop(0, _ROOT_STEPS, newton, start)
-    length = jnp.sqrt(dot(step, step))
-    stretch = (length > radius) | (multiplier > 0)
-    step = step * jnp.where(stretch & (length > 0), radius / jnp.where(length > 0, length, 1), 1)
-    return step, multiplier
+
+def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, Array, Factor]:
+    """argmin g.s + s.H.s / 2 for |s| <= radius: (s, its multiplier, the undamped step, H's factor).
+
+    Safeguarded Newton on 1/|s|, a few rounds; the first guess comes from the last subproblem.
+    """
+    grad, matrix = hat.grad, hat.matrix
+    eye = jnp.eye(grad.size, dtype=grad.dtype)
+    ridge = jnp.finfo(grad.dtype).eps * jnp.sum(jnp.abs(jnp.diagonal(matrix)))
+    radius = jnp.maximum(radius, jnp.finfo(grad.dtype).tiny)
+    size = jnp.max(jnp.sum(jnp.abs(matrix), axis=1), initial=0)
+    undamped = factorise(matrix + ridge * eye)
+    newton = -undamped.solve(grad)
+    length = jnp.sqrt(dot(newton, newton))
+    inside = undamped.ok & (length <= radius)
+    norm = jnp.sqrt(dot(grad, grad))
+    # H >= -size, so that this multiplier is large enough also where H is indefinite
+    high = norm / radius + jnp.where(undamped.ok, 0, size)
+
+    def better(multiplier: Array, step: Array, length: Array, factor: Factor) -> Array:
+        bend = dot(step, factor.solve(step))
+        return multiplier + (length / radius - 1) * length**2 / jnp.where(bend > 0, bend, 1)
+
+    def safe(multiplier: Array, low: Array, high: Array, ok: Array) -> Array:
+        fine = ok & (multiplier > low) & (multiplier < high)
+        return jnp.where(fine, multiplier, jnp.maximum(1e-3 * high, jnp.sqrt(low * high)))
+
+    def newton_round(search: Search) -> Search:
+        factor = factorise(matrix + (search.multiplier + ridge) * eye)
+        step = -factor.solve(grad)
+        step = jnp.where(factor.ok, step, -grad / (search.multiplier + size))
+        length = jnp.sqrt(dot(step, step))
+        short = factor.ok & (length < radius)
+        low = jnp.where(short, search.low, search.multiplier)
+        high = jnp.where(short, search.multiplier, search.high)
+        settled = factor.ok & (jnp.abs(length - radius) < 0.1 * radius)
+        following = safe(better(search.multiplier, step, length, factor), low, high, factor.ok)
+        multiplier = jnp.where(settled, search.multiplier, following)
+        return Search(multiplier, low, high, step, search.rounds + 1, settled)
+
+    zero = jnp.zeros((), grad.dtype)
+    first = better(zero, newton, length, undamped)
+    first = safe(jnp.where(guess > 0, guess, first), zero, high, undamped.ok | (guess > 0))
+    start = Search(first, zero, high, newton, jnp.array(0), inside)
+    search = lax.while_loop(lambda s: ~s.settled & (s.rounds < _ROOT_STEPS), newton_round, start)
+    length = jnp.sqrt(dot(search.step, search.step))
+    cut = search.step * (radius / jnp.where(length > 0, length, 1))
+    return jnp.where(inside, newton, cut), jnp.where(inside, 0, search.multiplier), newton, undamped
 
 
 def _to_bound(y: Array, step: Array, bounds: Bounds) -> tuple[Array, Bool[Array, " p"]]:
@@ -165,7 +196,7 @@ def _line_minimum(a: Array, b: Array, low: Array, high: Array) -> Array:
 
 def _best_step(y: Array, hat: Hat, step: Array, radius: Array, bounds: Bounds, optimality: Array) -> Array:
     """The trust-region step if it stays inside; else the best of it cut, reflected, and the gradient."""
-    theta = jnp.maximum(0.995, 1 - optimality).astype(y.dtype)
+    theta = jnp.maximum(0.995, 1 - optimality)  # the nearer to the optimum, the closer to the bound
     share, hits = _to_bound(y, hat.d * step, bounds)
     inside = share > 1
     share = jnp.where(inside, 1, share)
