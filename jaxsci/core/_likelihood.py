@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ._linalg import dot, gram
+from ._linalg import gram
 from ._loss import AbstractLoss
 from ._module import Module
 from ._rows import rows
@@ -61,11 +61,13 @@ class AbstractLikelihood(Module):
     def sums(self, jac_t: Float[Array, "p n"], residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> PyTree:
         """What `finish` needs, additive over rows: whole, in chunks or summed over devices alike."""
         cost, jac_t, residual = self.weigh(jac_t, residual, mask)
-        return cost, dot(jac_t, residual[None, :]), gram(jac_t, jac_t)
+        rows = jnp.concatenate([jac_t, residual[None, :]])  # one product reads the rows once
+        return cost, gram(rows, rows)
 
     def finish(self, sums: PyTree) -> Linearisation:
         """The Linearisation that belongs to the total of the sums."""
-        return Linearisation(*sums)
+        cost, products = sums
+        return Linearisation(cost, products[:-1, -1], products[:-1, :-1])
 
     def cost(self, residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> Scalar:
         """The cost alone."""
@@ -91,7 +93,7 @@ def weigh_rows(rows: tuple[Array, Array, Array], jac_t: Array, mask: Array) -> t
     value, score, weight = rows
     root = jnp.sqrt(jnp.where(mask, weight, 1))
     value, score = jnp.where(mask, value, 0), jnp.where(mask, score, 0)
-    return jnp.sum(value), jnp.where(mask, jac_t, 0) * root, score / root
+    return jnp.sum(value), jnp.where(mask[None, :], jac_t, 0) * root[None, :], score / root
 
 
 class Robust(AbstractLikelihood):

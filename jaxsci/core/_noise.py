@@ -164,7 +164,7 @@ class LowRank(AbstractNoise):
 
     def _modes(self, mask: Bool[Array, " n"]) -> tuple[Array, Array]:
         scaled = jax.vmap(lambda column: self.diagonal.whiten(column, mask), 1, 1)(self.basis)
-        modes = scaled * jnp.sqrt(self.variance)
+        modes = scaled * jnp.sqrt(self.variance)[None, :]
         factor, ok = cholesky(jnp.eye(modes.shape[1], dtype=modes.dtype) + gram(modes.T, modes.T))
         return modes, jnp.where(ok, factor, jnp.nan)
 

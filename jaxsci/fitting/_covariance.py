@@ -74,19 +74,19 @@ def covariance(r: Float[Array, "p p"], fixed: Bool[Array, " p"]) -> Covariance:
     p = r.shape[0]
     if p == 0:
         return Covariance(r, fixed, jnp.array(0))
-    r = jnp.where(fixed, 0, r)
+    r = jnp.where(fixed[None, :], 0, r)
     norms = jnp.sqrt(jnp.sum(r * r, axis=0))
     scale = jnp.where(norms > 0, norms, 1)
-    upper, order = _pivoted_qr(r / scale)
+    upper, order = _pivoted_qr(r / scale[None, :])
     pivots = jnp.abs(jnp.diagonal(upper))
     kept = pivots > 1e3 * jnp.finfo(r.dtype).eps * pivots[0]
     both = kept[:, None] & kept[None, :]
     inverse = solve_upper(jnp.where(both, upper, jnp.eye(p, dtype=r.dtype)), jnp.eye(p, dtype=r.dtype))
     inverse = jnp.where(both, inverse, 0)
-    null = jnp.abs(inverse @ jnp.where(kept, 0, upper))
+    null = jnp.abs(inverse @ jnp.where(kept[None, :], 0, upper))
     lost = ~kept | jnp.any(null > 1e-6, axis=1)
     place = jnp.argsort(order)
-    matrix = gram(inverse, inverse)[place][:, place] / scale[:, None] / scale
+    matrix = gram(inverse, inverse)[place][:, place] / scale[:, None] / scale[None, :]
     lost = lost[place] & ~fixed
     matrix = jnp.where(lost[:, None] | lost[None, :], jnp.where(jnp.eye(p, dtype=bool), jnp.inf, jnp.nan), matrix)
     matrix = jnp.where(fixed[:, None] | fixed[None, :], 0, matrix)

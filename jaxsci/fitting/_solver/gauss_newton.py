@@ -40,7 +40,7 @@ class GaussNewton(AbstractTrustSolver):
 
     def propose(self, local: Local, state: TrustState, radius):  # type: ignore[no-untyped-def]
         inverse = jnp.where(local.held, 0, local.inverse_scale)
-        scaled = local.gram * inverse[:, None] * inverse
+        scaled = local.gram * inverse[:, None] * inverse[None, :]
         grad = local.grad * inverse
         eps = jnp.finfo(grad.dtype).eps
         # a parameter without effect, and a held one, gets a unit pivot and so no step

@@ -93,7 +93,7 @@ def _hat(local: Local) -> Hat:
     diagonal = d * d * jnp.diagonal(local.gram)
     # a parameter without effect, and a held one, gets a unit pivot and so no step
     extra = jnp.where(local.held | (diagonal + curvature == 0), 1, curvature)
-    return Hat(d, d * grad, d[:, None] * local.gram * d + jnp.diag(extra))
+    return Hat(d, d * grad, d[:, None] * local.gram * d[None, :] + jnp.diag(extra))
 
 
 def _inside(y: Array, bounds: Bounds, margin: float) -> Array:
@@ -221,7 +221,7 @@ def _best_step(y: Array, hat: Hat, step: Array, radius: Array, bounds: Bounds, o
 
     candidates = jnp.stack([theta * edge, reflected, cauchy])
     bends = jnp.sum(hat.matrix[None] * candidates[:, None, :], axis=2)
-    values = jnp.sum(candidates * (hat.grad + bends / 2), axis=1)
+    values = jnp.sum(candidates * (hat.grad[None, :] + bends / 2), axis=1)
     values = jnp.where(jnp.isfinite(values), values, jnp.inf)
     values = jnp.where(jnp.array([False, True, False]) & ~possible, jnp.inf, values)
     best = jnp.sum(jnp.where((jnp.arange(3) == jnp.argmin(values))[:, None], candidates, 0), axis=0)
