@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core._module import Module
 from ..core._parameter import element_names, free_spec, get, transparent
-from ..core._typing import Flag, Scalar
+from ..core._typing import Scalar
 from ..parallel._checkpoint import read_framed, write_framed
 from ._covariance import propagate
 from ._summary import html_summary, text_summary
@@ -90,17 +90,17 @@ class Solution(Module):
         return self.fitted.noise
 
     @property
-    def success(self) -> Flag:
+    def success(self) -> Bool[Array, "*batch"]:
         """True where the fit converged."""
         return self.result == RESULTS.successful
 
     @property
-    def standard_errors(self) -> Float[Array, " p"]:
+    def standard_errors(self) -> Float[Array, "*batch p"]:
         """Standard error of each element of y; inf where not determined, 0 where fixed."""
         return jnp.sqrt(jnp.diagonal(self.covariance, axis1=-2, axis2=-1))
 
     @property
-    def correlation(self) -> Float[Array, "p p"]:
+    def correlation(self) -> Float[Array, "*batch p p"]:
         """Correlation matrix; nan beside a parameter that is fixed or not determined."""
         std = self.standard_errors
         product = std[..., :, None] * std[..., None, :]
@@ -108,10 +108,10 @@ class Solution(Module):
         return jnp.where(good, self.covariance / jnp.where(good, product, 1), jnp.nan)
 
     @property
-    def reduced_chi2(self) -> Scalar:
+    def reduced_chi2(self) -> Float[Array, "*batch"]:
         """chi2 / dof; nan without degrees of freedom."""
         some = self.dof > 0
-        return jnp.where(some, self.chi2 / jnp.where(some, self.dof, 1), jnp.nan)
+        return jnp.where(some, self.chi2 / jnp.where(some, self.dof, 1).astype(self.chi2.dtype), jnp.nan)
 
     @property
     def values(self) -> dict[str, Array]:
@@ -129,12 +129,12 @@ class Solution(Module):
         return out
 
     @property
-    def aic(self) -> Scalar:
+    def aic(self) -> Float[Array, "*batch"]:
         """Akaike's information criterion 2 k - 2 log L; with the scale profiled out where it is unknown."""
         return self._information(2.0)
 
     @property
-    def bic(self) -> Scalar:
+    def bic(self) -> Float[Array, "*batch"]:
         """Schwarz's information criterion k log n - 2 log L."""
         return self._information(jnp.log(jnp.maximum(self.num_data, 1).astype(self.y.dtype)))
 
