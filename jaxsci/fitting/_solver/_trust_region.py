@@ -26,6 +26,7 @@ from ...core._typing import Flag, Scalar
 from .._objective import least_squares_linearise
 
 _POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient
+_FINE = 1e-11  # a step this small in units of the noise is not worth an evaluation
 _HELD = 1e-6  # a parameter this near to a bound, in units of the noise, is as good as on it
 _NEAR = 0.1  # cosine between the residual and the tangent plane of the model
 _POOR = 2.6  # of 1 + .8 + .64 + ...: four poor steps in a row, or a dozen every other step
@@ -217,7 +218,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         searching = state.polish == 0
         settled = converged | (~accept & ~state.first & hopeless) | dead
         polish = jnp.where(searching, jnp.where(settled, 1, 0), state.polish + 1)
-        tiny = jnp.all((step <= eps * jnp.abs(y)) | held)
+        tiny = jnp.all((step <= eps * jnp.abs(y)) | held) | (proposal.decrement <= _FINE * size)
         usable = proposal.solved & proposal.determined & ~tiny & (polish <= _POLISH)
         target = bounds.clip(jnp.where(held & bounds.exist, bounds.nearest(y), y + proposal.newton))
         state = TrustState(
