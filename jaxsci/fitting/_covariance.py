@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..core._linalg import cholesky, gram, qr_r, solve_upper
 from ..core._module import Module
 from ..core._rows import split_rows
+from ..core._typing import Scalar
 from ._objective import Objective, jacobian_t
 
 
@@ -29,59 +31,52 @@ class Covariance(Module):
     rank: Int[Array, ""]
 
 
-def triangular_rows(objective: Objective, y: Float[Array, " p"]) -> Float[Array, "p p"]:
-    """R with R^T R the curvature at y: Householder QR of the weighed rows, chunk after chunk (TSQR)."""
+def weighed_rows(objective: Objective, y: Float[Array, " p"]) -> tuple[Scalar, Float[Array, "m p"]]:
+    """(cost, rows whose products J^T J are the curvature at y); in chunks these are reduced by TSQR to R."""
     if objective.free_noise:
-        return cholesky(objective(y).gram)[0].T
-    prior = jnp.diag(jnp.sqrt(objective.prior_weight))
+        lin = objective(y)
+        return lin.cost, cholesky(lin.gram)[0].T
 
-    def rows(data: Any, likelihood: Any) -> Array:
+    def weigh(data: Any, likelihood: Any) -> tuple[Array, Array]:
         residual, jac_t = jacobian_t(lambda y: data.residual(objective.model(y)), y)
-        return likelihood.weigh(jac_t, residual, data.mask)[1].T
+        cost, jac_t, _ = likelihood.weigh(jac_t, residual, data.mask)
+        return cost, jac_t.T
 
     data, likelihood = objective.data, objective.likelihood
+    prior_cost, prior = objective.prior_cost(y), jnp.diag(jnp.sqrt(objective.prior_weight))
     n = data.mask.shape[0]
     if objective.chunk is None or n <= objective.chunk:
-        return qr_r(jnp.concatenate([rows(data, likelihood), prior]))
+        cost, rows = weigh(data, likelihood)
+        return cost + prior_cost, jnp.concatenate([rows, prior])
     pieces, other = split_rows((data, likelihood))
     body = n // objective.chunk * objective.chunk
-    first = prior
+    total = (prior_cost, prior)
     if body < n:
-        first = qr_r(jnp.concatenate([rows(*_cut(pieces, other, slice(body, None))), prior]))
+        total = _add(total, weigh(*eqx.combine(jtu.tree_map(lambda x: x[body:], pieces), other)))
     pieces = jtu.tree_map(lambda x: x[:body].reshape(-1, objective.chunk, *x.shape[1:]), pieces)
-
-    def add(r: Array, piece: Any) -> tuple[Array, None]:
-        return qr_r(jnp.concatenate([r, rows(*_combine(piece, other))])), None
-
-    return lax.scan(add, first, pieces)[0]
+    return lax.scan(lambda total, piece: (_add(total, weigh(*eqx.combine(piece, other))), None), total, pieces)[0]
 
 
-def _combine(piece: Any, other: Any) -> Any:
-    return jtu.tree_map(lambda a, b: b if a is None else a, piece, other, is_leaf=lambda x: x is None)
+def _add(total: tuple[Array, Array], part: tuple[Array, Array]) -> tuple[Array, Array]:
+    return total[0] + part[0], qr_r(jnp.concatenate([total[1], part[1]]))
 
 
-def _cut(pieces: Any, other: Any, rows: slice) -> Any:
-    return _combine(jtu.tree_map(lambda x: x[rows], pieces), other)
-
-
-def covariance(r: Float[Array, "p p"], fixed: Bool[Array, " p"]) -> Covariance:
-    """(R^T R)^-1 with its rank, by QR with column pivoting on unit columns.
+def covariance(rows: Float[Array, "m p"], fixed: Bool[Array, " p"]) -> Covariance:
+    """(J^T J)^-1 with its rank, by QR of the rows J with column pivoting on unit columns.
 
     A direction counts as determined when its pivot exceeds 1e3 eps of the largest. The marginal
     variance of a parameter outside the null space does not depend on which generalised inverse
     is taken (Rao 1973, section 4a.4), so the dependent columns are dropped.
     """
-    p = r.shape[0]
-    if p == 0:
-        return Covariance(r, fixed, jnp.array(0))
-    r = jnp.where(fixed[None, :], 0, r)
-    norms = jnp.sqrt(jnp.sum(r * r, axis=0))
+    p = rows.shape[1]
+    rows = jnp.where(fixed[None, :], 0, rows)
+    norms = jnp.sqrt(jnp.sum(rows * rows, axis=0))
     scale = jnp.where(norms > 0, norms, 1)
-    upper, order = _pivoted_qr(r / scale[None, :])
+    upper, order = _pivoted_qr(rows / scale[None, :])
     pivots = jnp.abs(jnp.diagonal(upper))
-    kept = pivots > 1e3 * jnp.finfo(r.dtype).eps * pivots[0]
+    kept = pivots > 1e3 * jnp.finfo(rows.dtype).eps * pivots[0]
     both = kept[:, None] & kept[None, :]
-    inverse = solve_upper(jnp.where(both, upper, jnp.eye(p, dtype=r.dtype)), jnp.eye(p, dtype=r.dtype))
+    inverse = solve_upper(jnp.where(both, upper, jnp.eye(p, dtype=rows.dtype)), jnp.eye(p, dtype=rows.dtype))
     inverse = jnp.where(both, inverse, 0)
     null = jnp.abs(inverse @ jnp.where(kept[None, :], 0, upper))
     lost = ~kept | jnp.any(null > 1e-6, axis=1)
@@ -93,16 +88,18 @@ def covariance(r: Float[Array, "p p"], fixed: Bool[Array, " p"]) -> Covariance:
     return Covariance(matrix, ~lost, jnp.sum(kept & (pivots > 0)))
 
 
-def _pivoted_qr(matrix: Float[Array, "p p"]) -> tuple[Float[Array, "p p"], Int[Array, " p"]]:
+def _pivoted_qr(matrix: Float[Array, "m p"]) -> tuple[Float[Array, "p p"], Int[Array, " p"]]:
     """R and the column order of a Householder QR that takes the longest remaining column first."""
-    p = matrix.shape[0]
-    index = jnp.arange(p)
+    m, p = matrix.shape
+    if m < p:
+        matrix = jnp.concatenate([matrix, jnp.zeros((p - m, p), matrix.dtype)])
+    index, columns = jnp.arange(max(m, p)), jnp.arange(p)
 
     def column(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         a, order = carry
         rest = jnp.sum(jnp.where((index >= k)[:, None], a, 0) ** 2, axis=0)
-        pick = jnp.argmax(jnp.where(index >= k, rest, -1))
-        swap = jnp.where(index == k, pick, jnp.where(index == pick, k, index))
+        pick = jnp.argmax(jnp.where(columns >= k, rest, -1))
+        swap = jnp.where(columns == k, pick, jnp.where(columns == pick, k, columns))
         a, order = a[:, swap], order[swap]
         x = jnp.where(index >= k, a[:, k], 0)
         norm = jnp.sqrt(jnp.sum(x * x))
@@ -111,8 +108,8 @@ def _pivoted_qr(matrix: Float[Array, "p p"]) -> tuple[Float[Array, "p p"], Int[A
         factor = jnp.where(square > 0, 2 / jnp.where(square > 0, square, 1), 0)
         return a - factor * v[:, None] * jnp.sum(v[:, None] * a, axis=0)[None, :], order
 
-    upper, order = lax.fori_loop(0, p, column, (matrix, index))
-    return jnp.triu(upper), order
+    upper, order = lax.fori_loop(0, p, column, (matrix, columns))
+    return jnp.triu(upper[:p]), order
 
 
 def propagate(fn: Callable[[Array], Array], y: Float[Array, " p"], matrix: Float[Array, "p p"]) -> Array:

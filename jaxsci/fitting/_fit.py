@@ -19,7 +19,7 @@ from ..core._likelihood import AbstractLikelihood, Robust
 from ..core._loss import AbstractLoss, Linear
 from ..core._noise import AbstractNoise
 from ._adjoint import KKTAdjoint
-from ._covariance import covariance, triangular_rows
+from ._covariance import covariance, weighed_rows
 from ._diagnose import explain, report
 from ._objective import Objective
 from ._plan import Plan, flat_bounds, flat_priors, make_plan
@@ -246,10 +246,9 @@ def _solution(
     """Everything that follows from the solution, evaluated afresh: the solver's state has no tangents."""
     mask = objective.data.mask
     fixed = lower >= upper
-    cost, chi2 = objective.cost(y), objective.chi2(y)
-    known = covariance(triangular_rows(objective, y), fixed)
-    rows = jnp.sum(mask) + jnp.sum((objective.prior_weight > 0) & ~fixed)
-    dof = rows - known.rank
+    cost, rows = weighed_rows(objective, y)
+    known = covariance(rows, fixed)
+    dof = jnp.sum(mask) + jnp.sum((objective.prior_weight > 0) & ~fixed) - known.rank
     matrix = known.matrix
     absolute = base.absolute
     if scale_covariance or (scale_covariance is None and not absolute):
@@ -264,7 +263,7 @@ def _solution(
         y=y,
         covariance=matrix,
         cost=cost,
-        chi2=chi2,
+        chi2=objective.chi2(y, cost),
         log_norm=lax.stop_gradient(log_norm.astype(y.dtype)),
         num_data=jnp.sum(mask),
         dof=dof,

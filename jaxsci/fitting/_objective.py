@@ -58,8 +58,8 @@ class Objective(Module):
     def cost(self, y: Float[Array, " p"]) -> Scalar:
         """The cost alone."""
         if self.free_noise:
-            return self._noise_cost(y) + self._prior_cost(y)
-        return self.likelihood.finish(self._total(y, _no_jacobian)).cost + self._prior_cost(y)
+            return self._noise_cost(y) + self.prior_cost(y)
+        return self.likelihood.finish(self._total(y, _no_jacobian)).cost + self.prior_cost(y)
 
     def hessian(self, y: Float[Array, " p"]) -> Float[Array, "p p"]:
         """The exact second derivative of the cost."""
@@ -70,23 +70,22 @@ class Objective(Module):
         rows = self.likelihood.root(self.residual(y), self.data.mask)
         return jnp.concatenate([rows, jnp.sqrt(self.prior_weight) * (y - self.prior_mean)])
 
-    def chi2(self, y: Float[Array, " p"]) -> Scalar:
-        """Sum of squared standardised residuals, prior rows included."""
-        if self.chunk is not None:
-            likelihood = self.likelihood.noise if isinstance(self.likelihood, Robust) else self.likelihood
-            plain = eqx.tree_at(lambda o: o.likelihood, self, likelihood)
-            return 2 * plain.cost(y)
-        model, noise = self.parts(y)
-        likelihood = noise if self.free_noise else self.likelihood
-        z = likelihood.standardise(self.data.residual(model), self.data.mask)
-        return dot(z, z) + 2 * self._prior_cost(y)
+    def chi2(self, y: Float[Array, " p"], cost: Scalar) -> Scalar:
+        """Sum of squared standardised residuals, prior rows included; `cost` is the cost at y."""
+        if self.free_noise:
+            model, noise = self.parts(y)
+            return 2 * (noise.cost(self.data.residual(model), self.data.mask) + self.prior_cost(y))
+        if isinstance(self.likelihood, Robust):
+            return 2 * eqx.tree_at(lambda o: o.likelihood, self, self.likelihood.noise).cost(y)
+        return 2 * cost
 
-    def _prior_cost(self, y: Array) -> Array:
+    def prior_cost(self, y: Float[Array, " p"]) -> Scalar:
+        """The cost of the priors alone."""
         return jnp.sum(self.prior_weight * (y - self.prior_mean) ** 2) / 2
 
     def _add_prior(self, y: Array, lin: Linearisation) -> Linearisation:
         grad = lin.grad + self.prior_weight * (y - self.prior_mean)
-        return Linearisation(lin.cost + self._prior_cost(y), grad, lin.gram + jnp.diag(self.prior_weight))
+        return Linearisation(lin.cost + self.prior_cost(y), grad, lin.gram + jnp.diag(self.prior_weight))
 
     def _total(self, y: Array, jacobian: Callable[..., Any]) -> PyTree:
         """The likelihood's sums over all rows, in chunks where asked."""

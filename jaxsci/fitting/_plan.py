@@ -38,13 +38,13 @@ def make_plan(model: PyTree, noise: PyTree, free: tuple[str, ...] | None) -> Pla
 
     **Raises:** `ValueError` for an unknown name, or when nothing is free.
     """
-    leaves, structure = jtu.tree_flatten(Fitted(model, noise))
+    leaves, structure = jtu.tree_flatten((model, noise))
     return _plan(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves), free, type(model).__name__)
 
 
 @functools.lru_cache(maxsize=512)
 def _plan(structure: Any, leaves: Any, free: tuple[str, ...] | None, owner: str) -> Plan:
-    fitted = jtu.tree_unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+    fitted = Fitted(*jtu.tree_unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]))
     known = parameters(fitted)
     if free is None:
         chosen = list(parameters(Fitted(fitted.model, None)))
