@@ -1,0 +1,122 @@
+"""The command `jaxsci`. jax is imported by the commands that need it, so that `--help` is quick."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._errors import ConfigError
+
+BAD_INPUT = 2
+
+app = typer.Typer(
+    name="jaxsci",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fit models to many data sets from a config file, and report.",
+)
+
+File = Annotated[str, typer.Argument(metavar="FILE.toml", help="A config file, or bundled:NAME.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Output folder; by default runs/<config name>-<UTC time>.", show_default=False),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|gpu", help="Where to compute; auto takes what is there.")
+]
+Imports = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--import", metavar="FILE.py", help="Run this file; its models, losses, solvers and noises get names."
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=value", help="Change the config: fit.max_steps=500, data.0.start.tau=3."),
+]
+AllowOutside = Annotated[
+    bool, typer.Option("--allow-outside", help="Let the config name files outside its own folder.")
+]
+
+
+@app.command()
+def run(
+    file: File,
+    out: Out = None,
+    imports: Imports = None,
+    device: Device = "auto",
+    settings: Settings = None,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Fit what a config file describes and write a report.
+
+    Exit code 0: all fits fine; 3: some failed; 2: bad input.
+    """
+    with _bad_input():
+        from . import _commands
+
+        code = _commands.run(file, out, device, imports or [], settings or [], allow_outside)
+    raise typer.Exit(code)
+
+
+@app.command()
+def demo(out: Out = None, device: Device = "auto") -> None:
+    """Fit the bundled NIST problems, compare with the certified answers, and write a report."""
+    with _bad_input():
+        from . import _commands
+
+        code = _commands.run("bundled:quickstart.toml", out, device, [], [], False)
+    raise typer.Exit(code)
+
+
+@app.command()
+def check(file: File, imports: Imports = None, settings: Settings = None, allow_outside: AllowOutside = False) -> None:
+    """Check everything in a config file without fitting."""
+    with _bad_input():
+        from . import _commands
+
+        code = _commands.check(file, imports or [], settings or [], allow_outside)
+    raise typer.Exit(code)
+
+
+@app.command(name="list")
+def list_names(
+    kind: Annotated[str | None, typer.Argument(metavar="[models|solvers|losses|noises|priors]")] = None,
+    imports: Imports = None,
+) -> None:
+    """List the names that a config may use."""
+    with _bad_input():
+        from . import _commands
+
+        code = _commands.list_names(kind, imports or [])
+    raise typer.Exit(code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"jaxsci {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Fit models to many data sets from a config file, and report."""
+
+
+@contextlib.contextmanager
+def _bad_input() -> Iterator[None]:
+    """Bad input ends in one line on stderr and exit code 2, not in a traceback."""
+    try:
+        yield
+    except (ConfigError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from error

@@ -1,0 +1,189 @@
+"""report.html: one page that needs nothing but itself."""
+
+import importlib.resources
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ._html import Html, join, number, table, tag
+from ._results import as_json
+
+MOST_DETAILS = 100
+"""So many members have a section of their own in the page; all are in its table and in the other files."""
+
+NO_FIGURES = "There are no figures because matplotlib is not installed: pip install 'jaxsci[plot]'"
+
+
+def report(
+    document: Mapping[str, Any], anchors: Sequence[str], figures: Mapping[str, str], notes: Sequence[str]
+) -> str:
+    """The page of a run.
+
+    **Arguments:**
+
+    - `document`: what `results.json` holds.
+    - `anchors`: the file name of each member. `figures`: SVG elements by those names.
+    - `notes`: lines to show below the heading.
+    """
+    members = document["members"]
+    detailed = list(zip(anchors, members, strict=True))[:MOST_DETAILS]
+    more = len(members) - len(detailed)
+    body = (
+        _heading(document),
+        _tiles(document["counts"]),
+        *(tag("p", note, class_="note") for note in notes),
+        _failures(members, anchors),
+        tag("h2", "All fits"),
+        _overview(members, anchors),
+        tag("h2", "Each fit"),
+        *(_section(anchor, member, figures.get(anchor)) for anchor, member in detailed),
+        tag("p", f"{more} more fits are in results.json and results.csv.", class_="note") if more > 0 else "",
+        tag("h2", "How it was run"),
+        _run(document),
+    )
+    css = importlib.resources.files("jaxsci.cli").joinpath("report.css").read_text(encoding="utf-8")
+    head = Html(
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+    )
+    page = tag(
+        "html",
+        tag("head", head, tag("title", document["title"]), tag("style", Html(css))),
+        tag("body", tag("main", *body)),
+        lang="en",
+    )
+    return f"<!doctype html>\n{page}\n"
+
+
+def _heading(document: Mapping[str, Any]) -> Html:
+    stopped = (
+        "" if document["complete"] else tag("p", "The run was stopped; what was finished is below.", class_="note")
+    )
+    about = tag("p", document["description"], class_="lead") if document["description"] else ""
+    when = f"{document['created']} · jaxsci {document['versions']['jaxsci']} · {document['seconds']:.1f} s"
+    return tag("header", tag("h1", document["title"]), about, tag("p", when, class_="quiet"), stopped)
+
+
+def _tiles(counts: Mapping[str, int]) -> Html:
+    """The numbers to see first."""
+    tiles = [_tile(counts["succeeded"], counts["fits"], "fits converged")]
+    if "compared" in counts:
+        of = counts["compared"]
+        tiles += [
+            _tile(counts["values_to_6_digits"], of, "agree to 6 digits or more, all values"),
+            _tile(counts["values_to_9_digits"], of, "agree to 9 digits or more, all values"),
+            _tile(counts["std_to_6_digits"], of, "agree to 6 digits or more, all standard errors"),
+        ]
+    return tag("div", *tiles, class_="tiles")
+
+
+def _tile(have: int, of: int, text: str) -> Html:
+    figure = tag("strong", f"{have}", tag("span", f" / {of}"))
+    return tag("div", figure, tag("p", text), class_="tile" if have == of else "tile partly")
+
+
+def _failures(members: Sequence[Mapping[str, Any]], anchors: Sequence[str]) -> Html:
+    failed = [(anchor, m) for anchor, m in zip(anchors, members, strict=True) if not m["success"]]
+    if not failed:
+        return Html("")
+    rows = [(_link(anchor, m["name"]), m["result"], m["message"]) for anchor, m in failed]
+    return join([tag("h2", "Failed" if any(m["result"] != "not_run" for _, m in failed) else "Not run"),
+                 table(("fit", "result", "what to do"), rows)])  # fmt: skip
+
+
+def _overview(members: Sequence[Mapping[str, Any]], anchors: Sequence[str]) -> Html:
+    compared = any("worst_lre" in m for m in members)
+    head = ["fit", "model", "result", "data", "free", "steps", "χ²", "χ² / dof"]
+    head += ["digits, values", "digits, std"] if compared else []
+    rows = []
+    for anchor, m in zip(anchors, members, strict=True):
+        cells = [_link(anchor, m["name"]), m["model"], _badge(m)]
+        if "num_data" in m:
+            cells += [number(m["num_data"]), number(len(m["parameters"])), number(m["num_steps"])]
+            cells += [number(f"{m['chi2']:.6g}"), number(f"{m['reduced_chi2']:.4g}")]
+            cells += [_digits(m, "worst_lre"), _digits(m, "worst_lre_std")] if compared else []
+        rows.append(cells + [""] * (len(head) - len(cells)))
+    return table(head, rows, class_="overview")
+
+
+def _section(anchor: str, member: Mapping[str, Any], figure: str | None) -> Html:
+    head = tag("h3", member["name"], " ", _badge(member))
+    if "parameters" not in member:
+        return tag("section", head, tag("p", member["message"]), id=anchor)
+    facts = [
+        f"{member['model']} on {member['source']}",
+        f"χ² {member['chi2']:.8g} for {member['dof']} degrees of freedom",
+        f"rank {member['rank']} of {len(member['parameters'])}",
+        f"{member['num_steps']} steps",
+    ]
+    if member["errors_scaled"]:
+        facts.append("errors scaled by √(χ²/dof)")
+    message = tag("p", member["message"], class_="note") if member["message"] else ""
+    picture = tag("figure", Html(figure)) if figure else ""
+    return tag(
+        "section", head, tag("p", " · ".join(facts), class_="quiet"), message, picture, _parameters(member), id=anchor
+    )
+
+
+def _parameters(member: Mapping[str, Any]) -> Html:
+    rows = member["parameters"]
+    compared, units = any("reference" in r for r in rows), any(r["unit"] for r in rows)
+    remarks = any(r["remarks"] for r in rows)
+    head = ["parameter", "value", "standard error"]
+    head += ["reference value", "digits", "reference std", "digits"] if compared else []
+    head += (["unit"] if units else []) + ([""] if remarks else [])
+    body = []
+    for r in rows:
+        cells: list[Any] = [tag("td", r["name"], class_="name")]
+        cells += [number(_value(r["value"], r["std"], compared)), number(f"{r['std']:.5g}")]
+        if compared:
+            cells += [number(_exact(r.get("reference"))), _digits(r, "lre")]
+            cells += [number(_exact(r.get("reference_std"))), _digits(r, "lre_std")]
+        cells += ([r["unit"]] if units else []) + ([", ".join(r["remarks"])] if remarks else [])
+        body.append(cells)
+    return table(head, body)
+
+
+def _run(document: Mapping[str, Any]) -> Html:
+    device, versions = document["device"], document["versions"]
+    rows = [
+        ("config", document["config_file"]),
+        ("device", f"{device['platform']}: {device['count']} x {device['kind']}, double precision"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        *(("choice", choice) for choice in document["choices"]),
+    ]
+    config = tag("details", tag("summary", "The config as run"), tag("pre", as_json(document["config"])))
+    facts = tag("dl", *(join([tag("dt", name), tag("dd", text)]) for name, text in rows))
+    return join([facts, config])
+
+
+def _link(anchor: str, name: str) -> Html:
+    return tag("a", name, href=f"#{anchor}")
+
+
+def _badge(member: Mapping[str, Any]) -> Html:
+    kind = "good" if member["success"] else "off" if member["result"] == "not_run" else "bad"
+    text = {"successful": "converged"}.get(member["result"], member["result"].replace("_", " "))
+    return tag("span", text, class_=f"badge {kind}")
+
+
+def _digits(row: Mapping[str, Any], key: str) -> Html:
+    """Digits of agreement, marked where there are fewer than six."""
+    if key not in row:
+        return number("")
+    value = row[key]
+    return number(
+        "\N{EN DASH}" if math.isnan(value) else f"{value:.1f}", class_="number" if value >= 6 else "number poor"
+    )
+
+
+def _value(value: float, std: float, compared: bool) -> str:
+    """Enough digits to compare with a reference; else to two digits of the error."""
+    if compared or not (math.isfinite(std) and math.isfinite(value) and std > 0 and value != 0):
+        return _exact(value)
+    digits = math.floor(math.log10(abs(value))) - math.floor(math.log10(std)) + 2
+    return f"{value:.{min(max(digits, 2), 15)}g}"
+
+
+def _exact(value: float | None) -> str:
+    return "" if value is None else f"{value:.11g}"
