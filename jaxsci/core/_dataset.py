@@ -160,14 +160,10 @@ def stack(modules: Sequence[PyTree]) -> PyTree:
     return jtu.tree_unflatten(structure, [jnp.stack(column) for column in zip(*columns, strict=True)])
 
 
-def bucket(lengths: Sequence[int], most: int = 4) -> list[int]:
-    """A padded length for each of `lengths`, at most `most` different ones, with little padding.
+def bucket(length: int) -> int:
+    """The padded length for a data set of `length` rows: the next power of two, at least 16.
 
-    Lengths on a geometric ladder between the shortest and the longest, rounded up to a multiple of 8.
+    A function of nothing else, so that a member of a batch is padded, and hence rounded, the same
+    whoever its neighbours are.
     """
-    longest, shortest = max(lengths), max(min(lengths), 1)
-    ratio = (longest / shortest) ** (1 / most)
-    ladder = sorted({min(-(-round(shortest * ratio ** (k + 1)) // 8) * 8, -(-longest // 8) * 8) for k in range(most)})
-    if len(set(lengths)) == 1:
-        return list(lengths)
-    return [next(step for step in ladder if step >= n) for n in lengths]
+    return max(16, 1 << max(length - 1, 0).bit_length())

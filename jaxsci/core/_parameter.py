@@ -41,12 +41,14 @@ def as_bounds(bounds: Any, name: str = "bounds") -> tuple[Any, Any]:
 
 def as_float(value: Any) -> Any:
     """An array of floats, never weakly typed; a Python number becomes one too, or each value would cost a trace."""
+    if isinstance(value, str):
+        return value  # left as it is, for the field check to name; so are all that are no real numbers
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError):
-        return value  # left as it is, for the field check to name
+        return value
     keep = jnp.issubdtype(array.dtype, jnp.inexact) and not array.weak_type
-    return array if keep else array.astype(float)
+    return array if keep or jnp.iscomplexobj(array) else array.astype(float)
 
 
 def param(*, unit: str = "", bounds: Any = _UNBOUNDED, prior: Any = None, doc: str = "", **kwargs: Any) -> Any:

@@ -3,7 +3,7 @@
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from ..core._dataset import AbstractDataset
 from ..core._likelihood import AbstractLikelihood, Robust
 from ..core._loss import AbstractLoss, Linear
 from ..core._noise import AbstractNoise
-from ._adjoint import KKTAdjoint
+from ._adjoint import Given, KKTAdjoint
 from ._covariance import covariance, weighed_rows
 from ._diagnose import explain, report
 from ._objective import Objective
@@ -122,10 +122,8 @@ def _run(problem: PyTree, choices: tuple[Any, ...]) -> Solution:
 
 def _assemble(arrays: list[Array], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Solution:
     fill = iter(arrays)
-    leaves = [next(fill) if leaf is None else leaf for leaf in rest]
-    plan, chunk, max_steps, scale_covariance = choices
-    problem = jtu.tree_unflatten(structure, leaves)
-    return _fit(*problem, plan=plan, chunk=chunk, max_steps=max_steps, scale_covariance=scale_covariance)
+    problem = jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest])
+    return _fit(problem, choices)
 
 
 @functools.cache
@@ -136,83 +134,66 @@ def compiled() -> Any:
     return jax.jit(_assemble, static_argnums=(1, 2, 3), compiler_options=options)
 
 
-def _fit(
-    model: PyTree,
-    data: AbstractDataset,
-    lower: Float[Array, " p"] | None,
-    upper: Float[Array, " p"] | None,
-    mean: Float[Array, " p"],
-    weight: Float[Array, " p"],
-    active: Bool[Array, " p"] | None,
-    solver: Any,
-    loss: AbstractLoss,
-    likelihood: AbstractLikelihood | None,
-    *,
-    plan: Plan,
-    chunk: int | None,
-    max_steps: int,
-    scale_covariance: bool | None,
-) -> Solution:
+class Ready(NamedTuple):
+    """A fit about to start."""
+
+    objective: Objective
+    base: AbstractLikelihood
+    y0: Array
+    lower: Array
+    upper: Array
+    bounds: dict[str, Array]
+    projected: Array
+
+
+def make_ready(problem: tuple[Any, ...], plan: Plan, chunk: int | None) -> Ready:
+    """The objective, the start within bounds, and the bounds as a solver wants them (none at all, if none)."""
+    model, data, lower, upper, mean, weight, active, _, loss, likelihood = problem
     base = data.noise if likelihood is None else likelihood
     start, rest = eqx.partition(Fitted(model, data.noise), plan.spec(Fitted(model, data.noise)))
     y0, unravel = jfu.ravel_pytree(start)
     bounded = lower is not None or active is not None
-    if lower is None or upper is None:
+    if lower is None:
         lower, upper = jnp.full_like(y0, -jnp.inf), jnp.full_like(y0, jnp.inf)
     if active is not None:
         lower, upper = jnp.where(active, lower, y0), jnp.where(active, upper, y0)
-    ready = base if isinstance(loss, Linear) else Robust(base, loss)
+    likelihood = base if isinstance(loss, Linear) else Robust(base, loss)
     whole = chunk is None or data.mask.shape[0] <= chunk
     if whole and not plan.noise:
-        ready = ready.prepare(data.mask)
-    objective = Objective(rest, data, ready, mean, weight, unravel, None if whole else chunk, plan.noise)
-    options = {"lower": lower, "upper": upper} if bounded else {}
-    y, ended, steps, stalled = _solve(objective, solver, jnp.clip(y0, lower, upper), options, max_steps)
+        likelihood = likelihood.prepare(data.mask)
+    objective = Objective(rest, data, likelihood, mean, weight, unravel, None if whole else chunk, plan.noise)
     projected = lax.stop_gradient((y0 < lower) | (y0 > upper))
-    result = _result(data, base, ended, stalled)
-    return _solution(objective, base, plan, y, lower, upper, projected, result, steps, scale_covariance)
+    bounds = {"lower": lower, "upper": upper} if bounded else {}
+    return Ready(objective, base, jnp.clip(y0, lower, upper), lower, upper, bounds, projected)
 
 
-def _solve(
-    objective: Objective, solver: Any, y0: Array, bounds: dict[str, Array], max_steps: int
-) -> tuple[Array, Any, Array, Array]:
+def _fit(problem: tuple[Any, ...], choices: tuple[Any, ...]) -> Solution:
+    plan, chunk, max_steps, scale_covariance = choices
+    ready = make_ready(problem, plan, chunk)
+    y, ended, steps, stalled = _solve(ready, problem[7], max_steps)
+    return conclude(ready, plan, y, ended, steps, stalled, scale_covariance)
+
+
+def _solve(ready: Ready, solver: Any, max_steps: int) -> tuple[Array, Any, Array, Array]:
     """(y, optimistix's result, steps, stalled)."""
-    options = {**bounds, "linearise": objective}
+    options = {**ready.bounds, "linearise": ready.objective}
     if isinstance(solver, AbstractTrustSolver):
-        answer = optx.least_squares(
-            _unused, solver, y0, None, options, max_steps=max_steps, adjoint=KKTAdjoint(), throw=False
-        )
+        answer = advance(ready, solver, ready.y0, None, max_steps)
         return answer.value, answer.result, answer.stats["num_steps"], answer.state.stalled
-    answer = solve_foreign(objective, solver, y0, bounds, max_steps)
-    given = optx.least_squares(_unused, Given(), answer.value, None, options, adjoint=KKTAdjoint(), throw=False)
+    answer = solve_foreign(ready.objective, solver, ready.y0, ready.bounds, max_steps)
+    given = optx.least_squares(unused, Given(), answer.value, None, options, adjoint=KKTAdjoint(), throw=False)
     return given.value, answer.result, answer.stats["num_steps"], jnp.array(False)
 
 
-def _unused(y: Array, args: Any) -> Array:
+def advance(ready: Ready, solver: Any, y: Array, state: Any, max_steps: int) -> Any:
+    """At most `max_steps` steps of one of our own solvers, from a state where one is given."""
+    options = {**ready.bounds, "linearise": ready.objective, "state": state}
+    return optx.least_squares(unused, solver, y, None, options, max_steps=max_steps, adjoint=KKTAdjoint(), throw=False)
+
+
+def unused(y: Array, args: Any) -> Array:
     """Stands for the residual function, which our solvers never call: they linearise."""
     return y
-
-
-class Given(optx.AbstractLeastSquaresSolver):
-    """Returns its start; what carries the derivatives of a solution that another solver found."""
-
-    rtol: float = 0.0
-    atol: float = 0.0
-    norm: Any = optx.max_norm
-
-    def init(self, fn: Any, y: Any, args: Any, options: Any, f_struct: Any, aux_struct: Any, tags: Any) -> Any:
-        return None
-
-    def step(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
-        return y, None, None
-
-    def terminate(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
-        return jnp.array(True), optx.RESULTS.successful
-
-    def postprocess(
-        self, fn: Any, y: Any, aux: Any, args: Any, options: Any, state: Any, tags: Any, result: Any
-    ) -> Any:
-        return y, aux, {}
 
 
 def _result(data: AbstractDataset, base: AbstractLikelihood, ended: Any, stalled: Array) -> Any:
@@ -231,19 +212,11 @@ def _result(data: AbstractDataset, base: AbstractLikelihood, ended: Any, stalled
     return result
 
 
-def _solution(
-    objective: Objective,
-    base: AbstractLikelihood,
-    plan: Plan,
-    y: Array,
-    lower: Array,
-    upper: Array,
-    projected: Array,
-    result: Any,
-    steps: Array,
-    scale_covariance: bool | None,
+def conclude(
+    ready: Ready, plan: Plan, y: Array, ended: Any, steps: Array, stalled: Array, scale_covariance: bool | None
 ) -> Solution:
     """Everything that follows from the solution, evaluated afresh: the solver's state has no tangents."""
+    objective, base, lower, upper = ready.objective, ready.base, ready.lower, ready.upper
     mask = objective.data.mask
     fixed = lower >= upper
     cost, rows = weighed_rows(objective, y)
@@ -271,8 +244,8 @@ def _solution(
         determined=known.determined,
         fixed=fixed,
         at_bound=jnp.where(fixed, 0, at_bound),
-        projected=projected,
-        result=result,
+        projected=ready.projected,
+        result=_result(objective.data, base, ended, stalled),
         num_steps=steps,
         free=plan.free,
         names=plan.names,

@@ -1,5 +1,6 @@
 """What a fit frees, by name: worked out once for each kind of model and choice of names."""
 
+import dataclasses
 import fnmatch
 import functools
 import math
@@ -12,13 +13,13 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
 from ..core._errors import suggest
-from ..core._module import Module
 from ..core._parameter import Parameter, as_bounds, element_names, free_spec, get, leaf_names, match, parameters
 from ..core._prior import Normal
 from ._solution import Fitted
 
 
-class Plan(Module):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
     """The free parameters of one kind of model: names, shapes, and their declared bounds and priors."""
 
     free: tuple[tuple[str, tuple[int, ...]], ...]
