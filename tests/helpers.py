@@ -1,0 +1,78 @@
+"""What many tests share: oracles by finite differences, trace counters, and compilation without optimisation."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+# Optimising machine code takes most of a test's time and changes no fact that a test asserts.
+_QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
+
+
+def quick_jit(fn: Callable) -> Any:
+    """`jax.jit` that compiles fast."""
+    return jax.jit(fn, compiler_options=_QUICK if jax.default_backend() == "cpu" else None)
+
+
+def close(actual: Any, expected: Any, rtol: float = 1e-12, atol: float = 0.0) -> None:
+    """Assert that two trees of numbers agree; NaN agrees with nothing."""
+    assert jtu.tree_structure(actual) == jtu.tree_structure(expected)
+    for a, b in zip(jtu.tree_leaves(actual), jtu.tree_leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rtol, atol=atol, equal_nan=False)
+
+
+def same_bits(actual: Any, expected: Any) -> None:
+    """Assert that two trees are equal to the last bit; NaN agrees with NaN."""
+    for a, b in zip(jtu.tree_leaves(actual), jtu.tree_leaves(expected), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def derivative(fn: Callable[[Any], Any], at: float, step: float) -> np.ndarray:
+    """dfn/dx by central differences of fourth order."""
+    values = [np.asarray(fn(at + k * step), float) for k in (-2, -1, 1, 2)]
+    return (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
+
+
+def jacobian(fn: Callable[[np.ndarray], Any], at: Any, step: Any) -> np.ndarray:
+    """The Jacobian of fn at a flat point by central differences of fourth order, one column an element."""
+    at = np.asarray(at, float)
+    steps = np.broadcast_to(np.asarray(step, float), at.shape)
+
+    def along(k: int) -> np.ndarray:
+        unit = np.eye(at.size)[k]
+        return derivative(lambda t: fn(at + t * unit), 0.0, float(steps[k]))
+
+    return np.stack([along(k) for k in range(at.size)], axis=-1)
+
+
+def log_relative_error(actual: Any, certified: Any) -> np.ndarray:
+    """Digits that agree: -log10 of the relative error, at most 11 as NIST certifies."""
+    actual, certified = np.asarray(actual, float), np.asarray(certified, float)
+    error = np.abs(actual - certified) / np.abs(certified)
+    return np.minimum(-np.log10(np.maximum(error, 1e-300)), 11.0)
+
+
+def custom_calls(text: str) -> set[str]:
+    """The targets of all custom calls in lowered or compiled text."""
+    found = re.findall(r'custom_call_target="([^"]+)"', text) + re.findall(r"custom_call @([\w.]+)", text)
+    return set(found)
+
+
+class Counter:
+    """Counts how often a function is traced."""
+
+    def __init__(self, fn: Callable):
+        self.fn, self.traces = fn, 0
+
+    def __call__(self, *args: Any) -> Any:
+        self.traces += 1
+        return self.fn(*args)
+
+
+def to_float32(tree: Any) -> Any:
+    """The tree with its real arrays in single precision."""
+    return jtu.tree_map(lambda x: x.astype(jnp.float32) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, tree)
