@@ -42,10 +42,13 @@ from .fitting import (
     RESULTS as RESULTS,
     TRF as TRF,
     Adam as Adam,
+    BatchSolution as BatchSolution,
     GaussNewton as GaussNewton,
     KKTAdjoint as KKTAdjoint,
+    RaggedDataset as RaggedDataset,
     Solution as Solution,
     fit as fit,
+    fit_batch as fit_batch,
 )
 
 __version__ = "0.1.0"

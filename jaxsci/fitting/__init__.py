@@ -1,8 +1,10 @@
 """How a fit is made."""
 
 from ._adjoint import KKTAdjoint as KKTAdjoint
+from ._batch import BatchSolution as BatchSolution, fit_batch as fit_batch
 from ._fit import fit as fit
 from ._objective import Objective as Objective
+from ._ragged import RaggedDataset as RaggedDataset
 from ._solution import RESULTS as RESULTS, Fitted as Fitted, Solution as Solution
 from ._solver.adam import Adam as Adam
 from ._solver.gauss_newton import GaussNewton as GaussNewton

@@ -79,7 +79,7 @@ def fit(
         raise ValueError(f"data should be a jaxsci.Dataset, but it is a {type(data).__name__}")
     free = tuple(free) if free is not None and not isinstance(free, str) else free
     plan = make_plan(model, data.noise, (free,) if isinstance(free, str) else free)
-    _check(plan, data, loss, likelihood, chunk)
+    check(plan, data, loss, likelihood, chunk)
     lower, upper = flat_bounds(plan, bounds)
     mean, weight = flat_priors(plan, priors)
     if active is not None:
@@ -94,7 +94,8 @@ def fit(
     return _judge(solution, model, data, likelihood, throw, strict)
 
 
-def _check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any, chunk: int | None) -> None:
+def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any, chunk: int | None) -> None:
+    """Raise `ValueError` for choices that do not go together."""
     base = data.noise if likelihood is None else likelihood
     plain = isinstance(loss, Linear)
     if not plain and not isinstance(base, AbstractNoise):
@@ -128,10 +129,17 @@ def _assemble(arrays: list[Array], structure: Any, rest: tuple[Any, ...], choice
 
 @functools.cache
 def compiled() -> Any:
-    """The jitted fit. On the CPU, XLA's newer fusion emitters take 2.5 times as long to compile these
-    many small kernels (5 s against 2 s for a bounded TRF) and the kernels run no faster."""
-    options = {"xla_cpu_use_fusion_emitters": False} if jax.default_backend() == "cpu" else None
-    return jax.jit(_assemble, static_argnums=(1, 2, 3), compiler_options=options)
+    """The jitted fit."""
+    return jax.jit(_assemble, static_argnums=(1, 2, 3), compiler_options=cheap_compile())
+
+
+def cheap_compile() -> dict[str, Any] | None:
+    """Compiler options for programs of many small kernels.
+
+    On the CPU, XLA's newer fusion emitters take 2.5 times as long to compile them (5 s against 2 s for
+    a bounded TRF), and the kernels run no faster.
+    """
+    return {"xla_cpu_use_fusion_emitters": False} if jax.default_backend() == "cpu" else None
 
 
 class Ready(NamedTuple):
@@ -170,11 +178,11 @@ def make_ready(problem: tuple[Any, ...], plan: Plan, chunk: int | None) -> Ready
 def _fit(problem: tuple[Any, ...], choices: tuple[Any, ...]) -> Solution:
     plan, chunk, max_steps, scale_covariance = choices
     ready = make_ready(problem, plan, chunk)
-    y, ended, steps, stalled = _solve(ready, problem[7], max_steps)
+    y, ended, steps, stalled = solve(ready, problem[7], max_steps)
     return conclude(ready, plan, y, ended, steps, stalled, scale_covariance)
 
 
-def _solve(ready: Ready, solver: Any, max_steps: int) -> tuple[Array, Any, Array, Array]:
+def solve(ready: Ready, solver: Any, max_steps: int) -> tuple[Array, Any, Array, Array]:
     """(y, optimistix's result, steps, stalled)."""
     options = {**ready.bounds, "linearise": ready.objective}
     if isinstance(solver, AbstractTrustSolver):

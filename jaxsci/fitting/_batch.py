@@ -1,0 +1,179 @@
+"""fit_batch(): thousands of ragged data sets through a few compiled programs of fixed size.
+
+Each program advances a fixed number of lanes by a few steps; lanes that are done leave, the others
+are gathered into full chunks again, so that nobody waits for the slowest member. The lane count and
+the padded length of a member depend on its own shape alone, and so do the bits of its answer.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from ..core._loss import AbstractLoss, Linear
+from ..core._module import Module
+from ._fit import check
+from ._plan import Plan, flat_bounds, flat_priors, make_plan
+from ._ragged import Block, blocks
+from ._rounds import Job, Lanes, lane_count, progress_bar
+from ._solution import RESULTS, Solution
+from ._solver.trf import TRF
+
+
+class BatchSolution(Module):
+    """The results of `fit_batch`: a sequence of Solutions in input order.
+
+    - `groups`: a stacked Solution for each structure of members. `members`: their places in the batch.
+    - `errors`: members that could not be tried at all, and why.
+    """
+
+    groups: tuple[Solution, ...]
+    members: tuple[Any, ...]
+    errors: dict[int, str]
+
+    def __len__(self) -> int:
+        return sum(len(m) for m in self.members) + len(self.errors)
+
+    def __getitem__(self, i: int) -> Solution:
+        i = range(len(self))[i]
+        if i in self.errors:
+            raise ValueError(f"member {i} has no solution: {self.errors[i]}")
+        for group, members in zip(self.groups, self.members, strict=True):
+            at = np.flatnonzero(members == i)
+            if len(at):
+                return jtu.tree_map(lambda x: x[at[0]], group)  # noqa: B023
+        raise IndexError(i)
+
+    def __iter__(self) -> Iterator[Solution]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """{member: reason} of all that did not converge."""
+        reasons = dict(self.errors)
+        for group, members in zip(self.groups, self.members, strict=True):
+            codes = np.asarray(group.result._value)
+            for code in np.unique(codes[codes != 0]):
+                reason = RESULTS[jtu.tree_map(lambda _: jnp.asarray(code), RESULTS.successful)]  # noqa: B023
+                reasons.update(dict.fromkeys(members[codes == code].tolist(), reason))
+        return dict(sorted(reasons.items()))
+
+    @property
+    def success(self) -> np.ndarray:
+        """True for each member that converged."""
+        out = np.ones(len(self), bool)
+        out[list(self.failed)] = False
+        return out
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Columns over all members: success, result, chi2, dof, num_steps, and `name`, `name_std` of every parameter.
+
+        NaN where a member has no such parameter. `pandas.DataFrame` and `pyarrow.table` take it as it is.
+        """
+        columns: dict[str, np.ndarray] = {"success": self.success}
+        reasons = self.failed
+        columns["result"] = np.array([reasons.get(i, "") for i in range(len(self))], object)
+        for group, members in zip(self.groups, self.members, strict=True):
+            std = np.asarray(group.standard_errors)
+            new = {name: np.asarray(getattr(group, name)) for name in ("chi2", "dof", "num_steps")}
+            for k, name in enumerate(group.names):
+                new |= {name: np.asarray(group.y)[:, k], f"{name}_std": std[:, k]}
+            for name, values in new.items():
+                columns.setdefault(name, np.full(len(self), np.nan))[members] = values
+        return columns
+
+
+def fit_batch(
+    models: Any,
+    datasets: Any,
+    *,
+    free: Sequence[str] | None = None,
+    bounds: Mapping[str, Any] | None = None,
+    priors: Mapping[str, Any] | None = None,
+    solver: Any = TRF(),
+    loss: AbstractLoss = Linear(),
+    batch_size: int | str = "auto",
+    progress: bool | Callable[[int, int], None] | None = None,
+    max_steps: int = 200,
+) -> BatchSolution:
+    """Fit many data sets, each by itself, in a few compiled programs.
+
+    **Arguments:** those of `fit`, and
+
+    - `models`: a sequence of models, one Module that all members start from, or a stacked Module
+      (`jaxsci.stack`).
+    - `datasets`: a sequence of Datasets of any lengths, a stacked Dataset, or a `RaggedDataset`.
+    - `bounds`: as in `fit`; limits with a leading axis of the batch's length are per member.
+    - `batch_size`: lanes of one program; `"auto"` takes up to 256, fewer for long data sets.
+    - `progress`: True for a progress bar, or a function of (members done, members in all).
+
+    **Returns:** a `BatchSolution`. No member can make it raise: look at `.failed`.
+    """
+    todo = list(blocks(models, datasets))
+    total = sum(len(block.members) for block in todo)
+    free = (free,) if isinstance(free, str) else None if free is None else tuple(free)
+    groups, members, errors = [], [], {}
+    with contextlib.contextmanager(progress_bar)(progress, total) as report:
+        for block in todo:
+            try:
+                plan, lanes = _lanes(block, total, free, bounds, priors, loss)
+                width = lane_count(block.length, len(plan.names), batch_size)
+                groups.append(Job(lanes, (solver, loss), plan, max_steps, width).run(report))
+                members.append(block.members)
+            except (ValueError, TypeError) as error:
+                if len(todo) == 1:
+                    raise
+                errors.update(dict.fromkeys(block.members.tolist(), str(error)))
+    return BatchSolution(*_merge(groups, members), errors)
+
+
+def _lanes(block: Block, total: int, free: Any, bounds: Any, priors: Any, loss: AbstractLoss) -> tuple[Plan, Lanes]:
+    """The plan of these members, and everything that varies among them with a leading axis."""
+    model, data = (jtu.tree_map(lambda x: jnp.asarray(x[0]), tree) for tree in (block.models, block.data))
+    plan = make_plan(model, data.noise, free)
+    check(plan, data, loss, None, None)
+    lower, upper = _bounds(plan, bounds or {}, block.members, total)
+    mean, weight = (_spread(x, len(block.members)) for x in flat_priors(plan, priors))
+    return plan, Lanes(block.models, block.data, lower, upper, mean, weight)
+
+
+def _spread(array: Any, count: int) -> np.ndarray:
+    return np.broadcast_to(np.asarray(array), (count, *np.shape(array)))
+
+
+def _bounds(plan: Plan, bounds: Mapping[str, Any], members: np.ndarray, total: int) -> tuple[Any, Any]:
+    """Bounds of shape (members, p); limits with a leading axis of the batch's length are each member's own."""
+    own = {
+        name: limits
+        for name, limits in bounds.items()
+        if any(limit is not None and np.shape(limit)[:1] == (total,) for limit in limits)
+    }
+    if not own:
+        return tuple(  # type: ignore[return-value]
+            None if side is None else _spread(side, len(members)) for side in flat_bounds(plan, bounds)
+        )
+    rows = []
+    for i in members:
+        mine = {n: tuple(x[i] if np.shape(x)[:1] == (total,) else x for x in limits) for n, limits in own.items()}
+        rows.append(flat_bounds(plan, {**bounds, **mine}))
+    return tuple(np.stack([np.asarray(row[k]) for row in rows]) for k in range(2))  # type: ignore[return-value]
+
+
+def _merge(groups: list[Solution], members: list[np.ndarray]) -> tuple[tuple[Solution, ...], tuple[np.ndarray, ...]]:
+    """Blocks that differ only in length become one group."""
+    together: dict[Any, list[int]] = {}
+    for k, group in enumerate(groups):
+        leaves, structure = jtu.tree_flatten(group)
+        together.setdefault((structure, tuple(leaf.shape[1:] for leaf in leaves)), []).append(k)
+    merged, places = [], []
+    for same in together.values():
+        place = np.concatenate([members[k] for k in same])
+        order = np.argsort(place)
+        merged.append(
+            jtu.tree_map(lambda *x: jnp.asarray(np.concatenate(x)[order]), *(groups[k] for k in same))  # noqa: B023
+        )
+        places.append(place[order])
+    return tuple(merged), tuple(places)

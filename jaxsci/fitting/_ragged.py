@@ -1,0 +1,176 @@
+"""Members of a batch as arrays: sequences, stacked Modules and flat rows with offsets made one thing."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import PyTree
+
+from ..core._dataset import bucket
+from ..core._module import Module
+from ..core._rows import row_pads
+
+
+class RaggedDataset(Module):
+    """Many data sets of one structure as one: all rows end to end, and where each member begins.
+
+    **Arguments:**
+
+    - `rows`: a Dataset of all rows.
+    - `offsets`: b + 1 increasing integers; member i has the rows offsets[i] to offsets[i + 1].
+    """
+
+    rows: Any
+    offsets: Any = eqx.field(converter=np.asarray)
+
+    def __check_init__(self) -> None:
+        total, offsets = self.rows.mask.shape[0], self.offsets
+        if offsets.ndim != 1 or offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
+            raise ValueError(f"offsets should rise from 0 to the number of rows, {total}, but they are {offsets}")
+
+
+class Block(NamedTuple):
+    """Members of one structure, whose arrays have one shape: what a compiled program takes.
+
+    - `members`: their places in the batch. `models`, `data`: trees of NumPy arrays with a leading axis.
+    - `length`: rows of each, padding included.
+    """
+
+    members: np.ndarray
+    models: PyTree
+    data: PyTree
+    length: int
+
+
+def blocks(models: Any, datasets: Any) -> Iterator[Block]:
+    """The batch as Blocks.
+
+    **Raises:** `ValueError` when there are as many models as data sets in no sense of the word.
+    """
+    if isinstance(datasets, RaggedDataset):
+        yield from _split(np.arange(len(datasets.offsets) - 1), models, _Rows(datasets.rows, datasets.offsets))
+    elif isinstance(datasets, Sequence):
+        yield from _of_sequence(models, datasets)
+    else:
+        count = datasets.mask.shape[0] if datasets.mask.ndim > 1 else 1
+        data = datasets if datasets.mask.ndim > 1 else jtu.tree_map(lambda x: x[None], datasets)
+        members = np.arange(count)
+        yield Block(members, _models(models, members, count), jtu.tree_map(np.asarray, data), data.mask.shape[1])
+
+
+class _Rows(NamedTuple):
+    dataset: Any  # row leaves end to end; other leaves shared, or with a leading axis where `stacked`
+    offsets: np.ndarray
+    stacked: bool = False
+
+
+def _of_sequence(models: Any, datasets: Sequence[Any]) -> Iterator[Block]:
+    """Group the members by structure; within a group, rows end to end."""
+    groups: dict[Any, list[int]] = {}
+    flat = [jtu.tree_flatten(dataset) for dataset in datasets]
+    each = models if isinstance(models, Sequence) else None
+    if each is not None and len(each) != len(datasets):
+        raise ValueError(f"there are {len(each)} models but {len(datasets)} data sets")
+    pads: dict[Any, list[Any]] = {}
+    for i, (leaves, structure) in enumerate(flat):
+        if structure not in pads:
+            pads[structure] = jtu.tree_leaves(row_pads(datasets[i]), is_leaf=lambda p: p is None)
+        shapes = tuple(_shape(leaf, pad) for leaf, pad in zip(leaves, pads[structure], strict=True))
+        kind = None if each is None else _kind(each[i])
+        groups.setdefault((structure, shapes, kind), []).append(i)
+    for (structure, _, _), members in groups.items():
+        columns = zip(*(flat[i][0] for i in members), strict=True)
+        pad = pads[structure]
+        lengths = [datasets[i].mask.shape[0] for i in members]
+        leaves = [
+            np.stack([np.asarray(x) for x in column])
+            if p is None
+            else np.concatenate([np.asarray(x) for x in column])
+            if p != "identity"
+            else list(column)
+            for column, p in zip(columns, pad, strict=True)
+        ]
+        rows = _Rows(jtu.tree_unflatten(structure, leaves), np.concatenate([[0], np.cumsum(lengths)]), stacked=True)
+        yield from _split(np.asarray(members), models, rows)
+
+
+def _shape(leaf: Any, pad: Any) -> Any:
+    return (leaf.shape[1:] if pad is not None and pad != "identity" else leaf.shape, str(leaf.dtype))
+
+
+def _kind(model: Any) -> Any:
+    leaves, structure = jtu.tree_flatten(model)
+    return structure, tuple((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
+
+
+def _split(members: np.ndarray, models: Any, rows: _Rows) -> Iterator[Block]:
+    """Blocks of one padded length each; members of equal length that need no padding get none."""
+    lengths = np.diff(rows.offsets)
+    padded = np.array([bucket(int(n)) for n in lengths], int)
+    for length in np.unique(padded):
+        here = np.flatnonzero(padded == length)
+        data = _pad(rows, here, int(length))
+        yield Block(members[here], _models(models, members[here], None), data, int(length))
+
+
+def _pad(rows: _Rows, here: np.ndarray, length: int) -> PyTree:
+    starts, ends = rows.offsets[here], rows.offsets[here + 1]
+    index = starts[:, None] + np.arange(length)[None, :]
+    inside = index < ends[:, None]
+    last = np.maximum(ends - 1, np.minimum(starts, rows.offsets[-1] - 1))
+    index = np.where(inside, index, last[:, None])
+
+    def take(pad: Any, leaf: Any) -> Any:
+        if pad is None:
+            return leaf[here] if rows.stacked else np.broadcast_to(np.asarray(leaf), (len(here), *np.shape(leaf)))
+        if isinstance(pad, str) and pad == "identity":
+            return np.stack([_pad_square(np.asarray(leaf[i]), length) for i in here])
+        taken = np.asarray(leaf)[index]
+        if isinstance(pad, str):
+            return taken
+        keep = inside.reshape(inside.shape + (1,) * (taken.ndim - 2))
+        return np.where(keep, taken, np.asarray(pad, taken.dtype))
+
+    return jtu.tree_map(take, row_pads(rows.dataset), rows.dataset, is_leaf=lambda p: p is None)
+
+
+def _pad_square(matrix: np.ndarray, length: int) -> np.ndarray:
+    out = np.eye(length, dtype=matrix.dtype)
+    out[: len(matrix), : len(matrix)] = matrix
+    return out
+
+
+def _models(models: Any, members: np.ndarray, count: int | None) -> PyTree:
+    """The models of these members with a leading axis: of a sequence, a stacked Module, or one for all."""
+    if isinstance(models, Sequence):
+        if count is not None and len(models) != count:
+            raise ValueError(f"there are {len(models)} models but {count} data sets")
+        return jtu.tree_map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *(models[i] for i in members))
+    if is_stacked(models):
+        return jtu.tree_map(lambda x: np.asarray(x)[members], models)
+    return jtu.tree_map(lambda x: np.broadcast_to(np.asarray(x), (len(members), *np.shape(x))), models)
+
+
+def is_stacked(module: Any) -> bool:
+    """True when the fields of a Module have more axes than it declares: a batch of them."""
+    parts = jtu.tree_leaves(_submodules(module), is_leaf=lambda x: isinstance(x, Module))
+    for part in parts:
+        try:
+            part.__check_init__()
+        except ValueError:
+            return True
+    return False
+
+
+def _submodules(module: Any) -> list[Any]:
+    found, stack = [], [module]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Module):
+            found.append(node)
+        children = jtu.tree_flatten(node, is_leaf=lambda x, top=node: x is not top and isinstance(x, Module))[0]
+        stack += [child for child in children if isinstance(child, Module)]
+    return found

@@ -1,0 +1,162 @@
+"""The compiled programs of a batch, and the host loop that keeps their lanes busy."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import optimistix as optx
+from jaxtyping import Array, PyTree
+
+from ._fit import Ready, advance, cheap_compile, conclude, make_ready, solve
+from ._plan import Plan
+from ._solution import Solution
+from ._solver._trust_region import AbstractTrustSolver
+
+_STEPS = 6  # of the solver between two looks at who is done
+_LANES = 256
+_ELEMENTS = 1 << 21  # numbers in the Jacobians of one chunk, at most
+
+
+class Lanes(NamedTuple):
+    """What varies from member to member: each leaf has a leading axis."""
+
+    model: PyTree
+    data: PyTree
+    lower: Any
+    upper: Any
+    mean: Any
+    weight: Any
+
+
+class Job(NamedTuple):
+    """Members of one structure and length, and how to fit them. `common`: (solver, loss)."""
+
+    lanes: Lanes
+    common: tuple[Any, Any]
+    plan: Plan
+    max_steps: int
+    width: int
+
+    def run(self, report: Callable[[int], None]) -> Solution:
+        """Fit all members; a stacked Solution of NumPy arrays."""
+        count, p = len(self.lanes.mean), len(self.plan.names)
+        if not isinstance(self.common[0], AbstractTrustSolver):
+            return self._collect(np.arange(count), (self.lanes,), _whole, self.max_steps, report)
+        pending, steps = np.arange(count), np.zeros(count, int)
+        y = np.zeros((count, p), self.plan.dtype)
+        shapes = jax.eval_shape(lambda lane: _start(lane, self.common, self.plan)[1], _shapes(self.lanes))
+        state = jtu.tree_map(lambda s: np.zeros((count, *s.shape), s.dtype), shapes)
+        while len(pending):
+            fresh = steps == 0
+            new_y, new_state, taken = self._collect(pending, (self.lanes, y, state, fresh), _advance, _STEPS)
+            y[pending] = new_y
+            jtu.tree_map(lambda old, new: old.__setitem__(pending, new), state, new_state)  # noqa: B023
+            steps[pending] += taken
+            over = state.done | state.failed | (steps >= self.max_steps)
+            report(int(np.sum(over[pending])))
+            pending = pending[~over[pending]]
+        ended = (y, state.done & (steps <= self.max_steps), state.failed, state.stalled, np.minimum(steps, self.max_steps))
+        return self._collect(np.arange(count), (self.lanes, *ended), _conclude, 0)
+
+    def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
+        """Run a program over full chunks of these members; all chunks are under way before the first is read."""
+        chunks = [members[at : at + self.width] for at in range(0, len(members), self.width)]
+        waiting = [_call(program, self._gather(trees, chunk), self.common, (self.plan, steps)) for chunk in chunks]
+        parts = []
+        for chunk, answer in zip(chunks, waiting, strict=True):
+            parts.append(jtu.tree_map(lambda x: np.asarray(x)[: len(chunk)], answer))  # noqa: B023
+            if report is not None:
+                report(len(chunk))
+        return jtu.tree_map(lambda *x: np.concatenate(x), *parts)
+
+    def _gather(self, trees: Any, chunk: np.ndarray) -> Any:
+        full = np.concatenate([chunk, np.full(self.width - len(chunk), chunk[0])])
+        return jtu.tree_map(lambda x: np.ascontiguousarray(x[full]), trees)
+
+
+def lane_count(length: int, p: int, batch_size: int | str) -> int:
+    """Lanes of one program for members of this shape, so that its Jacobians stay in the cache's reach."""
+    if batch_size != "auto":
+        return int(batch_size)
+    fitting = _ELEMENTS // max(length * (p + 1), 1)
+    return max(1, min(_LANES, 1 << max(fitting.bit_length() - 1, 0)))
+
+
+def _call(program: Any, varying: Any, common: Any, choices: Any) -> Any:
+    leaves, structure = jtu.tree_flatten((varying, common))
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array | np.ndarray)]
+    rest = tuple(None if isinstance(leaf, jax.Array | np.ndarray) else leaf for leaf in leaves)
+    return _compiled(program)(arrays, structure, rest, choices)
+
+
+@functools.cache
+def _compiled(program: Any) -> Any:
+    def run(arrays: list[Array], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
+        fill = iter(arrays)
+        varying, common = jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest])
+        return jax.vmap(lambda *lane: program(lane, common, *choices))(*varying)
+
+    return jax.jit(run, static_argnums=(1, 2, 3), compiler_options=cheap_compile())
+
+
+def _ready(lane: Lanes, common: Any, plan: Plan) -> Ready:
+    return make_ready((*lane, None, common[0], common[1], None), plan, None)
+
+
+def _start(lane: Lanes, common: Any, plan: Plan) -> tuple[Ready, Any]:
+    ready = _ready(lane, common, plan)
+    options = {**ready.bounds, "linearise": ready.objective}
+    return ready, common[0].init(None, ready.y0, None, options, None, None, frozenset())
+
+
+def _advance(lane: Any, common: Any, plan: Plan, steps: int) -> tuple[Array, Any, Array]:
+    data, y, state, fresh = lane
+    ready, start = _start(data, common, plan)
+    state = jtu.tree_map(lambda a, b: jnp.where(fresh, a, b), start, state)
+    answer = advance(ready, common[0], jnp.where(fresh, ready.y0, y), state, steps)
+    return answer.value, answer.state, answer.stats["num_steps"]
+
+
+def _conclude(lane: Any, common: Any, plan: Plan, steps: int) -> Solution:
+    data, y, done, failed, stalled, taken = lane
+    ended = optx.RESULTS.where(done, optx.RESULTS.successful, optx.RESULTS.nonlinear_max_steps_reached)
+    ended = optx.RESULTS.where(failed, optx.RESULTS.nonfinite, ended)
+    return conclude(_ready(data, common, plan), plan, y, ended, taken, stalled, None)
+
+
+def _whole(lane: Any, common: Any, plan: Plan, steps: int) -> Solution:
+    ready = _ready(lane[0], common, plan)
+    y, ended, taken, stalled = solve(ready, common[0], steps)
+    return conclude(ready, plan, y, ended, taken, stalled, None)
+
+
+def _shapes(lanes: Lanes) -> Any:
+    return jtu.tree_map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes)
+
+
+def progress_bar(progress: Any, total: int) -> Iterator[Callable[[int], None]]:
+    """A function that counts finished members, onto a rich bar or into the caller's own function."""
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        if callable(progress):
+            progress(done, total)
+
+    if progress is not True:
+        yield count
+        return
+    from rich.progress import Progress  # here, because a library call rarely shows a bar
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("fitting", total=total)
+
+        def show(more: int) -> None:
+            bar.update(task, advance=more)
+
+        yield show
