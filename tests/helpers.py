@@ -75,4 +75,6 @@ class Counter:
 
 def to_float32(tree: Any) -> Any:
     """The tree with its real arrays in single precision."""
-    return jtu.tree_map(lambda x: x.astype(jnp.float32) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, tree)
+    return jtu.tree_map(
+        lambda x: x.astype(jnp.float32) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, tree
+    )

@@ -105,7 +105,9 @@ class Diagonal(AbstractNoise):
         return _Weighted(jnp.where(mask, 1 / jnp.sqrt(self.variance()), 0))
 
     def valid(self, mask: Bool[Array, " n"]) -> Flag:
-        return jnp.all(jnp.where(mask, (self.sigma > 0) & jnp.isfinite(self.sigma), True))
+        variance = self.variance()
+        fine = (self.sigma > 0) & jnp.isfinite(self.sigma) & (variance > 0) & jnp.isfinite(variance)
+        return jnp.all(jnp.where(mask, fine, True))
 
     def whiten(self, residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> Float[Array, " n"]:
         return jnp.where(mask, residual / jnp.sqrt(self.variance()), 0)

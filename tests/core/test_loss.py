@@ -7,7 +7,13 @@ from scipy.optimize import least_squares
 
 import jaxsci as js
 
-LOSSES = {"linear": js.Linear(), "soft_l1": js.SoftL1(), "huber": js.Huber(), "cauchy": js.Cauchy(), "arctan": js.Arctan()}
+LOSSES = {
+    "linear": js.Linear(),
+    "soft_l1": js.SoftL1(),
+    "huber": js.Huber(),
+    "cauchy": js.Cauchy(),
+    "arctan": js.Arctan(),
+}
 SCALED = {"soft_l1": js.SoftL1, "huber": js.Huber, "cauchy": js.Cauchy, "arctan": js.Arctan}
 Z = jnp.concatenate([-jnp.logspace(4, -6, 41), jnp.zeros(1), jnp.logspace(-6, 4, 41)])
 

@@ -46,7 +46,10 @@ class TwoAxes(js.Module):
 
 REFUSED = {
     "vector for a scalar": (lambda: Decay([1.0, 2.0], 1.0, 0.0), "Decay.amp should be .*, but it is float64\\[2\\]"),
-    "two lengths": (lambda: Converted(jnp.ones(3), jnp.ones(4)), "Converted.y should be .*float64\\[4\\].*beside x: float64\\[3\\]"),
+    "two lengths": (
+        lambda: Converted(jnp.ones(3), jnp.ones(4)),
+        "Converted.y should be .*float64\\[4\\].*beside x: float64\\[3\\]",
+    ),
     "column": (lambda: Converted(jnp.ones(3), jnp.ones((3, 1))), "Converted.y .* float64\\[3, 1\\]"),
     "own init": (lambda: OwnInit([[1.0]]), "OwnInit.x should be .*, but it is float64\\[1, 1\\]"),
     "integer through own init": (lambda: OwnInit([1, 2]), "OwnInit.x should be .*, but it is int64\\[2\\]"),

@@ -30,7 +30,16 @@ NAMES = {
     "product": (LINE * Line(1.0, 2.0), ["line.slope", "line.offset", "line_2.slope", "line_2.offset"]),
     "nested": (
         NESTED,
-        ["parts.a.slope", "parts.a.offset", "parts.b.slope", "parts.b.offset", "pair.0.amp", "pair.0.tau", "pair.0.base", "scale"],
+        [
+            "parts.a.slope",
+            "parts.a.offset",
+            "parts.b.slope",
+            "parts.b.offset",
+            "pair.0.amp",
+            "pair.0.tau",
+            "pair.0.base",
+            "scale",
+        ],
     ),
     "noise": (js.Diagonal(jnp.ones(3)), ["efac", "equad"]),
     "no parameter": (js.Dense(jnp.eye(2)), []),
@@ -79,7 +88,11 @@ def test_later_entries_of_put_win():
 
 
 UNKNOWN = {
-    "near": (Decay(1.0, 2.0, 3.0), "taau", "Decay has no parameter 'taau'; did you mean 'tau'? (parameters: amp, tau, base)"),
+    "near": (
+        Decay(1.0, 2.0, 3.0),
+        "taau",
+        "Decay has no parameter 'taau'; did you mean 'tau'? (parameters: amp, tau, base)",
+    ),
     "far": (Decay(1.0, 2.0, 3.0), "zzz", "Decay has no parameter 'zzz' (parameters: amp, tau, base)"),
     "undeclared": (NAMES["array"][0], "grid", "Polynomial has no parameter 'grid' (parameters: c)"),
     "glob": (LINE, "dust.*", "Line has no parameter 'dust.*' (parameters: slope, offset)"),

@@ -18,7 +18,6 @@ BOUNDS = {
 U = jnp.linspace(-6.0, 6.0, 25)
 
 
-
 @quick_jit
 def constrain(lower, upper, u):
     """Values, slopes and log-determinant at u."""
