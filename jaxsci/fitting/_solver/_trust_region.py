@@ -121,6 +121,7 @@ class TrustState(Module):
     exact: Flag  # True: use the exact Hessian instead of the Gauss-Newton matrix
     first: Flag
     polish: Int[Array, ""]  # 0 while searching, then counts undamped steps
+    snaps: Flag  # the trial puts a parameter onto the bound that it all but touches
     done: Flag
     failed: Flag  # not finite at the start
     stalled: Flag  # no step decreases the cost although the gradient says so
@@ -185,7 +186,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         lin = Linearisation(zero + jnp.inf, jnp.zeros_like(y), jnp.eye(y.size, dtype=y.dtype))
         yes, none = jnp.array(True), jnp.zeros_like(y)
         return TrustState(
-            y, lin, none, zero + radius, zero, zero, zero, zero + jnp.inf, no, zero, no, yes, jnp.array(0), no, no, no
+            y, lin, none, zero + radius, zero, zero, zero, zero + jnp.inf, no, zero, no, yes, jnp.array(0), no, no, no, no
         )
 
     def step(self, fn, y, args, options, state, tags):  # type: ignore[no-untyped-def]
@@ -219,8 +220,10 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         settled = converged | (~accept & ~state.first & hopeless) | dead
         polish = jnp.where(searching, jnp.where(settled, 1, 0), state.polish + 1)
         tiny = jnp.all((step <= eps * jnp.abs(y)) | held) | (proposal.decrement <= _FINE * size)
-        usable = proposal.solved & proposal.determined & ~tiny & (polish <= _POLISH)
-        target = bounds.clip(jnp.where(held & bounds.exist, bounds.nearest(y), y + proposal.newton))
+        target = bounds.clip(y + jnp.where(proposal.solved & proposal.determined, proposal.newton, 0))
+        target = jnp.where(held, bounds.nearest(y), target) if bounds.exist else target
+        snaps = jnp.any(held & (target != y))
+        usable = (proposal.solved & proposal.determined & ~tiny & (polish <= _POLISH)) | snaps
         state = TrustState(
             trial=jnp.where(polish > 0, target, proposal.trial),
             lin=lin,
@@ -235,6 +238,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
             exact=exact,
             first=jnp.array(False),
             polish=polish,
+            snaps=snaps & (polish > 0),
             done=(polish > 0) & (~usable | (~searching & ~accept)),
             failed=state.first & ~finite,
             stalled=jnp.where(searching, dead & ~converged & ~hopeless, state.stalled),
@@ -262,7 +266,8 @@ def _judge(state: TrustState, new: Linearisation, finite: Array, bounds: Bounds)
     scaled = jnp.abs(new.grad) / jnp.maximum(jnp.maximum(state.scale, norms), jnp.finfo(norms.dtype).tiny)
     slope = jnp.max(jnp.where(bounds.held(state.trial, new.grad), 0, scaled), initial=0)
     no_worse = new.cost <= state.lin.cost + 1e-9 * jnp.abs(state.lin.cost)
-    better = jnp.where(state.polish > 0, (slope < 0.9 * state.slope) & no_worse, actual > 0)
+    flatter = (slope < 0.9 * state.slope) | state.snaps
+    better = jnp.where(state.polish > 0, flatter & no_worse, actual > 0)
     accept = finite & (better | state.first)
     return accept, ratio, jnp.where(accept, slope, state.slope)
 
