@@ -74,7 +74,7 @@ def plot_correlation(solution: Solution, ax: "Axes | None" = None) -> "Axes":
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     ax = _axes(ax)
-    matrix, names = np.asarray(solution.correlation), solution.names
+    matrix, names = _correlation(np.asarray(solution.covariance)), solution.names
     size = len(names)
     # Opacity carries the size, so that the picture sits on a light and on a dark page.
     ends = [(*to_rgb(NEGATIVE), 0.95), (*to_rgb(NEGATIVE), 0.0), (*to_rgb(MODEL), 0.0), (*to_rgb(MODEL), 0.95)]
@@ -82,7 +82,10 @@ def plot_correlation(solution: Solution, ax: "Axes | None" = None) -> "Axes":
     ax.pcolormesh(np.ma.masked_invalid(matrix), cmap=colours, vmin=-1, vmax=1, rasterized=size > 30)
     if size <= 10:
         for i, j in np.ndindex(size, size):
-            ax.text(j + 0.5, i + 0.5, _short(float(matrix[i, j])), ha="center", va="center", fontsize="small")
+            value = float(matrix[i, j])
+            label = ax.text(j + 0.5, i + 0.5, _short(value, i == j), ha="center", va="center", fontsize="small")
+            if abs(value) > 0.6:
+                label.set_color("white")
     every = max(size // 25, 1)
     ticks = np.arange(0, size, every)
     ax.set_xticks(ticks + 0.5, [names[k] for k in ticks], rotation=90 if max(map(len, names)) > 3 else 0)
@@ -92,11 +95,21 @@ def plot_correlation(solution: Solution, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
-def _short(value: float) -> str:
-    """A correlation in few letters: `1`, `.97`, `-.03`; a cross where there is none."""
+def _short(value: float, diagonal: bool) -> str:
+    """A correlation in few letters: `.97`, `-.03`, `.9998`; `1` on the diagonal only; a cross where there is none."""
     if not np.isfinite(value):
         return "\N{MULTIPLICATION SIGN}"
-    return f"{value:.2f}".replace("1.00", "1").replace("0.", ".").replace("-", "\N{MINUS SIGN}")
+    if diagonal:
+        return "1"
+    digits = next((k for k in (2, 3, 4, 5) if round(abs(value), k) < 1), 6)
+    return f"{value:.{digits}f}".replace("0.", ".").replace("-", "\N{MINUS SIGN}")
+
+
+def _correlation(covariance: np.ndarray) -> np.ndarray:
+    """nan where an error is zero or infinite; on the host, where no shape costs a compilation."""
+    std = np.sqrt(np.diagonal(covariance))
+    std = np.where((std > 0) & np.isfinite(std), std, np.nan)
+    return covariance / np.outer(std, std)
 
 
 def _axes(ax: "Axes | None") -> "Axes":

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
 
 from ..core import AbstractLoss, AbstractModel, Dataset, Diagonal, Linear, Normal, White, put
 from ..core._parameter import as_float
@@ -22,7 +24,21 @@ from ._registry import Registry
 _TOP = ("task", "title", "description", "fit", "model", "data")
 _FIT = ("solver", "loss", "free", "bounds", "priors", "max_steps", "scale_covariance")
 _MEMBER_FIT = ("free", "bounds", "priors")
-_DATA = ("name", "file", "columns", "x", "y", "sigma", "noise", "model", "start", "starts", "reference", *_MEMBER_FIT)
+_DATA = (
+    "name",
+    "file",
+    "columns",
+    "x",
+    "y",
+    "sigma",
+    "noise",
+    "model",
+    "start",
+    "starts",
+    "reference",
+    "omit_nonfinite",
+    *_MEMBER_FIT,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +107,8 @@ def build_job(config: Config, registry: Registry) -> Job:
     """
     tables = config.tables
     check_keys(tables, _TOP, "")
-    if take(tables, "task", str, "") != "curvefit":
-        raise ConfigError("task", f'should be task = "curvefit", but it is {shown(tables.get("task", ""))}')
+    if take(tables, "task", str, "", "curvefit") != "curvefit":
+        raise ConfigError("task", f'should be "curvefit", but it is {shown(tables["task"])}')
     table = take(tables, "fit", dict, "", {})
     check_keys(table, _FIT, "fit")
     settings = _settings(table, registry)
@@ -261,11 +277,21 @@ def _dataset(x: Any, y: Any, sigma: Any, entry: dict[str, Any], where: str, regi
         if "noise" in entry:
             defaults = {"counts": y}  # Poisson's counts are the observations
             noise = construct(entry["noise"], "noises", registry, f"{where}.noise", defaults=defaults)
-        return Dataset(x, y, noise)
+        data = Dataset(x, y, noise)
+        return data if not take(entry, "omit_nonfinite", bool, where, False) else _finite_rows(data)
     except ConfigError:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(where, str(error)) from error
+
+
+def _finite_rows(data: Dataset) -> Dataset:
+    """The data with the rows masked where an input, the observation or a sigma is not finite."""
+    rows = [*jtu.tree_leaves(data.inputs), data.observed]
+    if isinstance(data.noise, Diagonal):
+        rows.append(data.noise.sigma)
+    mask = jnp.all(jnp.isfinite(jnp.stack(rows)), axis=0)
+    return Dataset(data.inputs, data.observed, data.noise, mask)
 
 
 def _reference(entry: dict[str, Any], where: str) -> Reference | None:

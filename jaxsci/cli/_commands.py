@@ -17,7 +17,7 @@ from ._errors import ConfigError
 from ._output import Log, now, output_folder, write_report, write_results
 from ._registry import REGISTRY, Registry, describe, imported
 from ._results import counts, record
-from ._run import Outcome, fit_members, group
+from ._run import Outcome, fit_members, group, quick
 from ._session import prepare, versions
 
 FINE, FAILED, STOPPED = 0, 3, 130
@@ -66,7 +66,7 @@ def run(
         "complete": all(outcome.solution is not None for outcome in outcomes),
         "seconds": time.perf_counter() - began,
         "counts": counts(records),
-        "config_file": str(config.path),
+        "config_file": str(config.path.resolve()),
         "config": config.tables,
         "versions": versions(),
         "device": used,
@@ -121,7 +121,7 @@ def _fit(job: Job, log: Log) -> list[Outcome]:
                 for place, solution in zip(places, solutions, strict=True):
                     outcome = outcomes[place] = Outcome(job.members[place], solution)
                     steps = int(solution.num_steps)
-                    log.say(f"{outcome.member.name}: {outcome.code}, {steps} steps. {outcome.message}".rstrip())
+                    log.say(f"{outcome.member.name}: {outcome.code} after {steps} steps. {outcome.message}".rstrip())
                 progress.update(task, advance=len(places), description=job.members[places[0]].name)
     except KeyboardInterrupt:
         log.say("stopped by the user; what was finished is written")
@@ -131,7 +131,9 @@ def _fit(job: Job, log: Log) -> list[Outcome]:
 def _choices(job: Job, used: dict[str, Any]) -> list[str]:
     """What was decided on the user's behalf."""
     device = [f"device auto: {used['platform']}"] if used["asked"] == "auto" else []
-    return [*device, _count(job)]
+    groups = [[job.members[place] for place in places] for places in group(job.members)]
+    plain = sum(map(quick, groups))
+    return [*device, _count(job), f"{plain} of {len(groups)} programs compiled without optimisation (few rows)"]
 
 
 def _count(job: Job) -> str:

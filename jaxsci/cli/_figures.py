@@ -26,7 +26,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": _RULE,
     "xtick.labelcolor": _INK,
     "ytick.labelcolor": _INK,
-    "savefig.transparent": True,
+    "axes.facecolor": "none",
 }
 _PAGE_COLOURS = {
     _INK: "var(--ink)",
@@ -54,10 +54,10 @@ def draw(outcome: Outcome, salt: str) -> str:
     solution, data = outcome.solution, outcome.member.data
     assert solution is not None
     with rc_context({**_STYLE, "svg.hashsalt": salt}):
-        figure = Figure(figsize=(9.2, 3.7), facecolor="none")
+        figure = Figure(figsize=(9.4, 3.5), facecolor="none")
         panels = figure.subplot_mosaic(
             [["fit", "correlation"], ["residuals", "correlation"]],
-            width_ratios=[1.8, 1],
+            width_ratios=[2.15, 1],
             height_ratios=[2.6, 1],
             gridspec_kw={"left": 0.085, "right": 0.985, "bottom": 0.13, "top": 0.94, "wspace": 0.14, "hspace": 0.12},
         )
@@ -67,7 +67,7 @@ def draw(outcome: Outcome, salt: str) -> str:
         plot_residuals(solution, data, panels["residuals"]).set_xlabel(outcome.member.labels[0])
         plot_correlation(solution, panels["correlation"]).set_title("correlation")
         for name in ("fit", "residuals"):
-            panels[name].yaxis.set_label_coords(-0.105, 0.5)
+            panels[name].yaxis.set_label_coords(-0.095, 0.5)
         text = io.StringIO()
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
     return text.getvalue()

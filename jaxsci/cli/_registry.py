@@ -136,7 +136,11 @@ def _run_file(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except (SyntaxError, ImportError, OSError, *CLASS_ERRORS) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename).name == path.name
+        ]
         line = f", line {lines[-1]}" if lines else ""
         raise ConfigError(f"--import {path}{line}", f"{type(error).__name__}: {error}") from error
     return module

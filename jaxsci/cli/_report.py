@@ -135,7 +135,10 @@ def _parameters(member: Mapping[str, Any]) -> Html:
     body = []
     for r in rows:
         cells: list[Any] = [tag("td", r["name"], class_="name")]
-        cells += [number(_value(r["value"], r["std"], compared)), number(f"{r['std']:.5g}")]
+        cells += [
+            number(_value(r["value"], r["std"], compared)),
+            number(_exact(r["std"]) if compared else f"{r['std']:.2g}"),
+        ]
         if compared:
             cells += [number(_exact(r.get("reference"))), _digits(r, "lre")]
             cells += [number(_exact(r.get("reference_std"))), _digits(r, "lre_std")]

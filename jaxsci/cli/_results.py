@@ -65,7 +65,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
 
 
 def _parameters(solution: Solution, reference: Reference | None) -> list[dict[str, Any]]:
-    values, errors = np.asarray(solution.y).tolist(), np.asarray(solution.standard_errors).tolist()
+    values, errors = np.asarray(solution.y).tolist(), np.sqrt(np.diagonal(solution.covariance)).tolist()
     remarks = {
         "fixed": np.asarray(solution.fixed),
         "not determined by the data": ~np.asarray(solution.determined),

@@ -1,0 +1,45 @@
+"""The command itself: help, version, lists."""
+
+import subprocess
+import sys
+
+import pytest
+
+import jaxsci
+
+
+@pytest.mark.xfail(strict=True, reason="jaxsci/__init__.py imports core, and so jax, before the command is reached")
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_does_not_import_jax(words):
+    code = (
+        "import sys\n"
+        "from jaxsci.cli._main import app\n"
+        f"app({words}, standalone_mode=False)\n"
+        "assert 'jax' not in sys.modules, 'jax was imported'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "jaxsci" in done.stdout
+
+
+def test_module_runs_as_a_command():
+    done = subprocess.run([sys.executable, "-m", "jaxsci", "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"jaxsci {jaxsci.__version__}\n")
+
+
+def test_help_names_the_commands(command):
+    text = command("--help").stdout
+    assert all(name in text for name in ("run", "demo", "check", "list"))
+
+
+@pytest.mark.parametrize("words", [["run"], ["fitt"], ["run", "--sett", "a"], ["list", "modells"]])
+def test_bad_usage_is_exit_code_2(command, words):
+    assert command(*words).exit_code == 2
+
+
+def test_list(command, folder):
+    text = command("list").stdout
+    assert all(name in text for name in ("nist.Hahn1", "TRF", "Huber", "White", "Normal"))
+    assert "TRF" not in command("list", "losses").stdout
+    assert "Decay" in command("list", "models", "--import", "my_models.py").stdout
+    assert "did you mean 'models'?" in command("list", "model").stderr
