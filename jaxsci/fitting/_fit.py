@@ -90,8 +90,8 @@ def fit(
                 f"it is {active.dtype}{list(active.shape)}"
             )
     problem = (model, data, lower, upper, mean, weight, active, solver, loss, likelihood)
-    solution = _run(problem, (plan, chunk, max_steps, scale_covariance))
-    return _judge(solution, model, data, likelihood, throw, strict)
+    solution, flags = _run(problem, (plan, chunk, max_steps, scale_covariance))
+    return _judge(solution, flags, model, data, likelihood, throw, strict)
 
 
 def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any, chunk: int | None) -> None:
@@ -108,7 +108,7 @@ def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any
         raise ValueError(f"chunk should be a positive number of rows, but it is {chunk}")
 
 
-def _run(problem: PyTree, choices: tuple[Any, ...]) -> Solution:
+def _run(problem: PyTree, choices: tuple[Any, ...]) -> tuple[Solution, Array]:
     """Compiled once for each structure and set of choices; part of the caller's program inside a transformation.
 
     The work of `equinox.filter_jit` on a flat list of leaves, because that costs as much as a small fit.
@@ -117,14 +117,22 @@ def _run(problem: PyTree, choices: tuple[Any, ...]) -> Solution:
     arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
     rest = tuple(None if isinstance(leaf, jax.Array) else leaf for leaf in leaves)
     if any(isinstance(array, jax.core.Tracer) for array in arrays):
-        return _assemble(arrays, structure, rest, choices)
+        return _nested(arrays, structure, rest, choices)  # a bare vmap or grad would run it operation by operation
     return compiled()(arrays, structure, rest, choices)
 
 
-def _assemble(arrays: list[Array], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Solution:
+def _assemble(
+    arrays: list[Array], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]
+) -> tuple[Solution, Array]:
     fill = iter(arrays)
     problem = jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest])
-    return _fit(problem, choices)
+    solution = _fit(problem, choices)
+    # all that the host must know of a fit, in one array: a transfer costs more than it carries
+    seen = (solution.result._value, jnp.any(solution.projected), jnp.any(~solution.determined))
+    return solution, jnp.stack([jnp.asarray(x, jnp.int32) for x in seen])
+
+
+_nested = jax.jit(_assemble, static_argnums=(1, 2, 3))  # compiler options are for the outermost jit only
 
 
 @functools.cache
@@ -262,20 +270,21 @@ def conclude(
     )
 
 
-def _judge(solution: Solution, model: Any, data: Any, likelihood: Any, throw: bool, strict: bool) -> Solution:
+def _judge(
+    solution: Solution, flags: Array, model: Any, data: Any, likelihood: Any, throw: bool, strict: bool
+) -> Solution:
     """Raise or warn as asked; inside a transformation only an error can be raised, and only at run time."""
-    code = solution.result._value
-    if isinstance(code, jax.core.Tracer):
+    if isinstance(flags, jax.core.Tracer):
         return solution.result.error_if(solution, ~solution.success) if throw else solution
     if not throw:
         return solution
-    code, determined, projected = jax.device_get((code, solution.determined, solution.projected))
-    if projected.any() and strict:
-        outside = [n for n, p in zip(solution.names, projected, strict=True) if p]
-        raise ValueError(f"the start of {', '.join(outside)} lies outside its bounds (strict=True)")
+    code, outside, lost = jax.device_get(flags)
+    if outside and strict:
+        names = [n for n, p in zip(solution.names, jax.device_get(solution.projected), strict=True) if p]
+        raise ValueError(f"the start of {', '.join(names)} lies outside its bounds (strict=True)")
     if code != 0:
         explain(solution, model, data, likelihood)
-    if projected.any() or not determined.all():
-        for message in report(solution, determined, projected):
+    if outside or lost:
+        for message in report(solution):
             warnings.warn(message, stacklevel=3)
     return solution

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ...core._module import Module
 from ...core._transform import Transform
@@ -24,14 +24,21 @@ class Scaled(Module):
     scale: Float[Array, " p"]
     start: Float[Array, " p"]
 
+    @property
+    def fixed(self) -> Bool[Array, " p"]:
+        """True where the bounds are equal."""
+        return self.transform.lower >= self.transform.upper
+
     def y(self, u: Float[Array, " p"]) -> Float[Array, " p"]:
         """The parameters at u; fixed ones keep their start."""
-        fixed = self.transform.lower >= self.transform.upper
-        return jnp.where(fixed, self.start, self.transform.constrain(self.origin + self.scale * u))
+        return jnp.where(self.fixed, self.start, self.transform.constrain(self.origin + self.scale * u))
 
     def rows(self, u: Float[Array, " p"], args: Any) -> Float[Array, " n"]:
-        """Rows whose squares sum to twice the cost, for least-squares solvers."""
-        return self.objective.root(self.y(u))
+        """Rows whose squares sum to twice the cost, for least-squares solvers.
+
+        One more for each parameter: zero, or u where it is fixed, which keeps the Jacobian of full rank.
+        """
+        return jnp.concatenate([self.objective.root(self.y(u)), jnp.where(self.fixed, u, 0)])
 
     def cost(self, u: Float[Array, " p"], args: Any) -> Float[Array, ""]:
         """The cost, for minimisers."""
@@ -50,6 +57,7 @@ def solve_foreign(objective: Objective, solver: Any, y0: Array, bounds: dict[str
         )
     lower, upper = bounds.get("lower", jnp.full_like(y0, -jnp.inf)), bounds.get("upper", jnp.full_like(y0, jnp.inf))
     objective, y0, lower, upper = jtu.tree_map(lax.stop_gradient, (objective, y0, lower, upper))
+    y0 = _off_bounds(y0, lower, upper)
     transform = Transform(lower, upper)
     origin = transform.unconstrain(y0)
     plain = Scaled(objective, transform, origin, jnp.ones_like(y0), y0)
@@ -62,6 +70,12 @@ def solve_foreign(objective: Objective, solver: Any, y0: Array, bounds: dict[str
     fn = scaled.rows if isinstance(solver, optx.AbstractLeastSquaresSolver) else scaled.cost
     answer = run(fn, solver, jnp.zeros_like(y0), None, max_steps=max_steps, throw=False)
     return eqx.tree_at(lambda a: a.value, answer, lax.stop_gradient(scaled.y(answer.value)))
+
+
+def _off_bounds(y: Array, lower: Array, upper: Array) -> Array:
+    """The start a little inside: on a bound the transform is flat, and a solver would take that for the optimum."""
+    margin = jnp.minimum(0.01 * jnp.maximum(1, jnp.abs(y)), 0.01 * (upper - lower))
+    return jnp.where(upper > lower, jnp.clip(y, lower + margin, upper - margin), y)
 
 
 def _diagonal(transform: Transform, u: Array) -> Array:

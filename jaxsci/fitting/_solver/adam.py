@@ -66,7 +66,8 @@ class Adam(optx.AbstractMinimiser):
         best = jnp.where(better, flat, state.best)
         waited = jnp.where(clearly, 0, state.waited + 1)
         tired = (waited >= self.patience) | (~finite & ~state.first)
-        update, moments = self._transform().update(jnp.where(finite, grad, 0), state.moments)
+        with jax.numpy_dtype_promotion("standard"):  # optax multiplies its integer count with floats
+            update, moments = self._transform().update(jnp.where(finite, grad, 0), state.moments)
         rate = jnp.where(tired, state.rate / 2, state.rate)
         moved = jnp.where(tired, best, flat - rate * update)
         new = AdamState(
