@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..core import AbstractLoss, Linear
 from ..fitting import RESULTS, Solution, fit
@@ -20,7 +20,7 @@ from ..fitting._fit import cheap_compile
 from ..fitting._objective import jacobian_t
 from ._curve import as_call, closes_over_tracer, named_parameters
 from ._options import as_loss, default_start, flat_limits
-from ._problem import Choices, Problem, as_rows, as_vector, check_shapes, choose, first_bad, make_problem
+from ._problem import Choices, Problem, as_flag, as_rows, as_vector, check_shapes, choose, first_bad, make_problem
 
 
 def curve_fit(
@@ -92,9 +92,10 @@ def curve_fit(
     names = signature[1]
     lower, upper = flat_limits(bounds, names)
     start = default_start(lower, upper, len(names)) if p0 is None else as_vector(p0)
-    problem = Problem(as_rows(xdata, "xdata"), as_rows(ydata, "ydata"), as_rows(sigma, "sigma"), start, lower, upper)
+    data = as_rows(xdata, "xdata"), as_rows(ydata, "ydata"), as_rows(sigma, "sigma")
+    problem = Problem(*data, start, lower, upper, as_flag(bool(absolute_sigma)))
     check_shapes(problem, names)
-    choices = choose(signature, method, ftol, xtol, absolute_sigma, nan_policy == "omit", max_nfev)
+    choices = choose(signature, method, ftol, xtol, nan_policy == "omit", max_nfev)
     traced = closes_over_tracer(f) or any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves((f, problem)))
     run = _solve if traced else _compiled()
     args = (as_call(f, jac), problem, as_loss(loss, f_scale), choices)
@@ -133,8 +134,7 @@ def _solve(call: Any, problem: Problem, loss: AbstractLoss, choices: Choices) ->
     )
     if not isinstance(loss, Linear):
         solution = _with_exact_curvature(solution, data, loss)
-    if not choices.absolute:
-        solution = _scaled_by_scatter(solution)
+    solution = _scaled_by_scatter(solution, problem.absolute)
     numbers = (solution.result._value, jnp.any(solution.projected), jnp.any(~solution.determined), solution.dof)
     return solution, jnp.stack([jnp.asarray(number, int) for number in numbers])
 
@@ -156,12 +156,13 @@ def _with_exact_curvature(solution: Solution, data: Any, loss: AbstractLoss) -> 
     return _replace(solution, covariance=known.matrix, dof=dof, rank=known.rank, determined=known.determined)
 
 
-def _scaled_by_scatter(solution: Solution) -> Solution:
-    """The covariance times 2 cost / dof; all of it infinite without degrees of freedom, as scipy's."""
-    some, matrix = solution.dof > 0, solution.covariance
-    scatter = 2 * solution.cost / jnp.where(some, solution.dof, 1).astype(matrix.dtype)
+def _scaled_by_scatter(solution: Solution, absolute: Bool[Array, ""]) -> Solution:
+    """The covariance times 2 cost / dof, unless `absolute`; without degrees of freedom infinite, as scipy's."""
+    some, matrix = absolute | (solution.dof > 0), solution.covariance
+    scatter = 2 * solution.cost / jnp.maximum(solution.dof, 1).astype(matrix.dtype)
     held = solution.fixed[:, None] | solution.fixed[None, :]
-    return _replace(solution, covariance=jnp.where(some | held, matrix * scatter, jnp.inf))
+    scaled = jnp.where(absolute, matrix, matrix * scatter)
+    return _replace(solution, covariance=jnp.where(some | held, scaled, jnp.inf))
 
 
 def _replace(solution: Solution, **fields: Any) -> Solution:
@@ -184,9 +185,9 @@ def _judge(solution: Solution, flags: np.ndarray, args: Any, throw: bool, strict
         model, data = make_problem(call, problem, choices)
         explain(solution, model, data, None)
     if projected or lost:
-        for message in report(solution, np.asarray(solution.determined), np.asarray(solution.projected)):
+        for message in report(solution):
             warnings.warn(message, stacklevel=3)
-    if dof <= 0 and not choices.absolute:
+    if dof <= 0 and not problem.absolute:
         warnings.warn(
             "there are no more data than parameters, so the scatter cannot be estimated and pcov is infinite: "
             "give sigma with absolute_sigma=True",

@@ -71,8 +71,9 @@ def _bad_start(model: Any, data: AbstractDataset) -> str:
     return ""
 
 
-def report(solution: Solution, determined: np.ndarray, projected: np.ndarray) -> Iterator[str]:
+def report(solution: Solution) -> Iterator[str]:
     """What a researcher should be told of a fit that went through."""
+    determined, projected = np.asarray(solution.determined), np.asarray(solution.projected)
     outside = [n for n, p in zip(solution.names, projected, strict=True) if p]
     if outside:
         yield f"the start of {', '.join(outside)} lay outside its bounds and was moved onto them"
