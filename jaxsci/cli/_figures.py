@@ -59,15 +59,17 @@ def draw(outcome: Outcome, salt: str) -> str:
             [["fit", "correlation"], ["residuals", "correlation"]],
             width_ratios=[2.15, 1],
             height_ratios=[2.6, 1],
-            gridspec_kw={"left": 0.085, "right": 0.985, "bottom": 0.13, "top": 0.94, "wspace": 0.14, "hspace": 0.12},
+            gridspec_kw={"left": 0.085, "right": 0.985, "bottom": 0.13, "top": 0.94, "wspace": 0.14, "hspace": 0.2},
         )
         panels["fit"].sharex(panels["residuals"])
-        panels["fit"].tick_params(labelbottom=False)
+        panels["fit"].tick_params(bottom=False, labelbottom=False)
         plot_fit(solution, data, panels["fit"]).set_ylabel(outcome.member.labels[1])
         plot_residuals(solution, data, panels["residuals"]).set_xlabel(outcome.member.labels[0])
         plot_correlation(solution, panels["correlation"]).set_title("correlation")
         for name in ("fit", "residuals"):
             panels[name].yaxis.set_label_coords(-0.095, 0.5)
+            panels[name].ticklabel_format(axis="y", scilimits=(-1, 4))
+        panels["residuals"].locator_params(axis="y", nbins=4)
         text = io.StringIO()
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
     return text.getvalue()
