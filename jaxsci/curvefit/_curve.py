@@ -58,7 +58,14 @@ class Call(Module):
     jac: Callable[..., Any] | None = eqx.field(static=True)
 
     def __call__(self, x: Any, *values: Array) -> Any:
-        return self.function(x, *values) if self.jac is None else _with_jacobian(self.function, self.jac, x, values)
+        try:
+            if self.jac is not None:
+                return _with_jacobian(self.function, self.jac, x, values)
+            return self.function(x, *values)
+        except jax.errors.TracerArrayConversionError as error:
+            raise TypeError(
+                "the function to fit calls NumPy: write it with jax.numpy (jnp.exp for np.exp, and so on)"
+            ) from error
 
 
 def as_call(f: Callable[..., Any], jac: Callable[..., Any] | None) -> Call:
@@ -145,10 +152,7 @@ def curve_class(title: str, names: tuple[str, ...]) -> Any:
     def __call__(self: Any, inputs: Any) -> Array:
         values = [getattr(self, name) for name in names]
         x = jnp.moveaxis(inputs, 0, -1) if self._last else inputs
-        try:
-            out = jnp.asarray(self._call(x, *values), values[0].dtype)
-        except jax.errors.TracerArrayConversionError as error:
-            raise TypeError(f"{title} calls NumPy: write it with jax.numpy (jnp.exp for np.exp, and so on)") from error
+        out = jnp.asarray(self._call(x, *values), values[0].dtype)
         return jnp.broadcast_to(out, jtu.tree_leaves(inputs)[0].shape[:1]) if out.ndim == 0 else out
 
     namespace = {

@@ -26,7 +26,6 @@ class Choices:
     title: str
     names: tuple[str, ...]
     solver: Any
-    absolute: bool
     omit: bool
     max_steps: int
 
@@ -37,12 +36,11 @@ def choose(
     method: Any,
     ftol: Any,
     xtol: Any,
-    absolute: bool,
     omit: bool,
     max_nfev: int | None,
 ) -> Choices:
     """The Choices of a call."""
-    return Choices(*signature, as_solver(method, ftol, xtol), absolute, omit, 200 if max_nfev is None else max_nfev)
+    return Choices(*signature, as_solver(method, ftol, xtol), omit, 200 if max_nfev is None else max_nfev)
 
 
 class Problem(NamedTuple):
@@ -54,6 +52,7 @@ class Problem(NamedTuple):
     start: Any
     lower: Any
     upper: Any
+    absolute: Any
 
 
 def as_rows(value: Any, name: str) -> Any:
@@ -77,6 +76,13 @@ def as_vector(p0: Any) -> Any:
     """p0 as an array of shape (p,)."""
     array = as_rows(p0, "p0")
     return array.reshape(-1) if array.ndim == 0 else array
+
+
+@functools.lru_cache(maxsize=2)
+def as_flag(value: bool) -> jax.Array:
+    """A truth value on the device."""
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(value)
 
 
 def check_shapes(problem: Problem, names: Sequence[str]) -> None:

@@ -1,0 +1,16 @@
+"""Programs compiled without optimisation: that takes most of a test's time and changes no fact asserted here."""
+
+import pytest
+
+from jaxsci.curvefit import _curve_fit
+from jaxsci.fitting import _fit
+
+QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _compile_fast():
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (_fit, _curve_fit):
+            patch.setattr(module, "cheap_compile", lambda: QUICK)
+        yield
