@@ -53,7 +53,7 @@ def starts() -> tuple[Start, ...]:
 
 def _starts(problem: NistProblem) -> list[Start]:
     kind = NIST_MODELS[problem.name]
-    data = js.Dataset(problem.x, problem.y)
+    data = js.Dataset(np.array(problem.x), np.array(problem.y))
     _, unravel = jfu.ravel_pytree(kind(**problem.values))
     residual = jax.jit(lambda y: data.residual(unravel(y)))
     jacobian = jax.jit(jax.jacfwd(residual))
@@ -110,15 +110,25 @@ def _lmfit(start: Start) -> Answer:
     def residual(values: Any) -> Any:
         return np.asarray(start.residual(np.array(list(values.valuesdict().values()))))
 
-    fitted = lmfit.minimize(residual, parameters).params.values()
+    try:
+        fitted = lmfit.minimize(residual, parameters).params.values()
+    except ValueError:  # lmfit gives up where the model overflows at a trial point
+        return np.full(start.values.size, np.nan), np.full(start.values.size, np.nan)
     return np.array([p.value for p in fitted]), np.array([np.nan if p.stderr is None else p.stderr for p in fitted])
 
 
-def _optimistix(start: Start) -> Answer:
+@functools.cache
+def _compiled_optimistix(residual: Callable[[Any], Any]) -> Callable[[Any], Any]:
     solver = optx.LevenbergMarquardt(rtol=1e-10, atol=1e-10)
-    fitted = optx.least_squares(
-        lambda y, _: start.residual(y), solver, jnp.asarray(start.values), max_steps=5000, throw=False
-    ).value
+
+    def fit(y: Any) -> Any:
+        return optx.least_squares(lambda y, _: residual(y), solver, y, max_steps=5000, throw=False).value
+
+    return jax.jit(fit)
+
+
+def _optimistix(start: Start) -> Answer:
+    fitted = _compiled_optimistix(start.residual)(jnp.asarray(start.values))
     return fitted, start.standard_errors(fitted)
 
 

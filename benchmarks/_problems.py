@@ -121,6 +121,13 @@ class Problem:
         """The formula in NumPy: what scipy and lmfit call."""
         return self.formula(np, x, *p)
 
+    def slope(self, p: np.ndarray) -> float:
+        """How far from flat the sum of squares is at p: the largest |J_i . r| / |J_i|."""
+        jacobian = self.jacobian(self.x, *p)
+        return float(
+            np.max(np.abs(jacobian.T @ (self.function(self.x, *p) - self.y)) / np.linalg.norm(jacobian, axis=0))
+        )
+
     def data(self) -> js.Dataset:
         """The data with noise of unknown scale, as `curve_fit` takes it without sigma."""
         return js.Dataset(self.x, self.y)

@@ -32,31 +32,35 @@ def nist(quick: bool) -> Iterator[Row]:
 
 
 def agreement(name: str, problem: _problems.Problem) -> Iterator[Row]:
-    """Our parameters and covariance against scipy's with all tolerances at 1e-14."""
+    """Our parameters and covariance against scipy's with all tolerances at 1e-14.
+
+    Of scipy's two methods the one with the flatter gradient counts: each stops 1e-10 short now and then.
+    """
     ours = js.fit(problem.model, problem.data())
-    popt, pcov = _peers.scipy_fit(problem, problem.y, "trf", 1e-14)
-    yield Row(f"{name}: popt, relative to scipy", _relative(ours.y, popt), bar=at_most(1e-10), n=problem.x.size)
-    yield Row(f"{name}: pcov, relative to scipy", _relative(ours.covariance, pcov), bar=at_most(1e-8), n=problem.x.size)
-
-
-def _relative(ours: Any, theirs: Any) -> float:
-    return float(np.max(np.abs(np.asarray(ours) / np.asarray(theirs) - 1)))
+    fits = {method: _peers.scipy_fit(problem, problem.y, method, 1e-14) for method in ("trf", "lm")}
+    method, (popt, pcov) = min(fits.items(), key=lambda fit: problem.slope(fit[1][0]))
+    values = np.max(np.abs(np.asarray(ours.y) / popt - 1))
+    sigma = np.sqrt(np.diag(pcov))
+    matrix = np.max(np.abs((np.asarray(ours.covariance) - pcov) / np.outer(sigma, sigma)))
+    n = problem.x.size
+    yield Row(f"{name}: popt against scipy {method}, relative", float(values), n=n, bar=at_most(1e-10))
+    yield Row(f"{name}: pcov against scipy {method}, relative", float(matrix), n=n, bar=at_most(1e-8))
 
 
 @case(AREA, "Medium")
 def medium(quick: bool) -> Iterator[Row]:
     """1000 points, 3 parameters."""
     problem = _problems.medium()
-    yield from agreement("Medium", problem)
     yield from one_fit("Medium", problem, {"nlsq": faster(25)})
+    yield from agreement("Medium", problem)
 
 
 @case(AREA, "Large")
 def large(quick: bool) -> Iterator[Row]:
     """10000 points, 3 parameters."""
     problem = _problems.large()
-    yield from agreement("Large", problem)
     yield from one_fit("Large", problem, {"nlsq": faster(10)})
+    yield from agreement("Large", problem)
 
 
 @case(AREA, "10000 x 5")
