@@ -1,54 +1,8 @@
 """Fit, sample and evolve models over thousands of data sets, in JAX."""
 
-from .core import (
-    AbstractDataset as AbstractDataset,
-    AbstractLikelihood as AbstractLikelihood,
-    AbstractLoss as AbstractLoss,
-    AbstractModel as AbstractModel,
-    AbstractNoise as AbstractNoise,
-    AbstractRowLikelihood as AbstractRowLikelihood,
-    Arctan as Arctan,
-    Cauchy as Cauchy,
-    Dataset as Dataset,
-    Dense as Dense,
-    Diagonal as Diagonal,
-    Huber as Huber,
-    Linear as Linear,
-    Linearisation as Linearisation,
-    LowRank as LowRank,
-    Module as Module,
-    Normal as Normal,
-    Parameter as Parameter,
-    Poisson as Poisson,
-    Product as Product,
-    Robust as Robust,
-    Scalar as Scalar,
-    SoftL1 as SoftL1,
-    Sum as Sum,
-    Transform as Transform,
-    Unit as Unit,
-    White as White,
-    bucket as bucket,
-    enable_x64 as enable_x64,
-    get as get,
-    pad as pad,
-    param as param,
-    parameters as parameters,
-    put as put,
-    rows as rows,
-    stack as stack,
-)
-from .fitting import (
-    RESULTS as RESULTS,
-    TRF as TRF,
-    Adam as Adam,
-    BatchSolution as BatchSolution,
-    GaussNewton as GaussNewton,
-    KKTAdjoint as KKTAdjoint,
-    RaggedDataset as RaggedDataset,
-    Solution as Solution,
-    fit as fit,
-    fit_batch as fit_batch,
-)
+import lazy_loader
+
+# The names are those of __init__.pyi, each imported at its first use: `jaxsci --help` must not wait for jax.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 __version__ = "0.1.0"

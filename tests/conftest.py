@@ -1,9 +1,10 @@
 """What every test runs under: double precision, strict promotion, checked shapes, a compile cache."""
 
 import faulthandler
+import importlib
 import os
+import pkgutil
 import tempfile
-import warnings
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -16,12 +17,26 @@ faulthandler.enable()
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_compilation_cache_dir", os.environ.get("JAXSCI_CACHE", str(Path(tempfile.gettempdir()) / "jaxsci-test-cache")))
+_CACHE = os.environ.get("JAXSCI_CACHE", str(Path(tempfile.gettempdir()) / "jaxsci-test-cache"))
+jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
-with install_import_hook("jaxsci", "beartype.beartype"), warnings.catch_warnings():
-    import jaxsci  # noqa: F401
+with install_import_hook("jaxsci", "beartype.beartype"):
+    import jaxsci
+
+    for module in pkgutil.walk_packages(jaxsci.__path__, "jaxsci."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long acceptance runs only where they are asked for (`-m slow`)."""
+    if not config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -244,6 +244,9 @@ def conclude(
         some = dof > 0
         scale = jnp.where(some, 2 * cost / jnp.where(some, dof, 1).astype(y.dtype), jnp.inf)
         matrix = jnp.where(matrix == 0, 0, matrix * scale)
+    result = _result(objective.data, base, ended, stalled)
+    senseless = (RESULTS.nonfinite_data, RESULTS.bad_noise, RESULTS.nonfinite_start, RESULTS.empty)
+    matrix = jnp.where(functools.reduce(jnp.logical_or, [result == r for r in senseless]), jnp.nan, matrix)
     at_bound = jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0))
     model, noise = objective.parts(y)
     log_norm = base.logdet(mask) if isinstance(base, AbstractNoise) else jnp.zeros((), y.dtype)
@@ -261,7 +264,7 @@ def conclude(
         fixed=fixed,
         at_bound=jnp.where(fixed, 0, at_bound),
         projected=ready.projected,
-        result=_result(objective.data, base, ended, stalled),
+        result=result,
         num_steps=steps,
         free=plan.free,
         names=plan.names,
