@@ -1,3 +1,24 @@
 """Curve fitting through the doors that users of scipy know, and a library of models."""
 
 from ._curve_fit import curve_fit as curve_fit
+from ._functions import (
+    BiExponential as BiExponential,
+    Constant as Constant,
+    Exponential as Exponential,
+    Gaussian as Gaussian,
+    Gaussian2D as Gaussian2D,
+    Gompertz as Gompertz,
+    Hill as Hill,
+    Line as Line,
+    Logistic as Logistic,
+    Lognormal as Lognormal,
+    Lorentzian as Lorentzian,
+    MichaelisMenten as MichaelisMenten,
+    Moffat as Moffat,
+    Polynomial as Polynomial,
+    PowerLaw as PowerLaw,
+    Sinusoid as Sinusoid,
+    StretchedExponential as StretchedExponential,
+    Voigt as Voigt,
+)
+from ._starts import estimate as estimate
