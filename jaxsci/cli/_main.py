@@ -95,7 +95,7 @@ def list_names(
     raise typer.Exit(code)
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool | None) -> None:
     if wanted:
         from .. import __version__
 
@@ -106,8 +106,8 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
+        bool | None, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = None,
 ) -> None:
     """Fit models to many data sets from a config file, and report."""
 

@@ -1,6 +1,12 @@
 """What a model, a parameter, a data set and a noise are."""
 
-from ._dataset import AbstractDataset as AbstractDataset, Dataset as Dataset, bucket as bucket, pad as pad, stack as stack
+from ._dataset import (
+    AbstractDataset as AbstractDataset,
+    Dataset as Dataset,
+    bucket as bucket,
+    pad as pad,
+    stack as stack,
+)
 from ._errors import enable_x64 as enable_x64, require_x64 as require_x64, suggest as suggest
 from ._likelihood import (
     AbstractLikelihood as AbstractLikelihood,

@@ -141,6 +141,8 @@ def stack(modules: Sequence[PyTree]) -> PyTree:
     members = list(modules)
     if not members:
         raise ValueError("there is nothing to stack: the list is empty")
+    reference: Any
+    structure: Any
     reference, structure = jtu.tree_flatten_with_path(members[0])
     columns = []
     for k, member in enumerate(members):

@@ -1,7 +1,6 @@
 """From residuals to numbers: what a solver sees of the data."""
 
 import abc
-from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -5,7 +5,6 @@ Up to `_UNROLL` rows the loops are unrolled at trace time, which XLA fuses; beyo
 Golub and Van Loan, Matrix Computations (4th ed.), algorithms 4.2.2, 5.1.1, 8.6.2 (one-sided Jacobi).
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -50,7 +49,7 @@ class Factor(Module):
 
     def solve(self, rhs: Float[Array, " n"]) -> Float[Array, " n"]:
         """x with matrix @ x = rhs."""
-        return matvec(self.inverse, rhs) if self.lower is None else solve_factored(self.lower, rhs)
+        return solve_factored(self.lower, rhs) if self.inverse is None else matvec(self.inverse, rhs)  # type: ignore[arg-type]
 
 
 def factorise(matrix: Float[Array, "n n"]) -> Factor:
@@ -97,7 +96,9 @@ def _cholesky_unrolled(matrix: Array) -> tuple[Array, Array]:
         root = jnp.sqrt(jnp.where(pivot > 0, pivot, 1))
         inverse = 1 / root
         for i in range(j + 1, n):
-            rows[i].append((matrix[i, j] - sum((a * b for a, b in zip(rows[i], rows[j], strict=False)), zero)) * inverse)
+            rows[i].append(
+                (matrix[i, j] - sum((a * b for a, b in zip(rows[i], rows[j], strict=False)), zero)) * inverse
+            )
         rows[j].append(root)
     return jnp.stack([jnp.stack(r + [zero] * (n - len(r))) for r in rows]), ok
 
@@ -237,10 +238,10 @@ def solve_general(matrix: Float[Array, "n n"], rhs: Float[Array, " n"]) -> Float
         work = work[order]
         pivot = work[k, k]
         none = jnp.abs(pivot) <= tiny * 1e-3
-        row = jnp.where(none, jnp.where(jnp.arange(n + 1) == k, 1, 0).astype(work.dtype), work[k] / jnp.where(none, 1, pivot))
+        row = jnp.where(
+            none, jnp.where(jnp.arange(n + 1) == k, 1, 0).astype(work.dtype), work[k] / jnp.where(none, 1, pivot)
+        )
         work = work - jnp.where(index == k, 0, work[:, k])[:, None] * row[None, :]
         return work.at[k].set(row)
 
     return lax.fori_loop(0, n, eliminate, work)[:, n]
-
-

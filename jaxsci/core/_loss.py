@@ -2,12 +2,11 @@
 
 import abc
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._module import Module
-from ._parameter import as_float
+from ._parameter import numbers
 from ._typing import Scalar
 
 
@@ -29,7 +28,7 @@ class Linear(AbstractLoss):
 class SoftL1(AbstractLoss):
     """rho = s^2 (sqrt(1 + (z/s)^2) - 1): a smooth absolute value beyond `scale` sigma."""
 
-    scale: Scalar = eqx.field(converter=as_float, default=1.0)
+    scale: Scalar = numbers(default=1.0)
 
     def __call__(self, z: Float[Array, " n"]) -> tuple[Array, Array, Array]:
         scale = self.scale.astype(z.dtype)
@@ -41,7 +40,7 @@ class SoftL1(AbstractLoss):
 class Huber(AbstractLoss):
     """rho = z^2 / 2 for |z| <= s, else s |z| - s^2 / 2 (Huber 1964)."""
 
-    scale: Scalar = eqx.field(converter=as_float, default=1.0)
+    scale: Scalar = numbers(default=1.0)
 
     def __call__(self, z: Float[Array, " n"]) -> tuple[Array, Array, Array]:
         scale = self.scale.astype(z.dtype)
@@ -53,7 +52,7 @@ class Huber(AbstractLoss):
 class Cauchy(AbstractLoss):
     """rho = s^2 / 2 log(1 + (z/s)^2): far outliers lose all influence."""
 
-    scale: Scalar = eqx.field(converter=as_float, default=1.0)
+    scale: Scalar = numbers(default=1.0)
 
     def __call__(self, z: Float[Array, " n"]) -> tuple[Array, Array, Array]:
         scale = self.scale.astype(z.dtype)
@@ -64,7 +63,7 @@ class Cauchy(AbstractLoss):
 class Arctan(AbstractLoss):
     """rho = s^2 / 2 arctan((z/s)^2): each row's cost is bounded."""
 
-    scale: Scalar = eqx.field(converter=as_float, default=1.0)
+    scale: Scalar = numbers(default=1.0)
 
     def __call__(self, z: Float[Array, " n"]) -> tuple[Array, Array, Array]:
         scale = self.scale.astype(z.dtype)

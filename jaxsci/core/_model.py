@@ -31,8 +31,8 @@ class AbstractModel(Module):
 
 
 class _AbstractComposite(AbstractModel):
-    terms: eqx.AbstractVar[tuple[AbstractModel, ...]]
     names: eqx.AbstractVar[tuple[str, ...]]
+    terms: eqx.AbstractVar[tuple[AbstractModel, ...]]
 
     def __getattr__(self, name: str) -> Any:
         names = object.__getattribute__(self, "names")
@@ -44,8 +44,8 @@ class _AbstractComposite(AbstractModel):
 class Sum(_AbstractComposite):
     """The sum of named models: `Sum(peak=Gaussian(...), background=Line(...))`."""
 
-    terms: tuple[AbstractModel, ...] = labelled("names")
     names: tuple[str, ...] = eqx.field(static=True)
+    terms: tuple[AbstractModel, ...] = labelled("names")
 
     def __init__(self, **terms: AbstractModel):
         self.terms, self.names = tuple(terms.values()), tuple(terms)
@@ -60,8 +60,8 @@ class Sum(_AbstractComposite):
 class Product(_AbstractComposite):
     """The product of named models: `Product(envelope=Gaussian(...), carrier=Sinusoid(...))`."""
 
-    terms: tuple[AbstractModel, ...] = labelled("names")
     names: tuple[str, ...] = eqx.field(static=True)
+    terms: tuple[AbstractModel, ...] = labelled("names")
 
     def __init__(self, **terms: AbstractModel):
         self.terms, self.names = tuple(terms.values()), tuple(terms)

@@ -2,14 +2,13 @@
 
 import abc
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ._likelihood import AbstractLikelihood, Linearisation
 from ._linalg import cholesky, dot, gram, solve_lower, solve_upper, triangular_inverse
-from ._parameter import as_float, param
+from ._parameter import numbers, param
 from ._rows import rows
 from ._typing import Flag, Scalar
 
@@ -158,7 +157,7 @@ class LowRank(AbstractNoise):
 
     diagonal: AbstractNoise
     basis: Float[Array, "n k"] = rows(0.0)
-    variance: Float[Array, " k"] = eqx.field(converter=as_float)
+    variance: Float[Array, " k"] = numbers()
 
     def valid(self, mask: Bool[Array, " n"]) -> Flag:
         finite = jnp.all(jnp.where(mask[:, None], jnp.isfinite(self.basis), True))

@@ -68,6 +68,11 @@ def param(*, unit: str = "", bounds: Any = _UNBOUNDED, prior: Any = None, doc: s
     return eqx.field(converter=as_float, metadata={"param": about}, **kwargs)
 
 
+def numbers(**kwargs: Any) -> Any:
+    """Declare a field of real numbers that is no parameter: converted as those are, never fitted."""
+    return eqx.field(converter=as_float, **kwargs)
+
+
 def labelled(by: str, **kwargs: Any) -> Any:
     """Declare a tuple field whose entries are addressed by the names in the static field `by`."""
     return eqx.field(metadata={"labelled": by}, **kwargs)
@@ -78,7 +83,9 @@ def transparent(**kwargs: Any) -> Any:
     return eqx.field(metadata={"transparent": True}, **kwargs)
 
 
-def _walk(node: Any, name: tuple[str, ...] = (), path: tuple[Any, ...] = ()) -> Iterator[tuple[str, tuple[Any, ...], Parameter]]:
+def _walk(
+    node: Any, name: tuple[str, ...] = (), path: tuple[Any, ...] = ()
+) -> Iterator[tuple[str, tuple[Any, ...], Parameter]]:
     """Yield (dotted name, key path, metadata) of each declared parameter below `node`."""
     if isinstance(node, eqx.Module):
         for field in dataclasses.fields(node):
@@ -90,9 +97,9 @@ def _walk(node: Any, name: tuple[str, ...] = (), path: tuple[Any, ...] = ()) -> 
                 if value is not None:
                     yield ".".join((*name, field.name)), here, field.metadata["param"]
             elif "labelled" in field.metadata:
-                labels = getattr(node, field.metadata["labelled"])
-                for i, label in enumerate(labels):
-                    yield from _walk(value[i], (*name, label), (*here, jtu.SequenceKey(i)))
+                labels: tuple[str, ...] = getattr(node, field.metadata["labelled"])
+                for i, (label, child) in enumerate(zip(labels, value or (), strict=True)):
+                    yield from _walk(child, (*name, label), (*here, jtu.SequenceKey(i)))
             elif not field.metadata.get("static", False):
                 yield from _walk(value, (*name, field.name), here)
     elif isinstance(node, Mapping):

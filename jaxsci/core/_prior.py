@@ -4,8 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._module import Module
-from ._parameter import as_float
-import equinox as eqx
+from ._parameter import numbers
 
 
 class Normal(Module):
@@ -14,8 +13,8 @@ class Normal(Module):
     `mean` and `sigma` are scalars or have the parameter's shape; sigma > 0.
     """
 
-    mean: Float[Array, "..."] = eqx.field(converter=as_float)
-    sigma: Float[Array, "..."] = eqx.field(converter=as_float)
+    mean: Float[Array, "..."] = numbers()
+    sigma: Float[Array, "..."] = numbers()
 
     def log_prob(self, value: Float[Array, "..."]) -> Float[Array, ""]:
         """The log-density, summed over elements."""

@@ -25,8 +25,10 @@ def as_rows(tree: PyTree) -> PyTree:
     """Arrays on the device, integers made floats, booleans kept; a list is one array."""
 
     def convert(leaf: Any) -> Any:
-        array = leaf if isinstance(leaf, str) else jnp.asarray(leaf)
-        return array if isinstance(leaf, str) or array.dtype == bool else as_float(array)
+        if isinstance(leaf, str):
+            return leaf  # for the field check to name
+        array = jnp.asarray(leaf)
+        return array if array.dtype == bool else as_float(array)
 
     return jtu.tree_map(convert, tree, is_leaf=lambda node: isinstance(node, list))
 
@@ -57,6 +59,8 @@ def split_rows(module: PyTree) -> tuple[PyTree, PyTree]:
     """
     pads = row_pads(module)
     if "identity" in jtu.tree_leaves(pads):
-        raise ValueError("a dense covariance couples all rows: it cannot be taken in chunks (use chunk=None or LowRank)")
+        raise ValueError(
+            "a dense covariance couples all rows: it cannot be taken in chunks (use chunk=None or LowRank)"
+        )
     spec = jtu.tree_map(lambda p: p is not None, pads, is_leaf=lambda p: p is None)
     return eqx.partition(module, spec)

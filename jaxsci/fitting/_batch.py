@@ -57,7 +57,7 @@ class BatchSolution(Module):
         for group, members in zip(self.groups, self.members, strict=True):
             codes = np.asarray(group.result._value)
             for code in np.unique(codes[codes != 0]):
-                reason = RESULTS[jtu.tree_map(lambda _: jnp.asarray(code), RESULTS.successful)]  # noqa: B023
+                reason = _advice(code)
                 reasons.update(dict.fromkeys(members[codes == code].tolist(), reason))
         return dict(sorted(reasons.items()))
 
@@ -160,6 +160,11 @@ def _bounds(plan: Plan, bounds: Mapping[str, Any], members: np.ndarray, total: i
         mine = {n: tuple(x[i] if np.shape(x)[:1] == (total,) else x for x in limits) for n, limits in own.items()}
         rows.append(flat_bounds(plan, {**bounds, **mine}))
     return tuple(np.stack([np.asarray(row[k]) for row in rows]) for k in range(2))  # type: ignore[return-value]
+
+
+def _advice(code: int) -> str:
+    results: Any = RESULTS
+    return results[jtu.tree_map(lambda _: jnp.asarray(code), results.successful)]
 
 
 def _merge(groups: list[Solution], members: list[np.ndarray]) -> tuple[tuple[Solution, ...], tuple[np.ndarray, ...]]:

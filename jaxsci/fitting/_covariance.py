@@ -43,7 +43,7 @@ def weighed_rows(objective: Objective, y: Float[Array, " p"]) -> tuple[Scalar, F
         return cost, jac_t.T
 
     data, likelihood = objective.data, objective.likelihood
-    prior_cost, prior = objective.prior_cost(y), jnp.diag(jnp.sqrt(objective.prior_weight))
+    prior_cost, prior = objective.prior_cost(y), jnp.diag(objective.prior_root())
     n = data.mask.shape[0]
     if objective.chunk is None or n <= objective.chunk:
         cost, rows = weigh(data, likelihood)

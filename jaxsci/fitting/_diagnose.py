@@ -51,7 +51,10 @@ def _bad_noise(noise: Any, mask: np.ndarray) -> str:
                 k = int(np.argmax(bad))
                 where = f"[{k}]" if values.ndim else ""
                 value = values[k] if values.ndim else values
-                return f"{name}{where} is {value}: standard deviations must be positive and finite ({int(bad.sum())} are not)."
+                return (
+                    f"{name}{where} is {value}: standard deviations must be positive and finite "
+                    f"({int(bad.sum())} are not)."
+                )
         if name.endswith("covariance"):
             return f"the {name} matrix is not positive definite."
         if name.endswith("counts") and not (values[mask] >= 0).all():

@@ -197,7 +197,7 @@ def solve(ready: Ready, solver: Any, max_steps: int) -> tuple[Array, Any, Array,
         answer = advance(ready, solver, ready.y0, None, max_steps)
         return answer.value, answer.result, answer.stats["num_steps"], answer.state.stalled
     answer = solve_foreign(ready.objective, solver, ready.y0, ready.bounds, max_steps)
-    given = optx.least_squares(unused, Given(), answer.value, None, options, adjoint=KKTAdjoint(), throw=False)
+    given: Any = optx.least_squares(unused, Given(), answer.value, None, options, adjoint=KKTAdjoint(), throw=False)
     return given.value, answer.result, answer.stats["num_steps"], jnp.array(False)
 
 
@@ -214,17 +214,18 @@ def unused(y: Array, args: Any) -> Array:
 
 def _result(data: AbstractDataset, base: AbstractLikelihood, ended: Any, stalled: Array) -> Any:
     """The first of all reasons that applies."""
-    result = RESULTS.where(ended == optx.RESULTS.successful, RESULTS.successful, RESULTS.solver_failed)
+    code: Any = RESULTS  # its members are results; to a type checker they are the texts of the class body
+    result = code.where(ended == optx.RESULTS.successful, code.successful, code.solver_failed)
     reasons = (
-        (stalled, RESULTS.stalled),
-        (ended == optx.RESULTS.nonlinear_max_steps_reached, RESULTS.max_steps_reached),
-        (ended == optx.RESULTS.nonfinite, RESULTS.nonfinite_start),
-        (~base.valid(data.mask), RESULTS.bad_noise),
-        (~data.finite(), RESULTS.nonfinite_data),
-        (~jnp.any(data.mask), RESULTS.empty),
+        (stalled, code.stalled),
+        (ended == optx.RESULTS.nonlinear_max_steps_reached, code.max_steps_reached),
+        (ended == optx.RESULTS.nonfinite, code.nonfinite_start),
+        (~base.valid(data.mask), code.bad_noise),
+        (~data.finite(), code.nonfinite_data),
+        (~jnp.any(data.mask), code.empty),
     )
     for applies, reason in reasons:
-        result = RESULTS.where(applies, reason, result)
+        result = code.where(applies, reason, result)
     return result
 
 

@@ -68,7 +68,12 @@ class Objective(Module):
     def root(self, y: Float[Array, " p"]) -> Float[Array, " n"]:
         """Rows, those of the priors last, whose squares sum to twice the cost."""
         rows = self.likelihood.root(self.residual(y), self.data.mask)
-        return jnp.concatenate([rows, jnp.sqrt(self.prior_weight) * (y - self.prior_mean)])
+        return jnp.concatenate([rows, self.prior_root() * (y - self.prior_mean)])
+
+    def prior_root(self) -> Float[Array, " p"]:
+        """1/sigma of each prior; 0 without one, with a derivative of 0 there."""
+        some = self.prior_weight > 0
+        return jnp.where(some, jnp.sqrt(jnp.where(some, self.prior_weight, 1)), 0)
 
     def chi2(self, y: Float[Array, " p"], cost: Scalar) -> Scalar:
         """Sum of squared standardised residuals, prior rows included; `cost` is the cost at y."""

@@ -73,7 +73,8 @@ def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None) -> tuple[Array | N
     if not bounds and all(isinstance(b, int | float) for a in plan.about for b in a.bounds):
         return _declared_bounds(plan)
     given = _by_name(plan, bounds or {}, "bounds")
-    lower, upper = [], []
+    lower: list[Array] = []
+    upper: list[Array] = []
     for (name, shape), about in zip(plan.free, plan.about, strict=True):
         low, high = as_bounds(given[name], f"bounds of {name}") if name in given else about.bounds
         for side, value in ((lower, low), (upper, high)):
@@ -96,7 +97,11 @@ def _declared_bounds(plan: Plan) -> tuple[Array | None, Array | None]:
     sides = []
     with jax.ensure_compile_time_eval():
         for k in range(2):
-            values = [about.bounds[k] for about, (n, s) in zip(plan.about, plan.free, strict=True) for _ in element_names(n, s)]
+            values = [
+                about.bounds[k]
+                for about, (n, s) in zip(plan.about, plan.free, strict=True)
+                for _ in element_names(n, s)
+            ]
             sides.append(jnp.asarray(values, plan.dtype))
     return sides[0], sides[1]
 
@@ -110,11 +115,11 @@ def flat_priors(plan: Plan, priors: Mapping[str, Any] | None) -> tuple[Array, Ar
     for (name, shape), about in zip(plan.free, plan.about, strict=True):
         prior = given.get(name, about.prior)
         if prior is None:
-            prior = Normal(0.0, jnp.inf)
+            prior = Normal(jnp.zeros(()), jnp.full((), jnp.inf))
         if not isinstance(prior, Normal):
             raise ValueError(
-                f"the prior of {name} is a {type(prior).__name__}; a fit takes jaxsci.Normal(mean, sigma) (a flat prior "
-                "between limits is given by bounds)"
+                f"the prior of {name} is a {type(prior).__name__}; a fit takes jaxsci.Normal(mean, sigma) "
+                "(a flat prior between limits is given by bounds)"
             )
         means.append(jnp.ravel(jnp.broadcast_to(prior.mean.astype(plan.dtype), shape)))
         weights.append(jnp.ravel(jnp.broadcast_to(1 / prior.sigma.astype(plan.dtype) ** 2, shape)))
@@ -134,6 +139,8 @@ def _by_name(plan: Plan, given: Mapping[str, Any], what: str) -> dict[str, Any]:
     for pattern, value in given.items():
         hits = [n for n in names if n == pattern] or fnmatch.filter(names, pattern)
         if not hits:
-            raise ValueError(f"{what}: no free parameter {pattern!r}{suggest(pattern, names)} (free: {', '.join(names)})")
+            raise ValueError(
+                f"{what}: no free parameter {pattern!r}{suggest(pattern, names)} (free: {', '.join(names)})"
+            )
         out.update(dict.fromkeys(hits, value))
     return out

@@ -1,5 +1,6 @@
 """Members of a batch as arrays: sequences, stacked Modules and flat rows with offsets made one thing."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -165,12 +166,16 @@ def is_stacked(module: Any) -> bool:
     return False
 
 
+def _is_inner(top: Any, node: Any) -> bool:
+    return node is not top and isinstance(node, Module)
+
+
 def _submodules(module: Any) -> list[Any]:
     found, stack = [], [module]
     while stack:
         node = stack.pop()
         if isinstance(node, Module):
             found.append(node)
-        children = jtu.tree_flatten(node, is_leaf=lambda x, top=node: x is not top and isinstance(x, Module))[0]
-        stack += [child for child in children if isinstance(child, Module)]
+        inner = functools.partial(_is_inner, node)
+        stack += [child for child in jtu.tree_leaves(node, is_leaf=inner) if isinstance(child, Module)]
     return found

@@ -59,7 +59,13 @@ class Job(NamedTuple):
             over = state.done | state.failed | (steps >= self.max_steps)
             report(int(np.sum(over[pending])))
             pending = pending[~over[pending]]
-        ended = (y, state.done & (steps <= self.max_steps), state.failed, state.stalled, np.minimum(steps, self.max_steps))
+        ended = (
+            y,
+            state.done & (steps <= self.max_steps),
+            state.failed,
+            state.stalled,
+            np.minimum(steps, self.max_steps),
+        )
         return self._collect(np.arange(count), (self.lanes, *ended), _conclude, 0)
 
     def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:

@@ -29,7 +29,9 @@ class RESULTS(eqx.Enumeration):
     )
     nonfinite_data = "The data have a NaN or an infinity where the mask is True. Mask those rows (mask=False)."
     bad_noise = "The noise makes no sense where the mask is True: a sigma that is zero, negative or not finite."
-    nonfinite_start = "The model, or its derivative, is not finite at the starting values. Start elsewhere or set bounds."
+    nonfinite_start = (
+        "The model, or its derivative, is not finite at the starting values. Start elsewhere or set bounds."
+    )
     stalled = (
         "No step decreases the cost although the gradient is not zero: the model's derivative disagrees with its "
         "values (a rounding, an integer, a branch in it?), or float32 is too coarse."
@@ -213,7 +215,10 @@ def _skeleton(header: dict[str, Any], fitted: Fitted) -> Solution:
     fields = (fitted, vector, matrix, number, number, number, count, count, count, flag, flag)
     tail = (jnp.zeros((*batch, p), int), flag, result, count)
     static = (free, tuple(header["names"]), tuple(header["units"]), header["absolute"])
-    build = lambda *arrays: Solution(*arrays, *static)  # noqa: E731
+
+    def build(*arrays: Any) -> Solution:
+        return Solution(*arrays, *static)  # type: ignore[call-arg]
+
     for _ in batch:
         build = jax.vmap(build)  # a batch has more axes than the fields of one fit declare
     return build(*fields, *tail)

@@ -68,7 +68,14 @@ def solve_foreign(objective: Objective, solver: Any, y0: Array, bounds: dict[str
     scaled = Scaled(objective, transform, origin, jnp.where(jnp.isfinite(scale), scale, 1), y0)
     run = optx.least_squares if isinstance(solver, optx.AbstractLeastSquaresSolver) else optx.minimise
     fn = scaled.rows if isinstance(solver, optx.AbstractLeastSquaresSolver) else scaled.cost
-    answer = run(fn, solver, jnp.zeros_like(y0), None, max_steps=max_steps, throw=False)
+    answer: Any = run(
+        fn,
+        solver,  # type: ignore[arg-type]
+        jnp.zeros_like(y0),
+        None,
+        max_steps=max_steps,
+        throw=False,
+    )
     return eqx.tree_at(lambda a: a.value, answer, lax.stop_gradient(scaled.y(answer.value)))
 
 

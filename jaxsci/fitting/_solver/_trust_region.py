@@ -97,8 +97,11 @@ def read_options(fn: Any, y: PyTree, args: PyTree, options: dict[str, Any]) -> t
     def flat_bound(name: str, default: float) -> Array:
         tree = options.get(name)
         tree = default if tree is None else tree
-        spread = jtu.tree_map(lambda _: tree, y) if jnp.ndim(tree) == 0 and not isinstance(tree, dict) else tree
-        return jfu.ravel_pytree(jtu.tree_map(lambda b, v: jnp.broadcast_to(b, jnp.shape(v)).astype(v.dtype), spread, y))[0]
+        one = jtu.treedef_is_leaf(jtu.tree_structure(tree)) and jnp.ndim(tree) == 0
+        spread = jtu.tree_map(lambda _: tree, y) if one else tree
+        return jfu.ravel_pytree(
+            jtu.tree_map(lambda b, v: jnp.broadcast_to(b, jnp.shape(v)).astype(v.dtype), spread, y)
+        )[0]
 
     exist = options.get("lower") is not None or options.get("upper") is not None
     bounds = Bounds(flat_bound("lower", -jnp.inf), flat_bound("upper", jnp.inf), exist)
@@ -186,7 +189,23 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         lin = Linearisation(zero + jnp.inf, jnp.zeros_like(y), jnp.eye(y.size, dtype=y.dtype))
         yes, none = jnp.array(True), jnp.zeros_like(y)
         return TrustState(
-            y, lin, none, zero + radius, zero, zero, zero, zero + jnp.inf, no, zero, no, yes, jnp.array(0), no, no, no, no
+            y,
+            lin,
+            none,
+            zero + radius,
+            zero,
+            zero,
+            zero,
+            zero + jnp.inf,
+            no,
+            zero,
+            no,
+            yes,
+            jnp.array(0),
+            no,
+            no,
+            no,
+            no,
         )
 
     def step(self, fn, y, args, options, state, tags):  # type: ignore[no-untyped-def]
@@ -243,15 +262,14 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
             failed=state.first & ~finite,
             stalled=jnp.where(searching, dead & ~converged & ~hopeless, state.stalled),
         )
-        return _like(y, y_tree), state, None
+        y_tree = _like(y, y_tree)
+        return y_tree, state, fn(y_tree, args)[1]  # without aux, nothing of this call is left in the program
 
     def terminate(self, fn, y, args, options, state, tags):  # type: ignore[no-untyped-def]
         result = optx.RESULTS.where(state.failed, optx.RESULTS.nonfinite, optx.RESULTS.successful)
         return state.done | state.failed, result
 
     def postprocess(self, fn, y, aux, args, options, state, tags, result):  # type: ignore[no-untyped-def]
-        if aux is not None:
-            aux = fn(y, args)[1]
         return y, aux, {}
 
 

@@ -55,7 +55,9 @@ class Adam(optx.AbstractMinimiser):
         flat, _ = jfu.ravel_pytree(y)
         zero = jnp.zeros((), flat.dtype)
         moments = self._transform().init(flat)
-        return AdamState(flat, zero + jnp.inf, moments, zero + self.learning_rate, jnp.array(0), jnp.array(False), jnp.array(True))
+        return AdamState(
+            flat, zero + jnp.inf, moments, zero + self.learning_rate, jnp.array(0), jnp.array(False), jnp.array(True)
+        )
 
     def step(self, fn, y, args, options, state, tags):  # type: ignore[no-untyped-def]
         flat, unravel = jfu.ravel_pytree(y)
