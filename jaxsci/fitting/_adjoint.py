@@ -1,10 +1,14 @@
 """Implicit differentiation of a bounded fit, right at active bounds."""
 
+import functools
 from typing import Any, no_type_check
 
+import equinox as eqx
+import equinox.internal as eqxi
+import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
-import lineax as lx
+import jax.tree_util as jtu
 import optimistix as optx
 from jax import lax
 
@@ -27,24 +31,38 @@ def kkt_rewrite(optimum, _, inputs):
     return jnp.where(held, y - jnp.where(held, bound, 0), grad)
 
 
-class SmallSolver(lx.AbstractLinearSolver):
-    """Gaussian elimination in plain XLA, for the few equations of an adjoint."""
+@eqx.filter_custom_jvp
+@no_type_check
+def implicit(primal_fn, inputs):
+    """`primal_fn(inputs)`, (root, anything else), with the root differentiated by the implicit function theorem."""
+    return jtu.tree_map(jnp.asarray, primal_fn(inputs))
 
-    def init(self, operator: Any, options: Any) -> Any:
-        return operator.as_matrix()
 
-    def compute(self, state: Any, vector: Any, options: Any) -> Any:
-        flat, unravel = jfu.ravel_pytree(vector)
-        return unravel(solve_general(state, flat)), lx.RESULTS.successful, {}
+@implicit.def_jvp
+@no_type_check
+def _implicit_jvp(primals, tangents):
+    """Optimistix's `implicit_jvp`, except that a singular or non-finite system gives a non-finite derivative
+    in its own lane, where lineax would stop the whole batch."""
+    primal_fn, inputs = primals
+    t_inputs = tangents[1]
+    none = jtu.tree_map(lambda t: t is None, t_inputs, is_leaf=lambda t: t is None)
+    constant, varied = eqx.partition(inputs, none, is_leaf=lambda t: t is None)
+    root, rest = implicit(primal_fn, inputs)
+    flat, unravel = jfu.ravel_pytree(root)
 
-    def transpose(self, state: Any, options: Any) -> Any:
-        return state.T, options
+    def equations(flat, varied):
+        return kkt_rewrite(unravel(flat), None, eqx.combine(varied, constant))
 
-    def conj(self, state: Any, options: Any) -> Any:
-        return state, options
-
-    def assume_full_rank(self) -> bool:
-        return True
+    matrix = jax.jacfwd(equations)(flat, varied)
+    _, moved = jax.jvp(lambda varied: equations(flat, varied), (varied,), (t_inputs,))
+    tangent = -lax.custom_linear_solve(
+        lambda x: jnp.sum(matrix * x[None, :], axis=1),
+        moved,
+        lambda _, b: solve_general(matrix, b),
+        lambda _, b: solve_general(matrix.T, b),
+    )
+    zero = jtu.tree_map(lambda x: jax.custom_derivatives.zero_from_primal(x, symbolic_zeros=True), rest)
+    return (root, rest), (unravel(tangent), zero)
 
 
 class KKTAdjoint(optx.AbstractAdjoint):
@@ -55,8 +73,9 @@ class KKTAdjoint(optx.AbstractAdjoint):
     """
 
     def apply(self, primal_fn: Any, rewrite_fn: Any, inputs: Any, tags: Any) -> Any:
-        del rewrite_fn
-        return optx.ImplicitAdjoint(SmallSolver()).apply(primal_fn, kkt_rewrite, inputs, tags)
+        del rewrite_fn, tags
+        root, rest = implicit(primal_fn, (*inputs, functools.partial(eqxi.while_loop, kind="lax")))
+        return root, jtu.tree_map(eqxi.nondifferentiable_backward, rest)
 
 
 class Given(optx.AbstractLeastSquaresSolver):
