@@ -28,6 +28,7 @@ from .._objective import least_squares_linearise
 _POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient
 _FINE = 1e-11  # a step this small in units of the noise is not worth an evaluation
 _HELD = 1e-6  # a parameter this near to a bound, in units of the noise, is as good as on it
+_FAR = 1e-3  # a search that ends with a step so long, in units of the residual, has not found an optimum
 _NEAR = 0.1  # cosine between the residual and the tangent plane of the model
 _POOR = 2.6  # of 1 + .8 + .64 + ...: four poor steps in a row, or a dozen every other step
 
@@ -237,6 +238,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         hopeless = jnp.abs(proposal.predicted) <= 16 * eps * jnp.abs(lin.cost)
         searching = state.polish == 0
         settled = converged | (~accept & ~state.first & hopeless) | dead
+        far = proposal.decrement > jnp.maximum(_FAR, 32 * jnp.sqrt(eps)) * size + rounding
         polish = jnp.where(searching, jnp.where(settled, 1, 0), state.polish + 1)
         tiny = jnp.all((step <= eps * jnp.abs(y)) | held) | (proposal.decrement <= _FINE * size)
         target = bounds.clip(y + jnp.where(proposal.solved & proposal.determined, proposal.newton, 0))
@@ -260,7 +262,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
             snaps=snaps & (polish > 0),
             done=(polish > 0) & (~usable | (~searching & ~accept)),
             failed=state.first & ~finite,
-            stalled=jnp.where(searching, dead & ~converged & ~hopeless, state.stalled),
+            stalled=jnp.where(searching, settled & ~converged & far, state.stalled),
         )
         y_tree = _like(y, y_tree)
         return y_tree, state, fn(y_tree, args)[1]  # without aux, nothing of this call is left in the program
