@@ -21,4 +21,8 @@ from ._functions import (
     StretchedExponential as StretchedExponential,
     Voigt as Voigt,
 )
+from ._interval import Interval as Interval, confidence_interval as confidence_interval, r_squared as r_squared
+from ._least_squares import LeastSquares as LeastSquares, least_squares as least_squares
+from ._log import Logged as Logged, Step as Step, print_step as print_step
+from ._multi_start import MultiStart as MultiStart, multi_start as multi_start, sobol as sobol
 from ._starts import estimate as estimate

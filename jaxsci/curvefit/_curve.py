@@ -57,11 +57,11 @@ class Call(Module):
     function: Any
     jac: Callable[..., Any] | None = eqx.field(static=True)
 
-    def __call__(self, x: Any, *values: Array) -> Any:
+    def __call__(self, x: Any, *values: Any, **kwargs: Any) -> Any:
         try:
             if self.jac is not None:
                 return _with_jacobian(self.function, self.jac, x, values)
-            return self.function(x, *values)
+            return self.function(x, *values, **kwargs)
         except jax.errors.TracerArrayConversionError as error:
             raise TypeError(
                 "the function to fit calls NumPy: write it with jax.numpy (jnp.exp for np.exp, and so on)"
@@ -94,19 +94,20 @@ class _Split(Module):
     arrays: Any
     static: Any = eqx.field(static=True)
 
-    def __call__(self, *args: Any) -> Any:
-        return eqx.combine(self.arrays, self.static)(*args)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return eqx.combine(self.arrays, self.static)(*args, **kwargs)
 
 
-def closed(call: Call, x: Any, values: Array) -> Any:
+def closed(call: Call, *args: Any, **kwargs: Any) -> Any:
     """The call with the traced arrays that its function closes over made leaves: left in the closure, they
-    would lose their gradients."""
+    would lose their gradients. The arguments are examples of what it will be called with."""
     if jtu.tree_leaves(call):
         return call  # a Module brings its arrays as leaves
-    converted = eqx.filter_closure_convert(call, x, *values)
-    arrays, static = eqx.partition(converted, eqx.is_array)
+    converted = eqx.filter_closure_convert(call, *args, **kwargs)
+    # NumPy constants of a program come in a type of their own, which no `is_array` knows
+    arrays, static = eqx.partition(converted, lambda leaf: isinstance(getattr(leaf, "dtype", None), np.dtype))
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(arrays))
-    return _Split(arrays, static) if traced else call
+    return _Split(jtu.tree_map(jnp.asarray, arrays), static) if traced else call
 
 
 def closes_over_tracer(f: Callable[..., Any]) -> bool:

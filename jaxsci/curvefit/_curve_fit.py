@@ -19,6 +19,7 @@ from ..fitting._diagnose import explain, report
 from ..fitting._fit import cheap_compile
 from ..fitting._objective import jacobian_t
 from ._curve import as_call, closes_over_tracer, named_parameters
+from ._log import Step
 from ._options import as_loss, default_start, flat_limits
 from ._problem import Choices, Problem, as_flag, as_rows, as_vector, check_shapes, choose, first_bad, make_problem
 
@@ -41,6 +42,9 @@ def curve_fit(
     xtol: float | None = None,
     gtol: float | None = None,
     max_nfev: int | None = None,
+    likelihood: str = "gaussian",
+    verbose: int = 0,
+    callback: Callable[[Step], Any] | None = None,
     full_output: bool = False,
     nan_policy: str = "raise",
     strict: bool = False,
@@ -74,6 +78,9 @@ def curve_fit(
     - `ftol`, `xtol`: end the search when the cost is expected to fall by less than this fraction, or
         each parameter to change by less than this one; undamped polishing steps follow.
     - `max_nfev`: at most so many evaluations (200).
+    - `likelihood`: `"poisson"` for counts: maximum likelihood instead of least squares, with absolute
+        errors; neither a sigma nor a loss then.
+    - `verbose`: 2 prints each step of the search. `callback`: called with each `Step` instead.
     - `full_output`: return the `Solution` as well.
     - `nan_policy`: `"raise"`, or `"omit"` rows in which x, y or sigma is not finite.
     - `throw`: raise when the fit fails. Inside a transformation nothing can be raised: there `popt` and
@@ -86,16 +93,16 @@ def curve_fit(
     bad index; `RuntimeError` when the fit does not converge, with advice.
     """
     del x_scale, gtol
-    if nan_policy not in ("raise", "omit"):
-        raise ValueError(f"nan_policy should be 'raise' or 'omit', but it is {nan_policy!r}")
     signature = named_parameters(f, p0)
     names = signature[1]
     lower, upper = flat_limits(bounds, names)
     start = default_start(lower, upper, len(names)) if p0 is None else as_vector(p0)
     data = as_rows(xdata, "xdata"), as_rows(ydata, "ydata"), as_rows(sigma, "sigma")
-    problem = Problem(*data, start, lower, upper, as_flag(bool(absolute_sigma)))
+    choices = choose(signature, (method, ftol, xtol, verbose, callback), likelihood, nan_policy, max_nfev)
+    if choices.poisson and (sigma is not None or loss != "linear"):
+        raise ValueError("likelihood='poisson' knows the scatter of counts: it takes neither sigma nor loss")
+    problem = Problem(*data, start, lower, upper, as_flag(bool(absolute_sigma) or choices.poisson))
     check_shapes(problem, names)
-    choices = choose(signature, method, ftol, xtol, nan_policy == "omit", max_nfev)
     traced = closes_over_tracer(f) or any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves((f, problem)))
     run = _solve if traced else _compiled()
     args = (as_call(f, jac), problem, as_loss(loss, f_scale), choices)
@@ -179,7 +186,7 @@ def _judge(solution: Solution, flags: np.ndarray, args: Any, throw: bool, strict
         return
     call, problem, _, choices = args
     if code:
-        first_bad(problem, choices.omit)
+        first_bad(problem, choices)
         if solution.result == RESULTS.bad_noise:
             raise ValueError("sigma, taken as a covariance matrix, is not positive definite")
         model, data = make_problem(call, problem, choices)

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core import AbstractNoise, Dataset, Dense, Diagonal, White
+from ..core import AbstractNoise, Dataset, Dense, Diagonal, Poisson, White
 from ._curve import closed, curve_class
+from ._log import logged
 from ._options import as_solver
 
 
@@ -26,6 +27,7 @@ class Choices:
     title: str
     names: tuple[str, ...]
     solver: Any
+    poisson: bool
     omit: bool
     max_steps: int
 
@@ -33,14 +35,24 @@ class Choices:
 @functools.lru_cache(maxsize=512)
 def choose(
     signature: tuple[str, tuple[str, ...]],
-    method: Any,
-    ftol: Any,
-    xtol: Any,
-    omit: bool,
+    solver: tuple[Any, float | None, float | None, int, Any],
+    likelihood: str,
+    nan_policy: str,
     max_nfev: int | None,
 ) -> Choices:
-    """The Choices of a call."""
-    return Choices(*signature, as_solver(method, ftol, xtol), omit, 200 if max_nfev is None else max_nfev)
+    """The Choices of a call. `solver`: method, ftol, xtol, verbose, callback.
+
+    **Raises:** `ValueError` for an unknown word.
+    """
+    for name, value, known in (
+        ("likelihood", likelihood, ("gaussian", "poisson")),
+        ("nan_policy", nan_policy, ("raise", "omit")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} should be {' or '.join(map(repr, known))}, but it is {value!r}")
+    steps = 200 if max_nfev is None else max_nfev
+    watched = logged(as_solver(*solver[:3]), *solver[3:])
+    return Choices(*signature, watched, likelihood == "poisson", nan_policy == "omit", steps)
 
 
 class Problem(NamedTuple):
@@ -127,8 +139,8 @@ def make_problem(call: Any, problem: Problem, choices: Choices) -> tuple[Any, Da
     last = isinstance(x, jax.Array) and x.ndim > 1 and x.shape[-1] == y.shape[0]
     rows = jnp.moveaxis(x, -1, 0) if last else x
     mask = _finite_rows(rows, y, sigma) if choices.omit else None
-    model = curve_class(choices.title, choices.names)(closed(call, x, start), last, *start)
-    return model, Dataset(rows, y, _noise(sigma, y), mask)
+    model = curve_class(choices.title, choices.names)(closed(call, x, *start), last, *start)
+    return model, Dataset(rows, y, Poisson(y) if choices.poisson else _noise(sigma, y), mask)
 
 
 def _noise(sigma: Any, y: Any) -> AbstractNoise | None:
@@ -151,17 +163,20 @@ def _finite_rows(x: Any, y: Any, sigma: Any) -> Any:
     return mask
 
 
-def first_bad(problem: Problem, omit: bool) -> None:
-    """Look for what made a fit fail among the arrays of the call; with `omit`, NaNs in the data are no reason.
+def first_bad(problem: Problem, choices: Choices) -> None:
+    """Look for what made a fit fail among the arrays of the call; NaNs of the data do not count if omitted.
 
     **Raises:** `ValueError` naming the array and its first bad index; nothing when all are fine.
     """
-    data = {} if omit else {"xdata": problem.x, "ydata": problem.y, "sigma": problem.sigma}
+    data = {} if choices.omit else {"xdata": problem.x, "ydata": problem.y, "sigma": problem.sigma}
     for name, tree in {"p0": problem.start, **data}.items():
         advice = "start elsewhere" if name == "p0" else "nan_policy='omit' leaves such rows out"
         for path, leaf in jtu.tree_flatten_with_path(tree)[0]:
             array = np.asarray(leaf)
             _raise_at(name + jtu.keystr(path), array, ~np.isfinite(array), f"not finite; {advice}")
+    if choices.poisson:
+        counts = np.asarray(problem.y)
+        _raise_at("ydata", counts, counts < 0, "negative, as counts cannot be")
     if problem.sigma is not None and np.ndim(problem.sigma) < 2:
         array = np.asarray(problem.sigma)
         _raise_at("sigma", array, array <= 0, "not positive, as standard deviations must be")

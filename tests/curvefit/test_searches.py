@@ -1,0 +1,151 @@
+"""Many starts, confidence intervals, R^2 and the Poisson likelihood."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+from helpers import quick_jit
+
+import jaxsci as js
+from jaxsci import curvefit as cf
+
+N = 60
+X = np.linspace(0.0, 4.0, N)
+POINTS = jnp.asarray(X)
+NOISE = 0.1 * np.random.default_rng(0).normal(size=N)
+
+
+def test_sobol():
+    plain = scipy.stats.qmc.Sobol(21, scramble=False).random(64)
+    np.testing.assert_array_equal(cf.sobol(64, 21), plain)
+    shifted = cf.sobol(64, 21, jr.key(0))
+    assert np.all((shifted > 0) & (shifted < 1))
+    counts = np.stack([np.histogram(column, 64, (0, 1))[0] for column in shifted.T])
+    assert np.all(counts == 1)  # a digital shift keeps one point in each interval
+    with pytest.raises(ValueError, match="up to 21 dimensions"):
+        cf.sobol(4, 22)
+
+
+def test_multi_start():
+    data = js.Dataset(X, np.asarray(cf.Sinusoid(2.0, 1.3, 0.4)(POINTS)) + NOISE)
+    model = cf.Sinusoid(1.0, 0.3, 0.0)
+    box = {"amplitude": (0, 5), "frequency": (0.1, 3), "phase": (-3, 3)}
+    positive = {"amplitude": (0, None)}
+    found = cf.multi_start(model, data, starts=31, key=jr.key(1), box=box, bounds=positive)
+    assert found.starts.shape == (32, 3)
+    assert found.starts[0].tolist() == [1.0, 0.3, 0.0]
+    assert found.best.success
+    np.testing.assert_allclose(found.best.y, [2.0, 1.3, 0.4], atol=0.05)
+    assert found.best.cost == found.costs.min()
+    assert float(found.costs[0]) > 10 * float(found.best.cost)  # the model's own start leads astray
+    own = cf.multi_start(model, data, starts=found.starts, bounds=positive)
+    np.testing.assert_allclose(own.best.y, found.best.y, rtol=1e-12)
+    with pytest.raises(ValueError, match="no finite bounds to spread starts between for amplitude, frequency, phase"):
+        cf.multi_start(model, data)
+    with pytest.raises(ValueError, match=r"starts has shape \(4, 2\), but it should be \(k, 3\)"):
+        cf.multi_start(model, data, starts=np.zeros((4, 2)))
+
+
+def test_estimate_starts_a_fit():
+    truth = cf.Gaussian(3.0, 2.0, 0.4)
+    data = js.Dataset(X, np.asarray(truth(POINTS)) + NOISE, js.White(0.1))
+    solution = js.fit(cf.estimate(cf.Gaussian, X, data.observed), data)
+    assert np.all(np.abs(np.asarray(solution.y) - [3.0, 2.0, 0.4]) < 4 * np.asarray(solution.standard_errors))
+    residual = np.asarray(truth(POINTS)) + NOISE - np.asarray(solution.model(POINTS))
+    total = np.sum((data.observed - np.mean(data.observed)) ** 2)
+    np.testing.assert_allclose(cf.r_squared(solution, data), 1 - np.sum(residual**2) / total, rtol=1e-12)
+
+
+def test_student_quantile():
+    for level in (0.5, 0.95, 0.999):
+        for dof in (1.0, 7.0, 300.0):
+            ours = cf._interval.student_quantile(level, jnp.asarray(dof))
+            np.testing.assert_allclose(ours, scipy.stats.t.ppf((1 + level) / 2, dof), rtol=1e-10)
+
+
+DECAY = cf.Exponential(3.0, 0.8)
+COUNTED = np.random.default_rng(5).poisson(20 * np.exp(-X / 0.8)).astype(float)
+
+
+def profile(y, tau):
+    """Least cost for a fixed tau; the amplitude enters linearly."""
+    e = np.exp(-X / tau)
+    return 0.5 * np.sum((y - e * (e @ y) / (e @ e)) ** 2)
+
+
+@pytest.mark.parametrize("sigma", [None, 0.1])
+def test_profile_interval(sigma):
+    y = np.asarray(DECAY(POINTS)) + NOISE
+    data = js.Dataset(X, y, None if sigma is None else js.White(sigma))
+    solution = js.fit(DECAY, data)
+    interval = cf.confidence_interval(solution, data, "tau", 0.99)
+    least = float(solution.cost) * (1 if sigma is None else sigma**2)
+    if sigma is None:
+        allowed = scipy.stats.f.ppf(0.99, 1, N - 2) * 2 * least / (N - 2)
+    else:
+        allowed = scipy.stats.chi2.ppf(0.99, 1) * sigma**2
+    tau = float(solution.y[1])
+    for end, side in ((interval.lower, 0.5 * tau), (interval.upper, 2 * tau)):
+        expected = scipy.optimize.brentq(lambda t: 2 * (profile(y, t) - least) - allowed, tau, side, xtol=1e-14)
+        np.testing.assert_allclose(end, expected, rtol=1e-8)
+    half = np.sqrt(allowed * np.asarray(solution.covariance)[1, 1] / (1 if sigma else 2 * least / (N - 2)))
+    half = half / sigma if sigma else half
+    np.testing.assert_allclose([interval.wald_lower, interval.wald_upper], [tau - half, tau + half], rtol=1e-8)
+
+
+def test_interval_that_ends_on_a_bound_or_nowhere():
+    y = np.asarray(cf.MichaelisMenten(3.0, 30.0)(POINTS)) + NOISE  # nearly a straight line: no upper limit on half
+    data = js.Dataset(X, y, js.White(0.1))
+    solution = js.fit(cf.MichaelisMenten(3.0, 30.0), data)
+    interval = cf.confidence_interval(solution, data, "half")
+    assert interval.lower > 5
+    assert interval.upper > 1e3
+    bounds = {"half": (None, 1.5 * float(solution.y[1]))}
+    bounded = cf.confidence_interval(
+        js.fit(cf.MichaelisMenten(3.0, 30.0), data, bounds=bounds), data, "half", bounds=bounds
+    )
+    np.testing.assert_allclose(bounded.upper, bounds["half"][1], rtol=1e-12)
+    with pytest.raises(ValueError, match="no free parameter 'haf'; did you mean 'half'"):
+        cf.confidence_interval(solution, data, "haf")
+    with pytest.raises(ValueError, match="level should lie between 0 and 1"):
+        cf.confidence_interval(solution, data, "half", 95.0)
+
+
+def count_rate(x, a, tau):
+    return a * jnp.exp(-x / tau)
+
+
+def test_poisson():
+    popt, pcov = cf.curve_fit(count_rate, X, COUNTED, [10.0, 1.0], likelihood="poisson")
+
+    def cost(p):
+        mu = p[0] * np.exp(-X / p[1])
+        return np.sum(mu - COUNTED * np.log(mu))
+
+    best = scipy.optimize.minimize(cost, [20, 0.8], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
+    np.testing.assert_allclose(popt, best.x, rtol=1e-6)
+    mu = popt[0] * np.exp(-X / popt[1])
+    score = np.stack([mu / popt[0], mu * X / popt[1] ** 2], 1)
+    np.testing.assert_allclose((1 - COUNTED / mu) @ score, 0, atol=1e-9)
+    np.testing.assert_allclose(pcov, np.linalg.inv(score.T @ (score / mu[:, None])), rtol=1e-9)
+    with pytest.raises(ValueError, match=r"ydata\[4\] is -1.0: 1 of 60 values are negative"):
+        cf.curve_fit(count_rate, X, np.where(np.arange(N) == 4, -1, COUNTED), [10.0, 1.0], likelihood="poisson")
+    with pytest.raises(ValueError, match="takes neither sigma nor loss"):
+        cf.curve_fit(count_rate, X, COUNTED, sigma=1.0, likelihood="poisson")
+
+
+def test_interval_vmapped_is_the_loop():
+    ys = np.stack([np.asarray(DECAY(POINTS)) + NOISE, np.asarray(DECAY(POINTS)) - NOISE])
+
+    def interval(y):
+        data = js.Dataset(jnp.asarray(X), y, js.White(0.1))
+        return cf.confidence_interval(js.fit(DECAY, data, throw=False), data, "tau")
+
+    many = quick_jit(jax.vmap(interval))(ys)
+    for k in range(2):
+        data = js.Dataset(X, ys[k], js.White(0.1))
+        one = cf.confidence_interval(js.fit(DECAY, data), data, "tau")
+        np.testing.assert_allclose([many.lower[k], many.upper[k]], [one.lower, one.upper], rtol=1e-9)
