@@ -43,11 +43,11 @@ def import_jax() -> dict[str, float]:
 
 
 def import_jaxsci() -> dict[str, float]:
-    """CPU-s to import jax and then jaxsci."""
+    """CPU-s to import jax and then jaxsci, with what a fit needs: names that are imported lazily count."""
     start = time.process_time()
     import jax  # noqa: F401
 
-    import jaxsci  # noqa: F401
+    from jaxsci import AbstractModel, Dataset, fit, param  # noqa: F401
 
     return {"cpu": time.process_time() - start}
 

@@ -111,7 +111,7 @@ def _lmfit(start: Start) -> Answer:
         return np.asarray(start.residual(np.array(list(values.valuesdict().values()))))
 
     try:
-        fitted = lmfit.minimize(residual, parameters).params.values()
+        fitted = lmfit.minimize(residual, parameters, ftol=1e-15, xtol=1e-15).params.values()
     except ValueError:  # lmfit gives up where the model overflows at a trial point
         return np.full(start.values.size, np.nan), np.full(start.values.size, np.nan)
     return np.array([p.value for p in fitted]), np.array([np.nan if p.stderr is None else p.stderr for p in fitted])
