@@ -34,6 +34,11 @@ class AbstractLikelihood(Module):
         """True when the scale of the residuals is known, so that a covariance needs no rescaling."""
         return True
 
+    @property
+    def coupled(self) -> bool:
+        """True when a row's weight depends on other rows, so that only `sums` are additive over them."""
+        return False
+
     def prepare(self, mask: Bool[Array, " n"]) -> "AbstractLikelihood":
         """The same likelihood with everything computed that does not depend on the residuals."""
         del mask
@@ -109,6 +114,10 @@ class Robust(AbstractLikelihood):
     @property
     def absolute(self) -> bool:
         return self.noise.absolute
+
+    @property
+    def coupled(self) -> bool:
+        return self.noise.coupled
 
     def prepare(self, mask: Bool[Array, " n"]) -> "AbstractLikelihood":
         return Robust(self.noise.prepare(mask), self.loss)

@@ -123,6 +123,10 @@ class Dense(AbstractNoise):
 
     covariance: Float[Array, "n n"] = rows("identity")
 
+    @property
+    def coupled(self) -> bool:
+        return True
+
     def _factor(self, mask: Bool[Array, " n"]) -> Float[Array, "n n"]:
         both = mask[:, None] & mask[None, :]
         factor, ok = cholesky(jnp.where(both, self.covariance, jnp.eye(mask.shape[0], dtype=self.covariance.dtype)))
@@ -162,6 +166,10 @@ class LowRank(AbstractNoise):
     def valid(self, mask: Bool[Array, " n"]) -> Flag:
         finite = jnp.all(jnp.where(mask[:, None], jnp.isfinite(self.basis), True))
         return self.diagonal.valid(mask) & finite & jnp.all((self.variance > 0) & jnp.isfinite(self.variance))
+
+    @property
+    def coupled(self) -> bool:
+        return True
 
     def _modes(self, mask: Bool[Array, " n"]) -> tuple[Array, Array]:
         scaled = jax.vmap(lambda column: self.diagonal.whiten(column, mask), 1, 1)(self.basis)

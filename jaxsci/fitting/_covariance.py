@@ -14,7 +14,7 @@ from ..core._linalg import cholesky, gram, qr_r, solve_upper
 from ..core._module import Module
 from ..core._rows import split_rows
 from ..core._typing import Scalar
-from ._objective import Objective, jacobian_t
+from ._objective import Objective, jacobian_t, noise_rows
 
 
 class Covariance(Module):
@@ -34,8 +34,7 @@ class Covariance(Module):
 def weighed_rows(objective: Objective, y: Float[Array, " p"]) -> tuple[Scalar, Float[Array, "m p"]]:
     """(cost, rows whose products J^T J are the curvature at y); in chunks these are reduced by TSQR to R."""
     if objective.free_noise:
-        lin = objective(y)
-        return lin.cost, cholesky(lin.gram)[0].T
+        return objective.cost(y), _joint_rows(objective, y)
 
     def weigh(data: Any, likelihood: Any) -> tuple[Array, Array]:
         residual, jac_t = jacobian_t(lambda y: data.residual(objective.model(y)), y)
@@ -45,6 +44,9 @@ def weighed_rows(objective: Objective, y: Float[Array, " p"]) -> tuple[Scalar, F
     data, likelihood = objective.data, objective.likelihood
     prior_cost, prior = objective.prior_cost(y), jnp.diag(objective.prior_root())
     n = data.mask.shape[0]
+    if objective.chunk is not None and likelihood.coupled:
+        lin = objective(y)  # chunks of coupled rows cannot be weighed one by one
+        return lin.cost, cholesky(lin.gram)[0].T
     if objective.chunk is None or n <= objective.chunk:
         cost, rows = weigh(data, likelihood)
         return cost + prior_cost, jnp.concatenate([rows, prior])
@@ -55,6 +57,14 @@ def weighed_rows(objective: Objective, y: Float[Array, " p"]) -> tuple[Scalar, F
         total = _add(total, weigh(*eqx.combine(jtu.tree_map(lambda x: x[body:], pieces), other)))
     pieces = jtu.tree_map(lambda x: x[:body].reshape(-1, objective.chunk, *x.shape[1:]), pieces)
     return lax.scan(lambda total, piece: (_add(total, weigh(*eqx.combine(piece, other))), None), total, pieces)[0]
+
+
+def _joint_rows(objective: Objective, y: Array) -> Array:
+    """Rows of the model, of the noise's own information, and of the priors."""
+    data, noise = objective.data, objective.parts(y)[1]
+    residual, jac_t = jacobian_t(lambda y: data.residual(objective.model(y)), y)
+    _, jac_t, _ = noise.prepare(data.mask).weigh(jac_t, residual, data.mask)
+    return jnp.concatenate([jac_t.T, noise_rows(objective, y), jnp.diag(objective.prior_root())])
 
 
 def _add(total: tuple[Array, Array], part: tuple[Array, Array]) -> tuple[Array, Array]:

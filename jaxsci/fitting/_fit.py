@@ -104,6 +104,8 @@ def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any
         raise ValueError("free noise parameters need a Gaussian noise in the data, the Linear loss and no likelihood=")
     if plan.noise and chunk is not None:
         raise ValueError("free noise parameters cannot be fitted in chunks; use chunk=None")
+    if not plain and chunk is not None and base.coupled:
+        raise ValueError(f"{type(base).__name__} couples all rows: a robust loss of them cannot be taken in chunks")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk should be a positive number of rows, but it is {chunk}")
 

@@ -1,5 +1,6 @@
 """The one thing that solvers, adjoints and covariances see: free parameters -> cost, gradient, curvature."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ..core._dataset import AbstractDataset
 from ..core._likelihood import AbstractLikelihood, Linearisation, Robust
-from ..core._linalg import dot, gram
+from ..core._linalg import dot, gram, svd_square
 from ..core._module import Module
 from ..core._noise import AbstractNoise
 from ..core._rows import split_rows
@@ -148,6 +149,21 @@ class Objective(Module):
 
         cost, grad = jax.value_and_grad(self._noise_cost)(y)
         return self._add_prior(y, Linearisation(cost, grad, gauss_newton + _noise_information(self, y, noise_only)))
+
+
+def noise_rows(objective: Objective, y: Float[Array, " p"]) -> Float[Array, "m p"]:
+    """Rows whose products are the information on the noise parameters."""
+    if objective.parts(y)[1].log_variance(objective.data.mask) is not None:
+        _, log_t = jacobian_t(lambda y: objective.parts(y)[1].log_variance(objective.data.mask), y)
+        return log_t.T / math.sqrt(2)
+    residual, mask = objective.residual(y), objective.data.mask
+
+    def noise_only(y: Array) -> Array:
+        noise = objective.parts(y)[1]
+        return noise.cost(residual, mask) + noise.logdet(mask) / 2
+
+    values, vectors = svd_square(jax.hessian(noise_only)(y))
+    return jnp.sqrt(values)[:, None] * vectors.T
 
 
 def _noise_information(objective: Objective, y: Array, noise_only: Callable[..., Any]) -> Array:

@@ -50,7 +50,9 @@ def _plan(structure: Any, leaves: Any, free: tuple[str, ...] | None, owner: str)
     if free is None:
         chosen = list(parameters(Fitted(fitted.model, None)))
     else:
-        chosen = match(fitted, free, owner)
+        of_noise = [pattern for pattern in free if pattern.startswith("noise.")]
+        wanted = match(fitted, of_noise, owner)  # "*" means the model's own
+        chosen = [name for name in match(fitted, free, owner) if not name.startswith("noise.") or name in wanted]
     if not chosen:
         raise ValueError(
             f"{owner} has no free parameter: declare its fields with jaxsci.param()"

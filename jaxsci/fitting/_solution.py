@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core._module import Module
-from ..core._parameter import element_names, free_spec, get, transparent
+from ..core._parameter import element_names, free_spec, get, parameters, transparent
 from ..core._typing import Scalar
 from ..parallel._checkpoint import read_framed, write_framed
 from ._covariance import propagate
@@ -97,6 +97,11 @@ class Solution(Module):
         return self.result == RESULTS.successful
 
     @property
+    def message(self) -> str:
+        """How one fit ended and what to do about it; empty after success."""
+        return RESULTS[self.result]  # type: ignore[misc]
+
+    @property
     def standard_errors(self) -> Float[Array, "*batch p"]:
         """Standard error of each element of y; inf where not determined, 0 where fixed."""
         return jnp.sqrt(jnp.diagonal(self.covariance, axis1=-2, axis2=-1))
@@ -178,7 +183,7 @@ class Solution(Module):
     def load(path: str | os.PathLike[str], model: PyTree, noise: PyTree = None) -> "Solution":
         """Read what `save` wrote.
 
-        **Arguments:** `model`, `noise`: of the same classes and shapes as in the fit; their values do
+        **Arguments:** `path`: the file; `model`, `noise`: of the same classes and shapes as in the fit; their values do
         not matter (`noise` only where noise parameters were free).
 
         **Raises:** `ValueError` for a damaged file or another model.
@@ -186,6 +191,11 @@ class Solution(Module):
         header, payload = read_framed(path)
         if header.get("kind") != "Solution":
             raise ValueError(f"{path} holds a {header.get('kind')}, not a Solution")
+        unknown = [name for name, _ in header["free"] if name not in parameters(Fitted(model, noise))]
+        if unknown:
+            raise ValueError(
+                f"{path} was saved from another model than {type(model).__name__}, which has no {', '.join(unknown)}"
+            )
         try:
             return eqx.tree_deserialise_leaves(io.BytesIO(payload), _skeleton(header, Fitted(model, noise)))
         except (RuntimeError, TypeError, ValueError, EOFError) as error:

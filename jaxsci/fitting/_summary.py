@@ -56,8 +56,7 @@ def strongest(solution: Any, most: int = 5, least: float = 0.5) -> list[tuple[st
 
 def ending(solution: Any) -> str:
     """How the fit ended, in words."""
-    message = type(solution.result)[solution.result] if not solution.success else ""
-    return message or "converged"
+    return solution.message or "converged"
 
 
 def _single(solution: Any) -> None:
