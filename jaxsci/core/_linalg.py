@@ -20,6 +20,13 @@ def dot(a: Array, b: Array) -> Array:
     return jnp.sum(a * b, axis=-1)
 
 
+def length(x: Array, axis: int | None = None) -> Array:
+    """Euclidean length, whose derivative is 0 where x is."""
+    square = jnp.sum(x * x, axis=axis)
+    some = square > 0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0)
+
+
 def matvec(matrix: Float[Array, "m n"], vector: Float[Array, " n"]) -> Float[Array, " m"]:
     """Matrix times vector; small ones as a fused reduction."""
     if max(matrix.shape) <= 4 * _UNROLL:
@@ -50,6 +57,13 @@ class Factor(Module):
     def solve(self, rhs: Float[Array, " n"]) -> Float[Array, " n"]:
         """x with matrix @ x = rhs."""
         return solve_factored(self.lower, rhs) if self.inverse is None else matvec(self.inverse, rhs)  # type: ignore[arg-type]
+
+    def invert(self) -> Float[Array, "n n"]:
+        """The inverse of the matrix."""
+        if self.inverse is not None:
+            return self.inverse
+        half = triangular_inverse(self.lower)  # type: ignore[arg-type]
+        return half.T @ half
 
 
 def factorise(matrix: Float[Array, "n n"]) -> Factor:
@@ -180,7 +194,7 @@ def qr_r(matrix: Float[Array, "m n"]) -> Float[Array, "n n"]:
 
     def column(k: Array, a: Array) -> Array:
         x = jnp.where(index >= k, a[:, k], 0)
-        norm = jnp.sqrt(jnp.sum(x * x))
+        norm = length(x)
         v = x + jnp.where(index == k, jnp.where(x[k] >= 0, norm, -norm), 0)
         square = jnp.sum(v * v)
         return a - jnp.where(square > 0, 2 / jnp.where(square > 0, square, 1), 0) * v[:, None] * (v @ a)[None, :]

@@ -4,17 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core._linalg import cholesky, gram, qr_r, solve_upper
+from ..core._linalg import cholesky, factorise, gram, length, qr_r, solve_upper
 from ..core._module import Module
 from ..core._rows import split_rows
-from ..core._typing import Scalar
+from ..core._typing import Flag, Scalar
 from ._objective import Objective, jacobian_t, noise_rows
+
+_WELL = 1e-6  # the smallest pivot of a unit-diagonal matrix whose inverse still has ten digits
 
 
 class Covariance(Module):
@@ -29,6 +32,33 @@ class Covariance(Module):
     matrix: Float[Array, "p p"]
     determined: Bool[Array, " p"]
     rank: Int[Array, ""]
+
+
+def curvature(objective: Objective, y: Float[Array, " p"], fixed: Bool[Array, " p"]) -> tuple[Scalar, Covariance]:
+    """(cost, covariance) at y: from the normal matrix where that is well conditioned, else by QR of the rows.
+
+    The QR costs as much as several steps of a fit of many rows. It is computed only when some member
+    of a batch needs it, and then used by those members alone.
+    """
+    lin = objective(y)
+    quick, well = _by_gram(lin.gram, fixed)
+    careful = lax.cond(
+        eqxi.unvmap_any(lax.stop_gradient(~well)),
+        lambda: covariance(weighed_rows(objective, y)[1], fixed),
+        lambda: quick,
+    )
+    return lin.cost, jtu.tree_map(lambda a, b: jnp.where(well, a, b), quick, careful)
+
+
+def _by_gram(matrix: Float[Array, "p p"], fixed: Bool[Array, " p"]) -> tuple[Covariance, Flag]:
+    """The inverse of the normal matrix, and whether its smallest scaled pivot leaves it ten digits."""
+    norms = jnp.sqrt(jnp.diagonal(matrix))
+    inverse_scale = jnp.where(fixed | ~(norms > 0), 0, 1 / jnp.where(norms > 0, norms, 1))
+    outer = inverse_scale[:, None] * inverse_scale[None, :]
+    factor = factorise(matrix * outer + jnp.diag(fixed.astype(matrix.dtype)))
+    well = factor.ok & (factor.least > _WELL) & jnp.all(jnp.isfinite(matrix))
+    rank = jnp.sum(~fixed)
+    return Covariance(factor.invert() * outer, jnp.ones_like(fixed), rank), well
 
 
 def weighed_rows(objective: Objective, y: Float[Array, " p"]) -> tuple[Scalar, Float[Array, "m p"]]:
@@ -80,7 +110,7 @@ def covariance(rows: Float[Array, "m p"], fixed: Bool[Array, " p"]) -> Covarianc
     """
     p = rows.shape[1]
     rows = jnp.where(fixed[None, :], 0, rows)
-    norms = jnp.sqrt(jnp.sum(rows * rows, axis=0))
+    norms = length(rows, 0)
     scale = jnp.where(norms > 0, norms, 1)
     upper, order = _pivoted_qr(rows / scale[None, :])
     pivots = jnp.abs(jnp.diagonal(upper))
@@ -112,7 +142,7 @@ def _pivoted_qr(matrix: Float[Array, "m p"]) -> tuple[Float[Array, "p p"], Int[A
         swap = jnp.where(columns == k, pick, jnp.where(columns == pick, k, columns))
         a, order = a[:, swap], order[swap]
         x = jnp.where(index >= k, a[:, k], 0)
-        norm = jnp.sqrt(jnp.sum(x * x))
+        norm = length(x)
         v = x + jnp.where(index == k, jnp.where(x[k] >= 0, norm, -norm), 0)
         square = jnp.sum(v * v)
         factor = jnp.where(square > 0, 2 / jnp.where(square > 0, square, 1), 0)

@@ -19,7 +19,7 @@ from ..core._likelihood import AbstractLikelihood, Robust
 from ..core._loss import AbstractLoss, Linear
 from ..core._noise import AbstractNoise
 from ._adjoint import Given, KKTAdjoint
-from ._covariance import covariance, weighed_rows
+from ._covariance import curvature
 from ._diagnose import explain, report
 from ._objective import Objective
 from ._plan import Plan, flat_bounds, flat_priors, make_plan
@@ -143,13 +143,21 @@ def compiled() -> Any:
     return jax.jit(_assemble, static_argnums=(1, 2, 3), compiler_options=cheap_compile())
 
 
+@functools.cache
 def cheap_compile() -> dict[str, Any] | None:
     """Compiler options for programs of many small kernels.
 
     On the CPU, XLA's newer fusion emitters take 2.5 times as long to compile them (5 s against 2 s for
-    a bounded TRF), and the kernels run no faster.
+    a bounded TRF), and the kernels run no faster. An XLA that has lost the old ones refuses the option.
     """
-    return {"xla_cpu_use_fusion_emitters": False} if jax.default_backend() == "cpu" else None
+    options = {"xla_cpu_use_fusion_emitters": False}
+    if jax.default_backend() != "cpu":
+        return None
+    try:
+        jax.jit(jnp.negative, compiler_options=options).lower(jax.ShapeDtypeStruct((), jnp.float32)).compile()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return options
 
 
 class Ready(NamedTuple):
@@ -214,7 +222,7 @@ def unused(y: Array, args: Any) -> Array:
     return y
 
 
-def _result(data: AbstractDataset, base: AbstractLikelihood, ended: Any, stalled: Array) -> Any:
+def _result(data: AbstractDataset, base: AbstractLikelihood, fine: Array, ended: Any, stalled: Array) -> Any:
     """The first of all reasons that applies."""
     code: Any = RESULTS  # its members are results; to a type checker they are the texts of the class body
     result = code.where(ended == optx.RESULTS.successful, code.successful, code.solver_failed)
@@ -223,7 +231,7 @@ def _result(data: AbstractDataset, base: AbstractLikelihood, ended: Any, stalled
         (ended == optx.RESULTS.nonlinear_max_steps_reached, code.max_steps_reached),
         (ended == optx.RESULTS.nonfinite, code.nonfinite_start),
         (~base.valid(data.mask), code.bad_noise),
-        (~data.finite(), code.nonfinite_data),
+        (~fine, code.nonfinite_data),
         (~jnp.any(data.mask), code.empty),
     )
     for applies, reason in reasons:
@@ -238,16 +246,16 @@ def conclude(
     objective, base, lower, upper = ready.objective, ready.base, ready.lower, ready.upper
     mask = objective.data.mask
     fixed = lower >= upper
-    cost, rows = weighed_rows(objective, y)
-    known = covariance(rows, fixed)
-    dof = jnp.sum(mask) + jnp.sum((objective.prior_weight > 0) & ~fixed) - known.rank
+    cost, known = curvature(objective, y, fixed)
+    count, fine = objective.survey()
+    dof = count + jnp.sum((objective.prior_weight > 0) & ~fixed) - known.rank
     matrix = known.matrix
     absolute = base.absolute
     if scale_covariance or (scale_covariance is None and not absolute):
         some = dof > 0
         scale = jnp.where(some, 2 * cost / jnp.where(some, dof, 1).astype(y.dtype), jnp.inf)
         matrix = jnp.where(matrix == 0, 0, matrix * scale)
-    result = _result(objective.data, base, ended, stalled)
+    result = _result(objective.data, base, fine, ended, stalled)
     senseless = (RESULTS.nonfinite_data, RESULTS.bad_noise, RESULTS.nonfinite_start, RESULTS.empty)
     matrix = jnp.where(functools.reduce(jnp.logical_or, [result == r for r in senseless]), jnp.nan, matrix)
     at_bound = jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0))
@@ -260,7 +268,7 @@ def conclude(
         cost=cost,
         chi2=objective.chi2(y, cost),
         log_norm=lax.stop_gradient(log_norm.astype(y.dtype)),
-        num_data=jnp.sum(mask),
+        num_data=count,
         dof=dof,
         rank=known.rank,
         determined=known.determined,

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ..core._dataset import AbstractDataset
 from ..core._likelihood import AbstractLikelihood, Linearisation, Robust
@@ -16,7 +16,7 @@ from ..core._linalg import dot, gram, svd_square
 from ..core._module import Module
 from ..core._noise import AbstractNoise
 from ..core._rows import split_rows
-from ..core._typing import Scalar
+from ..core._typing import Flag, Scalar
 
 
 class Objective(Module):
@@ -75,6 +75,26 @@ class Objective(Module):
         """1/sigma of each prior; 0 without one, with a derivative of 0 there."""
         some = self.prior_weight > 0
         return jnp.where(some, jnp.sqrt(jnp.where(some, self.prior_weight, 1)), 0)
+
+    def survey(self) -> tuple[Int[Array, ""], Flag]:
+        """(rows that count, whether all of them are finite), in chunks where asked: no array as long as the data."""
+
+        def look(data: AbstractDataset) -> tuple[Array, Array]:
+            return jnp.sum(data.mask), data.finite()
+
+        n = self.data.mask.shape[0]
+        if self.chunk is None or n <= self.chunk:
+            return look(self.data)
+        rows, other = split_rows(self.data)
+        body = n // self.chunk * self.chunk
+        count, fine = look(eqx.combine(jtu.tree_map(lambda x: x[body:], rows), other))
+        pieces = jtu.tree_map(lambda x: x[:body].reshape(-1, self.chunk, *x.shape[1:]), rows)
+
+        def add(total: tuple[Array, Array], piece: PyTree) -> tuple[tuple[Array, Array], None]:
+            count, fine = look(eqx.combine(piece, other))
+            return (total[0] + count, total[1] & fine), None
+
+        return jax.lax.scan(add, (count, fine), pieces)[0]
 
     def chi2(self, y: Float[Array, " p"], cost: Scalar) -> Scalar:
         """Sum of squared standardised residuals, prior rows included; `cost` is the cost at y."""

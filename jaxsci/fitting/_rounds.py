@@ -17,7 +17,7 @@ from ._solution import Solution
 from ._solver._trust_region import AbstractTrustSolver
 
 _STEPS = 6  # of the solver between two looks at who is done
-_LANES = 256
+_LANES = 128
 _ELEMENTS = 1 << 21  # numbers in the Jacobians of one chunk, at most
 
 

@@ -26,7 +26,7 @@ from ...core._typing import Flag, Scalar
 from .._objective import least_squares_linearise
 
 _POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient
-_FINE = 1e-11  # a step this small in units of the noise is not worth an evaluation
+_FINE = 1e-13  # a step this small in units of the noise is not worth an evaluation
 _HELD = 1e-6  # a parameter this near to a bound, in units of the noise, is as good as on it
 _FAR = 1e-3  # a search that ends with a step so long, in units of the residual, has not found an optimum
 _NEAR = 0.1  # cosine between the residual and the tangent plane of the model
