@@ -164,7 +164,8 @@ def test_finite_looks_at_used_rows_only(field):
 
 
 @pytest.mark.parametrize("name", noises(3))
-def test_padding_changes_nothing(name, length=8):
+def test_padding_changes_nothing(name):
+    length = 8
     x, y = {"x": jnp.linspace(1.0, 2.0, 5), "w": jnp.ones((5, 2))}, jnp.linspace(2.0, 4.0, 5)
     mask = np.array([True, True, False, True, True])
 

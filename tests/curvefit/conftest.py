@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxsci.curvefit import _curve_fit
+from jaxsci.curvefit import _curve_fit, _least_squares, _program
 from jaxsci.fitting import _fit
 
 QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
@@ -11,6 +11,6 @@ QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level":
 @pytest.fixture(autouse=True, scope="package")
 def _compile_fast():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (_fit, _curve_fit):
+        for module in (_fit, _curve_fit, _least_squares, _program):
             patch.setattr(module, "cheap_compile", lambda: QUICK)
         yield

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import jaxsci as js
 import numpy as np
 import pytest
+
+import jaxsci as js
 
 
 class Decay(js.AbstractModel):

@@ -1,0 +1,277 @@
+"""The house rules, read from the source: floors, classes, imports, sizes, documentation."""
+
+import ast
+import importlib
+import inspect
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import equinox as eqx
+import pytest
+
+import jaxsci
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "jaxsci"
+FILES = sorted(p for p in PACKAGE.rglob("*.py"))
+DOMAINS = {"timing", "compsep", "curvefit", "meanfield", "xpcs"}
+FLOORS = {"core": 0, "parallel": 1, "fitting": 2, "sampling": 3, "evolution": 3, **dict.fromkeys(DOMAINS, 4), "cli": 5}
+HOST = re.compile(r"(^|/)(io|plot|_diagnose|_summary|_figures|_html|_ragged)\.py$")  # these may use NumPy on the host
+LAZY = {"scipy", "matplotlib", "optax", "h5py", "astropy", "healpy", "pint", "arviz", "numpyro", "pandas", "pyarrow", "diffrax", "jinja2"}
+SCREEN = {"rich", "typer", "click"}
+
+
+def room(path):
+    """The room of a file: `fitting`, `cli`, ...; empty for the files on top."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def label(path):
+    return str(path.relative_to(ROOT))
+
+
+def tree(path):
+    return ast.parse(path.read_text())
+
+
+def at_import(node):
+    """The statements that run when a module is imported: not those in functions."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield child
+        yield from at_import(child)
+
+
+def imports(path, nodes=None):
+    """(module, line) of every absolute import; relative ones as `jaxsci.room...`."""
+    package = ("jaxsci", *path.relative_to(PACKAGE).parent.parts)
+    for node in ast.walk(tree(path)) if nodes is None else nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *(node.module or "").split("."))).strip(".")
+            yield module, node.lineno
+            for alias in node.names:
+                yield f"{module}.{alias.name}", node.lineno
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_imports_point_down(path):
+    here = room(path)
+    if not here:
+        return
+    assert here in FLOORS or here == "data", f"{here} is no room of the house"
+    for module, line in imports(path):
+        parts = module.split(".")
+        if parts[0] != "jaxsci" or len(parts) < 2 or parts[1] == here or parts[1] not in FLOORS:
+            continue
+        assert FLOORS[parts[1]] < FLOORS[here], f"{label(path)}:{line} imports {parts[1]}, which is not below {here}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_heavy_packages_are_imported_where_they_are_used(path):
+    forbidden = LAZY | (set() if room(path) == "cli" else SCREEN)
+    for module, line in imports(path, at_import(tree(path))):
+        assert module.split(".")[0] not in forbidden, f"{label(path)}:{line} imports {module} at module level"
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_numpy_stays_on_the_host(path):
+    if HOST.search(label(path)) or room(path) == "cli":
+        return
+    used = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "np"
+    }
+    types_only = {"np.ndarray", "np.generic"}
+    host = used - types_only
+    if host and room(path) in ("core", "parallel"):
+        pytest.fail(f"{label(path)} computes with NumPy: {sorted(host)}")
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_no_forbidden_constructs(path):
+    text = path.read_text()
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            found.append(f"{node.lineno}: from __future__")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("hasattr", "eval", "exec"):
+            found.append(f"{node.lineno}: {node.func.id}()")
+        if isinstance(node, ast.ClassDef) and "super()" in ast.unparse(node):
+            if not all(ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases):
+                found.append(f"{node.lineno}: super()")
+        if isinstance(node, ast.ExceptHandler) and (
+            node.type is None or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException"))
+        ):
+            found.append(f"{node.lineno}: broad except")
+        if isinstance(node, ast.Import) and any(a.name in ("pickle", "dill", "cloudpickle") for a in node.names):
+            found.append(f"{node.lineno}: pickle")
+        if isinstance(node, ast.Global):
+            found.append(f"{node.lineno}: global")
+    assert not found, f"{label(path)}: {found}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_sizes(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 400, f"{label(path)} has {len(lines)} lines"
+    if path.name != "__init__.py":
+        assert max((len(line) for line in lines), default=0) <= 120
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            length = (node.end_lineno - body[0].lineno + 1) if body else 0
+            assert length <= 60, f"{label(path)}: {node.name} has {length} lines"
+
+
+def test_the_median_function_is_short():
+    lengths = [
+        node.end_lineno - node.lineno + 1
+        for path in FILES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert statistics.median(lengths) <= 10
+
+
+def rooms():
+    return [f"jaxsci.{name}" for name in sorted(FLOORS) if name != "cli" and (PACKAGE / name / "__init__.py").exists()]
+
+
+def classes():
+    """Every Module class of the package, cli and plot aside."""
+    found = {}
+    for path in FILES:
+        if room(path) in ("cli", "data") or path.name in ("plot.py", "__main__.py"):
+            continue
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for member in vars(importlib.import_module(name)).values():
+            if inspect.isclass(member) and issubclass(member, eqx.Module) and member.__module__ == name:
+                found[f"{name}.{member.__qualname__}"] = member
+    return found
+
+
+def test_classes_are_abstract_or_final():
+    everything = classes()
+    assert len(everything) > 30
+    roots = {"Module", "Enumeration"}
+    for name, cls in everything.items():
+        for base in cls.__bases__:
+            if base.__module__.startswith("jaxsci") and base.__name__ not in roots:
+                assert base.__name__.lstrip("_").startswith("Abstract"), f"{name} subclasses the concrete {base.__name__}"
+        abstract = inspect.isabstract(cls) or bool(getattr(cls, "__abstractvars__", ()))
+        named = cls.__name__.lstrip("_").startswith("Abstract")
+        if abstract:
+            assert named, f"{name} is abstract, so its name should start with Abstract"
+        if named:
+            assert cls.__name__.startswith(("Abstract", "_Abstract"))
+
+
+def test_concrete_methods_are_not_overridden():
+    """Fields and `__init__` in one class: a class with its own `__init__` declares every field it sets."""
+    for name, cls in classes().items():
+        if "__init__" in vars(cls) and "__annotations__" in vars(cls):
+            for base in cls.__mro__[1:]:
+                if base.__module__.startswith("jaxsci") and base.__name__ != "Module":
+                    inherited = [
+                        f for f, kind in vars(base).get("__annotations__", {}).items() if "AbstractVar" not in str(kind)
+                    ]
+                    assert not inherited, f"{name} has an __init__ and inherits the fields {inherited}"
+
+
+def public():
+    for module in ["jaxsci", *rooms()]:
+        found = importlib.import_module(module)
+        for name, member in vars(found).items():
+            if not name.startswith("_") and not inspect.ismodule(member) and (inspect.isclass(member) or inspect.isroutine(member)):
+                yield pytest.param(member, id=f"{module}.{name}")
+
+
+@pytest.mark.parametrize("member", list(public()))
+def test_public_names_are_documented(member):
+    doc = inspect.getdoc(member) or ""
+    assert len(doc.split()) >= 4, f"{member} has no docstring"
+    first = re.split(r"\n\s*\n", doc)[0]
+    assert first.rstrip().endswith((".", ":", "?")), f"{member}: the first sentence should end: {first!r}"
+    if inspect.isclass(member) and member.__module__.startswith("jaxsci"):
+        for name, method in vars(member).items():
+            method = getattr(method, "fget", method)
+            if name.startswith("_") or not inspect.isfunction(method):
+                continue
+            inherited = any(name in vars(base) for base in member.__mro__[1:])
+            assert inherited or inspect.getdoc(method), f"{member.__name__}.{name} has no docstring"
+
+
+def test_arguments_of_the_main_doors_are_documented():
+    for door in (jaxsci.fit, jaxsci.param, jaxsci.put, jaxsci.Dataset, jaxsci.Solution.load):
+        doc = inspect.getdoc(door)
+        for name in inspect.signature(door).parameters:
+            if name not in ("kwargs", "self"):
+                assert f"`{name}`" in doc, f"{door.__name__}: `{name}` is not documented"
+
+
+NAMES = """Module AbstractModel enable_x64 param parameters get put Dataset White Diagonal Dense LowRank fit Solution RESULTS
+TRF GaussNewton Adam Linear SoftL1 Huber Cauchy Arctan stack pad Sum Product Normal Poisson bucket""".split()
+
+
+def test_names_that_later_work_relies_on():
+    missing = [name for name in NAMES if name not in vars(jaxsci)]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=label)
+def test_init_files_only_import(path):
+    for node in tree(path).body:
+        fine = isinstance(node, ast.ImportFrom | ast.Import)
+        fine |= isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        fine |= isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.startswith("__")
+        assert fine, f"{label(path)}:{node.lineno}"
+
+
+def test_importing_has_no_side_effects_and_stays_light():
+    script = """
+import sys, jax
+before = (jax.config.jax_enable_x64, jax.config.jax_numpy_dtype_promotion)
+import jaxsci
+assert before == (jax.config.jax_enable_x64, jax.config.jax_numpy_dtype_promotion)
+heavy = {"scipy.optimize", "matplotlib", "optax", "h5py", "astropy", "rich", "typer", "diffrax", "pandas", "numpyro"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    out = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.strip() == "[]"
+
+
+def tracked():
+    out = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if out.returncode:
+        pytest.skip("this is no git checkout")
+    return [ROOT / name for name in out.stdout.splitlines()]
+
+
+def test_no_file_names_a_package_registry():
+    hosts = [".".join(h) for h in (("pypi", "org"), ("pythonhosted", "org"), ("anaconda", "org"), ("npmjs", "org"), ("crates", "io"))]
+    hosts += ["--index" + "-url", "--extra-index" + "-url"]
+    for path in tracked():
+        if path.is_file():
+            content = path.read_bytes()
+            for host in hosts:
+                assert host.encode() not in content, f"{label(path)} names {host}"
+
+
+def test_no_lock_files_caches_or_generated_artefacts():
+    names = {path.name for path in tracked()}
+    assert not names & {"uv.lock", "pylock.toml", "poetry.lock", ".DS_Store"}
+    assert not [path for path in tracked() if path.suffix in (".pyc", ".orig", ".rej", ".so")]
+    assert not [n for n in names if re.search(r"(?i)(todo|plan|status|diary|notes)\.md$", n)]
