@@ -135,7 +135,11 @@ def test_a_fit_names_what_the_data_do_not_determine(solver):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cured = js.fit(
-            Degenerate(0.0, 0.0, 0.0, 5.0), data, free=("a", "b", "c"), priors={"b": js.Normal(0.5, 0.01)}, solver=solver
+            Degenerate(0.0, 0.0, 0.0, 5.0),
+            data,
+            free=("a", "b", "c"),
+            priors={"b": js.Normal(0.5, 0.01)},
+            solver=solver,
         )
     assert int(cured.rank) == 3
     assert bool(jnp.all(jnp.isfinite(cured.covariance)))
@@ -148,10 +152,12 @@ def test_scale_of_the_covariance():
     def f(t, a, tau, b):
         return a * np.exp(-t / tau) + b
 
-    kwargs = {tol: 1e-15 for tol in ("xtol", "ftol", "gtol")}
+    kwargs = dict.fromkeys(("xtol", "ftol", "gtol"), 1e-15)
     jac = lambda t, *p: decay_jacobian(p, t)  # noqa: E731
     relative = curve_fit(f, np.asarray(TIMES), y, [1, 1, 0.0], jac=jac, **kwargs)[1]
-    absolute = curve_fit(f, np.asarray(TIMES), y, [1, 1, 0.0], np.full(30, SIGMA), absolute_sigma=True, jac=jac, **kwargs)[1]
+    absolute = curve_fit(
+        f, np.asarray(TIMES), y, [1, 1, 0.0], np.full(30, SIGMA), absolute_sigma=True, jac=jac, **kwargs
+    )[1]
     unit, given = js.Dataset(TIMES, y), decay_set()
     close(js.fit(START, unit, solver=GN).covariance, relative, 1e-6)
     close(js.fit(START, given, solver=GN).covariance, absolute, 1e-6)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import close, quick_jit
-from problems import N, SIGMA, TIMES, Decay, decay_data
+from problems import SIGMA, TIMES, Decay, N, decay_data
 
 import jaxsci as js
 
@@ -31,7 +31,16 @@ CASES = {
     "nearly least squares": PLAIN | {"scale": jnp.asarray(1e3)},
 }
 FLAT, UNRAVEL = jfu.ravel_pytree(PLAIN)
-STEPS = {"observed": 4e-4, "sigma": 1e-4, "times": 4e-4, "lower": 1e-3, "upper": 1e-3, "prior": 1e-3, "base": 1e-3, "scale": 1e-3}
+STEPS = {
+    "observed": 4e-4,
+    "sigma": 1e-4,
+    "times": 4e-4,
+    "lower": 1e-3,
+    "upper": 1e-3,
+    "prior": 1e-3,
+    "base": 1e-3,
+    "scale": 1e-3,
+}
 STEP = jfu.ravel_pytree({name: jnp.full_like(value, STEPS[name]) for name, value in PLAIN.items()})[0]
 
 
@@ -154,7 +163,9 @@ def test_jit_of_vmap_of_grad_agrees_with_one_by_one(compiled):
 def test_the_start_has_no_influence():
     def by_start(amp):
         start = eqx.tree_at(lambda m: m.amp, Decay(1.0, 1.0, 0.0), amp)
-        return js.fit(start, js.Dataset(TIMES, PLAIN["observed"], js.White(SIGMA)), solver=js.GaussNewton(), throw=False).y[1]
+        return js.fit(
+            start, js.Dataset(TIMES, PLAIN["observed"], js.White(SIGMA)), solver=js.GaussNewton(), throw=False
+        ).y[1]
 
     assert float(quick_jit(jax.grad(by_start))(jnp.asarray(1.0))) == 0.0
 
@@ -166,7 +177,9 @@ def test_single_precision_gradients():
         return js.fit(start, data, solver=js.GaussNewton(), throw=False).y[0]
 
     def amp64(y):
-        return js.fit(Decay(1.0, 1.0, 0.0), js.Dataset(TIMES, y, js.White(SIGMA)), solver=js.GaussNewton(), throw=False).y[0]
+        return js.fit(
+            Decay(1.0, 1.0, 0.0), js.Dataset(TIMES, y, js.White(SIGMA)), solver=js.GaussNewton(), throw=False
+        ).y[0]
 
     y = PLAIN["observed"]
     single = quick_jit(jax.grad(amp))(y.astype(jnp.float32))
@@ -176,7 +189,9 @@ def test_single_precision_gradients():
 
 def test_a_lane_that_fails_does_not_poison_the_gradients_of_others():
     def amp(y):
-        return js.fit(Decay(1.0, 1.0, 0.0), js.Dataset(TIMES, y, js.White(SIGMA)), solver=js.GaussNewton(), throw=False).y[0]
+        return js.fit(
+            Decay(1.0, 1.0, 0.0), js.Dataset(TIMES, y, js.White(SIGMA)), solver=js.GaussNewton(), throw=False
+        ).y[0]
 
     good = PLAIN["observed"]
     run = quick_jit(jax.vmap(jax.grad(amp)))

@@ -1,4 +1,4 @@
-"""How a fit ends: every bad input has its named reason, success is never claimed falsely, and neighbours are unharmed."""
+"""How a fit ends: bad input has its named reason, success is never claimed falsely, neighbours are unharmed."""
 
 import re
 import warnings
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import close, quick_jit, same_bits
-from problems import N, SIGMA, START, TIMES, Decay, Gaussian, Line, decay_data, decay_set
+from problems import SIGMA, START, TIMES, Decay, Gaussian, Line, N, decay_data, decay_set
 
 import jaxsci as js
 
@@ -28,14 +28,50 @@ def dataset(x=TIMES, y=None, noise=None, mask=None):
 
 SIGMAS = np.full(N, SIGMA)
 BAD = {  # data, start, result, exception, message
-    "nan in y": (dataset(y=changed(decay_data(), 7, np.nan)), START, "nonfinite_data", ValueError, "observed[7] is nan: 1 of 30 rows"),
-    "inf in y": (dataset(y=changed(decay_data(), 0, np.inf)), START, "nonfinite_data", ValueError, "observed[0] is inf"),
+    "nan in y": (
+        dataset(y=changed(decay_data(), 7, np.nan)),
+        START,
+        "nonfinite_data",
+        ValueError,
+        "observed[7] is nan: 1 of 30 rows",
+    ),
+    "inf in y": (
+        dataset(y=changed(decay_data(), 0, np.inf)),
+        START,
+        "nonfinite_data",
+        ValueError,
+        "observed[0] is inf",
+    ),
     "nan in x": (dataset(x=changed(TIMES, 29, np.nan)), START, "nonfinite_data", ValueError, "inputs[29] is nan"),
-    "two nans": (dataset(y=changed(decay_data(), [4, 9], np.nan)), START, "nonfinite_data", ValueError, "observed[4] is nan: 2 of 30"),
+    "two nans": (
+        dataset(y=changed(decay_data(), [4, 9], np.nan)),
+        START,
+        "nonfinite_data",
+        ValueError,
+        "observed[4] is nan: 2 of 30",
+    ),
     "sigma 0": (dataset(noise=js.Diagonal(changed(SIGMAS, 3, 0.0))), START, "bad_noise", ValueError, "sigma[3] is 0.0"),
-    "sigma negative": (dataset(noise=js.Diagonal(changed(SIGMAS, 3, -1.0))), START, "bad_noise", ValueError, "sigma[3] is -1.0"),
-    "sigma nan": (dataset(noise=js.Diagonal(changed(SIGMAS, 5, np.nan))), START, "bad_noise", ValueError, "sigma[5] is nan"),
-    "sigma inf": (dataset(noise=js.Diagonal(changed(SIGMAS, 5, np.inf))), START, "bad_noise", ValueError, "sigma[5] is inf"),
+    "sigma negative": (
+        dataset(noise=js.Diagonal(changed(SIGMAS, 3, -1.0))),
+        START,
+        "bad_noise",
+        ValueError,
+        "sigma[3] is -1.0",
+    ),
+    "sigma nan": (
+        dataset(noise=js.Diagonal(changed(SIGMAS, 5, np.nan))),
+        START,
+        "bad_noise",
+        ValueError,
+        "sigma[5] is nan",
+    ),
+    "sigma inf": (
+        dataset(noise=js.Diagonal(changed(SIGMAS, 5, np.inf))),
+        START,
+        "bad_noise",
+        ValueError,
+        "sigma[5] is inf",
+    ),
     "all masked": (dataset(mask=np.zeros(N, bool)), START, "empty", ValueError, "Every row is masked"),
     "model nan at the start": (dataset(), Decay(1.0, 0.0, 0.0), "nonfinite_start", ValueError, "Decay is nan at row 0"),
     "start nan": (dataset(), Decay(np.nan, 1.0, 0.0), "nonfinite_start", ValueError, "Decay is nan at row 0"),
@@ -89,7 +125,7 @@ def test_dense_covariance_that_is_not_positive():
 @pytest.mark.parametrize("solver", [js.TRF(), GN])
 def test_running_out_of_steps_is_never_success_and_keeps_the_best_point(solver):
     data = decay_set()
-    with pytest.raises(RuntimeError, match="had not converged when it reached max_steps. Raise max_steps"):
+    with pytest.raises(RuntimeError, match=r"had not converged when it reached max_steps\. Raise max_steps"):
         js.fit(START, data, solver=solver, max_steps=4)
     short = js.fit(START, data, solver=solver, max_steps=4, throw=False)
     assert short.result == js.RESULTS.max_steps_reached
@@ -149,24 +185,42 @@ def test_a_trial_that_is_not_finite_shortens_the_step(solver, start):
 
 WRONG = {
     "no data set": (lambda: js.fit(START, (TIMES, TIMES)), "data"),
-    "free name": (lambda: js.fit(START, decay_set(), free=("taau",)), "Decay has no parameter 'taau'; did you mean 'tau'?"),
+    "free name": (
+        lambda: js.fit(START, decay_set(), free=("taau",)),
+        "Decay has no parameter 'taau'; did you mean 'tau'?",
+    ),
     "nothing free": (lambda: js.fit(START, decay_set(), free=()), "nothing is free to fit: choose from amp, tau, base"),
-    "bounds name": (lambda: js.fit(START, decay_set(), bounds={"tua": (0, 1)}), "bounds: no free parameter 'tua'; did you mean 'tau'?"),
+    "bounds name": (
+        lambda: js.fit(START, decay_set(), bounds={"tua": (0, 1)}),
+        "bounds: no free parameter 'tua'; did you mean 'tau'?",
+    ),
     "bounds of one not free": (
         lambda: js.fit(START, decay_set(), free=("tau",), bounds={"amp": (0, 1)}),
         "bounds: no free parameter 'amp'",
     ),
-    "bounds reversed": (lambda: js.fit(START, decay_set(), bounds={"tau": (2, 1)}), "the lower bound 2 lies above the upper bound 1"),
+    "bounds reversed": (
+        lambda: js.fit(START, decay_set(), bounds={"tau": (2, 1)}),
+        "the lower bound 2 lies above the upper bound 1",
+    ),
     "bound arrays reversed": (
         lambda: js.fit(START, decay_set(), bounds={"tau": (jnp.asarray(2.0), jnp.asarray(1.0))}),
         "the lower bound of tau lies above its upper bound",
     ),
     "bound nan": (lambda: js.fit(START, decay_set(), bounds={"tau": (jnp.nan, 1)}), "tau"),
-    "bound shape": (lambda: js.fit(START, decay_set(), bounds={"tau": (jnp.zeros(2), 1)}), "bounds of tau have shape (2,), but tau has shape ()"),
+    "bound shape": (
+        lambda: js.fit(START, decay_set(), bounds={"tau": (jnp.zeros(2), 1)}),
+        "bounds of tau have shape (2,), but tau has shape ()",
+    ),
     "no pair": (lambda: js.fit(START, decay_set(), bounds={"tau": 1}), "bounds of tau should be a pair (lower, upper)"),
-    "prior name": (lambda: js.fit(START, decay_set(), priors={"x": js.Normal(0.0, 1.0)}), "priors: no free parameter 'x'"),
+    "prior name": (
+        lambda: js.fit(START, decay_set(), priors={"x": js.Normal(0.0, 1.0)}),
+        "priors: no free parameter 'x'",
+    ),
     "prior kind": (lambda: js.fit(START, decay_set(), priors={"tau": (0.0, 1.0)}), "the prior of tau is a tuple"),
-    "active shape": (lambda: js.fit(START, decay_set(), active=[True]), "active should be bool[3], one for each of amp, tau, base; it is bool[1]"),
+    "active shape": (
+        lambda: js.fit(START, decay_set(), active=[True]),
+        "active should be bool[3], one for each of amp, tau, base; it is bool[1]",
+    ),
     "active dtype": (lambda: js.fit(START, decay_set(), active=[1, 0, 1]), "it is int64[3]"),
     "solver": (lambda: js.fit(START, decay_set(), solver="lm"), "solver should be jaxsci.TRF()"),
     "chunk": (lambda: js.fit(START, decay_set(), chunk=0), "chunk should be a positive number of rows, but it is 0"),
@@ -182,7 +236,10 @@ WRONG = {
         lambda: js.fit(START, decay_set(), free=("amp", "noise.sigma"), chunk=8),
         "free noise parameters cannot be fitted in chunks",
     ),
-    "no parameters": (lambda: js.fit(js.Dense(jnp.eye(2)), js.Dataset(TIMES, TIMES)), "Dense has no free parameter: declare its fields"),
+    "no parameters": (
+        lambda: js.fit(js.Dense(jnp.eye(2)), js.Dataset(TIMES, TIMES)),
+        "Dense has no free parameter: declare its fields",
+    ),
     "model shape": (lambda: js.fit(Bad(1.0), decay_set()), "Bad(inputs) has shape (30, 1), observed has shape (30,)"),
 }
 

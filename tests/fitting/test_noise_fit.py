@@ -7,7 +7,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 from helpers import close, quick_jit
-from problems import N, SIGMA, START, TIMES, Line, decay_data, decay_numpy, decay_set
+from problems import SIGMA, START, TIMES, Line, N, decay_data, decay_numpy, decay_set
 
 import jaxsci as js
 
@@ -53,7 +53,11 @@ def test_efac_and_equad_against_scipy(name):
     data = js.Dataset(TIMES, y, js.Diagonal(SIGMAS, 1.2, 0.05))
     solution = js.fit(js.put(START, {"base": 0.4}), data, free=("*", "noise.*"), solver=SOLVERS[name])
     best = scipy.optimize.minimize(
-        minus_log_likelihood, [2.0, 1.3, 0.4, 1.0, 0.05], (y,), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13, "maxiter": 20_000, "maxfev": 20_000}
+        minus_log_likelihood,
+        [2.0, 1.3, 0.4, 1.0, 0.05],
+        (y,),
+        method="Nelder-Mead",
+        options={"xatol": 1e-9, "fatol": 1e-13, "maxiter": 20_000, "maxfev": 20_000},
     )
     close(solution.cost, best.fun, 1e-9)
     close(jnp.abs(solution.y), np.abs(best.x), 1e-4, 1e-6)
@@ -91,7 +95,12 @@ def test_free_noise_of_correlated_rows_against_scipy():
         c = p[2] ** 2 * np.exp(-lag / abs(p[3])) + SIGMA**2 * np.eye(N)
         return -scipy.stats.multivariate_normal(p[0] * t + p[1], c).logpdf(y)
 
-    best = scipy.optimize.minimize(minus_log, [0.5, -1.0, 0.2, 0.5], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 10_000})
+    best = scipy.optimize.minimize(
+        minus_log,
+        [0.5, -1.0, 0.2, 0.5],
+        method="Nelder-Mead",
+        options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 10_000},
+    )
     close(float(solution.cost) + N / 2 * np.log(2 * np.pi), best.fun, 1e-9)
     close(solution.y, best.x, 1e-4)
 
@@ -116,7 +125,9 @@ def test_poisson_against_scipy(name):
     def minus_log(p):
         return -scipy.stats.poisson.logpmf(counts, np.maximum(decay_numpy(p), 1e-300)).sum()
 
-    best = scipy.optimize.minimize(minus_log, [40.0, 1.0, 2.0], method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-13, "maxiter": 5000})
+    best = scipy.optimize.minimize(
+        minus_log, [40.0, 1.0, 2.0], method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-13, "maxiter": 5000}
+    )
     close(solution.y, best.x, 1e-5)
     mu = decay_numpy(np.asarray(solution.y))
     from problems import decay_jacobian
@@ -155,7 +166,7 @@ def test_robust_losses_against_scipy(loss):
         np.asarray(solution.y) * 1.01,
         loss=name,
         f_scale=float(loss.scale),
-        **{tol: 1e-15 for tol in ("xtol", "ftol", "gtol")},
+        **dict.fromkeys(("xtol", "ftol", "gtol"), 1e-15),
     )
     close(solution.cost, best.cost, 1e-9)
     close(solution.y, best.x, 1e-4)

@@ -69,9 +69,7 @@ def meyer(x):
 
 
 def box(x):
-    return [
-        jnp.exp(-t * x[0]) - jnp.exp(-t * x[1]) - x[2] * (np.exp(-t) - np.exp(-10 * t)) for t in (0.1, 0.2, 0.3)
-    ]
+    return [jnp.exp(-t * x[0]) - jnp.exp(-t * x[1]) - x[2] * (np.exp(-t) - np.exp(-10 * t)) for t in (0.1, 0.2, 0.3)]
 
 
 def powell_singular(x):
@@ -103,7 +101,8 @@ def brown_dennis(x):
 
 
 FUNCTIONS = (
-    rosenbrock, freudenstein_roth, powell_badly_scaled, brown_badly_scaled, beale, jennrich_sampson, helical_valley, bard,
+    rosenbrock, freudenstein_roth, powell_badly_scaled, brown_badly_scaled, beale, jennrich_sampson,
+    helical_valley, bard,
     gaussian, meyer, box, powell_singular, wood, kowalik_osborne, brown_dennis,
 )  # fmt: skip
 PROBLEMS = {  # function, start, lower, upper, sum of squares, tolerance
@@ -199,7 +198,10 @@ TREE_BOUNDS = {
     "lower only": ({"lower": -1.0}, [5.0, -1.0, 3.0]),
     "tree of numbers": ({"lower": {"a": -2.0, "b": (0.0,)}, "upper": {"a": 4.5, "b": (2.0,)}}, [4.5, -2.0, 2.0]),
     "tree of arrays": (
-        {"lower": {"a": jnp.array([-9.0, -3.0]), "b": (jnp.asarray(0.0),)}, "upper": {"a": jnp.array([4.0, 9.0]), "b": (jnp.asarray(2.5),)}},
+        {
+            "lower": {"a": jnp.array([-9.0, -3.0]), "b": (jnp.asarray(0.0),)},
+            "upper": {"a": jnp.array([4.0, 9.0]), "b": (jnp.asarray(2.5),)},
+        },
         [4.0, -3.0, 2.5],
     ),
 }
@@ -239,7 +241,7 @@ def test_linearise_is_a_module_and_never_a_closure(name):
     def closure(y, args):
         return Target(target)(y, args)
 
-    with pytest.raises(TypeError, match="must be a Module .*: a closure over arrays gives silently wrong gradients"):
+    with pytest.raises(TypeError, match=r"must be a Module .*: a closure over arrays gives silently wrong gradients"):
         optx.least_squares(lambda y, _: y, SOLVERS[name], jnp.zeros(2), options={"linearise": closure})
 
 

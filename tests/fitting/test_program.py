@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import Counter, close, custom_calls, quick_jit, same_bits
-from problems import N, SIGMA, START, TIMES, Decay, decay_data, decay_set
+from problems import SIGMA, START, TIMES, Decay, N, decay_data, decay_set
 
 import jaxsci as js
 
@@ -160,7 +160,9 @@ def test_three_active_masks_are_one_trace():
     fit = quick_jit(run)
     for mask in masks:
         solution = fit(jnp.array(mask))
-        reference = js.fit(START, data, free=[n for n, on in zip(("amp", "tau", "base"), mask, strict=True) if on], solver=GN)
+        reference = js.fit(
+            START, data, free=[n for n, on in zip(("amp", "tau", "base"), mask, strict=True) if on], solver=GN
+        )
         on = np.array(mask)
         close(solution.y[on], reference.y, 1e-10)
         close(solution.covariance[np.ix_(on, on)], reference.covariance, 1e-9)
@@ -212,7 +214,13 @@ def test_a_batch_on_two_devices_does_not_hang():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": str(ROOT)}
     script = SCRIPT.format(cache=jax.config.jax_compilation_cache_dir)
     out = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
     )
     assert out.returncode == 0, out.stderr[-3000:]
     assert out.stdout.strip() == "done 256"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from helpers import close, quick_jit, same_bits
-from problems import N, SIGMA, START, TIMES, Decay, Gaussian, Line, Polynomial, decay_data, decay_set
+from problems import SIGMA, START, TIMES, Decay, Gaussian, Line, N, Polynomial, decay_data, decay_set
 
 import jaxsci as js
 
@@ -85,7 +85,13 @@ def test_summary_says_what_it_must(solution):
     assert lines[0] == "Decay: converged"
     assert re.search(r"^  amp +2\.013 \+- 0\.0\d\d +mV$", text, re.M)
     assert re.search(r"^  tau +1\.2\d\d \+- 0\.0\d\d +s$", text, re.M)
-    for word in ("chi2: ", "degrees of freedom: 27", "reduced chi2: ", "rank: 3 of 3", f"steps: {int(solution.num_steps)}"):
+    for word in (
+        "chi2: ",
+        "degrees of freedom: 27",
+        "reduced chi2: ",
+        "rank: 3 of 3",
+        f"steps: {int(solution.num_steps)}",
+    ):
         assert word in text
     assert re.search(r"correlation base, tau: -0\.\d{3}", text)
 
@@ -97,7 +103,9 @@ def test_summary_names_bounds_fixed_and_undetermined_parameters():
     data = js.Dataset(x, 1 + 2 * x, js.White(0.1))
     inf = jnp.inf
     lower, upper = jnp.array([-inf, -inf, 0.5, 0.0]), jnp.array([1.0 - 0.5, inf, inf, 0.0])
-    text = js.fit(js.put(poly, {"c": jnp.array([0.0, 0.0, 1.0, 0.0])}), data, bounds={"c": (lower, upper)}, solver=GN).summary()
+    text = js.fit(
+        js.put(poly, {"c": jnp.array([0.0, 0.0, 1.0, 0.0])}), data, bounds={"c": (lower, upper)}, solver=GN
+    ).summary()
     assert "c[0]" in text
     assert "(at its upper bound)" in text
     assert "(at its lower bound)" in text
@@ -135,7 +143,9 @@ def test_a_batch_has_its_axes(batch):
     assert batch.correlation.shape == (3, 3, 3)
     assert batch.values["tau"].shape == batch.std["tau"].shape == batch.reduced_chi2.shape == batch.aic.shape == (3,)
     assert batch.success.tolist() == [True] * 3
-    with pytest.raises(ValueError, match=re.escape("this Solution holds a batch of shape (3,): take one member of it first")):
+    with pytest.raises(
+        ValueError, match=re.escape("this Solution holds a batch of shape (3,): take one member of it first")
+    ):
         batch.summary()
     assert "batch (3,)" in batch._repr_html_()
     one = jax.tree.map(lambda leaf: leaf[1], batch)
@@ -216,6 +226,14 @@ def test_solution_with_noise_parameters_round_trips(tmp_path):
 
 
 def test_every_result_has_advice():
-    for name in ("max_steps_reached", "nonfinite_data", "bad_noise", "nonfinite_start", "stalled", "empty", "solver_failed"):
+    for name in (
+        "max_steps_reached",
+        "nonfinite_data",
+        "bad_noise",
+        "nonfinite_start",
+        "stalled",
+        "empty",
+        "solver_failed",
+    ):
         assert len(js.RESULTS[getattr(js.RESULTS, name)]) > 20
     assert js.RESULTS[js.RESULTS.successful] == ""

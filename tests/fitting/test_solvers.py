@@ -44,7 +44,7 @@ def scipy_answer(lower, upper, seed=0):
         start,
         jac=lambda p: decay_jacobian(p) / SIGMA,
         bounds=(lower, upper),
-        **{tol: 1e-15 for tol in ("xtol", "ftol", "gtol")},
+        **dict.fromkeys(("xtol", "ftol", "gtol"), 1e-15),
         max_nfev=2000,
     )
     x, held = fit.x, (fit.x - lower < 1e-3) | (upper - fit.x < 1e-3)
@@ -185,7 +185,7 @@ def test_masked_rows_count_for_nothing(name):
     fit = least_squares(
         lambda p: (decay_numpy(p, np.asarray(TIMES)[keep]) - y[keep]) / SIGMA,
         [1.0, 1.0, 0.0],
-        **{tol: 1e-15 for tol in ("xtol", "ftol", "gtol")},
+        **dict.fromkeys(("xtol", "ftol", "gtol"), 1e-15),
     )
     close(masked.y, fit.x, 1e-7)
     close(masked.chi2, 2 * fit.cost, 1e-10)
