@@ -56,7 +56,9 @@ class Factor(Module):
 
     def solve(self, rhs: Float[Array, " n"]) -> Float[Array, " n"]:
         """x with matrix @ x = rhs."""
-        return solve_factored(self.lower, rhs) if self.inverse is None else matvec(self.inverse, rhs)  # type: ignore[arg-type]
+        if self.inverse is not None:
+            return matvec(self.inverse, rhs)
+        return solve_factored(self.lower, rhs)  # type: ignore[arg-type]
 
     def invert(self) -> Float[Array, "n n"]:
         """The inverse of the matrix."""

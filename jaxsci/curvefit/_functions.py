@@ -17,7 +17,7 @@ _POSITIVE = (0, None)
 
 
 class Constant(AbstractModel):
-    """level."""
+    """The same everywhere: y = level."""
 
     level: Scalar = param(doc="the value everywhere")
 
