@@ -24,8 +24,14 @@ def close(actual: Any, expected: Any, rtol: Any = 1e-12, atol: Any = 0.0) -> Non
     for a, b in zip(jtu.tree_leaves(actual), jtu.tree_leaves(expected), strict=True):
         a, b = np.asarray(a), np.asarray(b)
         assert a.shape == b.shape or a.ndim == 0 or b.ndim == 0, f"shapes {a.shape} and {b.shape}"
-        fine = (np.abs(a - b) <= atol + rtol * np.abs(b)) | (a == b)
-        assert fine.all(), f"differ by at most {np.max(np.abs(a - b))}:\n{a}\n{b}"
+        if a.dtype == bool or b.dtype == bool:
+            assert np.array_equal(a, b), f"{a}\n{b}"
+            continue
+        a, b = np.broadcast_arrays(a, b)
+        with np.errstate(invalid="ignore"):
+            gap = np.where(a == b, 0, np.abs(a - b))
+        fine = (gap <= atol + rtol * np.abs(b)) | (a == b)
+        assert fine.all(), f"differ by at most {np.max(gap)}:\n{a}\n{b}"
 
 
 def same_bits(actual: Any, expected: Any) -> None:

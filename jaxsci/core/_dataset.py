@@ -52,7 +52,7 @@ class Dataset(AbstractDataset):
 
     def __init__(self, inputs: Any, observed: Any, noise: AbstractLikelihood | None = None, mask: Any = None):
         self.inputs = as_rows(inputs)
-        self.observed = as_rows(observed)
+        self.observed = as_rows(list(observed) if isinstance(observed, tuple) else observed)
         self.noise = Unit() if noise is None else noise
         shape = jnp.shape(self.observed)
         if len(shape) != 1:

@@ -68,7 +68,7 @@ class Call(Module):
             ) from error
 
 
-def as_call(f: Callable[..., Any], jac: Callable[..., Any] | None) -> Call:
+def as_call(f: Callable[..., Any], jac: Any) -> Call:
     """f, and its Jacobian where given, ready to be an argument of a compiled function.
 
     **Raises:** `ValueError` for a `jac` that cannot be called (scipy's `"2-point"` and the like).

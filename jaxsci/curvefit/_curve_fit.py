@@ -36,7 +36,7 @@ def curve_fit(
     method: Any = "trf",
     loss: Any = "linear",
     f_scale: Any = 1.0,
-    jac: Callable[..., Any] | None = None,
+    jac: Any = None,
     x_scale: Any = "jac",
     ftol: float | None = None,
     xtol: float | None = None,

@@ -16,6 +16,7 @@ from ..core._errors import suggest
 from ..core._parameter import free_spec
 from ..fitting import Solution, fit
 from ..fitting._plan import flat_bounds, make_plan
+from ._program import run
 
 _ROUNDS = 40
 _FARTHEST = 1e3  # Wald intervals: a profile that has not risen there is open
@@ -60,11 +61,14 @@ def confidence_interval(
         raise ValueError(f"level should lie between 0 and 1, but it is {level}")
     if solution.noise is not None:
         raise ValueError("intervals of fits with free noise parameters are not offered; sample the posterior instead")
-    return _interval(solution, data, solution.names.index(name), level, options)
+    # index and level as arrays, so that all parameters and levels share one program
+    index, share = jnp.asarray(solution.names.index(name)), jnp.asarray(level, solution.y.dtype)
+    return run(_interval, solution, data, index, share, options)
 
 
-@eqx.filter_jit
-def _interval(solution: Solution, data: AbstractDataset, index: int, level: float, options: dict[str, Any]) -> Interval:
+def _interval(
+    solution: Solution, data: AbstractDataset, index: Int[Array, ""], level: Scalar, options: dict[str, Any]
+) -> Interval:
     y, at = solution.y, jnp.arange(solution.y.size) == index
     free = tuple(name for name, _ in solution.free)
     start, rest = eqx.partition(solution.model, free_spec(solution.model, free))
@@ -74,7 +78,7 @@ def _interval(solution: Solution, data: AbstractDataset, index: int, level: floa
     unit = jnp.where(jnp.isfinite(error) & (error > 0), error, jnp.maximum(jnp.abs(y[index]), 1))
     normal = jax.scipy.special.ndtri((1 + level) / 2)
     if solution.absolute:
-        quantile, noise = jnp.asarray(normal, y.dtype), jnp.ones((), y.dtype)
+        quantile, noise = normal, jnp.ones((), y.dtype)
     else:
         dof = jnp.maximum(solution.dof, 1).astype(y.dtype)
         quantile, noise = student_quantile(level, dof), 2 * solution.cost / dof
@@ -136,7 +140,7 @@ def _crossing(rise: Callable[[Scalar], Scalar], guess: Scalar, room: Scalar) -> 
     return jnp.where(end.below & (end.t >= most) & (most < room), jnp.inf, end.t)
 
 
-def student_quantile(level: float, dof: Scalar) -> Scalar:
+def student_quantile(level: Scalar, dof: Scalar) -> Scalar:
     """t with P(|T| < t) = level for Student's distribution, by bisection on the incomplete beta function."""
 
     def inside(t: Array) -> Array:

@@ -89,7 +89,7 @@ class Task(NamedTuple):
 def least_squares(
     fun: Callable[..., Any],
     x0: PyTree,
-    jac: Callable[..., Any] | None = None,
+    jac: Any = None,
     bounds: Any = (-np.inf, np.inf),
     method: Any = "trf",
     ftol: float | None = None,

@@ -16,6 +16,7 @@ from ..core import AbstractDataset, Module
 from ..core._parameter import free_spec
 from ..fitting import Solution, fit
 from ..fitting._plan import Plan, flat_bounds, make_plan
+from ._program import run
 
 _BITS = 30
 # Degree s, coefficients a and initial numbers m of the primitive polynomials, dimensions 2 to 21:
@@ -134,7 +135,7 @@ def multi_start(
             raise ValueError(
                 f"starts has shape {points.shape}, but it should be (k, {own.size}): {', '.join(plan.names)}"
             )
-    solutions = _fits(model, data, points, bounds, options, tuple(name for name, _ in plan.free))
+    solutions = run(_fits, model, data, points, bounds, options, plan)
     cost = jnp.where(jnp.isnan(solutions.cost), jnp.inf, solutions.cost)
     best = _smallest(jnp.where(solutions.success, cost, jnp.inf), cost)
     return MultiStart(jax.tree.map(lambda leaf: leaf[best], solutions), solutions, points)
@@ -145,10 +146,8 @@ def _smallest(first: Array, second: Array) -> Int[Array, ""]:
     return jnp.argmin(jnp.where(jnp.any(jnp.isfinite(first)), first, second))
 
 
-@eqx.filter_jit
-def _fits(
-    model: Any, data: Any, points: Array, bounds: Any, options: dict[str, Any], free: tuple[str, ...]
-) -> Solution:
+def _fits(model: Any, data: Any, points: Array, bounds: Any, options: dict[str, Any], plan: Plan) -> Solution:
+    free = [name for name, _ in plan.free]
     start, rest = eqx.partition(model, free_spec(model, free))
     _, unravel = jfu.ravel_pytree(start)
 
@@ -159,10 +158,11 @@ def _fits(
 
 
 def _box(plan: Plan, box: Mapping[str, Any] | None, bounds: Mapping[str, Any] | None) -> tuple[Array, Array]:
-    lower, upper = flat_bounds(plan, {**(bounds or {}), **(box or {})})
+    with jax.ensure_compile_time_eval():  # what a box is made of must be known here, also inside a jit
+        lower, upper = flat_bounds(plan, {**(bounds or {}), **(box or {})})
     missing = list(plan.names)
     if lower is not None and upper is not None:
-        finite = jax.device_get(jnp.isfinite(lower) & jnp.isfinite(upper))
+        finite = np.isfinite(lower) & np.isfinite(upper)
         missing = [name for name, good in zip(plan.names, finite, strict=True) if not good]
         if not missing:
             return lower, upper

@@ -62,21 +62,20 @@ def flat(model):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(model)])
 
 
-def rebuild(model, values):
-    """The model with other values."""
-    if isinstance(model, cf.Polynomial):
-        return cf.Polynomial(values)
-    return type(model)(*values)
+@quick_jit
+def value_and_derivative(model, x):
+    return model(x), jax.jacfwd(lambda m: m(x))(model)
 
 
 @quick_jit
-def evaluate(model, x):
-    return model(x)
+def value_and_estimate(model, x):
+    y = model(x)
+    return y, cf.estimate(model, x, y)
 
 
 @quick_jit
-def derivative_by_parameters(model, x):
-    return jax.jacfwd(lambda m: m(x))(model)
+def estimates(model, x, ys):
+    return cf.estimate(model, x, ys[0]), jax.vmap(lambda y: cf.estimate(model, x, y))(ys)
 
 
 def test_the_table_has_every_model():
@@ -86,8 +85,10 @@ def test_the_table_has_every_model():
 
 @EVERY
 def test_value_and_derivative(model, x, formula, near):
-    np.testing.assert_allclose(evaluate(model, x), formula(x, *flat(model)), rtol=1e-10)
-    columns = [np.reshape(leaf, (N, -1)) for leaf in jax.tree.leaves(derivative_by_parameters(model, x))]
+    del near
+    value, derivative = value_and_derivative(model, x)
+    np.testing.assert_allclose(value, formula(x, *flat(model)), rtol=1e-10)
+    columns = [np.reshape(leaf, (N, -1)) for leaf in jax.tree.leaves(derivative)]
     expected = jacobian(lambda p: formula(x, *p), flat(model), 1e-3)
     np.testing.assert_allclose(np.concatenate(columns, 1), expected, atol=1e-7)
 
@@ -103,28 +104,22 @@ def test_declared_parameters(model, x, formula, near):
 
 @EVERY
 def test_float32(model, x, formula, near):
-    single = evaluate(to_float32(model), x.astype(np.float32))
+    del near
+    single, start = value_and_estimate(to_float32(model), x.astype(np.float32))
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, formula(x, *flat(model)), rtol=2e-4, atol=2e-5)
-    start = estimate_of(to_float32(model), x.astype(np.float32), np.asarray(single))
     assert {leaf.dtype for leaf in jax.tree.leaves(start)} == {np.dtype(np.float32)}
     assert np.all(np.isfinite(flat(start)))
-
-
-@quick_jit
-def estimate_of(model, x, y):
-    return cf.estimate(model, x, y)
 
 
 @EVERY
 def test_estimate(model, x, formula, near):
     truth = flat(model)
     y = formula(x, *truth)
-    start = estimate_of(model, x, y)
+    noisy = y + 0.03 * np.random.default_rng(3).normal(size=N)
+    start, many = estimates(model, x, np.stack([y, noisy]))
     assert type(start) is type(model)
     assert np.all(np.abs(flat(start) - truth) <= near * np.maximum(np.abs(truth), 0.5))
-    noisy = y + 0.03 * np.random.default_rng(3).normal(size=N)
-    many = quick_jit(jax.vmap(lambda y: cf.estimate(model, x, y)))(np.stack([y, noisy]))
     close(jax.tree.map(lambda v: v[0], many), start, 1e-9)
     residual = formula(x, *flat(jax.tree.map(lambda v: v[1], many))) - y
     assert np.sum(residual**2) < 0.1 * np.sum((y - y.mean()) ** 2) + N * 0.03**2
@@ -146,8 +141,9 @@ def test_points_where_a_formula_has_no_logarithm():
         (cf.StretchedExponential(3.0, 2.1, 0.7), 3.0),
         (cf.Hill(3.0, 1.5, 2.2), 0.0),
     ):
-        assert model(x)[:2].tolist() == [left, left]
-        assert np.isfinite(flat(derivative_by_parameters(model, x))).all()
+        value, derivative = value_and_derivative(model, x)
+        assert value[:2].tolist() == [left, left]
+        assert np.isfinite(flat(derivative)).all()
 
 
 def test_faddeeva_against_scipy():
