@@ -88,7 +88,7 @@ def score(fit: Callable[[Start], Answer]) -> tuple[int, int, int]:
 
 
 def _jaxsci(solver: Any, start: Start) -> Answer:
-    solution = js.fit(start.model, start.data, solver=solver, throw=False)
+    solution = js.fit(start.model, start.data, solver=solver, max_steps=2000, throw=False)
     return solution.y, solution.standard_errors
 
 
