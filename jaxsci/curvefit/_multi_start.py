@@ -69,12 +69,9 @@ def sobol(count: int, dimensions: int, key: Any = None) -> Float[Array, "k p"]:
     if dimensions > len(_DIRECTIONS) + 1:
         raise ValueError(f"Sobol points come in up to {len(_DIRECTIONS) + 1} dimensions; give starts of your own")
     directions = jnp.asarray(_direction_numbers(dimensions))
-    index = jnp.arange(count)
-    gray = index ^ (index >> 1)
-    points = jnp.zeros((count, dimensions), directions.dtype)
-    for bit in range(_BITS):
-        chosen = ((gray >> bit) & 1)[:, None].astype(directions.dtype)
-        points = points ^ (chosen * directions[bit][None, :])
+    index = jnp.arange(count, dtype=directions.dtype)
+    bits = (index ^ (index >> 1))[:, None] >> jnp.arange(_BITS, dtype=directions.dtype)[None, :] & 1
+    points = jnp.bitwise_xor.reduce(bits[:, :, None] * directions[None, :, :], axis=1)
     if key is not None:
         points = points ^ jr.randint(key, (1, dimensions), 0, 2**_BITS, directions.dtype)
     return (points.astype(float) + (0 if key is None else 0.5)) / 2**_BITS
