@@ -56,7 +56,7 @@ class LeastSquares(Module):
     @property
     def message(self) -> str:
         """How it ended, in words. For one fit, not a batch."""
-        return RESULTS[self.solution.result] or "converged"  # type: ignore[misc]
+        return self.solution.message or "converged"
 
 
 class Residuals(AbstractModel):

@@ -229,7 +229,9 @@ def test_float32_under_x64(clean):
     assert popt.dtype == pcov.dtype == single
     errors = np.sqrt(np.diagonal(clean[1]))
     assert np.all(np.abs(np.asarray(popt) - np.asarray(clean[0])) < 1e-2 * errors)
-    np.testing.assert_allclose(pcov / np.outer(errors, errors), clean[1] / np.outer(errors, errors), atol=1e-3)
+    np.testing.assert_allclose(
+        np.asarray(pcov) / np.outer(errors, errors), clean[1] / np.outer(errors, errors), atol=1e-3
+    )
     mixed, _ = jax.eval_shape(lambda y: curve_fit(decay, X.astype(single), y, START, SIGMA), Y)
     assert mixed.dtype == float
 
