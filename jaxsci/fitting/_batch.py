@@ -57,7 +57,7 @@ class BatchSolution(Module):
         for group, members in zip(self.groups, self.members, strict=True):
             codes = np.asarray(group.result._value)
             for code in np.unique(codes[codes != 0]):
-                reason = _advice(code)
+                reason = _advice(int(code))
                 reasons.update(dict.fromkeys(members[codes == code].tolist(), reason))
         return dict(sorted(reasons.items()))
 
