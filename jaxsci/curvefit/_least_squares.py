@@ -118,7 +118,7 @@ def least_squares(
     - `jac`: (x, *args, **kwargs) -> (m, p) for an x of shape (p,), in place of automatic differentiation.
     - `bounds`: (lower, upper), each a number or a tree like x0.
     - `args`, `kwargs`: passed to `fun`; arrays and numbers.
-    - `verbose`: 1 prints how it ended, 2 each step too. `callback`: called with each `Step` instead.
+    - `verbose`: 1 prints how it ended, 2 each step too. `callback`: called with each `Step`.
     - `method`, `loss`, `f_scale`, `ftol`, `xtol`, `max_nfev`, and `x_scale` and `gtol`, which change
         nothing: as in `curve_fit`.
 

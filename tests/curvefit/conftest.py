@@ -5,7 +5,11 @@ import pytest
 from jaxsci.curvefit import _curve_fit, _least_squares, _program
 from jaxsci.fitting import _fit
 
-QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
+QUICK = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 
 
 @pytest.fixture(autouse=True, scope="package")

@@ -164,13 +164,6 @@ def test_sigma_not_positive(value):
         curve_fit(decay, X, Y, START, with_value(SIGMA, 4, value), True)
 
 
-def test_covariance_not_positive_definite():
-    matrix = np.eye(4)
-    matrix[0, 1] = matrix[1, 0] = 2.0
-    with pytest.raises(ValueError, match="sigma, taken as a covariance matrix, is not positive definite"):
-        curve_fit(decay, X[:4], Y[:4], START, matrix)
-
-
 def test_shapes_that_do_not_match():
     with pytest.raises(ValueError, match=r"ydata has shape \(40, 1\), xdata has shape \(40,\)"):
         curve_fit(decay, X, Y[:, None])

@@ -130,6 +130,9 @@ def test_sigma_as_covariance():
         whitener = np.linalg.inv(np.linalg.cholesky(matrix))
         gradient = (whitener @ decay_jacobian(x, *popt)).T @ (whitener @ (decay_numpy(x, *popt) - y))
         assert np.all(np.abs(gradient) < 1e-9)
+    matrix[0, 1] = matrix[1, 0] = 2 * matrix[0, 0]
+    with pytest.raises(ValueError, match="sigma, taken as a covariance matrix, is not positive definite"):
+        curve_fit(decay, x, y, sigma=matrix)
 
 
 @pytest.mark.parametrize("loss", ["soft_l1", "huber", "cauchy", "arctan"])
