@@ -16,7 +16,7 @@ from ..core import AbstractLoss, Linear
 from ..fitting import RESULTS, Solution, fit
 from ..fitting._covariance import covariance
 from ..fitting._diagnose import explain, report
-from ..fitting._fit import cheap_compile
+from ..fitting._fit import cheap_compile, outermost
 from ..fitting._objective import jacobian_t
 from ._curve import as_call, closes_over_tracer, named_parameters
 from ._log import Step
@@ -104,7 +104,7 @@ def curve_fit(
     problem = Problem(*data, start, lower, upper, as_flag(bool(absolute_sigma) or choices.poisson))
     check_shapes(problem, names)
     traced = closes_over_tracer(f) or any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves((f, problem)))
-    run = _solve if traced else _compiled()
+    run = _solve if traced else functools.partial(outermost, _compiled(), _solve)
     args = (as_call(f, jac), problem, as_loss(loss, f_scale), choices)
     solution, flags = run(*args)
     popt, pcov = solution.y, solution.covariance

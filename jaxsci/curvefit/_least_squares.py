@@ -16,7 +16,7 @@ from ..core import AbstractLoss, AbstractModel, Dataset, Linear, Module, Scalar,
 from ..core._parameter import element_names
 from ..core._typing import Flag
 from ..fitting import RESULTS, Solution, fit
-from ..fitting._fit import cheap_compile
+from ..fitting._fit import cheap_compile, outermost
 from ..fitting._objective import jacobian_t
 from ._curve import Call, as_call, closed, closes_over_tracer
 from ._log import Step, logged
@@ -133,7 +133,7 @@ def least_squares(
     choices = (logged(as_solver(method, ftol, xtol), verbose, callback), 200 if max_nfev is None else max_nfev)
     task = Task(x0, lower, upper, tuple(args), dict(kwargs or {}))
     traced = closes_over_tracer(fun) or any(isinstance(v, jax.core.Tracer) for v in jtu.tree_leaves((fun, task)))
-    run = _solve if traced else _compiled()
+    run = _solve if traced else functools.partial(outermost, _compiled(), _solve)
     call = as_call(fun, None) if jac is None else Call(_Differentiated(fun, jac), None)
     result: LeastSquares = run(call, task, as_loss(loss, f_scale), choices)
     if not isinstance(result.status, jax.core.Tracer):

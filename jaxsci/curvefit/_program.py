@@ -8,7 +8,7 @@ import jax
 import jax.tree_util as jtu
 import numpy as np
 
-from ..fitting._fit import cheap_compile
+from ..fitting._fit import cheap_compile, outermost
 
 
 def run(fn: Callable[..., Any], *args: Any) -> Any:
@@ -18,7 +18,7 @@ def run(fn: Callable[..., Any], *args: Any) -> Any:
         return fn(*args)
     arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array | np.ndarray)]
     rest = tuple(None if isinstance(leaf, jax.Array | np.ndarray) else leaf for leaf in leaves)
-    return _compiled()(arrays, fn, structure, rest)
+    return outermost(_compiled(), _call, arrays, fn, structure, rest)
 
 
 @functools.cache

@@ -120,7 +120,7 @@ def _run(problem: PyTree, choices: tuple[Any, ...]) -> tuple[Solution, Array]:
     rest = tuple(None if isinstance(leaf, jax.Array) else leaf for leaf in leaves)
     if any(isinstance(array, jax.core.Tracer) for array in arrays):
         return _nested(arrays, structure, rest, choices)  # a bare vmap or grad would run it operation by operation
-    return compiled()(arrays, structure, rest, choices)
+    return outermost(compiled(), _nested, arrays, structure, rest, choices)
 
 
 def _assemble(
@@ -135,6 +135,16 @@ def _assemble(
 
 
 _nested = jax.jit(_assemble, static_argnums=(1, 2, 3))  # compiler options are for the outermost jit only
+
+
+def outermost(program: Any, fallback: Any, *args: Any) -> Any:
+    """program(*args); within another jit, which refuses the compiler options of an inner one, fallback(*args)."""
+    try:
+        return program(*args)
+    except ValueError as error:
+        if "compiler_options" not in str(error):
+            raise
+    return fallback(*args)
 
 
 @functools.cache

@@ -244,3 +244,16 @@ def test_two_threads_do_not_hang():
         assert not thread.is_alive(), "a fit from a second thread hangs"
     for k in range(2):
         same_bits(answers[k], expected)
+
+
+def test_a_fit_of_constants_within_a_jit():
+    data = js.Dataset(jnp.linspace(0.0, 3.0, 8), jnp.exp(-jnp.linspace(0.0, 3.0, 8)))
+
+    class Rate(js.AbstractModel):
+        rate: js.Scalar = js.param()
+
+        def __call__(self, t):
+            return jnp.exp(-self.rate * t)
+
+    inner = jax.jit(lambda k: js.fit(Rate(0.5), data, throw=False).y + k)(1.0)
+    np.testing.assert_allclose(inner, [2.0], rtol=1e-12)
