@@ -224,7 +224,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         poor, exact = _mistrust(state, ratio, finite)
         gram = _exact_hessian(evaluate, y, lin.gram, exact)
         inverse = 1 / jnp.where(scale > 0, scale, 1)
-        held = bounds.held(y, lin.grad, _HELD * size * inverse)
+        held = bounds.held(y, lin.grad, max(_HELD, float(eps) ** 0.5) * size * inverse)
         local = Local(y, lin.cost, lin.grad, gram, inverse, held, bounds)
         radius = jnp.where(state.first, state.radius, self.update_radius(state, ratio, finite))
         proposal = self.propose(local, state, radius)
