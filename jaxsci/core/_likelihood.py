@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ._arrow import Curvature
 from ._linalg import gram
 from ._loss import AbstractLoss
 from ._module import Module
@@ -18,12 +19,12 @@ class Linearisation(Module):
 
     - `cost`: minus the log-likelihood, less its constant; half of chi2 for Gaussian noise.
     - `grad`: its gradient with respect to the free parameters.
-    - `gram`: the Gauss-Newton (Fisher) matrix, positive semidefinite.
+    - `gram`: the Gauss-Newton (Fisher) matrix, positive semidefinite: dense, or an `Arrow`.
     """
 
     cost: Scalar
     grad: Float[Array, " p"]
-    gram: Float[Array, "p p"]
+    gram: Curvature
 
 
 class AbstractLikelihood(Module):

@@ -3,7 +3,13 @@
 Up to `_UNROLL` rows the loops are unrolled at trace time, which XLA fuses; beyond that they are
 `lax.fori_loop`s over columns, blocked for large matrices. Real symmetric positive definite unless said.
 Golub and Van Loan, Matrix Computations (4th ed.), algorithms 4.2.2, 5.1.1, 8.6.2 (one-sided Jacobi).
+
+What a solver does with a curvature matrix (`matvec`, `diagonal`, `scaled`, `shifted`, `largest_row`,
+`factorise`) is open to matrices of other structure: see `_arrow.py`.
 """
+
+import functools
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -27,7 +33,8 @@ def length(x: Array, axis: int | None = None) -> Array:
     return jnp.where(some, jnp.sqrt(jnp.where(some, square, 1)), 0)
 
 
-def matvec(matrix: Float[Array, "m n"], vector: Float[Array, " n"]) -> Float[Array, " m"]:
+@functools.singledispatch
+def matvec(matrix: Any, vector: Float[Array, " n"]) -> Float[Array, " m"]:
     """Matrix times vector; small ones as a fused reduction."""
     if max(matrix.shape) <= 4 * _UNROLL:
         return dot(matrix, vector[None, :])
@@ -68,7 +75,32 @@ class Factor(Module):
         return half.T @ half
 
 
-def factorise(matrix: Float[Array, "n n"]) -> Factor:
+@functools.singledispatch
+def diagonal(matrix: Any) -> Float[Array, " n"]:
+    """The diagonal of a matrix."""
+    return jnp.diagonal(matrix)
+
+
+@functools.singledispatch
+def scaled(matrix: Any, d: Float[Array, " n"]) -> Any:
+    """D matrix D with D = diag(d)."""
+    return d[:, None] * matrix * d[None, :]
+
+
+@functools.singledispatch
+def shifted(matrix: Any, d: Float[Array, " n"] | Float[Array, ""]) -> Any:
+    """matrix + diag(d); a number adds a multiple of the identity."""
+    return matrix + jnp.where(jnp.eye(matrix.shape[0], dtype=bool), d, 0)
+
+
+@functools.singledispatch
+def largest_row(matrix: Any) -> Float[Array, ""]:
+    """The largest sum of absolute values along a row: a bound of the eigenvalues."""
+    return jnp.max(jnp.sum(jnp.abs(matrix), axis=1), initial=0)
+
+
+@functools.singledispatch
+def factorise(matrix: Any) -> Any:
     """A Factor of a symmetric positive definite matrix."""
     n = matrix.shape[0]
     if n > _UNROLL:

@@ -19,6 +19,7 @@ from ._fit import check
 from ._plan import Plan, flat_bounds, flat_priors, make_plan
 from ._ragged import Block, blocks
 from ._rounds import Job, Lanes, lane_count, progress_bar
+from ._shared import SharedSolution, fit_shared
 from ._solution import RESULTS, Solution
 from ._solver.trf import TRF
 
@@ -28,11 +29,13 @@ class BatchSolution(Module):
 
     - `groups`: a stacked Solution for each structure of members. `members`: their places in the batch.
     - `errors`: members that could not be tried at all, and why.
+    - `shared`: what all members together say of parameters that they share; `None` without any.
     """
 
     groups: tuple[Solution, ...]
     members: tuple[Any, ...]
     errors: dict[int, str]
+    shared: SharedSolution | None = None
 
     def __len__(self) -> int:
         return sum(len(m) for m in self.members) + len(self.errors)
@@ -95,6 +98,7 @@ def fit_batch(
     priors: Mapping[str, Any] | None = None,
     solver: Any = TRF(),
     loss: AbstractLoss = Linear(),
+    shared: Sequence[str] = (),
     batch_size: int | str = "auto",
     progress: bool | Callable[[int, int], None] | None = None,
     max_steps: int = 200,
@@ -107,6 +111,9 @@ def fit_batch(
       (`jaxsci.stack`).
     - `datasets`: a sequence of Datasets of any lengths, a stacked Dataset, or a `RaggedDataset`.
     - `bounds`: as in `fit`; limits with a leading axis of the batch's length are per member.
+    - `shared`: names (or globs) of parameters that have one value for the whole batch. All members are then
+      fitted together, at a cost linear in their number: see `.shared` of the answer. A member's `dof`
+      does not count shared parameters; its errors do. Members that no fit could use are left out.
     - `batch_size`: lanes of one program; `"auto"` takes up to 256, fewer for long data sets.
     - `progress`: True for a progress bar, or a function of (members done, members in all).
 
@@ -115,6 +122,14 @@ def fit_batch(
     todo = list(blocks(models, datasets))
     total = sum(len(block.members) for block in todo)
     free = (free,) if isinstance(free, str) else None if free is None else tuple(free)
+    shared = (shared,) if isinstance(shared, str) else tuple(shared)
+    if shared:
+        plans, lanes = zip(*(_lanes(block, total, free, bounds, priors, loss) for block in todo), strict=True)
+        lengths = [block.length for block in todo]
+        each, common = fit_shared(
+            plans, list(zip(lanes, lengths, strict=True)), shared, (solver, loss), batch_size, max_steps
+        )
+        return BatchSolution(*_merge(each, [block.members for block in todo]), {}, common)
     groups, members, errors = [], [], {}
     with contextlib.contextmanager(progress_bar)(progress, total) as report:
         for block in todo:

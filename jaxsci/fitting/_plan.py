@@ -134,6 +134,11 @@ def _no_priors(size: int, dtype: Any) -> tuple[Array, Array]:
         return jnp.zeros(size, dtype), jnp.zeros(size, dtype)
 
 
+def chosen(plan: Plan, patterns: tuple[str, ...], what: str) -> set[str]:
+    """The free names that these names or globs choose; one that is not free is an error."""
+    return set(_by_name(plan, dict.fromkeys(patterns), what))
+
+
 def _by_name(plan: Plan, given: Mapping[str, Any], what: str) -> dict[str, Any]:
     """{free name: value} from {name or glob: value}; a name that is not free is an error."""
     names = [name for name, _ in plan.free]

@@ -71,7 +71,9 @@ class Job(NamedTuple):
     def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
         """Run a program over full chunks of these members; all chunks are under way before the first is read."""
         chunks = [members[at : at + self.width] for at in range(0, len(members), self.width)]
-        waiting = [_call(program, self._gather(trees, chunk), self.common, (self.plan, steps)) for chunk in chunks]
+        waiting = [
+            call(_all_lanes(program), (self._gather(trees, chunk), self.common), (self.plan, steps)) for chunk in chunks
+        ]
         parts = []
         for chunk, answer in zip(chunks, waiting, strict=True):
             parts.append(jtu.tree_map(lambda x: np.asarray(x)[: len(chunk)], answer))  # noqa: B023
@@ -92,8 +94,9 @@ def lane_count(length: int, p: int, batch_size: int | str) -> int:
     return max(1, min(_LANES, 1 << max(fitting.bit_length() - 1, 0)))
 
 
-def _call(program: Any, varying: Any, common: Any, choices: Any) -> Any:
-    leaves, structure = jtu.tree_flatten((varying, common))
+def call(program: Any, args: PyTree, choices: tuple[Any, ...]) -> Any:
+    """program(args, *choices), compiled once for each structure: of `args` the arrays vary, the rest is static."""
+    leaves, structure = jtu.tree_flatten(args)
     arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array | np.ndarray)]
     rest = tuple(None if isinstance(leaf, jax.Array | np.ndarray) else leaf for leaf in leaves)
     return _compiled(program)(arrays, structure, rest, choices)
@@ -103,10 +106,18 @@ def _call(program: Any, varying: Any, common: Any, choices: Any) -> Any:
 def _compiled(program: Any) -> Any:
     def run(arrays: list[Array], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
         fill = iter(arrays)
-        varying, common = jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest])
-        return jax.vmap(lambda *lane: program(lane, common, *choices))(*varying)
+        return program(jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest]), *choices)
 
     return jax.jit(run, static_argnums=(1, 2, 3), compiler_options=cheap_compile())
+
+
+@functools.cache
+def _all_lanes(program: Any) -> Any:
+    def run(args: Any, *choices: Any) -> Any:
+        varying, common = args
+        return jax.vmap(lambda *lane: program(lane, common, *choices))(*varying)
+
+    return run
 
 
 def _ready(lane: Lanes, common: Any, plan: Plan) -> Ready:

@@ -20,7 +20,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ...core._likelihood import Linearisation
-from ...core._linalg import dot, matvec
+from ...core._linalg import diagonal, dot, matvec
 from ...core._module import Module
 from ...core._typing import Flag, Scalar
 from .._objective import least_squares_linearise
@@ -64,6 +64,7 @@ class Evaluate(Module):
 
     `options["linearise"]` (a Module y -> Linearisation, with a `hessian` method) takes the place of
     fn where given. It must be a Module: a closure over arrays would silently lose its gradients.
+    Where its curvature is not a dense matrix, `options["gram"]` is one of the same structure to start from.
     """
 
     fn: Any
@@ -76,7 +77,7 @@ class Evaluate(Module):
             return self.lineariser(y, self.args)
         return least_squares_linearise(self._residual, y)
 
-    def hessian(self, y: Float[Array, " p"]) -> Float[Array, "p p"]:
+    def hessian(self, y: Float[Array, " p"]) -> Any:
         if self.lineariser is not None:
             return self.lineariser.hessian(y)
         return jax.hessian(lambda y: jnp.sum(self._residual(y) ** 2) / 2)(y)
@@ -137,7 +138,7 @@ class Local(Module):
     y: Float[Array, " p"]
     cost: Scalar
     grad: Float[Array, " p"]
-    gram: Float[Array, "p p"]
+    gram: Any
     inverse_scale: Float[Array, " p"]
     held: Bool[Array, " p"]
     bounds: Bounds
@@ -187,7 +188,8 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         y, _, bounds = read_options(fn, y, args, options)
         y, radius = self.start(y, bounds)
         zero, no = jnp.zeros((), y.dtype), jnp.array(False)
-        lin = Linearisation(zero + jnp.inf, jnp.zeros_like(y), jnp.eye(y.size, dtype=y.dtype))
+        gram = jnp.eye(y.size, dtype=y.dtype) if options.get("gram") is None else options["gram"]
+        lin = Linearisation(zero + jnp.inf, jnp.zeros_like(y), gram)
         yes, none = jnp.array(True), jnp.zeros_like(y)
         return TrustState(
             y,
@@ -214,11 +216,11 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         y, evaluate, bounds = read_options(fn, y, args, options)
         eps = jnp.finfo(y.dtype).eps
         new = evaluate.linearise(state.trial)
-        finite = jnp.isfinite(new.cost + jnp.sum(new.grad) + jnp.sum(new.gram))
+        finite = _finite(new)
         accept, ratio, slope = _judge(state, new, finite, bounds)
         y = jnp.where(accept, state.trial, y)
         lin = jtu.tree_map(lambda a, b: jnp.where(accept, a, b), new, state.lin)
-        scale = jnp.maximum(state.scale, jnp.sqrt(jnp.maximum(jnp.diagonal(lin.gram), 0)))
+        scale = jnp.maximum(state.scale, jnp.sqrt(jnp.maximum(diagonal(lin.gram), 0)))
         size = jnp.sqrt(2 * jnp.abs(lin.cost))
 
         poor, exact = _mistrust(state, ratio, finite)
@@ -282,7 +284,7 @@ def _judge(state: TrustState, new: Linearisation, finite: Array, bounds: Bounds)
     """
     actual = jnp.where(finite, state.lin.cost - new.cost, -jnp.inf)
     ratio = jnp.where(state.predicted > 0, actual / jnp.where(state.predicted > 0, state.predicted, 1), -1)
-    norms = jnp.sqrt(jnp.maximum(jnp.diagonal(new.gram), 0))
+    norms = jnp.sqrt(jnp.maximum(diagonal(new.gram), 0))
     scaled = jnp.abs(new.grad) / jnp.maximum(jnp.maximum(state.scale, norms), jnp.finfo(norms.dtype).tiny)
     slope = jnp.max(jnp.where(bounds.held(state.trial, new.grad), 0, scaled), initial=0)
     no_worse = new.cost <= state.lin.cost + 1e-9 * jnp.abs(state.lin.cost)
@@ -303,13 +305,19 @@ def _mistrust(state: TrustState, ratio: Array, finite: Array) -> tuple[Array, Ar
     return jnp.where(change, 0, poor).astype(state.poor.dtype), state.exact ^ change
 
 
-def _exact_hessian(evaluate: Evaluate, y: Array, gram: Array, exact: Array) -> Array:
+def _exact_hessian(evaluate: Evaluate, y: Array, gram: Any, exact: Array) -> Any:
     """The exact Hessian where it is wanted; computed at all only when some lane of a batch wants it."""
     hessian = lax.cond(eqxi.unvmap_any(exact), lambda: evaluate.hessian(y), lambda: gram)
-    return jnp.where(exact & jnp.all(jnp.isfinite(hessian)), hessian, gram)
+    use = exact & _finite(hessian)
+    return jtu.tree_map(lambda a, b: jnp.where(use, a, b), hessian, gram)
 
 
-def quadratic(grad: Array, matrix: Array, step: Array) -> Array:
+def _finite(tree: PyTree) -> Array:
+    """True when a sum over all numbers is finite; one NaN or infinity spoils it."""
+    return jnp.isfinite(sum(jnp.sum(leaf) for leaf in jtu.tree_leaves(tree)))
+
+
+def quadratic(grad: Array, matrix: Any, step: Array) -> Array:
     """grad . step + step . matrix . step / 2."""
     return dot(grad, step) + dot(step, matvec(matrix, step)) / 2
 

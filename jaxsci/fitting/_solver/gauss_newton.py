@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optimistix as optx
 
-from ...core._linalg import dot, factorise
+from ...core._linalg import diagonal, dot, factorise, largest_row, scaled, shifted
 from ._trust_region import AbstractTrustSolver, Local, Proposal, TrustState, quadratic
 
 
@@ -40,17 +40,16 @@ class GaussNewton(AbstractTrustSolver):
 
     def propose(self, local: Local, state: TrustState, radius):  # type: ignore[no-untyped-def]
         inverse = jnp.where(local.held, 0, local.inverse_scale)
-        scaled = local.gram * inverse[:, None] * inverse[None, :]
+        matrix = scaled(local.gram, inverse)
         grad = local.grad * inverse
         eps = jnp.finfo(grad.dtype).eps
         # a parameter without effect, and a held one, gets a unit pivot and so no step
-        idle = jnp.diag((jnp.diagonal(scaled) == 0).astype(grad.dtype))
-        ridge = grad.size * eps * jnp.eye(grad.size, dtype=grad.dtype)
-        undamped = factorise(scaled + idle + ridge)
-        damped = factorise(scaled + idle + radius * jnp.eye(grad.size, dtype=grad.dtype))
+        idle = (diagonal(matrix) == 0).astype(grad.dtype)
+        undamped = factorise(shifted(matrix, idle + grad.size * eps))
+        damped = factorise(shifted(matrix, idle + radius))
         newton = undamped.solve(grad)
         # an indefinite matrix (exact Hessian far from the optimum): a short step downhill, then more damping
-        downhill = grad / (radius + jnp.max(jnp.sum(jnp.abs(scaled), axis=1), initial=0))
+        downhill = grad / (radius + largest_row(matrix))
         step = -jnp.where(damped.ok, damped.solve(grad), downhill) * inverse
         trial = local.bounds.clip(local.y + step)
         step = trial - local.y

@@ -1,13 +1,16 @@
 """Trust-region reflective least squares with bounds."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ...core._linalg import Factor, dot, factorise, matvec
+from ...core._linalg import diagonal, dot, factorise, largest_row, matvec, scaled, shifted
 from ...core._module import Module
 from ...core._typing import Scalar
 from ._trust_region import AbstractTrustSolver, Bounds, Local, Proposal, TrustState, quadratic
@@ -77,7 +80,7 @@ class Hat(Module):
 
     d: Float[Array, " p"]
     grad: Float[Array, " p"]
-    matrix: Float[Array, "p p"]
+    matrix: Any
 
 
 def _hat(local: Local) -> Hat:
@@ -90,10 +93,10 @@ def _hat(local: Local) -> Hat:
         distance = jnp.where(up, bounds.upper - y, jnp.where(down, y - bounds.lower, inverse))
         d = jnp.where(local.held, 0, jnp.sqrt(jnp.maximum(distance, 0) * inverse))
         curvature = jnp.where(up | down, jnp.abs(grad) * inverse, 0)
-    diagonal = d * d * jnp.diagonal(local.gram)
     # a parameter without effect, and a held one, gets a unit pivot and so no step
-    extra = jnp.where(local.held | (diagonal + curvature == 0), 1, curvature)
-    return Hat(d, d * grad, d[:, None] * local.gram * d[None, :] + jnp.diag(extra))
+    idle = d * d * diagonal(local.gram) + curvature == 0
+    extra = jnp.where(local.held | idle, 1, curvature)
+    return Hat(d, d * grad, shifted(scaled(local.gram, d), extra))
 
 
 def _inside(y: Array, bounds: Bounds, margin: float) -> Array:
@@ -121,17 +124,16 @@ class Search(Module):
     settled: Bool[Array, ""]
 
 
-def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, Array, Factor]:
+def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, Array, Any]:
     """argmin g.s + s.H.s / 2 for |s| <= radius: (s, its multiplier, the undamped step, H's factor).
 
     Safeguarded Newton on 1/|s|, a few rounds; the first guess comes from the last subproblem.
     """
     grad, matrix = hat.grad, hat.matrix
-    eye = jnp.eye(grad.size, dtype=grad.dtype)
-    ridge = jnp.finfo(grad.dtype).eps * jnp.sum(jnp.abs(jnp.diagonal(matrix)))
+    ridge = jnp.finfo(grad.dtype).eps * jnp.sum(jnp.abs(diagonal(matrix)))
     radius = jnp.maximum(radius, jnp.finfo(grad.dtype).tiny)
-    size = jnp.max(jnp.sum(jnp.abs(matrix), axis=1), initial=0)
-    undamped = factorise(matrix + ridge * eye)
+    size = largest_row(matrix)
+    undamped = factorise(shifted(matrix, ridge))
     newton = -undamped.solve(grad)
     length = jnp.sqrt(dot(newton, newton))
     inside = undamped.ok & (length <= radius)
@@ -139,7 +141,7 @@ def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, 
     # H >= -size, so that this multiplier is large enough also where H is indefinite
     high = norm / radius + jnp.where(undamped.ok, 0, size)
 
-    def better(multiplier: Array, step: Array, length: Array, factor: Factor) -> Array:
+    def better(multiplier: Array, step: Array, length: Array, factor: Any) -> Array:
         bend = dot(step, factor.solve(step))
         return multiplier + (length / radius - 1) * length**2 / jnp.where(bend > 0, bend, 1)
 
@@ -148,7 +150,7 @@ def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, 
         return jnp.where(fine, multiplier, jnp.maximum(1e-3 * high, jnp.sqrt(low * high)))
 
     def newton_round(search: Search) -> Search:
-        factor = factorise(matrix + (search.multiplier + ridge) * eye)
+        factor = factorise(shifted(matrix, search.multiplier + ridge))
         step = -factor.solve(grad)
         step = jnp.where(factor.ok, step, -grad / (search.multiplier + size))
         length = jnp.sqrt(dot(step, step))
@@ -220,7 +222,7 @@ def _best_step(y: Array, hat: Hat, step: Array, radius: Array, bounds: Bounds, o
     cauchy = downhill * _line_minimum(dot(downhill, bend) / 2, dot(hat.grad, downhill), jnp.zeros_like(high), high)
 
     candidates = jnp.stack([theta * edge, reflected, cauchy])
-    bends = jnp.sum(hat.matrix[None] * candidates[:, None, :], axis=2)
+    bends = jax.vmap(functools.partial(matvec, hat.matrix))(candidates)
     values = jnp.sum(candidates * (hat.grad[None, :] + bends / 2), axis=1)
     values = jnp.where(jnp.isfinite(values), values, jnp.inf)
     values = jnp.where(jnp.array([False, True, False]) & ~possible, jnp.inf, values)

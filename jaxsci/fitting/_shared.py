@@ -1,0 +1,387 @@
+"""Fits of a batch in which some parameters are common to all members.
+
+One joint problem: the curvature is an `Arrow`, so that each step eliminates the members' own
+parameters block by block and costs as much for a member as a fit of its own would.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import optimistix as optx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from ..core._arrow import Arrow, join, split
+from ..core._likelihood import Linearisation
+from ..core._linalg import diagonal, factorise, matvec, scaled, shifted, svd_square
+from ..core._module import Module
+from ..core._parameter import element_names
+from ..core._typing import Scalar
+from ._adjoint import KKTAdjoint
+from ._covariance import covariance
+from ._fit import Ready, conclude, make_ready, unused
+from ._objective import Objective
+from ._plan import Plan, chosen
+from ._rounds import Lanes, call, lane_count
+from ._solution import RESULTS, Solution
+from ._solver._trust_region import AbstractTrustSolver
+
+
+class SharedSolution(Module):
+    """What all members of a batch together say of their shared parameters.
+
+    - `names`, `units`, `y`: the q shared parameters, one an element, and their values.
+    - `covariance`: (q, q), marginal over all local parameters; inf on the diagonal where not determined.
+    - `chi2`, `num_data`, `dof`: of all members together; `dof` counts shared and local parameters.
+    - `result`: a `RESULTS`. `num_steps`: evaluations of all members.
+    """
+
+    y: Float[Array, " q"]
+    covariance: Float[Array, "q q"]
+    determined: Bool[Array, " q"]
+    chi2: Scalar
+    num_data: Int[Array, ""]
+    dof: Int[Array, ""]
+    result: Any
+    num_steps: Int[Array, ""]
+    names: tuple[str, ...] = eqx.field(static=True)
+    units: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def standard_errors(self) -> Float[Array, " q"]:
+        """Standard error of each element of y."""
+        return jnp.sqrt(jnp.diagonal(self.covariance))
+
+    @property
+    def success(self) -> Bool[Array, ""]:
+        """True where the joint fit converged."""
+        return self.result == RESULTS.successful
+
+
+class Layout(NamedTuple):
+    """Where the shared and the local parameters lie among those of a member. Static."""
+
+    plan: Plan
+    shared: tuple[int, ...]
+    local: tuple[int, ...]
+
+    def member(self, shared: Array, local: Array) -> Array:
+        """A member's own vector of parameters."""
+        return jnp.concatenate([shared, local])[np.argsort(self.shared + self.local)]
+
+    def part(self, vector: Array) -> tuple[Array, Array]:
+        """(shared, local) of a member's vector."""
+        return vector[np.array(self.shared, int)], vector[np.array(self.local, int)]
+
+    def arrow(self, matrix: Array) -> tuple[Array, Array, Array]:
+        """(corner, edge, block) of a member's matrix."""
+        shared, local = np.array(self.shared, int), np.array(self.local, int)
+        return matrix[shared][:, shared], matrix[local][:, shared], matrix[local][:, local]
+
+
+class Joint(Module):
+    """All members as one objective of the flat vector (shared, local of each member).
+
+    - `objectives`: an Objective for each group, whose leaves lead with (chunks, lanes).
+    - `used`: False for members that fill up a chunk, or that no fit could use.
+    """
+
+    objectives: tuple[Objective, ...]
+    used: tuple[Bool[Array, "_ _"], ...]
+    prior_mean: Float[Array, " q"]
+    prior_weight: Float[Array, " q"]
+    layouts: tuple[Layout, ...] = eqx.field(static=True)
+
+    def split(self, y: Shaped[Array, " p"]) -> tuple[Array, tuple[Array, ...]]:
+        """(shared, (members, l) of each group)."""
+        shapes = tuple((u.size, len(layout.local)) for u, layout in zip(self.used, self.layouts, strict=True))
+        return split(y, self.prior_mean.shape[0], shapes)
+
+    def prior_cost(self, y: Float[Array, " p"]) -> Scalar:
+        """The cost of the shared parameters' priors."""
+        return jnp.sum(self.prior_weight * (self.split(y)[0] - self.prior_mean) ** 2) / 2
+
+    def __call__(self, y: Float[Array, " p"], args: Any = None) -> Linearisation:
+        """The Linearisation, with an Arrow for its curvature."""
+
+        def look(objective: Objective, y: Array) -> tuple[Array, Array, Any]:
+            lin = objective(y)
+            return lin.cost, lin.grad, lin.gram
+
+        groups = self._each(look, y)
+        top = self.prior_weight * (self.split(y)[0] - self.prior_mean)
+        top = sum((jnp.sum(grad[0], axis=0) for _, grad, _ in groups), top)
+        cost = sum((jnp.sum(cost) for cost, _, _ in groups), self.prior_cost(y))
+        return Linearisation(cost, join(top, tuple(grad[1] for _, grad, _ in groups)), self._arrow(groups))
+
+    def hessian(self, y: Float[Array, " p"]) -> Arrow:
+        """The exact second derivative of the cost."""
+
+        def look(objective: Objective, y: Array) -> tuple[Array, Array, Any]:
+            return jnp.zeros((), y.dtype), jnp.zeros_like(y), objective.hessian(y)
+
+        return self._arrow(self._each(look, y))
+
+    def _each(self, look: Callable[..., Any], y: Array) -> list[Any]:
+        """(cost, grad, matrix) of `look` for all members of each group, in shared and local parts; 0 if not used."""
+        shared, local = self.split(y)
+
+        def of_group(objectives: Any, used: Array, layout: Layout, local: Array) -> Any:
+            def one(objective: Objective, used: Array, local: Array) -> Any:
+                cost, grad, matrix = look(objective, layout.member(shared, local))
+                parts = (cost, layout.part(grad), layout.arrow(matrix))
+                return jtu.tree_map(lambda x: jnp.where(used, x, 0), parts)
+
+            return over_chunks(one, (objectives, used, local.reshape(*used.shape, -1)))
+
+        return [of_group(*group) for group in zip(self.objectives, self.used, self.layouts, local, strict=True)]
+
+    def _arrow(self, groups: list[Any]) -> Arrow:
+        corner = sum((jnp.sum(arrow[0], axis=0) for _, _, arrow in groups), jnp.diag(self.prior_weight))
+        return Arrow(corner, tuple(arrow[1] for _, _, arrow in groups), tuple(arrow[2] for _, _, arrow in groups))
+
+
+def over_chunks(one: Callable[..., Any], trees: Any) -> Any:
+    """one(...) of each member, chunk after chunk: arrays lead with (chunks, lanes), results with (members,)."""
+    out = lax.map(lambda chunk: jax.vmap(one)(*chunk), trees)
+    return jtu.tree_map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+
+
+class Group(NamedTuple):
+    """Members of one structure and length; the leaves lead with (chunks, lanes)."""
+
+    lanes: Lanes
+    real: Any  # bool[c, w]: False where a member fills up the chunk
+
+
+def fit_shared(
+    plans: Sequence[Plan],
+    blocks: Sequence[tuple[Lanes, int]],
+    names: tuple[str, ...],
+    common: tuple[Any, Any],
+    batch_size: int | str,
+    max_steps: int,
+) -> tuple[list[Solution], SharedSolution]:
+    """Fit all members with some parameters in common.
+
+    **Arguments:** `blocks`: what varies from member to member, and the rows of each, for each plan;
+    `names`: of the shared parameters, globs allowed; `common`: (solver, loss).
+
+    **Returns:** a stacked Solution for each block, and what is shared.
+    """
+    if not isinstance(common[0], AbstractTrustSolver):
+        raise ValueError(f"a fit with shared parameters takes TRF() or GaussNewton(), not {type(common[0]).__name__}")
+    layouts = tuple(_layout(plan, names) for plan in plans)
+    first = tuple(plans[0].names[k] for k in layouts[0].shared)
+    groups, priors = [], []
+    for plan, layout, (lanes, length) in zip(plans, layouts, blocks, strict=True):
+        at = np.array(layout.shared, int)
+        mine = tuple(plan.names[k] for k in at)
+        if mine != first:
+            raise ValueError(f"shared parameters differ between members: {', '.join(first)} and {', '.join(mine)}")
+        priors.append((np.asarray(lanes.mean)[0, at], np.asarray(lanes.weight)[0, at]))
+        weight = np.array(lanes.weight)
+        weight[:, at] = 0  # a prior of what is shared counts once
+        width = lane_count(length, len(plan.names), batch_size)
+        groups.append(_chunks(lanes._replace(weight=weight), width))
+    _check(plans, layouts, groups)
+    answer = call(_run, (tuple(groups), priors[0], common), (layouts, max_steps))
+    solutions, shared = jtu.tree_map(np.asarray, answer)
+    counts = [len(lanes.mean) for lanes, _ in blocks]
+    return [jtu.tree_map(lambda x: x[:n], s) for s, n in zip(solutions, counts, strict=True)], shared  # noqa: B023
+
+
+def _layout(plan: Plan, names: tuple[str, ...]) -> Layout:
+    wanted = chosen(plan, names, "shared")
+    leaves = [name for name, shape in plan.free for _ in element_names(name, shape)]
+    shared = tuple(k for k, name in enumerate(leaves) if name in wanted)
+    return Layout(plan, shared, tuple(k for k in range(len(plan.names)) if k not in shared))
+
+
+def _check(plans: Sequence[Plan], layouts: Sequence[Layout], groups: Sequence[Group]) -> None:
+    """Raise `ValueError` where members cannot share: several bounds of one parameter, known beside unknown noise."""
+    kinds = {group.lanes.data.noise.absolute for group in groups}
+    if len(kinds) > 1:
+        raise ValueError("noise=None beside noise of known scale: a joint fit needs one or the other for all members")
+    pairs = []
+    for layout, group in zip(layouts, groups, strict=True):
+        for k in layout.shared if group.lanes.lower is not None else ():
+            limits = [np.unique(np.asarray(side)[..., k]) for side in (group.lanes.lower, group.lanes.upper)]
+            pairs.append((layout.plan.names[k], *limits))
+    for name, low, high in pairs:
+        if len(low) > 1 or len(high) > 1:
+            raise ValueError(f"{name} is shared, so it takes one pair of bounds, not one for each member")
+
+
+def _chunks(lanes: Lanes, width: int) -> Group:
+    """Full chunks of lanes; the last one is filled up with members that are not used."""
+    count = len(lanes.mean)
+    width = min(width, count)
+    place = np.arange(-(-count // width) * width).reshape(-1, width)
+    index = np.minimum(place, count - 1)
+    return Group(jtu.tree_map(lambda x: np.asarray(x)[index], lanes), place < count)
+
+
+def _run(arrays: Any, layouts: tuple[Layout, ...], max_steps: int) -> tuple[Any, SharedSolution]:
+    groups, (mean, weight), (solver, loss) = arrays
+    readies, usable = [], []
+    for (lanes, real), layout in zip(groups, layouts, strict=True):
+        ready = jax.vmap(jax.vmap(functools.partial(_ready, loss=loss, plan=layout.plan)))(lanes)
+        fine = over_chunks(_usable, (ready,)).reshape(real.shape)
+        readies.append(ready)
+        usable.append(real & fine)
+    joint = Joint(tuple(r.objective for r in readies), tuple(usable), mean, weight, layouts)
+    y0, lower, upper = (_gather(readies, usable, layouts, name) for name in ("y0", "lower", "upper"))
+    bounded = any(lanes.lower is not None for lanes, _ in groups)
+    shapes = jax.eval_shape(joint, y0).gram
+    options = {"linearise": joint, "gram": jtu.tree_map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)}
+    options |= {"lower": lower, "upper": upper} if bounded else {}
+    answer: Any = optx.least_squares(
+        unused, solver, y0, None, options, max_steps=max_steps, adjoint=KKTAdjoint(), throw=False
+    )
+    return _conclude(joint, readies, answer, lower >= upper)
+
+
+def _ready(lanes: Lanes, loss: Any, plan: Plan) -> Ready:
+    return make_ready((*lanes, None, None, loss, None), plan, None)
+
+
+def _usable(ready: Ready) -> Array:
+    """False for a member that would spoil the others: bad data, bad noise, no rows, a model that is not finite."""
+    lin = ready.objective(ready.y0)
+    count, fine = ready.objective.survey()
+    finite = jnp.isfinite(lin.cost + jnp.sum(lin.grad) + jnp.sum(lin.gram))
+    return fine & finite & (count > 0) & ready.base.valid(ready.objective.data.mask)
+
+
+def _gather(readies: list[Ready], usable: list[Array], layouts: tuple[Layout, ...], name: str) -> Array:
+    """Joint vector of a field of all members; for a shared parameter the mean over those that are used."""
+    shared, local, taken = [], [], []
+    for ready, used, layout in zip(readies, usable, layouts, strict=True):
+        top, own = jax.vmap(layout.part)(getattr(ready, name).reshape(used.size, -1))
+        shared.append(top)
+        local.append(own)
+        taken.append(used.ravel())
+    tops, weight = jnp.concatenate(shared), jnp.concatenate(taken)
+    first = tops[jnp.argmax(weight)]
+    spread = jnp.where(weight[:, None] & jnp.isfinite(first)[None, :], tops - first[None, :], 0)
+    count = jnp.maximum(jnp.sum(weight), 1).astype(first.dtype)
+    return join(first + jnp.sum(spread, axis=0) / count, tuple(local))
+
+
+class Known(NamedTuple):
+    """What the curvature at the joint solution says: of shared parameters, and how local ones follow them."""
+
+    matrix: Array  # (q, q), 0 where not determined
+    determined: Array
+    rank: Array
+    gains: tuple[Array, ...]  # block^-1 edge, (members, l, q)
+
+
+def _known(gram: Arrow, fixed: Array) -> Known:
+    norms = jnp.sqrt(diagonal(gram))
+    some = ~fixed & (norms > 0)
+    inverse = jnp.where(some, 1 / jnp.where(some, norms, 1), 0)
+    eps = jnp.finfo(norms.dtype).eps
+    factor = factorise(shifted(scaled(gram, inverse), jnp.where(some, eps, 1)))
+    inverse_s, inverse_l = gram.split(inverse)
+    norms_s, _ = gram.split(norms)
+    values, vectors = svd_square(factor.schur)
+    values = jnp.where(values > 64 * values.size * eps, values, 0)
+    known = covariance(jnp.sqrt(values)[:, None] * vectors.T, inverse_s == 0)
+    fixed_s, _ = gram.split(fixed)
+    lost = ~known.determined | ((inverse_s == 0) & ~fixed_s)
+    matrix = jnp.where(lost[:, None] | lost[None, :], 0, known.matrix)
+    gains = (i[:, :, None] * gain * norms_s[None, None, :] for i, gain in zip(inverse_l, factor.gains, strict=True))
+    return Known(matrix * inverse_s[:, None] * inverse_s[None, :], ~lost, known.rank, tuple(gains))
+
+
+def _conclude(joint: Joint, readies: list[Ready], answer: Any, fixed: Array) -> tuple[Any, SharedSolution]:
+    y, layouts = answer.value, joint.layouts
+    lin = joint(y)
+    known = _known(lin.gram, fixed)
+    shared, local = joint.split(y)
+    fixed_s, _ = joint.split(fixed)
+    ends = (answer.result, answer.stats["num_steps"], answer.state.stalled)
+    alone = []
+    for ready, used, layout, part in zip(readies, joint.used, layouts, local, strict=True):
+        own = functools.partial(_alone, layout=layout, shared=shared, ends=ends)
+        alone.append(over_chunks(own, (ready, used, part.reshape(*used.shape, -1))))
+
+    def total(name: str) -> Any:
+        each = zip(alone, joint.used, strict=True)
+        return sum(jnp.sum(jnp.where(used.ravel(), getattr(solution, name), 0)) for solution, used in each)
+
+    dof = total("dof") + jnp.sum((joint.prior_weight > 0) & ~fixed_s) - known.rank
+    chi2 = total("chi2") + 2 * joint.prior_cost(y)
+    scale = jnp.ones_like(lin.cost)
+    if not alone[0].absolute:
+        scale = jnp.where(dof > 0, 2 * lin.cost / jnp.where(dof > 0, dof, 1).astype(y.dtype), jnp.inf)
+    members = []
+    for solution, ready, layout, gain in zip(alone, readies, layouts, known.gains, strict=True):
+        limits = (x.reshape(len(gain), -1) for x in (ready.lower, ready.upper))
+        complete = functools.partial(_complete, layout=layout, known=known, scale=scale)
+        members.append(jax.vmap(complete)(solution, gain, *limits))
+    code: Any = RESULTS
+    used = jnp.concatenate([u.ravel() for u in joint.used])
+    result = code.where(answer.result == optx.RESULTS.successful, code.successful, code.solver_failed)
+    result = code.where(answer.result == optx.RESULTS.nonlinear_max_steps_reached, code.max_steps_reached, result)
+    result = code.where(answer.state.stalled, code.stalled, result)
+    return tuple(members), SharedSolution(
+        y=shared,
+        covariance=_spoil(known.matrix, known.determined, scale),
+        determined=known.determined,
+        chi2=chi2,
+        num_data=total("num_data"),
+        dof=dof,
+        result=code.where(jnp.any(used), result, code.empty),
+        num_steps=answer.stats["num_steps"],
+        names=tuple(layouts[0].plan.names[k] for k in layouts[0].shared),
+        units=tuple(layouts[0].plan.units[k] for k in layouts[0].shared),
+    )
+
+
+def _alone(ready: Ready, used: Array, local: Array, layout: Layout, shared: Array, ends: Any) -> Solution:
+    """A member's Solution with the shared parameters held where they are."""
+    result, steps, stalled = ends
+    y = layout.member(shared, local)
+    here = np.isin(np.arange(y.size), layout.shared)
+    held = ready._replace(lower=jnp.where(here, y, ready.lower), upper=jnp.where(here, y, ready.upper))
+    # what was left out for none of the other reasons is not finite at the start
+    ended = optx.RESULTS.where(used, result, optx.RESULTS.nonfinite)
+    return conclude(held, layout.plan, y, ended, steps, stalled & used, False)
+
+
+def _complete(
+    solution: Solution, gain: Array, lower: Array, upper: Array, layout: Layout, known: Known, scale: Array
+) -> Solution:
+    """The same with the errors that come from the shared parameters, and its bounds told as they are."""
+    order = np.argsort(layout.shared + layout.local)
+    _, _, block = layout.arrow(solution.covariance)
+    _, determined = layout.part(solution.determined)
+    lean = jnp.abs(gain) * jnp.where(known.determined, 0, 1)[None, :]
+    determined &= ~jnp.any(lean > 1e-9 * jnp.max(jnp.abs(gain), initial=0), axis=1)
+    gain = jnp.where(determined[:, None], gain, 0)
+    follow = -jax.vmap(functools.partial(matvec, known.matrix))(gain)
+    own = jnp.where(jnp.isfinite(block), block, 0) - follow @ gain.T
+    whole = jnp.concatenate([jnp.concatenate([known.matrix, follow.T], 1), jnp.concatenate([follow, own], 1)])
+    determined = jnp.concatenate([known.determined, determined])[order]
+    matrix = _spoil(whole[order][:, order], determined, scale)
+    matrix = jnp.where(jnp.all(jnp.isnan(solution.covariance)), jnp.nan, matrix)
+    fixed = lower >= upper
+    at_bound = jnp.where(fixed, 0, jnp.where(solution.y >= upper, 1, jnp.where(solution.y <= lower, -1, 0)))
+    new = (matrix, determined, fixed, at_bound)
+    return eqx.tree_at(lambda s: (s.covariance, s.determined, s.fixed, s.at_bound), solution, new)
+
+
+def _spoil(matrix: Array, determined: Array, scale: Array) -> Array:
+    """The covariance with what is not determined marked: inf on the diagonal, nan beside it."""
+    lost = ~determined[:, None] | ~determined[None, :]
+    marked = jnp.where(jnp.eye(determined.size, dtype=bool), jnp.inf, jnp.nan)
+    return jnp.where(lost, marked, jnp.where(matrix == 0, 0, matrix * scale))
