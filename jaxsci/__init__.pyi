@@ -47,6 +47,7 @@ from .fitting import (
     KKTAdjoint as KKTAdjoint,
     RaggedDataset as RaggedDataset,
     Solution as Solution,
+    StreamedDataset as StreamedDataset,
     fit as fit,
     fit_batch as fit_batch,
 )

@@ -9,3 +9,4 @@ from ._solution import RESULTS as RESULTS, Fitted as Fitted, Solution as Solutio
 from ._solver.adam import Adam as Adam
 from ._solver.gauss_newton import GaussNewton as GaussNewton
 from ._solver.trf import TRF as TRF
+from ._stream import StreamedDataset as StreamedDataset

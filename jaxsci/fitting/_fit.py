@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import equinox.internal as eqxi
 import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
@@ -19,14 +20,16 @@ from ..core._likelihood import AbstractLikelihood, Robust
 from ..core._loss import AbstractLoss, Linear
 from ..core._noise import AbstractNoise
 from ._adjoint import Given, KKTAdjoint
-from ._covariance import curvature
+from ._covariance import Covariance, _by_gram, covariance, curvature
 from ._diagnose import explain, report
+from ._diagnose_stream import explain_stream
 from ._objective import Objective
 from ._plan import Plan, flat_bounds, flat_priors, make_plan
 from ._solution import RESULTS, Fitted, Solution
 from ._solver._foreign import solve_foreign
 from ._solver._trust_region import AbstractTrustSolver
 from ._solver.trf import TRF
+from ._stream import Stream, StreamedDataset
 
 
 def fit(
@@ -54,7 +57,7 @@ def fit(
     **Arguments:**
 
     - `model`: a Module with `param()` fields, whose values are the start.
-    - `data`: a `Dataset`.
+    - `data`: a `Dataset`, or a `StreamedDataset`.
     - `free`: dotted names or globs of the parameters to fit; `None` for all of the model's. Names
       that begin with `noise.` free parameters of the noise, by maximum likelihood.
     - `bounds`: `{name: (lower, upper)}`, `None` for no bound; wins over those of `param()`. Equal
@@ -77,6 +80,8 @@ def fit(
     """
     if not isinstance(data, AbstractDataset):
         raise ValueError(f"data should be a jaxsci.Dataset, but it is a {type(data).__name__}")
+    given: Any = data
+    data, source = (given.stream, given.source) if isinstance(given, StreamedDataset) else (given, None)
     free = tuple(free) if free is not None and not isinstance(free, str) else free
     plan = make_plan(model, data.noise, (free,) if isinstance(free, str) else free)
     check(plan, data, loss, likelihood, chunk)
@@ -90,20 +95,23 @@ def fit(
                 f"it is {active.dtype}{list(active.shape)}"
             )
     problem = (model, data, lower, upper, mean, weight, active, solver, loss, likelihood)
-    solution, flags = _run(problem, (plan, chunk, max_steps, scale_covariance))
-    return _judge(solution, flags, model, data, likelihood, throw, strict)
+    choices = (plan, chunk, max_steps, scale_covariance)
+    solution, flags = _run(problem, choices) if source is None else source.wait_for(lambda: _run(problem, choices))
+    return _judge(solution, flags, model, given, likelihood, throw, strict)
 
 
 def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any, chunk: int | None) -> None:
     """Raise `ValueError` for choices that do not go together."""
     base = data.noise if likelihood is None else likelihood
     plain = isinstance(loss, Linear)
+    if isinstance(data, Stream):
+        data.check(likelihood)
     if not plain and not isinstance(base, AbstractNoise):
         raise ValueError(f"a robust loss needs a Gaussian noise, but the likelihood is {type(base).__name__}")
     if plan.noise and not (plain and likelihood is None and isinstance(base, AbstractNoise)):
         raise ValueError("free noise parameters need a Gaussian noise in the data, the Linear loss and no likelihood=")
-    if plan.noise and chunk is not None:
-        raise ValueError("free noise parameters cannot be fitted in chunks; use chunk=None")
+    if plan.noise and (isinstance(data, Stream) or chunk is not None):
+        raise ValueError("free noise parameters cannot be fitted in chunks; use a Dataset and chunk=None")
     if not plain and chunk is not None and base.coupled:
         raise ValueError(f"{type(base).__name__} couples all rows: a robust loss of them cannot be taken in chunks")
     if chunk is not None and chunk < 1:
@@ -194,7 +202,7 @@ def make_ready(problem: tuple[Any, ...], plan: Plan, chunk: int | None) -> Ready
     if active is not None:
         lower, upper = jnp.where(active, lower, y0), jnp.where(active, upper, y0)
     likelihood = base if isinstance(loss, Linear) else Robust(base, loss)
-    whole = chunk is None or data.mask.shape[0] <= chunk
+    whole = not isinstance(data, Stream) and (chunk is None or data.mask.shape[0] <= chunk)
     if whole and not plan.noise:
         likelihood = likelihood.prepare(data.mask)
     objective = Objective(rest, data, likelihood, mean, weight, unravel, None if whole else chunk, plan.noise)
@@ -232,7 +240,7 @@ def unused(y: Array, args: Any) -> Array:
     return y
 
 
-def _result(data: AbstractDataset, base: AbstractLikelihood, fine: Array, ended: Any, stalled: Array) -> Any:
+def _result(count: Array, fine: Array, valid: Array, ended: Any, stalled: Array) -> Any:
     """The first of all reasons that applies."""
     code: Any = RESULTS  # its members are results; to a type checker they are the texts of the class body
     result = code.where(ended == optx.RESULTS.successful, code.successful, code.solver_failed)
@@ -240,9 +248,9 @@ def _result(data: AbstractDataset, base: AbstractLikelihood, fine: Array, ended:
         (stalled, code.stalled),
         (ended == optx.RESULTS.nonlinear_max_steps_reached, code.max_steps_reached),
         (ended == optx.RESULTS.nonfinite, code.nonfinite_start),
-        (~base.valid(data.mask), code.bad_noise),
+        (~valid, code.bad_noise),
         (~fine, code.nonfinite_data),
-        (~jnp.any(data.mask), code.empty),
+        (count == 0, code.empty),
     )
     for applies, reason in reasons:
         result = code.where(applies, reason, result)
@@ -254,10 +262,9 @@ def conclude(
 ) -> Solution:
     """Everything that follows from the solution, evaluated afresh: the solver's state has no tangents."""
     objective, base, lower, upper = ready.objective, ready.base, ready.lower, ready.upper
-    mask = objective.data.mask
     fixed = lower >= upper
-    cost, known = curvature(objective, y, fixed)
-    count, fine = objective.survey()
+    cost, known = (_streamed_curvature if isinstance(objective.data, Stream) else curvature)(objective, y, fixed)
+    count, fine, valid, log_norm = objective.inspect(base)
     dof = count + jnp.sum((objective.prior_weight > 0) & ~fixed) - known.rank
     matrix = known.matrix
     absolute = base.absolute
@@ -265,12 +272,11 @@ def conclude(
         some = dof > 0
         scale = jnp.where(some, 2 * cost / jnp.where(some, dof, 1).astype(y.dtype), jnp.inf)
         matrix = jnp.where(matrix == 0, 0, matrix * scale)
-    result = _result(objective.data, base, fine, ended, stalled)
+    result = _result(count, fine, valid, ended, stalled)
     senseless = (RESULTS.nonfinite_data, RESULTS.bad_noise, RESULTS.nonfinite_start, RESULTS.empty)
     matrix = jnp.where(functools.reduce(jnp.logical_or, [result == r for r in senseless]), jnp.nan, matrix)
     at_bound = jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0))
     model, noise = objective.parts(y)
-    log_norm = base.logdet(mask) if isinstance(base, AbstractNoise) else jnp.zeros((), y.dtype)
     return Solution(
         fitted=Fitted(model, noise if plan.noise else None),
         y=y,
@@ -294,6 +300,18 @@ def conclude(
     )
 
 
+def _streamed_curvature(objective: Objective, y: Array, fixed: Array) -> tuple[Array, Covariance]:
+    """`curvature` of rows that come in blocks."""
+    lin = objective(y)
+    quick, well = _by_gram(lin.gram, fixed)
+    careful = lax.cond(
+        eqxi.unvmap_any(lax.stop_gradient(~well)),
+        lambda: covariance(objective.weighed(y)[1], fixed),
+        lambda: quick,
+    )
+    return lin.cost, jtu.tree_map(lambda a, b: jnp.where(well, a, b), quick, careful)
+
+
 def _judge(
     solution: Solution, flags: Array, model: Any, data: Any, likelihood: Any, throw: bool, strict: bool
 ) -> Solution:
@@ -306,7 +324,9 @@ def _judge(
     if outside and strict:
         names = [n for n, p in zip(solution.names, jax.device_get(solution.projected), strict=True) if p]
         raise ValueError(f"the start of {', '.join(names)} lies outside its bounds (strict=True)")
-    if code != 0:
+    if code != 0 and isinstance(data, StreamedDataset):
+        explain_stream(solution, model, data)
+    elif code != 0:
         explain(solution, model, data, likelihood)
     if outside or lost:
         for message in report(solution):

@@ -12,11 +12,14 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from ..core._dataset import AbstractDataset
 from ..core._likelihood import AbstractLikelihood, Linearisation, Robust
-from ..core._linalg import dot, gram, svd_square
+from ..core._linalg import cholesky, dot, gram, qr_r, svd_square
 from ..core._module import Module
 from ..core._noise import AbstractNoise
 from ..core._rows import split_rows
 from ..core._typing import Flag, Scalar
+from ._stream import Stream
+
+_CHUNK = 2048  # rows of a stream's block computed at a time, so that their Jacobian stays in the cache
 
 
 class Objective(Module):
@@ -25,7 +28,7 @@ class Objective(Module):
     - `rest`: the `Fitted` model and noise without their free leaves.
     - `likelihood`: what turns residuals into numbers; made ready for the data unless noise is free.
     - `prior_mean`, `prior_weight`: Gaussian priors as extra rows; weight 1/sigma^2, 0 for none.
-    - `unravel`: y -> the free leaves. `chunk`: rows taken at a time, `None` for all at once.
+    - `unravel`: y -> the free leaves. `chunk`: rows taken at a time, `None` for all at once (or a block of a stream).
     """
 
     rest: PyTree
@@ -79,22 +82,39 @@ class Objective(Module):
     def survey(self) -> tuple[Int[Array, ""], Flag]:
         """(rows that count, whether all of them are finite), in chunks where asked: no array as long as the data."""
 
-        def look(data: AbstractDataset) -> tuple[Array, Array]:
+        def look(data: Any, _: Any) -> tuple[Array, Array]:
             return jnp.sum(data.mask), data.finite()
 
-        n = self.data.mask.shape[0]
-        if self.chunk is None or n <= self.chunk:
-            return look(self.data)
-        rows, other = split_rows(self.data)
-        body = n // self.chunk * self.chunk
-        count, fine = look(eqx.combine(jtu.tree_map(lambda x: x[body:], rows), other))
-        pieces = jtu.tree_map(lambda x: x[:body].reshape(-1, self.chunk, *x.shape[1:]), rows)
+        return self._fold(None, look, lambda a, b: (a[0] + b[0], a[1] & b[1]))
 
-        def add(total: tuple[Array, Array], piece: PyTree) -> tuple[tuple[Array, Array], None]:
-            count, fine = look(eqx.combine(piece, other))
-            return (total[0] + count, total[1] & fine), None
+    def inspect(self, noise: AbstractLikelihood) -> tuple[Int[Array, ""], Flag, Flag, Scalar]:
+        """`survey`, whether the noise makes sense, and its log-determinant (0 without one)."""
 
-        return jax.lax.scan(add, (count, fine), pieces)[0]
+        def look(data: Any, noise: AbstractLikelihood) -> tuple[Array, Array, Array, Array]:
+            log = noise.logdet(data.mask) if isinstance(noise, AbstractNoise) else jnp.zeros(())
+            return jnp.sum(data.mask), data.finite(), noise.valid(data.mask), log
+
+        if noise.coupled and not self.whole:
+            return *self.survey(), *look(self.data, noise)[2:]
+        return self._fold(noise, look, lambda a, b: (a[0] + b[0], a[1] & b[1], a[2] & b[2], a[3] + b[3]))
+
+    def weighed(self, y: Float[Array, " p"]) -> tuple[Scalar, Float[Array, "m p"]]:
+        """(cost, rows whose products J^T J are the curvature at y); those of chunks reduced by TSQR to R."""
+        total = self.prior_cost(y), jnp.diag(self.prior_root())
+        if self.likelihood.coupled and not self.whole:
+            lin = self(y)  # chunks of coupled rows cannot be weighed one by one
+            return lin.cost, cholesky(lin.gram)[0].T
+
+        def weigh(data: Any, likelihood: AbstractLikelihood) -> tuple[Array, Array]:
+            residual, jac_t = jacobian_t(lambda y: data.residual(self.model(y)), y)
+            cost, jac_t, _ = likelihood.weigh(jac_t, residual, data.mask)
+            return cost, jac_t.T if self.whole else qr_r(jac_t.T)
+
+        def add(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+            rows = jnp.concatenate([a[1], b[1]])
+            return a[0] + b[0], rows if self.whole else qr_r(rows)
+
+        return add(self._fold(self.likelihood, weigh, add), total)
 
     def chi2(self, y: Float[Array, " p"], cost: Scalar) -> Scalar:
         """Sum of squared standardised residuals, prior rows included; `cost` is the cost at y."""
@@ -113,30 +133,35 @@ class Objective(Module):
         grad = lin.grad + self.prior_weight * (y - self.prior_mean)
         return Linearisation(lin.cost + self.prior_cost(y), grad, lin.gram + jnp.diag(self.prior_weight))
 
+    @property
+    def whole(self) -> bool:
+        """True where all rows are taken at once."""
+        if isinstance(self.data, Stream):
+            return False
+        return self.chunk is None or self.data.mask.shape[0] <= self.chunk
+
     def _total(self, y: Array, jacobian: Callable[..., Any]) -> PyTree:
-        """The likelihood's sums over all rows, in chunks where asked."""
+        """The likelihood's sums over all rows."""
 
         def sums(data: AbstractDataset, likelihood: AbstractLikelihood) -> PyTree:
             residual, jac_t = jacobian(lambda y: data.residual(self.model(y)), y)
             return likelihood.sums(jac_t, residual, data.mask)
 
-        n = self.data.mask.shape[0]
-        if self.chunk is None or n <= self.chunk:
-            return sums(self.data, self.likelihood)
-        rows, other = split_rows((self.data, self.likelihood))
+        return self._fold(self.likelihood, sums, lambda a, b: jtu.tree_map(jnp.add, a, b))
+
+    def _fold(self, likelihood: Any, part: Callable[..., Any], add: Callable[..., Any]) -> PyTree:
+        """part(data, likelihood) of all rows, or those of their pieces added up: chunks, or blocks of a stream."""
+        if self.whole:
+            return part(self.data, likelihood)
+        if not isinstance(self.data, Stream):
+            return _fold_chunks((self.data, likelihood), self.chunk, part, add)
+        stream = self.data
 
         @jax.checkpoint
-        def part(piece: PyTree) -> PyTree:
-            return sums(*eqx.combine(piece, other))
+        def block(i: Array) -> PyTree:
+            return _fold_chunks(stream.read(i, likelihood), self.chunk or _CHUNK, part, add)
 
-        body = n // self.chunk * self.chunk
-        pieces = jtu.tree_map(lambda x: x[:body].reshape(-1, self.chunk, *x.shape[1:]), rows)
-        first = part(jtu.tree_map(lambda x: x[body:], rows)) if body < n else None
-        zero = jtu.tree_map(
-            lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(part, jtu.tree_map(lambda x: x[0], pieces))
-        )
-        start = zero if first is None else first
-        return jax.lax.scan(lambda total, piece: (jtu.tree_map(jnp.add, total, part(piece)), None), start, pieces)[0]
+        return _sum_over(block, stream.index, add)
 
     def _noise_cost(self, y: Array) -> Array:
         """Minus the log-likelihood with its log-determinant, for noise parameters that are free."""
@@ -197,6 +222,29 @@ def jacobian_t(fn: Callable[..., Any], y: Float[Array, " p"]) -> tuple[Float[Arr
     """fn(y) and its transposed Jacobian: one linearisation, rows in memory order."""
     value, tangent = jax.linearize(fn, y)
     return value, jax.vmap(tangent)(jnp.eye(y.size, dtype=y.dtype))
+
+
+def _fold_chunks(tree: PyTree, chunk: int | None, part: Callable[..., Any], add: Callable[..., Any]) -> PyTree:
+    """part(*tree) of `chunk` rows at a time, added up."""
+    n = tree[0].mask.shape[0]
+    if chunk is None or n <= chunk:
+        return part(*tree)
+    rows, other = split_rows(tree)
+
+    @jax.checkpoint
+    def piece(rows: PyTree) -> PyTree:
+        return part(*eqx.combine(rows, other))
+
+    body = n // chunk * chunk
+    total = _sum_over(piece, jtu.tree_map(lambda x: x[:body].reshape(-1, chunk, *x.shape[1:]), rows), add)
+    return add(total, piece(jtu.tree_map(lambda x: x[body:], rows))) if body < n else total
+
+
+def _sum_over(fn: Callable[..., Any], xs: PyTree, add: Callable[..., Any]) -> PyTree:
+    """fn of each element along the leading axis of xs, added up, from 0 and True."""
+    shapes = jax.eval_shape(fn, jtu.tree_map(lambda x: x[0], xs))
+    start = jtu.tree_map(lambda s: jnp.full(s.shape, s.dtype == bool, s.dtype), shapes)
+    return jax.lax.scan(lambda total, x: (add(total, fn(x)), None), start, xs)[0]
 
 
 def _no_jacobian(fn: Callable[..., Any], y: Array) -> tuple[Array, Array]:

@@ -1,0 +1,217 @@
+"""Where the rows of a StreamedDataset come from: files and iterators as NumPy blocks of one size.
+
+Runs on the host while a compiled fit waits, so nothing in here computes with JAX, which might wait for
+the same thread.
+"""
+
+import concurrent.futures
+import mmap
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import PyTree
+
+from ..core._rows import row_pads, split_rows
+
+
+class Column(NamedTuple):
+    """One array of a data set: its name, what a row looks like, and what rows that do not count hold."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Any
+    pad: Any
+
+
+def columns_of(like: PyTree) -> list[Column]:
+    """The Columns of a data set, in the order of its leaves."""
+    pads = jtu.tree_leaves(row_pads(like))
+    leaves = jtu.tree_flatten_with_path(split_rows(like)[0])[0]
+    return [
+        Column(jtu.keystr(path).removeprefix("."), leaf.shape[1:], leaf.dtype, pad)
+        for (path, leaf), pad in zip(leaves, pads, strict=True)
+    ]
+
+
+class AllTrue:
+    """A mask that uses every row, without holding it."""
+
+    dtype = np.dtype(bool)
+
+    def __init__(self, length: int):
+        self.shape = (length,)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return np.ones(len(range(*rows.indices(self.shape[0]))), bool)
+
+
+class ArrayRows:
+    """Rows of arrays that slice: memory maps, datasets of HDF5, NumPy arrays."""
+
+    def __init__(self, arrays: list[Any]):
+        self.arrays = arrays
+        self.maps = [m for m in map(_memory_map, arrays) if m is not None]
+
+    def take(self, start: int, stop: int) -> list[Any]:
+        """The rows from `start` to `stop`, one array a column."""
+        return [array[start:stop] for array in self.arrays]
+
+    def release(self) -> None:
+        """Unmap what has been read: otherwise the whole file ends up counted as memory of this process."""
+        for pages in self.maps:
+            pages.madvise(mmap.MADV_DONTNEED)
+
+
+def _memory_map(array: Any) -> mmap.mmap | None:
+    """The pages behind an array, where dropping them loses nothing: not those of a copy-on-write map."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and array.mode == "c":
+            return None
+        array = array.base
+    droppable = isinstance(array, mmap.mmap) and getattr(mmap, "MADV_DONTNEED", None) is not None
+    return array if droppable else None
+
+
+class PieceRows:
+    """Rows of pieces that an iterator gives, anew for every pass.
+
+    `convert`: a piece -> its arrays, one a column. `length`: the rows of a whole pass.
+    """
+
+    def __init__(self, make: Callable[[], Iterable[Any]], convert: Callable[[Any], list[np.ndarray]], length: int):
+        self.make, self.convert, self.length = make, convert, length
+        self.pieces: Iterator[list[np.ndarray]] = iter(())
+        self.rest: list[np.ndarray] = []
+        self.at = length  # the next row; at the end of a pass, so that the first one starts anew
+
+    def take(self, start: int, stop: int) -> list[Any]:
+        """The rows from `start` to `stop`, one array a column."""
+        if start < self.at or start == 0:
+            self.pieces, self.rest, self.at = map(self.convert, self.make()), [], 0
+        parts = [rows for rows in self._pull(stop) if len(rows[0])]
+        skip = start - self.at
+        self.at = stop
+        columns = [np.concatenate(column)[skip:] for column in zip(*parts, strict=True)]
+        if stop == self.length:
+            extra = len(self.rest[0]) + sum(len(piece[0]) for piece in self.pieces)
+            if extra:
+                raise _other_length(self.length + extra, self.length)
+        return columns
+
+    def release(self) -> None:
+        """Nothing to do: rows that were taken are no longer held."""
+
+    def _pull(self, stop: int) -> Iterator[list[np.ndarray]]:
+        """Pieces up to row `stop`, the last one cut there and its remainder kept."""
+        have = self.at
+        while True:
+            if self.rest:
+                cut = min(stop - have, len(self.rest[0]))
+                yield [column[:cut] for column in self.rest]
+                self.rest, have = [column[cut:] for column in self.rest], have + cut
+            if have == stop:
+                return
+            piece = next(self.pieces, None)
+            if piece is None:
+                raise _other_length(have, self.length)
+            self.rest = piece
+
+
+def _other_length(now: int, before: int) -> ValueError:
+    return ValueError(
+        f"the iterator gave {now} rows in this pass but {before} in the first: "
+        "make() must return the same rows each time"
+    )
+
+
+class Kept:
+    """Keeps the exception that leaves its block, because XLA makes an error of its own of it."""
+
+    error: BaseException | None = None
+
+    def __enter__(self) -> None:
+        self.error = None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.error = error
+
+
+class Blocks:
+    """Rows in blocks of one size: the last one padded, unused rows made harmless, the next one read ahead."""
+
+    def __init__(self, rows: ArrayRows | PieceRows, columns: list[Column], length: int, block: int):
+        self.rows, self.columns, self.length, self.block = rows, columns, length, block
+        self.count = -(-length // block)
+        self.mask = [column.name for column in columns].index("mask")
+        self.kept, self.lock = Kept(), threading.Lock()
+        self.thread = concurrent.futures.ThreadPoolExecutor(1)
+        self.ahead: tuple[int, concurrent.futures.Future] | None = None
+        self.harmless = self._harmless()
+
+    def read(self, i: int) -> list[np.ndarray]:
+        """Block i; while it is computed with, a thread reads the next one."""
+        with self.lock, self.kept:
+            ahead, self.ahead = self.ahead, None
+            if ahead is not None and ahead[0] != i:
+                concurrent.futures.wait([ahead[1]])
+                ahead = None
+            out = self._assemble(i) if ahead is None else ahead[1].result()
+            if i + 1 < self.count:
+                self.ahead = i + 1, self.thread.submit(self._assemble, i + 1)
+            return out
+
+    def _assemble(self, i: int) -> list[np.ndarray]:
+        start, stop = i * self.block, min((i + 1) * self.block, self.length)
+        parts = self.rows.take(start, stop)
+        unused = ~np.asarray(parts[self.mask])
+        out = []
+        for k, (column, part) in enumerate(zip(self.columns, parts, strict=True)):
+            full = np.empty((self.block, *column.shape), column.dtype)
+            full[: stop - start] = part
+            full[stop - start :] = self.harmless[k]
+            if unused.any():
+                full[: stop - start][unused] = self.harmless[k]
+            out.append(full)
+        self.rows.release()
+        return out
+
+    def _harmless(self) -> list[Any]:
+        """What rows that do not count hold: the inputs of the first one that does, where a model is finite."""
+        for start in range(0, self.length, self.block):
+            parts = self.rows.take(start, min(start + self.block, self.length))
+            used = np.flatnonzero(parts[self.mask])
+            if len(used):
+                first = [np.array(part[used[0]]) for part in parts]
+                self.rows.release()
+                return [f if c.pad == "edge" else c.pad for c, f in zip(self.columns, first, strict=True)]
+        return [0 if column.pad == "edge" else column.pad for column in self.columns]
+
+    def first_bad(self, look: Callable[[list[np.ndarray]], tuple[np.ndarray, np.ndarray]]) -> tuple[int, int, Any]:
+        """(the first row that counts and is not fine, how many there are, its value).
+
+        `look`: a block -> (values, whether they are fine).
+        """
+        first, count, value = -1, 0, None
+        for i in range(self.count):
+            block = self._assemble(i)
+            values, fine = look(block)
+            bad = ~fine.reshape(len(fine), -1).all(axis=1) & block[self.mask]
+            if count == 0 and bad.any():
+                first = int(np.argmax(bad))
+                value, first = values[first], i * self.block + first
+            count += int(bad.sum())
+        return first, count, value
+
+    def wait_for(self, program: Callable[[], Any]) -> Any:
+        """The finished answer of a program that reads from here; what goes wrong here is raised as it is."""
+        try:
+            return jax.block_until_ready(program())
+        except jax.errors.JaxRuntimeError:
+            if self.kept.error is None:
+                raise
+        raise self.kept.error

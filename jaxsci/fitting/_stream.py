@@ -1,0 +1,257 @@
+"""Data larger than memory: rows that the host reads a block at a time, from within the compiled fit."""
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ..core._dataset import AbstractDataset, Dataset
+from ..core._likelihood import AbstractLikelihood
+from ..core._noise import Diagonal, White
+from ..core._rows import split_rows
+from ..core._typing import Flag
+from ._source import AllTrue, ArrayRows, Blocks, Column, PieceRows, columns_of
+
+_BLOCK = 131_072  # rows: a megabyte a column, beside which the call of the host costs little
+_WHOLE = (
+    "a StreamedDataset is never whole in memory. jaxsci.fit takes one, with TRF(), GaussNewton(), Adam() or a "
+    "minimiser of optimistix; batches of data sets and other least-squares solvers need a jaxsci.Dataset"
+)
+_SOURCES: weakref.WeakValueDictionary[int, Blocks] = weakref.WeakValueDictionary()
+_NUMBERS = itertools.count()
+
+
+def _read(handle: Any, i: Any) -> tuple[np.ndarray, ...]:
+    return tuple(_SOURCES[int(handle)].read(int(i)))
+
+
+class Stream(AbstractDataset):
+    """What a compiled fit knows of a `StreamedDataset`: the form of its rows, and where to ask for them.
+
+    The program names the source by number, so that it serves every data set of this form and keeps none alive.
+
+    - `like`: a data set without rows, which holds what all rows share.
+    - `handle`: the number of the source. `index`: its blocks. `block`: rows in each.
+    """
+
+    like: AbstractDataset
+    handle: Int[Array, ""]
+    index: Int[Array, " k"]
+    block: int = eqx.field(static=True)
+
+    @property  # type: ignore[misc]
+    def noise(self) -> AbstractLikelihood:  # type: ignore[override]
+        return self.like.noise
+
+    @property  # type: ignore[misc]
+    def mask(self) -> NoReturn:  # type: ignore[override]
+        raise ValueError(_WHOLE)
+
+    def residual(self, model: Any) -> Float[Array, " n"]:
+        raise ValueError(_WHOLE)
+
+    def finite(self) -> Flag:
+        raise ValueError(_WHOLE)
+
+    def check(self, likelihood: AbstractLikelihood | None) -> None:
+        """Raise `ValueError` for a stream under `jax.vmap`, and for a likelihood that has rows of its own."""
+        if self.index.ndim != 1:
+            raise ValueError("jax.vmap cannot map over a StreamedDataset: map over models, or fit one after the other")
+        if likelihood is not None and jtu.tree_leaves(split_rows(likelihood)[0]):
+            raise ValueError(
+                f"likelihood={type(likelihood).__name__} has rows of its own, which would not be streamed: "
+                "make it the noise of the Datasets of StreamedDataset.from_iterator"
+            )
+
+    def read(self, i: Int[Array, ""], likelihood: AbstractLikelihood) -> tuple[Any, Any]:
+        """(rows of block i as a data set, the likelihood with what it holds of these rows)."""
+        empty, shared = split_rows(self.like)
+        leaves, structure = jtu.tree_flatten(empty)
+        shapes = [jax.ShapeDtypeStruct((self.block, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
+        rows = jax.pure_callback(_read, shapes, self.handle, i, vmap_method="sequential")
+        data = eqx.combine(jtu.tree_unflatten(structure, rows), shared)
+        empty, shared = split_rows(likelihood)
+        if not jtu.tree_leaves(empty):
+            return data, likelihood
+        rows = jtu.tree_leaves(split_rows(data.noise)[0])
+        return data, eqx.combine(jtu.tree_unflatten(jtu.tree_structure(empty), rows), shared)
+
+
+class StreamedDataset(AbstractDataset):
+    """Observations that do not fit in memory, read a block of rows at a time in every pass of a fit.
+
+    `jaxsci.fit` gives the answer that it gives for a `Dataset` of the same rows. Arrays are anything
+    with a `shape` and a `dtype` that slice to NumPy rows: `numpy.load(path, mmap_mode="r")`, a
+    dataset of h5py.
+
+    **Arguments:**
+
+    - `inputs`: any pytree of arrays with the same leading axis n.
+    - `observed`: shape (n,).
+    - `sigma`: standard deviation: one number, or shape (n,); `None` for equal weights of unknown scale.
+    - `mask`: shape (n,), True = used; `None` uses every row.
+    - `chunk`: rows read at a time.
+
+    **Raises:** `ValueError` with both lengths where they differ.
+    """
+
+    stream: Stream
+    source: Any = eqx.field(static=True)
+
+    def __init__(self, inputs: Any, observed: Any, sigma: Any = None, mask: Any = None, *, chunk: int = _BLOCK):
+        if chunk < 1:
+            raise ValueError(f"chunk should be a positive number of rows, but it is {chunk}")
+        if isinstance(inputs, _Pieces):
+            rows: Any = PieceRows(inputs.make, inputs.arrays, inputs.length)
+            like, length = inputs.like, inputs.length
+        else:
+            arrays, like = _arrays(inputs, observed, sigma, mask), _without_rows(inputs, observed, sigma)
+            rows, length = ArrayRows(arrays), _length(columns_of(like), arrays)
+        if like.noise.coupled:
+            raise ValueError(f"{type(like.noise).__name__} couples all rows, which a stream never has at hand together")
+        if length == 0:
+            raise ValueError("the stream has no rows: there is nothing to fit")
+        self.source = Blocks(rows, columns_of(like), length, min(chunk, length))
+        number = next(_NUMBERS)
+        _SOURCES[number] = self.source
+        make: Any = Stream  # whose noise and mask a type checker takes for arguments
+        self.stream = make(like, jnp.asarray(number), jnp.arange(self.source.count), self.source.block)
+
+    @staticmethod
+    def from_iterator(make: Callable[[], Iterable[Any]], *, chunk: int = _BLOCK) -> "StreamedDataset":
+        """Rows that come in pieces of any length, anew in every pass.
+
+        **Arguments:**
+
+        - `make`: called without arguments at the start of every pass, and once here to count; returns an
+          iterator of pieces: tuples of NumPy arrays `(inputs, observed)`, `(inputs, observed, sigma)` or
+          `(inputs, observed, sigma, mask)`, or Datasets of one structure.
+        - `chunk`: rows at a time, whatever the length of the pieces.
+
+        **Raises:** `ValueError` for pieces that differ in form; what `make` raises, as it is. A fit
+        raises `ValueError` when a later pass has another number of rows.
+        """
+        return StreamedDataset(_Pieces(make), None, chunk=chunk)
+
+    def __len__(self) -> int:
+        return self.source.length
+
+    @property  # type: ignore[misc]
+    def noise(self) -> AbstractLikelihood:  # type: ignore[override]
+        return self.stream.noise
+
+    @property  # type: ignore[misc]
+    def mask(self) -> NoReturn:  # type: ignore[override]
+        raise ValueError(_WHOLE)
+
+    def residual(self, model: Any) -> Float[Array, " n"]:
+        raise ValueError(_WHOLE)
+
+    def finite(self) -> Flag:
+        raise ValueError(_WHOLE)
+
+
+def _is_list(node: Any) -> bool:
+    return isinstance(node, list)
+
+
+def _leaves(inputs: Any) -> list[Any]:
+    """The arrays of a tree; a list is one array, as in a Dataset."""
+    leaves = jtu.tree_leaves(inputs, is_leaf=_is_list)
+    return [np.asarray(leaf) if isinstance(leaf, list | jax.Array) else leaf for leaf in leaves]
+
+
+def _arrays(inputs: Any, observed: Any, sigma: Any, mask: Any) -> list[Any]:
+    """One array for each row leaf of a Dataset, in order."""
+    rows = [*_leaves(inputs), *_leaves(observed)]
+    if np.ndim(sigma) > 0:
+        rows += _leaves(sigma)
+    return [*rows, AllTrue(rows[-1].shape[0]) if mask is None else _leaves(mask)[0]]
+
+
+def _without_rows(inputs: Any, observed: Any, sigma: Any) -> Dataset:
+    """A Dataset of this form with no rows."""
+    flat = _leaves(inputs)
+    structure = jtu.tree_structure(inputs, is_leaf=_is_list)
+    if np.ndim(sigma) == 0:
+        noise: Any = None if sigma is None else White(sigma)
+    else:
+        noise = Diagonal(jnp.asarray(_no_rows(sigma)))
+    (observed,) = _leaves(observed)
+    if len(observed.shape) != 1:
+        raise ValueError(f"observed has shape {observed.shape}, but one number a row is needed, shape (n,)")
+    return Dataset(jtu.tree_unflatten(structure, [_no_rows(leaf) for leaf in flat]), _no_rows(observed), noise)
+
+
+def _no_rows(array: Any) -> np.ndarray:
+    return np.zeros((0, *array.shape[1:]), array.dtype)
+
+
+def _length(columns: list[Column], arrays: list[Any]) -> int:
+    """The number of rows that all arrays have.
+
+    **Raises:** `ValueError` naming two that differ, or an array whose rows are of another shape.
+    """
+    names = [column.name for column in columns]
+    observed = arrays[names.index("observed")] if "observed" in names else arrays[0]
+    for column, array in zip(columns, arrays, strict=True):
+        if tuple(array.shape) != (observed.shape[0], *column.shape):
+            raise ValueError(
+                f"{column.name} has shape {tuple(array.shape)}, observed has shape {tuple(observed.shape)}: "
+                f"{column.name} should be {(observed.shape[0], *column.shape)}"
+            )
+        if column.name == "mask" and array.dtype != bool:
+            raise ValueError(f"mask should be bool (True = used), but it is {array.dtype}")
+    return observed.shape[0]
+
+
+class _Pieces:
+    """The pieces of an iterator, looked through once for their form and number of rows."""
+
+    def __init__(self, make: Callable[[], Iterable[Any]]):
+        pieces = iter(make())
+        first = next(pieces, None)
+        if first is None:
+            raise ValueError("the iterator gave no piece: there is nothing to fit")
+        self.make = make
+        self.form, self.shared, _ = _open(first)
+        self.like = _like(first)
+        self.columns = columns_of(self.like)
+        self.length = sum(len(self.arrays(piece)[0]) for piece in itertools.chain([first], pieces))
+
+    def arrays(self, piece: Any) -> list[np.ndarray]:
+        """The arrays of a piece, which should be like the first one."""
+        form, shared, arrays = _open(piece)
+        if form != self.form:
+            raise ValueError(f"the pieces of a stream should have one form, but {form} comes after {self.form}")
+        for one, other in zip(shared, self.shared, strict=True):
+            if not np.array_equal(one, other):
+                raise ValueError(f"the pieces of a stream should share what is no row, but {one} comes after {other}")
+        _length(self.columns, arrays)
+        return arrays
+
+
+def _open(piece: Any) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
+    """(its structure, what its rows share, its arrays by row) of one piece."""
+    if isinstance(piece, AbstractDataset):
+        rows, shared = split_rows(piece)
+        return jtu.tree_structure(piece), *([np.asarray(x) for x in jtu.tree_leaves(t)] for t in (shared, rows))
+    inputs, observed, sigma, mask = (*piece, None, None)[:4]
+    arrays = _arrays(inputs, observed, sigma, mask)
+    form = (jtu.tree_structure(inputs, is_leaf=_is_list), np.ndim(sigma))
+    return form, [] if np.ndim(sigma) else [np.asarray(sigma)], [array[:] for array in arrays]
+
+
+def _like(piece: Any) -> AbstractDataset:
+    """A data set of a piece's form with no rows."""
+    if not isinstance(piece, AbstractDataset):
+        return _without_rows(*(*piece, None)[:3])
+    rows, shared = split_rows(piece)
+    return eqx.combine(jtu.tree_map(lambda x: x[:0], rows), shared)
