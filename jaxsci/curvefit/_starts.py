@@ -1,22 +1,43 @@
-"""Start values from data, for each model of the library. All of it works under jit and vmap."""
+"""Start values from data, for the models of the library and for sums and products of them.
 
-import functools
-import math
-from collections.abc import Callable
+A sum is taken apart: its background by several weighted straight solutions, of which the best is kept;
+its other terms one after the other, each from what the others leave over, in a few rounds (backfitting).
+After each round all amplitudes are solved for together, because the model is linear in them.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.flatten_util as jfu
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import jax.tree_util as jtu
+from jax import lax
+from jaxtyping import Array, Bool, Float
 
-from ..core import AbstractModel, suggest
-from ..core._linalg import qr_r, solve_lower, solve_upper
+from ..core import Product, Sum
+from ..core._parameter import free_spec
+from ..fitting._objective import jacobian_t
 from . import _functions as models
+from ._guesses import estimator, solve_columns
+from ._program import run
 
-_TINY_SHARE = 0.05  # points between this share of the height and all but this share carry a logit or a logarithm
-_MAX_FREQUENCIES = 2048
-
-Estimator = Callable[[Array, Array], AbstractModel]
+_BACKGROUNDS = (models.Constant, models.Line, models.Polynomial)
+_PEAKS = (models.Gaussian, models.Gaussian2D, models.Lorentzian, models.Voigt, models.Moffat, models.Lognormal)
+_LINEAR: dict[Any, tuple[str, ...]] = {  # what a model is linear in, where that is not its amplitude
+    models.Constant: ("level",),
+    models.Line: ("slope", "intercept"),
+    models.Polynomial: ("c",),
+    models.Voigt: ("area",),
+    models.BiExponential: ("amplitude_1", "amplitude_2"),
+    models.MichaelisMenten: ("rate_max",),
+}
+_ROUNDS = 10
+_ENDS = 0.1  # share of the points that is taken for an end of the data
+_LOW = 0.02  # weight of the points on the other side of a background that should run below the rest
+_RIDGE = 0.4  # the power of eps that keeps amplitudes of like terms small where only their sum is known
+_SMALL = 0.1  # factors smaller than this share of their largest value are not divided by
 
 
 def estimate(model: Any, x: Any, y: Any, *, degree: int | None = None) -> Any:
@@ -24,280 +45,227 @@ def estimate(model: Any, x: Any, y: Any, *, degree: int | None = None) -> Any:
 
     **Arguments:**
 
-    - `model`: a class of the library, or an instance of one, whose values are not used.
+    - `model`: a class of the library; or an instance of one, or a sum or product of such, whose values
+      are not used. Like terms of a sum come in the order of their heights. Of a product, the first
+      factor carries the scale; the others are at most 1.
     - `x`: shape (n,), in any order; (n, 2) for `Gaussian2D`.
-    - `y`: shape (n,), without NaN. A background should have been subtracted.
-    - `degree`: of a `Polynomial`; an instance brings its own.
+    - `y`: shape (n,), without NaN. A background is either subtracted before, or a term of the model:
+      `Gaussian(1.0, 0.0, 1.0) + Line(0.0, 0.0)`.
+    - `degree`: of a `Polynomial` given as a class; an instance brings its own.
 
-    **Returns:** an instance of the class.
+    **Returns:** an instance of the class; for an instance, one of the same structure.
 
-    **Raises:** `ValueError` for a model without an estimator.
+    **Raises:** `ValueError` for a model without an estimator, alone or as a term.
     """
-    kind = model if isinstance(model, type) else type(model)
-    if kind is models.Polynomial:
-        count = model.c.shape[-1] if isinstance(model, models.Polynomial) else None if degree is None else degree + 1
-        if count is None:
-            raise ValueError("give the degree of the Polynomial: estimate(Polynomial, x, y, degree=2)")
-        estimator: Estimator = functools.partial(_polynomial, count=count)
-    elif kind in _ESTIMATORS:
-        estimator = _ESTIMATORS[kind]
-    else:
-        known = {k.__name__ for k in (*_ESTIMATORS, models.Polynomial)}
-        name = getattr(kind, "__name__", str(kind))
-        hint = suggest(name, known)
-        raise ValueError(f"there is no estimator for {name}{hint} (there is one for {', '.join(sorted(known))})")
+    if isinstance(model, type) and issubclass(model, Sum | Product):
+        raise ValueError(f"give an instance of the {model.__name__}, such as Gaussian(1.0, 0.0, 1.0) + Line(0.0, 0.0)")
     y = jnp.asarray(y)
     dtype = y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else jnp.zeros(()).dtype
-    return estimator(jnp.asarray(x).astype(dtype), y.astype(dtype))
+    x, y = jnp.asarray(x).astype(dtype), y.astype(dtype)
+    if isinstance(model, Sum | Product):
+        _check(model, type(model).__name__)
+        return run(_of, jtu.tree_map(lambda leaf: jnp.zeros(jnp.shape(leaf), dtype), model), x, y)
+    return estimator(model, degree)(x, y)
 
 
-def solve_columns(columns: Float[Array, "k n"], y: Float[Array, " n"], weight: Any = 1.0) -> Float[Array, " k"]:
-    """Least squares of y on the columns; weights multiply both. A column without effect gets about 0."""
-    matrix, target = (columns * weight).T, y * weight
-    norms = jnp.sqrt(jnp.sum(matrix * matrix, axis=0))
-    norms = jnp.where(norms > 0, norms, 1)
-    matrix = matrix / norms[None, :]
-    r = qr_r(matrix)
-    r = r + 1e-3 * jnp.sqrt(jnp.finfo(y.dtype).eps) * jnp.diag(jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(y.dtype))
-    return solve_upper(r, solve_lower(r.T, matrix.T @ target)) / norms
+def _check(model: Any, path: str) -> None:
+    """Raise `ValueError` for a term without an estimator, naming it."""
+    if isinstance(model, Sum | Product):
+        for name, term in zip(model.names, model.terms, strict=True):
+            _check(term, f"{path}.{name}")
+        return
+    try:
+        estimator(model)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}. Fit from a start of your own, or from multi_start") from None
 
 
-def _regress(x: Array, y: Array, weight: Array) -> tuple[Array, Array]:
-    """(slope, intercept) of the weighted straight line."""
-    total = jnp.sum(weight)
-    total = jnp.where(total > 0, total, 1)
-    mean_x, mean_y = jnp.sum(weight * x) / total, jnp.sum(weight * y) / total
-    spread = jnp.sum(weight * (x - mean_x) ** 2)
-    slope = jnp.sum(weight * (x - mean_x) * (y - mean_y)) / jnp.where(spread > 0, spread, 1)
-    return slope, mean_y - slope * mean_x
+def _of(model: Any, x: Array, y: Array) -> Any:
+    """The estimate of a model, composite or not."""
+    if isinstance(model, Sum):
+        return _of_sum(model, x, y)
+    if isinstance(model, Product):
+        return _of_product(model, x, y)
+    return estimator(model)(x, jnp.where(_about_the_highest(x, y), y, 0) if isinstance(model, _PEAKS) else y)
 
 
-def _sorted(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """x and y in the order of x, and the length of x that each point stands for."""
+def _linear_names(model: Any) -> list[str]:
+    """The parameters that the model is linear in, jointly."""
+    if isinstance(model, Sum | Product):
+        terms = list(zip(model.names, model.terms, strict=True))
+        terms = terms if isinstance(model, Sum) else terms[:1]
+        return [f"{name}.{inner}" for name, term in terms for inner in _linear_names(term)]
+    return list(_LINEAR.get(type(model), ("amplitude",)))
+
+
+def _with_best_amplitudes(model: Any, x: Array, y: Array, weight: Array | None = None) -> Any:
+    """The model with those of its parameters that it is linear in solved for, the others kept."""
+    linear, rest = eqx.partition(model, free_spec(model, _linear_names(model)))
+    flat, unravel = jfu.ravel_pytree(linear)
+    _, columns = jacobian_t(lambda flat: eqx.combine(unravel(flat), rest)(x), jnp.zeros_like(flat))
+    if weight is not None:
+        columns, y = columns * weight[None, :], y * weight
+    return eqx.combine(unravel(solve_columns(columns, y, float(jnp.finfo(y.dtype).eps) ** _RIDGE)), rest)
+
+
+def _cost(model: Any, x: Array, y: Array) -> Array:
+    """Sum of squares; infinite where the model is not finite."""
+    cost = jnp.sum((model(x) - y) ** 2)
+    return jnp.where(jnp.isfinite(cost), cost, jnp.inf)
+
+
+def _of_sum(model: Sum, x: Array, y: Array) -> Sum:
+    terms = dict(zip(model.names, model.terms, strict=True))
+    background = [name for name, term in terms.items() if isinstance(term, _BACKGROUNDS)]
+    others = [name for name in terms if name not in background]
+    ground = Sum(**{name: terms[name] for name in background})
+    if not others:
+        return _with_best_amplitudes(model, x, y)
+    peaks = [name for name in others if isinstance(terms[name], _PEAKS)]
+    broad = [name for name in others if name not in peaks]
+    orders = [[*broad, *peaks], [*peaks, *broad]] if broad and peaks else [others]
+
+    def remains(terms: dict[str, Any], name: str) -> Array:
+        return y - (Sum(**terms)(x) - terms[name](x))
+
+    def attempt(weight: Array) -> tuple[Any, Array]:
+        under = _with_best_amplitudes(ground, x, y, weight) if background else ground
+        left = y - under(x) if background else y
+        found = []
+        for order in orders:
+            start = {**terms, **dict(zip(background, under.terms, strict=True))}
+            start.update(_one_after_the_other(terms, order, x, left))
+            found.append(_rounds(Sum(**start), others, x, y, remains))
+        return _best(found)
+
+    if not background:
+        return attempt(jnp.ones_like(y))[0]
+    weights = jnp.stack(_background_weights(ground, x, y))
+    many, costs = jax.vmap(attempt)(weights)
+    return jtu.tree_map(lambda leaf: leaf[jnp.argmin(costs)], many)
+
+
+def _one_after_the_other(terms: dict[str, Any], order: Sequence[str], x: Array, left: Array) -> dict[str, Any]:
+    """Each term from what those before it leave over."""
+    found = {}
+    for name in order:
+        found[name] = _of(terms[name], x, left)
+        left = left - found[name](x)
+    return found
+
+
+def _best(found: list[tuple[Any, Array]]) -> tuple[Any, Array]:
+    best, least = found[0]
+    for model, cost in found[1:]:
+        best = jtu.tree_map(lambda a, b: jnp.where(cost < least, a, b), model, best)  # noqa: B023
+        least = jnp.minimum(cost, least)
+    return best, least
+
+
+def _rounds(
+    model: Any, names: Sequence[str], x: Array, y: Array, remains: Callable[[dict[str, Any], str], Array]
+) -> tuple[Any, Array]:
+    """Rounds in which each named term is estimated from what remains for it; (the best model met, its cost)."""
+
+    def one_round(_: Any, carry: Any) -> Any:
+        now, best, least = carry
+        terms = dict(zip(now.names, now.terms, strict=True))
+        for name in names:
+            new = _of(terms[name], x, remains(terms, name))
+            new = jtu.tree_map(lambda a, b: jnp.where(jnp.isfinite(a), a, b), new, terms[name])
+            terms[name] = _unit(new, x) if isinstance(model, Product) else new
+        now = _with_best_amplitudes(type(model)(**terms), x, y)
+        return (now, *_best([(best, least), (now, _cost(now, x, y))]))
+
+    start = _with_best_amplitudes(model, x, y)
+    return lax.fori_loop(0, _ROUNDS, one_round, (start, start, _cost(start, x, y)))[1:]
+
+
+def _background_weights(ground: Sum, x: Array, y: Array) -> list[Array]:
+    """Which points may belong to the background alone: all, an end, both ends, the lower or the upper ones."""
+    n = y.shape[0]
+    along = x if x.ndim == 1 else jnp.sum((x - jnp.mean(x, axis=0)[None, :]) ** 2, axis=1)
+    rank = jnp.argsort(jnp.argsort(along))
+    few = max(int(_ENDS * n), min(n, 2 * len(_linear_names(ground))))
+    low, high = rank < few, rank >= n - few
+    flat = jnp.ones_like(y)
+
+    def one_sided(side: float) -> Array:
+        def again(_: Any, weight: Array) -> Array:
+            fitted = _with_best_amplitudes(ground, x, y, weight)(x)
+            return jnp.where(side * (y - fitted) > 0, _LOW, 1).astype(y.dtype)
+
+        return lax.fori_loop(0, 6, again, flat)
+
+    ends = [where.astype(y.dtype) for where in (low, high, low | high)]
+    return [flat, *ends, one_sided(1.0), one_sided(-1.0)]
+
+
+def _about_the_highest(x: Array, y: Array) -> Bool[Array, " n"]:
+    """The points around the highest (or deepest) one that belong to the same peak: down to half of its height.
+
+    Along a line up to the first two neighbours that both lie lower, so that one noisy point does not end
+    it; in a plane within the largest circle of which they are the better half.
+    """
+    size = jnp.where(jnp.max(y) >= -jnp.min(y), 1, -1).astype(y.dtype) * y
+    top = jnp.argmax(size)
+    inside = size > size[top] / 2
+    if x.ndim == 1:
+        order = jnp.argsort(x)
+        low = ~inside[order]
+        gaps = jnp.cumsum(low & jnp.concatenate([low[1:], low[-1:]]))
+        place = jnp.argsort(order)
+        return gaps[place] == gaps[place[top]]
+    distance = jnp.sum((x - x[top][None, :]) ** 2, axis=1)
+    order = jnp.argsort(distance)
+    share = jnp.cumsum(inside[order]) / jnp.arange(1, y.shape[0] + 1)
+    return distance <= jnp.max(jnp.where(share > 0.5, distance[order], 0))
+
+
+def _of_product(model: Product, x: Array, y: Array) -> Product:
+    """Each factor from what division by the others leaves; an oscillation first, as the others are its envelope."""
+    terms = dict(zip(model.names, model.terms, strict=True))
+    carriers = [name for name, term in terms.items() if isinstance(term, models.Sinusoid)]
+    left = y
+    for name in (*carriers, *(name for name in terms if name not in carriers)):
+        terms[name] = _unit(_of(terms[name], x, left), x)
+        left = _demodulated(terms[name], x, left) if name in carriers else _divided(terms[name], x, left, left)
+
+    def remains(terms: dict[str, Any], name: str) -> Array:
+        rest = Product(**{other: term for other, term in terms.items() if other != name})
+        return _demodulated(rest, x, y) if carriers else _divided(rest, x, y, terms[name](x))
+
+    return _rounds(Product(**terms), [name for name in terms if name not in carriers], x, y, remains)[0]
+
+
+def _unit(term: Any, x: Array) -> Any:
+    """The factor scaled to at most 1 on the data."""
+    spec = free_spec(term, _linear_names(term))
+    largest = jnp.max(jnp.abs(term(x)))
+    largest = jnp.where(largest > 0, largest, 1)
+    return jtu.tree_map(lambda leaf, linear: leaf / largest if linear else leaf, term, spec)
+
+
+def _divided(factor: Any, x: Array, y: Array, instead: Array) -> Array:
+    """y / factor, and where the factor is too small to divide by, another value."""
+    values = factor(x)
+    good = jnp.abs(values) > _SMALL * jnp.max(jnp.abs(values))
+    return jnp.where(good, y / jnp.where(good, values, 1), instead)
+
+
+def _demodulated(carrier: Any, x: Array, y: Float[Array, " n"]) -> Float[Array, " n"]:
+    """What a fast factor is multiplied by: regressions of y on it through some neighbouring points."""
     order = jnp.argsort(x)
-    x, y = x[order], y[order]
-    edges = jnp.concatenate([x[:1], (x[1:] + x[:-1]) / 2, x[-1:]])
-    return x, y, jnp.diff(edges)
+    values = carrier(x)
+    crossings = jnp.sum(jnp.diff(jnp.sign(values[order])) != 0)
+    n = y.shape[0]
+    half = jnp.clip(n // jnp.maximum(crossings, 1), 1, n // 4 + 1)
+    index = jnp.arange(n)
 
+    def average(v: Array) -> Array:
+        total = jnp.concatenate([jnp.zeros_like(v[:1]), jnp.cumsum(v[order])])
+        first, last = jnp.clip(index - half, 0, n), jnp.clip(index + half + 1, 0, n)
+        return (total[last] - total[first])[jnp.argsort(order)]
 
-def _extreme(y: Array) -> Array:
-    """The value of largest size, less exposed to noise: the mean of the largest hundredth of the points."""
-    sign = jnp.where(jnp.max(y) >= -jnp.min(y), 1, -1).astype(y.dtype)
-    few = max(1, y.shape[0] // 100)
-    return sign * jnp.mean(jax.lax.top_k(sign * y, few)[0])
-
-
-def _peak(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """(height, centre, width of the part above half of the height)."""
-    x, y, share = _sorted(x, y)
-    height = _extreme(y)
-    relative = y / jnp.where(height != 0, height, 1)
-    inside = relative > 0.5
-    weight = jnp.where(inside, relative * share, 0)
-    total = jnp.sum(weight)
-    center = jnp.sum(weight * x) / jnp.where(total > 0, total, 1)
-    return height, center, _at_least(jnp.sum(jnp.where(inside, share, 0)), jnp.max(share))
-
-
-def _at_least(value: Array, least: Array) -> Array:
-    """The value, or where it is not positive, `least`, or 1."""
-    return jnp.where(value > 0, value, jnp.where(least > 0, least, 1))
-
-
-def _rising(y: Array, height: Array) -> tuple[Array, Array]:
-    """(logit of y / height, weight): the weight is that of the logit's own error, 0 near both ends."""
-    share = y / jnp.where(height != 0, height, 1)
-    good = (share > _TINY_SHARE) & (share < 1 - _TINY_SHARE)
-    share = jnp.where(good, share, 0.5)
-    return jnp.log(share / (1 - share)), jnp.where(good, (share * (1 - share)) ** 2, 0)
-
-
-def _constant(x: Array, y: Array) -> models.Constant:
-    return models.Constant(jnp.mean(y))
-
-
-def _line(x: Array, y: Array) -> models.Line:
-    return models.Line(*_regress(x, y, jnp.ones_like(y)))
-
-
-def _polynomial(x: Array, y: Array, count: int) -> models.Polynomial:
-    return models.Polynomial(solve_columns(jnp.stack([x**k for k in range(count)]), y))
-
-
-def _gaussian(x: Array, y: Array) -> models.Gaussian:
-    height, center, width = _peak(x, y)
-    return models.Gaussian(height, center, width / (2 * math.sqrt(2 * math.log(2))))
-
-
-def _gaussian_2d(points: Array, y: Array) -> models.Gaussian2D:
-    """Second moments above half of the height, which are 1 - ln 2 of the whole for a Gaussian."""
-    height = _extreme(y)
-    relative = y / jnp.where(height != 0, height, 1)
-    weight = jnp.where(relative > 0.5, relative, 0)
-    weight = weight / _at_least(jnp.sum(weight), jnp.ones_like(height))
-    center = weight @ points
-    dx, dy = points[:, 0] - center[0], points[:, 1] - center[1]
-    xx, yy, xy = (jnp.sum(weight * a * b) / (1 - math.log(2)) for a, b in ((dx, dx), (dy, dy), (dx, dy)))
-    mean, half = (xx + yy) / 2, jnp.sqrt(((xx - yy) / 2) ** 2 + xy**2)
-    range_ = jnp.max(jnp.max(points, axis=0) - jnp.min(points, axis=0))
-    least = range_ * 1e-2
-    large, small = jnp.sqrt(mean + half), jnp.sqrt(jnp.maximum(mean - half, 0))
-    angle = jnp.arctan2(2 * xy, xx - yy) / 2
-    return models.Gaussian2D(height, center[0], center[1], _at_least(large, least), _at_least(small, least), angle)
-
-
-def _lorentzian(x: Array, y: Array) -> models.Lorentzian:
-    height, center, width = _peak(x, y)
-    return models.Lorentzian(height, center, width / 2)
-
-
-def _voigt(x: Array, y: Array) -> models.Voigt:
-    """Both widths alike: then the full width at half maximum is 3.6013 sigma."""
-    height, center, width = _peak(x, y)
-    width = width / 3.6013
-    unit = models.Voigt(jnp.ones_like(height), center, width, width)
-    return models.Voigt(height / unit(center[None])[0], center, width, width)
-
-
-def _moffat(x: Array, y: Array) -> models.Moffat:
-    height, center, width = _peak(x, y)
-    power = 2.5
-    return models.Moffat(height, center, width / (2 * math.sqrt(2 ** (1 / power) - 1)), jnp.full_like(height, power))
-
-
-def _lognormal(x: Array, y: Array) -> models.Lognormal:
-    positive, log = models._log(x)
-    height, center, width = _peak(jnp.where(positive, log, jnp.min(log)), jnp.where(positive, y, 0))
-    return models.Lognormal(height, jnp.exp(center), width / (2 * math.sqrt(2 * math.log(2))))
-
-
-def _log_of(y: Array) -> tuple[Array, Array, Array]:
-    """(sign, ln |y|, weight y^2 where y is well above 0 in the direction of its sign)."""
-    height = _extreme(y)
-    sign = jnp.where(height < 0, -1, 1).astype(y.dtype)
-    size = sign * y
-    good = size > _TINY_SHARE * jnp.abs(height)
-    return sign, jnp.log(jnp.where(good, size, 1)), jnp.where(good, size * size, 0)
-
-
-def _exponential(x: Array, y: Array) -> models.Exponential:
-    sign, log, weight = _log_of(y)
-    slope, intercept = _regress(x, log, weight)
-    return models.Exponential(sign * jnp.exp(intercept), _at_least(-1 / _nonzero(slope), jnp.max(x) - jnp.min(x)))
-
-
-def _nonzero(value: Array) -> Array:
-    return jnp.where(value != 0, value, 1)
-
-
-def _bi_exponential(x: Array, y: Array) -> models.BiExponential:
-    """y = a S2 + b S1 + c x + d, S1 and S2 its integrals once and twice: the rates solve r^2 + b r - a = 0."""
-    x, y, _ = _sorted(x, y)
-    once = _integral(x, y)
-    twice = _integral(x, once)
-    a, b, _, _ = solve_columns(jnp.stack([twice, once, x, jnp.ones_like(x)]), y)
-    root = b * b / 4 + a
-    fast, slow = -b / 2 + jnp.sqrt(jnp.maximum(root, 0)), -b / 2 - jnp.sqrt(jnp.maximum(root, 0))
-    good = (root > 0) & (slow > 0)
-    single = _exponential(x, y).tau
-    tau_1, tau_2 = jnp.where(good, 1 / _nonzero(fast), single / 3), jnp.where(good, 1 / _nonzero(slow), 2 * single)
-    first, second = solve_columns(jnp.stack([jnp.exp(-x / tau_1), jnp.exp(-x / tau_2)]), y)
-    return models.BiExponential(first, tau_1, second, tau_2)
-
-
-def _integral(x: Array, y: Array) -> Array:
-    """From the first point on, by trapezia."""
-    return jnp.concatenate([jnp.zeros_like(x[:1]), jnp.cumsum((y[1:] + y[:-1]) / 2 * jnp.diff(x))])
-
-
-def _stretched(x: Array, y: Array) -> models.StretchedExponential:
-    """ln(-ln(y / amplitude)) is a straight line over ln x."""
-    amplitude = _extreme(y)
-    share = y / _nonzero(amplitude)
-    positive, log = models._log(x)
-    good = positive & (share > _TINY_SHARE) & (share < 1 - _TINY_SHARE)
-    depth = -jnp.log(jnp.where(good, share, 0.5))
-    beta, intercept = _regress(log, jnp.log(depth), jnp.where(good, (share * depth) ** 2, 0))
-    beta = jnp.clip(beta, 0.2, 5)
-    return models.StretchedExponential(amplitude, jnp.exp(-intercept / beta), beta)
-
-
-def _power_law(x: Array, y: Array) -> models.PowerLaw:
-    positive, log = models._log(x)
-    sign, value, weight = _log_of(y)
-    exponent, intercept = _regress(log, value, jnp.where(positive, weight, 0))
-    return models.PowerLaw(sign * jnp.exp(intercept), exponent)
-
-
-def _logistic(x: Array, y: Array) -> models.Logistic:
-    amplitude = _extreme(y)
-    logit, weight = _rising(y, amplitude)
-    slope, intercept = _regress(x, logit, weight)
-    return models.Logistic(amplitude, -intercept / _nonzero(slope), 1 / _nonzero(slope))
-
-
-def _gompertz(x: Array, y: Array) -> models.Gompertz:
-    """ln(-ln(y / amplitude)) = ln displacement - rate x."""
-    amplitude = 1.02 * _extreme(y)
-    share = y / _nonzero(amplitude)
-    good = (share > _TINY_SHARE) & (share < 1 - _TINY_SHARE)
-    depth = -jnp.log(jnp.where(good, share, 0.5))
-    slope, intercept = _regress(x, jnp.log(depth), jnp.where(good, (share * depth) ** 2, 0))
-    return models.Gompertz(
-        amplitude, jnp.exp(intercept), _at_least(-slope, 1 / _at_least(jnp.max(x) - jnp.min(x), x[0]))
-    )
-
-
-def _michaelis_menten(x: Array, y: Array) -> models.MichaelisMenten:
-    """x y = rate_max x - half y, which is linear."""
-    rate_max, half = solve_columns(jnp.stack([x, -y]), x * y)
-    return models.MichaelisMenten(rate_max, _at_least(half, jnp.max(jnp.abs(x)) / 2))
-
-
-def _hill(x: Array, y: Array) -> models.Hill:
-    amplitude = 1.05 * _extreme(y)
-    logit, weight = _rising(y, amplitude)
-    positive, log = models._log(x)
-    exponent, intercept = _regress(log, logit, jnp.where(positive, weight, 0))
-    exponent = _at_least(exponent, jnp.ones_like(exponent))
-    return models.Hill(amplitude, jnp.exp(-intercept / exponent), exponent)
-
-
-def _sinusoid(x: Array, y: Array) -> models.Sinusoid:
-    """The strongest of many frequencies (a periodogram, four to a resolution element)."""
-    n = x.shape[0]
-    length = jnp.max(x) - jnp.min(x)
-    count = min(2 * n, _MAX_FREQUENCIES)
-    frequency = (jnp.arange(1, count + 1) / 4).astype(x.dtype) / _at_least(length, jnp.ones_like(length))
-    phase = 2 * math.pi * frequency[:, None] * (x - jnp.min(x))[None, :]
-    y0 = y - jnp.mean(y)
-    power = (jnp.sin(phase) @ y0) ** 2 + (jnp.cos(phase) @ y0) ** 2
-    best = jnp.clip(jnp.argmax(power), 1, count - 2)
-    low, mid, high = power[best - 1], power[best], power[best + 1]
-    bend = low - 2 * mid + high
-    shift = jnp.clip((low - high) / (2 * _nonzero(bend)), -0.5, 0.5)
-    chosen = frequency[best] + shift * frequency[0]
-    angle = 2 * math.pi * chosen * x
-    sine, cosine = solve_columns(jnp.stack([jnp.sin(angle), jnp.cos(angle)]), y)
-    return models.Sinusoid(jnp.sqrt(sine**2 + cosine**2), chosen, jnp.arctan2(cosine, sine))
-
-
-_ESTIMATORS: dict[Any, Estimator] = {
-    models.Constant: _constant,
-    models.Line: _line,
-    models.Gaussian: _gaussian,
-    models.Gaussian2D: _gaussian_2d,
-    models.Lorentzian: _lorentzian,
-    models.Voigt: _voigt,
-    models.Moffat: _moffat,
-    models.Lognormal: _lognormal,
-    models.Exponential: _exponential,
-    models.BiExponential: _bi_exponential,
-    models.StretchedExponential: _stretched,
-    models.PowerLaw: _power_law,
-    models.Logistic: _logistic,
-    models.Gompertz: _gompertz,
-    models.MichaelisMenten: _michaelis_menten,
-    models.Hill: _hill,
-    models.Sinusoid: _sinusoid,
-}
+    power = average(values * values)
+    return average(values * y) / jnp.where(power > 0, power, 1)
