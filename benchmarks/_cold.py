@@ -99,7 +99,48 @@ def compile_bounded(parameters: str) -> dict[str, float]:
     return {"compile": sum(spent), "rest": total - sum(spent), "programs": len(spent), "wall": wall}
 
 
-_MEASURES = {f.__name__: f for f in (import_jax, import_jaxsci, first_fit, compile_bounded)}
+def stream_from_disk(folder: str, rows: str) -> dict[str, float]:
+    """MiB of resident memory that a fit of (x, y) from two files takes above a small such fit, and its time.
+
+    Writes both files into the folder, 16 bytes a row, and deletes them.
+    """
+    import jax
+    import numpy as np
+
+    import jaxsci as js
+
+    js.enable_x64()
+    from ._problems import Decay, decay
+
+    n, rng, truth = int(rows), np.random.default_rng(0), (2.0, 0.5, 0.3)
+    paths = [Path(folder) / f"{name}.npy" for name in "xy"]
+    x, y = (np.lib.format.open_memmap(path, "w+", float, (n,)) for path in paths)
+    for at in range(0, n, 1_000_000):
+        x[at : at + 1_000_000] = 10 * np.arange(at, min(n, at + 1_000_000)) / n
+        y[at : at + 1_000_000] = decay(np, x[at : at + 1_000_000], *truth)
+        y[at : at + 1_000_000] += rng.normal(0, 0.05, len(y[at : at + 1_000_000]))
+    del x, y
+    x, y = (np.load(path, mmap_mode="r") for path in paths)
+    model, few = Decay(1.0, 1.0, 0.0), np.linspace(0, 10, 1000)
+    js.fit(model, js.StreamedDataset(few, decay(np, few, *truth), 0.05))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before, cpu, wall = _memory("VmRSS"), time.process_time(), time.perf_counter()
+    solution = js.fit(model, js.StreamedDataset(x, y, 0.05))
+    spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    off = np.max(np.abs(np.asarray(solution.y) - truth) / np.asarray(solution.standard_errors))
+    for path in paths:
+        path.unlink()
+    steps = int(jax.device_get(solution.num_steps))
+    return {"mebibytes": _memory("VmHWM") - before, "sigma": float(off), "steps": steps, **spent}
+
+
+def _memory(kind: str) -> float:
+    """MiB of resident memory: VmRSS now, VmHWM at its peak."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{kind}:")[1].split()[0]) / 1024
+
+
+_MEASURES = {f.__name__: f for f in (import_jax, import_jaxsci, first_fit, compile_bounded, stream_from_disk)}
 
 if __name__ == "__main__":
     print(json.dumps(_MEASURES[sys.argv[1]](*sys.argv[2:])))

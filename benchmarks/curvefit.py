@@ -1,5 +1,6 @@
 """Area `curvefit`: accuracy and speed of single fits, long data and batches."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -83,6 +84,17 @@ def temporaries(quick: bool) -> Iterator[Row]:
     analysis = fit.lower(problem.model, problem.data()).compile().memory_analysis()
     mebibytes = analysis.temp_size_in_bytes / 2**20
     yield Row(f"temporaries, {problem.x.size} x 5 chunked", mebibytes, "MiB", n=problem.x.size, bar=at_most(1))
+
+
+@case(AREA, "20M rows from disk")
+def from_disk(quick: bool) -> Iterator[Row]:
+    """Memory maps of x and y that a fit never has in memory as a whole: its peak above that of a small fit."""
+    rows = 2_000_000 if quick else 20_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        seen = in_fresh_process("stream_from_disk", folder, str(rows))
+    name = f"{rows // 10**6}M rows from disk, peak above baseline"
+    note = f"{int(seen['steps'])} steps in {seen['wall']:.1f} s; truth within {seen['sigma']:.1f} sigma"
+    yield Row(name, seen["mebibytes"], "MiB", n=rows, bar=at_most(500), cold=seen["cpu"], note=note)
 
 
 CHUNK = 2_000

@@ -38,6 +38,17 @@ def columns_of(like: PyTree) -> list[Column]:
     ]
 
 
+def mask_place(columns: list[Column]) -> int:
+    """Which column is the mask."""
+    return [column.name for column in columns].index("mask")
+
+
+def used_row(arrays: list[np.ndarray], mask: int) -> list[np.ndarray] | None:
+    """The first row that array `mask` uses."""
+    at = np.flatnonzero(arrays[mask])
+    return [np.array(array[at[0]]) for array in arrays] if len(at) else None
+
+
 class AllTrue:
     """A mask that uses every row, without holding it."""
 
@@ -46,8 +57,8 @@ class AllTrue:
     def __init__(self, length: int):
         self.shape = (length,)
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        return np.ones(len(range(*rows.indices(self.shape[0]))), bool)
+    def __getitem__(self, rows: Any) -> Any:
+        return np.ones(len(range(*rows.indices(self.shape[0]))), bool) if isinstance(rows, slice) else np.True_
 
 
 class ArrayRows:
@@ -60,6 +71,14 @@ class ArrayRows:
     def take(self, start: int, stop: int) -> list[Any]:
         """The rows from `start` to `stop`, one array a column."""
         return [array[start:stop] for array in self.arrays]
+
+    def first_used(self, mask: int, block: int) -> list[np.ndarray] | None:
+        """The first row that array `mask` uses."""
+        for start in range(0, self.arrays[mask].shape[0], block):
+            used = np.flatnonzero(self.arrays[mask][start : start + block])
+            if len(used):
+                return [np.array(array[start + int(used[0])]) for array in self.arrays]
+        return None
 
     def release(self) -> None:
         """Unmap what has been read: otherwise the whole file ends up counted as memory of this process."""
@@ -80,11 +99,17 @@ def _memory_map(array: Any) -> mmap.mmap | None:
 class PieceRows:
     """Rows of pieces that an iterator gives, anew for every pass.
 
-    `convert`: a piece -> its arrays, one a column. `length`: the rows of a whole pass.
+    `convert`: a piece -> its arrays, one a column. `length`, `used`: rows of the first pass, and the first that counts.
     """
 
-    def __init__(self, make: Callable[[], Iterable[Any]], convert: Callable[[Any], list[np.ndarray]], length: int):
-        self.make, self.convert, self.length = make, convert, length
+    def __init__(
+        self,
+        make: Callable[[], Iterable[Any]],
+        convert: Callable[[Any], list[np.ndarray]],
+        length: int,
+        used: list[np.ndarray] | None,
+    ):
+        self.make, self.convert, self.length, self.used = make, convert, length, used
         self.pieces: Iterator[list[np.ndarray]] = iter(())
         self.rest: list[np.ndarray] = []
         self.at = length  # the next row; at the end of a pass, so that the first one starts anew
@@ -102,6 +127,11 @@ class PieceRows:
             if extra:
                 raise _other_length(self.length + extra, self.length)
         return columns
+
+    def first_used(self, mask: int, block: int) -> list[np.ndarray] | None:
+        """The first row that counts, as seen in the first pass."""
+        del mask, block
+        return self.used
 
     def release(self) -> None:
         """Nothing to do: rows that were taken are no longer held."""
@@ -147,7 +177,7 @@ class Blocks:
     def __init__(self, rows: ArrayRows | PieceRows, columns: list[Column], length: int, block: int):
         self.rows, self.columns, self.length, self.block = rows, columns, length, block
         self.count = -(-length // block)
-        self.mask = [column.name for column in columns].index("mask")
+        self.mask = mask_place(columns)
         self.kept, self.lock = Kept(), threading.Lock()
         self.thread = concurrent.futures.ThreadPoolExecutor(1)
         self.ahead: tuple[int, concurrent.futures.Future] | None = None
@@ -182,14 +212,10 @@ class Blocks:
 
     def _harmless(self) -> list[Any]:
         """What rows that do not count hold: the inputs of the first one that does, where a model is finite."""
-        for start in range(0, self.length, self.block):
-            parts = self.rows.take(start, min(start + self.block, self.length))
-            used = np.flatnonzero(parts[self.mask])
-            if len(used):
-                first = [np.array(part[used[0]]) for part in parts]
-                self.rows.release()
-                return [f if c.pad == "edge" else c.pad for c, f in zip(self.columns, first, strict=True)]
-        return [0 if column.pad == "edge" else column.pad for column in self.columns]
+        used = self.rows.first_used(self.mask, self.block)
+        if used is None:
+            return [0 if column.pad == "edge" else column.pad for column in self.columns]
+        return [row if column.pad == "edge" else column.pad for column, row in zip(self.columns, used, strict=True)]
 
     def first_bad(self, look: Callable[[list[np.ndarray]], tuple[np.ndarray, np.ndarray]]) -> tuple[int, int, Any]:
         """(the first row that counts and is not fine, how many there are, its value).
@@ -211,7 +237,7 @@ class Blocks:
         """The finished answer of a program that reads from here; what goes wrong here is raised as it is."""
         try:
             return jax.block_until_ready(program())
-        except jax.errors.JaxRuntimeError:
+        except (jax.errors.JaxRuntimeError, ValueError):  # what XLA makes of it depends on the version
             if self.kept.error is None:
                 raise
         raise self.kept.error

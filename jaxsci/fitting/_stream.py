@@ -17,7 +17,7 @@ from ..core._likelihood import AbstractLikelihood
 from ..core._noise import Diagonal, White
 from ..core._rows import split_rows
 from ..core._typing import Flag
-from ._source import AllTrue, ArrayRows, Blocks, Column, PieceRows, columns_of
+from ._source import AllTrue, ArrayRows, Blocks, Column, PieceRows, columns_of, mask_place, used_row
 
 _BLOCK = 131_072  # rows: a megabyte a column, beside which the call of the host costs little
 _WHOLE = (
@@ -61,9 +61,7 @@ class Stream(AbstractDataset):
         raise ValueError(_WHOLE)
 
     def check(self, likelihood: AbstractLikelihood | None) -> None:
-        """Raise `ValueError` for a stream under `jax.vmap`, and for a likelihood that has rows of its own."""
-        if self.index.ndim != 1:
-            raise ValueError("jax.vmap cannot map over a StreamedDataset: map over models, or fit one after the other")
+        """Raise `ValueError` for a likelihood that has rows of its own."""
         if likelihood is not None and jtu.tree_leaves(split_rows(likelihood)[0]):
             raise ValueError(
                 f"likelihood={type(likelihood).__name__} has rows of its own, which would not be streamed: "
@@ -109,7 +107,7 @@ class StreamedDataset(AbstractDataset):
         if chunk < 1:
             raise ValueError(f"chunk should be a positive number of rows, but it is {chunk}")
         if isinstance(inputs, _Pieces):
-            rows: Any = PieceRows(inputs.make, inputs.arrays, inputs.length)
+            rows: Any = PieceRows(inputs.make, inputs.arrays, inputs.length, inputs.used)
             like, length = inputs.like, inputs.length
         else:
             arrays, like = _arrays(inputs, observed, sigma, mask), _without_rows(inputs, observed, sigma)
@@ -215,6 +213,9 @@ def _length(columns: list[Column], arrays: list[Any]) -> int:
 class _Pieces:
     """The pieces of an iterator, looked through once for their form and number of rows."""
 
+    length: int
+    used: list[Any] | None  # the first row that counts
+
     def __init__(self, make: Callable[[], Iterable[Any]]):
         pieces = iter(make())
         first = next(pieces, None)
@@ -224,7 +225,11 @@ class _Pieces:
         self.form, self.shared, _ = _open(first)
         self.like = _like(first)
         self.columns = columns_of(self.like)
-        self.length = sum(len(self.arrays(piece)[0]) for piece in itertools.chain([first], pieces))
+        self.length, self.used = 0, None
+        for arrays in map(self.arrays, itertools.chain([first], pieces)):
+            self.length += len(arrays[0])
+            if self.used is None:
+                self.used = used_row(arrays, mask_place(self.columns))
 
     def arrays(self, piece: Any) -> list[np.ndarray]:
         """The arrays of a piece, which should be like the first one."""
@@ -245,7 +250,7 @@ def _open(piece: Any) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
         return jtu.tree_structure(piece), *([np.asarray(x) for x in jtu.tree_leaves(t)] for t in (shared, rows))
     inputs, observed, sigma, mask = (*piece, None, None)[:4]
     arrays = _arrays(inputs, observed, sigma, mask)
-    form = (jtu.tree_structure(inputs, is_leaf=_is_list), np.ndim(sigma))
+    form = (jtu.tree_structure(inputs, is_leaf=_is_list), "no sigma" if sigma is None else f"sigma[{np.ndim(sigma)}]")
     return form, [] if np.ndim(sigma) else [np.asarray(sigma)], [array[:] for array in arrays]
 
 
