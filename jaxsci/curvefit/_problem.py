@@ -182,7 +182,7 @@ def first_bad(problem: Problem, choices: Choices) -> None:
         _raise_at("sigma", array, array <= 0, "not positive, as standard deviations must be")
 
 
-def _raise_at(name: str, array: np.ndarray, bad: np.ndarray, what: str) -> None:
+def _raise_at(name: str, array: np.ndarray, bad: np.ndarray | np.bool_, what: str) -> None:
     if bad.any():
         index = tuple(int(k) for k in np.argwhere(bad)[0])
         where = f"{name}[{', '.join(map(str, index))}]" if index else name

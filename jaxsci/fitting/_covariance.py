@@ -152,6 +152,20 @@ def _pivoted_qr(matrix: Float[Array, "m p"]) -> tuple[Float[Array, "p p"], Int[A
     return jnp.triu(upper[:p]), order
 
 
+def scaled_by_scatter(
+    matrix: Float[Array, "p p"], fixed: Bool[Array, " p"], cost: Scalar, dof: Int[Array, ""]
+) -> Float[Array, "p p"]:
+    """The covariance times 2 cost / dof, for noise of unknown scale.
+
+    Without degrees of freedom the scale cannot be estimated: then all of it is inf, as scipy's is, but for
+    the rows and columns of fixed parameters, which stay 0.
+    """
+    some, held = dof > 0, fixed[:, None] | fixed[None, :]
+    scatter = 2 * cost / jnp.where(some, dof, 1).astype(matrix.dtype)
+    scaled = jnp.where(jnp.isinf(matrix), matrix, matrix * scatter)  # exact data do not make an infinity a NaN
+    return jnp.where(some | held, scaled, jnp.inf)
+
+
 def propagate(fn: Callable[[Array], Array], y: Float[Array, " p"], matrix: Float[Array, "p p"]) -> Array:
     """Covariance of fn(y) to first order (the delta method): G C G^T."""
     g = jax.jacfwd(fn)(y)

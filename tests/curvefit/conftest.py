@@ -3,7 +3,7 @@
 import pytest
 
 from jaxsci.curvefit import _curve_fit, _least_squares, _program
-from jaxsci.fitting import _fit
+from jaxsci.fitting import _fit, _rounds
 
 QUICK = {
     "xla_cpu_use_fusion_emitters": False,
@@ -15,6 +15,6 @@ QUICK = {
 @pytest.fixture(autouse=True, scope="package")
 def _compile_fast():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (_fit, _curve_fit, _least_squares, _program):
+        for module in (_fit, _rounds, _curve_fit, _least_squares, _program):
             patch.setattr(module, "cheap_compile", lambda: QUICK)
         yield

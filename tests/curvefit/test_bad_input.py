@@ -9,7 +9,9 @@ import pytest
 from helpers import quick_jit
 
 import jaxsci as js
+from jaxsci import curvefit as cf
 from jaxsci.curvefit import curve_fit
+from jaxsci.fitting._covariance import scaled_by_scatter
 
 N = 40
 X = np.linspace(0, 4, N)
@@ -44,6 +46,19 @@ def test_nonfinite_data_are_named_with_their_first_index(name, value):
     arrays[name] = with_value(arrays[name], [7, 11], value)
     with pytest.raises(ValueError, match=rf"{name}\[7\] is {value}: 2 of 40 values are not finite"):
         curve_fit(decay, arrays["xdata"], arrays["ydata"], START, arrays["sigma"], True)
+
+
+def test_nonfinite_elements_of_matrices_are_named_too():
+    with pytest.raises(ValueError, match=r"xdata\[1, 4\] is nan: 1 of 80 values are not finite"):
+        curve_fit(lambda x, a: a * x[0] + x[1], with_value(np.stack([X, X]), (1, 4), np.nan), Y)
+    with pytest.raises(ValueError, match=r"sigma\[2, 2\] is inf: 1 of 1600 values are not finite"):
+        curve_fit(decay, X, Y, START, with_value(np.diag(SIGMA**2), (2, 2), np.inf), True)
+
+
+def test_nonfinite_data_of_fit_are_named():
+    data = js.Dataset(X, with_value(Y, [7, 11], np.nan))
+    with pytest.raises(ValueError, match=r"observed\[7\] is nan: 2 of 40 rows are not finite"):
+        js.fit(cf.Exponential(1.0, 1.0), data)
 
 
 def test_nonfinite_rows_are_omitted():
@@ -110,6 +125,24 @@ def test_as_many_data_as_parameters():
     assert np.isinf(pcov).all()
     _, absolute = curve_fit(decay, X[few], Y[few], START, SIGMA[few], True)
     assert np.isfinite(absolute).all()
+    box = {"b": (0.8, 0.8)}
+    with pytest.warns(UserWarning, match="pcov is infinite"):
+        _, pcov, solution = curve_fit(decay, X[few[:2]], Y[few[:2]], [1.0, 0.8, 0.0], bounds=box, full_output=True)
+    free = np.array([True, False, True])
+    assert np.isinf(np.asarray(pcov)[np.ix_(free, free)]).all()
+    assert np.all(np.asarray(pcov)[~free] == 0)
+    assert solution.dof == 0
+
+
+def test_exact_data_do_not_make_a_lost_parameter_certain():
+    matrix = jnp.array([[4.0, 0.0, np.nan], [0.0, 1.0, np.nan], [np.nan, np.nan, np.inf]])
+    none, one = jnp.zeros(3, bool), jnp.array([False, True, False])
+    exact = scaled_by_scatter(matrix, none, jnp.asarray(0.0), jnp.asarray(5))
+    assert np.diagonal(exact).tolist() == [0.0, 0.0, np.inf]
+    assert np.isinf(scaled_by_scatter(matrix, none, jnp.asarray(1.0), jnp.asarray(0))).all()
+    held = np.asarray(scaled_by_scatter(jnp.zeros((3, 3)), one, jnp.asarray(1.0), jnp.asarray(0)))
+    assert np.all(held[1] == 0)
+    assert np.isinf(held[np.ix_([0, 2], [0, 2])]).all()
 
 
 def test_empty():
@@ -162,6 +195,8 @@ def test_start_of_the_wrong_length_or_not_finite():
 def test_sigma_not_positive(value):
     with pytest.raises(ValueError, match=rf"sigma\[4\] is {value}: 1 of 40 values are not positive"):
         curve_fit(decay, X, Y, START, with_value(SIGMA, 4, value), True)
+    with pytest.raises(ValueError, match=rf"sigma is {value}: 1 of 1 values are not positive"):
+        curve_fit(decay, X, Y, START, value, True)
 
 
 def test_shapes_that_do_not_match():
@@ -198,6 +233,8 @@ def test_model_not_finite():
         curve_fit(f, X + 1, y, [1.0, 1.95])
     popt, _ = curve_fit(f, X + 1, y, [9.0, 0.999])  # the first steps lead beyond x = 1
     np.testing.assert_allclose(popt, [2, 0.5], rtol=1e-9)
+    with pytest.raises(ValueError, match="The model, or its derivative, is not finite at the starting values"):
+        curve_fit(f, X + 1, y, [1.0, 1.0])  # the root is 0 at row 0, its derivative infinite
 
 
 # --- scales and types ---
@@ -260,6 +297,7 @@ def test_early_stop(clean):
         popt, _, solution = curve_fit(decay, X, Y, START, SIGMA, True, max_nfev=3, throw=False, full_output=True)
     assert solution.result == js.RESULTS.max_steps_reached
     assert solution.num_steps == 3
+    np.testing.assert_allclose(solution.model(X), decay(X, *popt), rtol=1e-14)
     assert clean[2].cost < solution.cost < np.sum(((decay(X, *START) - Y) / SIGMA) ** 2) / 2
     assert np.isfinite(popt).all()
 

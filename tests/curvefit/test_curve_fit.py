@@ -157,6 +157,18 @@ def test_losses(loss):
     np.testing.assert_allclose(pcov, expected, rtol=1e-8)
 
 
+def test_robust_errors_of_both_doors():
+    """curve_fit's are scipy's; those of fit come from its own curvature, which keeps outliers from bending it down."""
+    y = Y.copy()
+    y[::50] += 2.0
+    popt, pcov = curve_fit(decay, X, y, sigma=0.05, absolute_sigma=True, loss="cauchy", f_scale=1.3)
+    model = curve_fit(decay, X, y, full_output=True)[2].model
+    solution = js.fit(model, js.Dataset(X, y, js.White(0.05)), loss=js.Cauchy(1.3))
+    np.testing.assert_allclose(solution.y, popt, rtol=1e-9)
+    np.testing.assert_allclose(solution.covariance, pcov, rtol=1e-3)
+    assert np.all(np.diagonal(solution.covariance) <= np.diagonal(pcov))
+
+
 def test_active_bound_like_scipy():
     popt, pcov, solution = curve_fit(decay, X, Y, [1.0, 0.5, 0.5], bounds=BOX, full_output=True)
     theirs = scipy.optimize.curve_fit(decay_numpy, X, Y, [1.0, 0.5, 0.5], bounds=BOX, jac=decay_jacobian, **TIGHT)
