@@ -143,10 +143,12 @@ class StreamedDataset(AbstractDataset):
 
     @property  # type: ignore[misc]
     def noise(self) -> AbstractLikelihood:  # type: ignore[override]
+        """What the noise of all rows shares; it has no rows itself."""
         return self.stream.noise
 
     @property  # type: ignore[misc]
     def mask(self) -> NoReturn:  # type: ignore[override]
+        """Raises: no array is as long as the data."""
         raise ValueError(_WHOLE)
 
     def residual(self, model: Any) -> Float[Array, " n"]:

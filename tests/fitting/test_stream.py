@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 import pytest
-from helpers import close
+from helpers import close, quick_jit
 from problems import Decay
 
 import jaxsci as js
@@ -251,3 +252,26 @@ def test_twenty_million_rows_from_disk_in_little_memory(tmp_path):
     assert seen["mebibytes"] < 500
     assert seen["sigma"] < 5
     assert not list(tmp_path.iterdir())
+
+
+def test_derivatives_and_maps_over_models():
+    """By what the rows share and by a bound; several starts of one stream in one program."""
+
+    def amp(data, sigma, upper):
+        data = eqx.tree_at(
+            lambda d: d.noise.sigma if isinstance(d, js.Dataset) else d.stream.like.noise.sigma, data, sigma
+        )
+        priors = {"base": js.Normal(2.9, 0.05)}  # or sigma would change nothing
+        return js.fit(START, data, bounds={"tau": (0.1, upper)}, priors=priors, solver=GN, throw=False).y[0]
+
+    at = jnp.array(0.1), jnp.array(1.2)
+    dense, streamed = (
+        quick_jit(jax.grad(amp, (1, 2)))(data, *at) for data in (js.Dataset(T, Y, js.White(0.1)), stream(0.1))
+    )
+    assert all(g != 0 for g in dense)
+    close(streamed, dense, 1e-9)
+    starts = js.stack([START, Decay(1.5, 1.0, 2.5)])
+    data = stream(0.1)
+    many = quick_jit(jax.vmap(lambda model: js.fit(model, data, solver=GN, throw=False).y))(starts)
+    one = js.fit(START, js.Dataset(T, Y, js.White(0.1)), solver=GN).y
+    close(many, np.stack([one, one]), 1e-9)
