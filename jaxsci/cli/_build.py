@@ -3,23 +3,22 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ..core import AbstractLoss, AbstractModel, Dataset, Diagonal, Linear, Normal, White, put
-from ..core._parameter import as_float
-from ..curvefit._nist import NistProblem
+from ..core import AbstractDataset, AbstractLoss, AbstractModel, Dataset, Linear, Normal, put
 from ..fitting import TRF, fit
 from ..fitting._plan import flat_bounds, flat_priors, make_plan
 from ._config import Config, check_keys, flatten, shown, take
 from ._construct import construct
 from ._errors import CLASS_ERRORS, ConfigError
-from ._load import read_nist, read_table
+from ._estimate import ESTIMATE, estimated
 from ._registry import Registry
+from ._sources import Reference, Source, read_source
 
 _TOP = ("task", "title", "description", "fit", "model", "data")
 _FIT = ("solver", "loss", "free", "bounds", "priors", "max_steps", "scale_covariance")
@@ -27,6 +26,7 @@ _MEMBER_FIT = ("free", "bounds", "priors")
 _DATA = (
     "name",
     "file",
+    "stream",
     "columns",
     "x",
     "y",
@@ -60,24 +60,33 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reference:
-    """Known answers to compare with: values, and standard errors where they are known."""
-
-    values: Mapping[str, float]
-    std: Mapping[str, float]
-
-
-@dataclasses.dataclass(frozen=True)
 class Member:
-    """One fit of a job. `labels` are the names of the inputs and of the observations, for plots."""
+    """One fit of a job.
+
+    - `labels`: names of the inputs and of the observations, for figures. `image`: (height, width) of an image.
+    - `sample`: the rows that figures show, where those are not all.
+    """
 
     name: str
     model: AbstractModel
-    data: Dataset
+    data: AbstractDataset
     settings: Settings
     source: str
     labels: tuple[str, str]
-    reference: Reference | None
+    reference: Reference | None = None
+    image: tuple[int, int] | None = None
+    sample: Dataset | None = None
+
+    @property
+    def kind(self) -> Any:
+        """Equal for members that share settings, structure and dtypes, lengths aside."""
+        leaves, structure = jtu.tree_flatten((self.model, self.data))
+        kinds = tuple((jnp.shape(leaf)[1:], jnp.ndim(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        return self.settings.key, structure, kinds
+
+    def on_device(self) -> tuple[AbstractModel, AbstractDataset]:
+        """Model and data as arrays of the device: those of a large batch stay with the host until they are needed."""
+        return jtu.tree_map(jnp.asarray, (self.model, self.data))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,17 +96,6 @@ class Job:
     title: str
     description: str
     members: tuple[Member, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Source:
-    """The data of one `[[data]]` table, and what its file knows beside them."""
-
-    dataset: Dataset
-    labels: tuple[str, str]
-    text: str
-    starts: tuple[Mapping[str, Any], ...] = ({},)
-    reference: Reference | None = None
 
 
 def build_job(config: Config, registry: Registry) -> Job:
@@ -176,23 +174,43 @@ def _members(entry: Any, k: int, settings: Settings, config: Config, registry: R
     if not isinstance(entry, dict):
         raise ConfigError(where, f"should be a table, but it is {shown(entry)}")
     check_keys(entry, _DATA, where)
-    source = _source(entry, where, config, registry)
-    reference = _reference(entry, where) or source.reference
+    source = read_source(entry, where, config, registry)
     spec, at = (entry["model"], f"{where}.model") if "model" in entry else (config.tables.get("model"), "model")
     if spec is None:
         raise ConfigError(where, "it has no model, and there is no [model] for all members")
     settings = _choices(entry, settings, registry, where)
+    reference = _reference(entry, where) or source.reference
     name = take(entry, "name", str, where, source.text.rpartition("/")[2].rpartition(".")[0] or f"data {k}")
-    starts = _starts(entry, where) or source.starts
-    members = []
-    for s, start in enumerate(starts):
-        start_at = f"{where}.starts[{s}]" if "starts" in entry else f"{where}.start"
-        model = _model(spec, at, start, start_at, registry)
-        title = name if len(starts) == 1 else f"{name}, start {s + 1}"
-        member = Member(title, model, source.dataset, settings, source.text, source.labels, reference)
-        _check(member, where)
+    members, kinds = [], set()
+    for title, model, p in _started(name, spec, at, source, entry, where, registry):
+        part = source.parts[p]
+        sample = None if part.sample is part.data else part.sample
+        member = Member(
+            title, model, part.data, settings, source.text, source.labels, reference, source.image, sample
+        )  # fmt: skip
+        if member.kind not in kinds:  # a check costs as much as a small fit, and like members are alike in it
+            _check(member, where)
+            kinds.add(member.kind)
         members.append(member)
     return members
+
+
+def _started(
+    name: str, spec: Any, at: str, source: Source, entry: dict[str, Any], where: str, registry: Registry
+) -> list[tuple[str, AbstractModel, int]]:
+    """(name, model at its start, place of its data) of each fit of a table."""
+    titles = [f"{name}{part.suffix}" for part in source.parts]
+    if entry.get("start") == ESTIMATE:
+        samples = [part.sample for part in source.parts]
+        return list(zip(titles, estimated(spec, samples, registry, at, f"{where}.start"), range(len(titles))))
+    starts = _starts(entry, where) or source.starts
+    models = []
+    for s, start in enumerate(starts):
+        start_at = f"{where}.starts[{s}]" if "starts" in entry else f"{where}.start"
+        models.append(_model(spec, at, start, start_at, registry))
+    if len(models) == 1:
+        return [(title, models[0], p) for p, title in enumerate(titles)]
+    return [(f"{title}, start {s + 1}", model, p) for p, title in enumerate(titles) for s, model in enumerate(models)]
 
 
 def _starts(entry: dict[str, Any], where: str) -> tuple[Mapping[str, Any], ...]:
@@ -202,6 +220,8 @@ def _starts(entry: dict[str, Any], where: str) -> tuple[Mapping[str, Any], ...]:
     starts = take(entry, "starts", list, where, [])
     if any(not isinstance(start, dict) for start in starts) or ("starts" in entry and not starts):
         raise ConfigError(f"{where}.starts", "should be a list of tables, such as [{ tau = 1.0 }, { tau = 5.0 }]")
+    if isinstance(entry.get("start"), str):
+        raise ConfigError(f"{where}.start", f'should be a table, or "{ESTIMATE}", but it is {shown(entry["start"])}')
     start = take(entry, "start", dict, where)
     return tuple(map(flatten, starts if start is None else [start]))
 
@@ -213,85 +233,6 @@ def _model(spec: Any, where: str, start: Mapping[str, Any], start_at: str, regis
         return put(model, start)
     except (TypeError, ValueError) as error:
         raise ConfigError(start_at, str(error)) from error
-
-
-def _source(entry: dict[str, Any], where: str, config: Config, registry: Registry) -> _Source:
-    if "file" not in entry:
-        return _inline(entry, where, registry)
-    for key in ("x", "y", "sigma"):
-        if key in entry:
-            raise ConfigError(f"{where}.{key}", "the data come from a file already; name its columns in `columns`")
-    name = take(entry, "file", str, where)
-    path = config.resolve(name, f"{where}.file")
-    if path.suffix.lower() != ".dat":
-        return _columns(entry, path, where, name, registry)
-    if "columns" in entry:
-        raise ConfigError(f"{where}.columns", "a NIST file (.dat) has no named columns")
-    return _nist(read_nist(path, f"{where}.file"), entry, name, where, registry)
-
-
-def _nist(problem: NistProblem, entry: dict[str, Any], name: str, where: str, registry: Registry) -> _Source:
-    data = _dataset(list(problem.x), list(problem.y), None, entry, where, registry)
-    reference = Reference(problem.values, problem.std)
-    return _Source(data, (problem.predictor, problem.response), name, problem.starts, reference)
-
-
-def _inline(entry: dict[str, Any], where: str, registry: Registry) -> _Source:
-    for key in ("x", "y"):
-        if key not in entry:
-            raise ConfigError(where, "it has no data: give a file, or lists x and y")
-    x, y = take(entry, "x", list, where), take(entry, "y", list, where)
-    sigma = take(entry, "sigma", (list, int, float), where)
-    x = tuple(x) if x and all(isinstance(column, list) for column in x) else x
-    return _Source(_dataset(x, y, sigma, entry, where, registry), ("x", "y"), "")
-
-
-def _columns(entry: dict[str, Any], path: Any, where: str, name: str, registry: Registry) -> _Source:
-    """Columns of a text table: `columns = { x = "time", y = "counts", sigma = "error" }`; x may be a list of names."""
-    table = read_table(path, f"{where}.file")
-    columns = take(entry, "columns", dict, where, {})
-    at = f"{where}.columns"
-    check_keys(columns, ("x", "y", "sigma"), at)
-    x, y = take(columns, "x", (str, list), at, "x"), take(columns, "y", str, at, "y")
-    sigma = take(columns, "sigma", str, at, "sigma" if "sigma" in table.columns else None)
-    names = [x] if isinstance(x, str) else x
-    inputs = [table.column(column, f"{at}.x") for column in names]
-    errors = None if sigma is None else table.column(sigma, f"{at}.sigma")
-    observed = table.column(y, f"{at}.y")
-    data = _dataset(inputs[0] if isinstance(x, str) else tuple(inputs), observed, errors, entry, where, registry)
-    return _Source(data, (", ".join(names), y), name)
-
-
-def _dataset(x: Any, y: Any, sigma: Any, entry: dict[str, Any], where: str, registry: Registry) -> Dataset:
-    """The data with their noise: `sigma` (one number, or one a row), or a `noise` table, or neither."""
-    if sigma is not None and "noise" in entry:
-        raise ConfigError(f"{where}.noise", "the noise is given twice: by sigma, and here")
-    try:
-        noise = (
-            White(as_float(sigma))
-            if isinstance(sigma, int | float)
-            else None
-            if sigma is None
-            else Diagonal(as_float(sigma))
-        )
-        if "noise" in entry:
-            defaults = {"counts": y}  # Poisson's counts are the observations
-            noise = construct(entry["noise"], "noises", registry, f"{where}.noise", defaults=defaults)
-        data = Dataset(x, y, noise)
-        return data if not take(entry, "omit_nonfinite", bool, where, False) else _finite_rows(data)
-    except ConfigError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ConfigError(where, str(error)) from error
-
-
-def _finite_rows(data: Dataset) -> Dataset:
-    """The data with the rows masked where an input, the observation or a sigma is not finite."""
-    rows = [*jtu.tree_leaves(data.inputs), data.observed]
-    if isinstance(data.noise, Diagonal):
-        rows.append(data.noise.sigma)
-    mask = jnp.all(jnp.isfinite(jnp.stack(rows)), axis=0)
-    return Dataset(data.inputs, data.observed, data.noise, mask)
 
 
 def _reference(entry: dict[str, Any], where: str) -> Reference | None:
@@ -315,6 +256,7 @@ def _reference(entry: dict[str, Any], where: str) -> Reference | None:
 def _check(member: Member, where: str) -> None:
     """Names, bounds, priors, and the shape of the model's prediction: all that can be known without a fit."""
     settings, model, data = member.settings, member.model, member.data
+    sample = data if member.sample is None else member.sample
     try:
         plan = make_plan(model, data.noise, settings.free)
         flat_bounds(plan, settings.bounds)
@@ -322,14 +264,14 @@ def _check(member: Member, where: str) -> None:
     except ValueError as error:
         raise ConfigError(f"{where} ({member.name})", str(error)) from error
     try:
-        jax.eval_shape(lambda m, d: d.residual(m), model, data)
+        jax.eval_shape(lambda m, d: d.residual(m), model, sample)
         if not isinstance(settings.loss, Linear) or plan.noise:
-            jax.eval_shape(lambda m, d: fit(m, d, throw=False, **settings.arguments()), model, data)
+            jax.eval_shape(lambda m, d: fit(m, d, throw=False, **settings.arguments()), model, sample)
     except CLASS_ERRORS as error:
         raise ConfigError(f"{where} ({member.name})", str(error).strip().split("\n")[0]) from error
 
 
-def _unique(names: list[str]) -> None:
+def _unique(names: Sequence[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:

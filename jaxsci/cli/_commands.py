@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..core import suggest
+from ..core import Dataset, suggest
 from ..fitting._plan import make_plan
 from ._build import Job, build_job
 from ._config import Config, read_config
@@ -17,7 +17,7 @@ from ._errors import ConfigError
 from ._output import Log, now, output_folder, write_report, write_results
 from ._registry import REGISTRY, Registry, describe, imported
 from ._results import counts, record
-from ._run import Outcome, fit_members, group, quick
+from ._run import Outcome, fit_members, group
 from ._session import prepare, versions
 
 FINE, FAILED, STOPPED = 0, 3, 130
@@ -57,7 +57,7 @@ def run(
     folder = output_folder(out, config.path)
     log = Log(folder / "log.txt")
     log.say(f"config {config.path}, {len(job.members)} fits, device {used['platform']} ({used['kind']})")
-    outcomes = _fit(job, log)
+    outcomes = _fit(job, log, beside=not imports)
     records = [record(outcome) for outcome in outcomes]
     document: dict[str, Any] = {
         "title": job.title,
@@ -90,9 +90,13 @@ def check(file: str, imports: Sequence[Path], settings: Sequence[str], allow_out
     table = Table("fit", "model", "rows", "free parameters", box=None)
     for member in job.members[:_ROWS_SHOWN]:
         names = make_plan(member.model, member.data.noise, member.settings.free).names
-        table.add_row(member.name, type(member.model).__name__, str(int(member.data.mask.sum())), " ".join(names))
+        rows = str(int(member.data.mask.sum())) if isinstance(member.data, Dataset) else "streamed"
+        table.add_row(member.name, type(member.model).__name__, rows, " ".join(names))
     console = Console()
     console.print(table)
+    more = len(job.members) - _ROWS_SHOWN
+    if more > 0:
+        console.print(f"and {more} more", highlight=False)
     console.print(f"{config.path.name} is fine: {_count(job)}.", highlight=False)
     return FINE
 
@@ -111,34 +115,39 @@ def list_names(kind: str | None, imports: Sequence[Path]) -> int:
     return FINE
 
 
-def _fit(job: Job, log: Log) -> list[Outcome]:
-    """Fit all members; Ctrl-C ends it, and what was not reached has no solution."""
+def _fit(job: Job, log: Log, beside: bool) -> list[Outcome]:
+    """Fit all members; Ctrl-C ends it, and what was not reached has no solution.
+
+    A researcher's own model may call LAPACK, which hangs some versions of jaxlib when threads do so beside each other.
+    """
     outcomes = [Outcome(member, None) for member in job.members]
     try:
         with _progress() as progress:
-            task = progress.add_task("compiling", total=len(outcomes))
-            for places, solutions in fit_members(job.members):
-                for place, solution in zip(places, solutions, strict=True):
-                    outcome = outcomes[place] = Outcome(job.members[place], solution)
-                    steps = int(solution.num_steps)
-                    log.say(f"{outcome.member.name}: {outcome.code} after {steps} steps. {outcome.message}".rstrip())
-                progress.update(task, advance=len(places), description=job.members[places[0]].name)
+            task = progress.add_task("fitting", total=len(outcomes))
+            for places, done in fit_members(job.members, lambda count: progress.advance(task, count), beside):
+                log.say(*(_told(outcome) for outcome in done))
+                for place, outcome in zip(places, done, strict=True):
+                    outcomes[place] = outcome
     except KeyboardInterrupt:
         log.say("stopped by the user; what was finished is written")
     return outcomes
 
 
+def _told(outcome: Outcome) -> str:
+    steps = "" if outcome.solution is None else f" after {int(outcome.solution.num_steps)} steps"
+    return f"{outcome.member.name}: {outcome.code}{steps}. {outcome.message}".rstrip()
+
+
 def _choices(job: Job, used: dict[str, Any]) -> list[str]:
     """What was decided on the user's behalf."""
     device = [f"device auto: {used['platform']}"] if used["asked"] == "auto" else []
-    groups = [[job.members[place] for place in places] for places in group(job.members)]
-    plain = sum(map(quick, groups))
-    return [*device, _count(job), f"{plain} of {len(groups)} programs compiled without optimisation (few rows)"]
+    return [*device, _count(job)]
 
 
 def _count(job: Job) -> str:
     sizes = [len(places) for places in group(job.members)]
-    return f"{sum(sizes)} fits in {len(sizes)} compiled programs of up to {max(sizes)} fits each"
+    batches = f"{len(sizes)} batches of up to {max(sizes)}" if len(sizes) > 1 else "one batch"
+    return f"{sum(sizes)} fits in {batches}"
 
 
 def _progress() -> Progress:

@@ -61,27 +61,29 @@ def read_config(name: str, settings: Collection[str] = (), allow_outside: bool =
 
 
 def bundled(name: str, where: str) -> Path:
-    """The file behind `bundled:NAME`: a data set or a config that ships with the package.
+    """The file behind `bundled:NAME`: a data set or a config that ships with the package; `.toml` may be left out.
 
     **Raises:** `ConfigError` for an unknown name, with a suggestion.
     """
     wanted = name.removeprefix(BUNDLED)
     files = bundled_files()
+    wanted = f"{wanted}.toml" if wanted not in files and f"{wanted}.toml" in files else wanted
     if wanted not in files:
         raise ConfigError(where, f"nothing is bundled as {wanted!r}{suggest(wanted, files) or _listed(files)}")
     return files[wanted]
 
 
 def bundled_files() -> dict[str, Path]:
-    """Every bundled data file and config by its name, such as `nist/Hahn1.dat` or `quickstart.toml`."""
+    """Every bundled data file and config by its name, such as `nist/Hahn1.dat` or `curvefit/own-data.toml`."""
     package = Path(str(importlib.resources.files("jaxsci")))
     # A wheel carries the configs inside the package; a checkout has them beside it.
     configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
-    roots = {package / "data": "*.dat", configs: "*.toml"}
+    kinds = (".dat", ".csv", ".parquet", ".npy", ".npz", ".h5", ".toml")
     return {
         path.relative_to(root).as_posix(): path
-        for root, pattern in roots.items()
-        for path in sorted(root.rglob(pattern))
+        for root in (package / "data", configs)
+        for path in sorted(root.rglob("*"))
+        if path.suffix in kinds
     }
 
 

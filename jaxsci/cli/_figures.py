@@ -1,12 +1,21 @@
-"""The figure of each member: data with fit, residuals, correlation, as SVG text."""
+"""Figures as SVG text: of a member (data with fit, residuals, correlation) and of a batch (histograms)."""
 
 import importlib.util
 import io
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..plot import DATA, MODEL, NEGATIVE, plot_correlation, plot_fit, plot_residuals
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from ..core import Dataset
+from ..fitting import Solution
+from ..plot import DATA, MODEL, NEGATIVE, plot_correlation, plot_fit, plot_histogram, plot_image, plot_residuals
 from ._run import Outcome
+
+_PANELS = 4  # in a row of histograms
 
 _INK, _RULE = "#222831", "#9aa3ad"
 _STYLE: dict[Any, Any] = {
@@ -47,32 +56,79 @@ def draw(outcome: Outcome, salt: str) -> str:
 
     **Arguments:** `salt`: told apart for each figure, so that several may stand in one page.
     """
+    return _svg(_draw_curve if outcome.member.image is None else _draw_image, outcome, salt)
+
+
+def draw_histograms(columns: Mapping[str, np.ndarray], salt: str) -> str:
+    """One panel for each named quantity of a batch, as SVG."""
+    return _svg(_draw_histograms, columns, salt)
+
+
+def _svg(draw: Callable[[Any], Any], what: Any, salt: str) -> str:
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    with rc_context({**_STYLE, "svg.hashsalt": salt}):
+        text = io.StringIO()
+        FigureCanvasSVG(draw(what)).print_svg(text, metadata={"Date": None, "Creator": None})
+    return text.getvalue()
+
+
+def _on_device(outcome: Outcome) -> tuple[Solution, Dataset]:
+    """The solution and the rows to show, as the arrays of the device that models expect."""
+    data = outcome.member.sample or outcome.member.data
+    assert outcome.solution is not None
+    assert isinstance(data, Dataset)
+    return jtu.tree_map(jnp.asarray, (outcome.solution, data))
+
+
+def _draw_curve(outcome: Outcome) -> Any:
+    """Data with fit, residuals below, correlation beside."""
     from matplotlib.figure import Figure
 
-    solution, data = outcome.solution, outcome.member.data
-    assert solution is not None
-    with rc_context({**_STYLE, "svg.hashsalt": salt}):
-        figure = Figure(figsize=(9.4, 3.5), facecolor="none")
-        panels = figure.subplot_mosaic(
-            [["fit", "correlation"], ["residuals", "correlation"]],
-            width_ratios=[2.15, 1],
-            height_ratios=[2.6, 1],
-            gridspec_kw={"left": 0.085, "right": 0.985, "bottom": 0.13, "top": 0.94, "wspace": 0.14, "hspace": 0.2},
-        )
-        panels["fit"].sharex(panels["residuals"])
-        panels["fit"].tick_params(bottom=False, labelbottom=False)
-        plot_fit(solution, data, panels["fit"]).set_ylabel(outcome.member.labels[1])
-        plot_residuals(solution, data, panels["residuals"]).set_xlabel(outcome.member.labels[0])
-        plot_correlation(solution, panels["correlation"]).set_title("correlation")
-        for name in ("fit", "residuals"):
-            panels[name].yaxis.set_label_coords(-0.095, 0.5)
-            panels[name].ticklabel_format(axis="y", scilimits=(-1, 4))
-        panels["residuals"].locator_params(axis="y", nbins=4)
-        text = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
-    return text.getvalue()
+    solution, data = _on_device(outcome)
+    figure = Figure(figsize=(9.4, 3.5), facecolor="none", layout="constrained")
+    panels = figure.subplot_mosaic(
+        [["fit", "correlation"], ["residuals", "correlation"]], width_ratios=[2.15, 1], height_ratios=[2.6, 1]
+    )
+    panels["fit"].sharex(panels["residuals"])
+    panels["fit"].tick_params(bottom=False, labelbottom=False)
+    plot_fit(solution, data, panels["fit"]).set_ylabel(outcome.member.labels[1])
+    plot_residuals(solution, data, panels["residuals"]).set_xlabel(outcome.member.labels[0])
+    plot_correlation(solution, panels["correlation"]).set_title("correlation")
+    for name in ("fit", "residuals"):
+        panels[name].ticklabel_format(axis="y", scilimits=(-1, 4))
+    panels["residuals"].locator_params(axis="y", nbins=4)
+    figure.align_ylabels([panels["fit"], panels["residuals"]])
+    return figure
+
+
+def _draw_image(outcome: Outcome) -> Any:
+    """Image, model and residuals side by side, and the correlation."""
+    from matplotlib.figure import Figure
+
+    (solution, data), shape = _on_device(outcome), outcome.member.image
+    assert shape is not None
+    figure = Figure(figsize=(9.4, 2.3), facecolor="none", layout="constrained")
+    *pictures, correlation = figure.subplots(1, 4, width_ratios=[1, 1, 1, 1.25])
+    for what, ax in zip(("data", "model", "residual"), pictures, strict=True):
+        plot_image(solution, data, shape, what, ax)
+        ax.locator_params(integer=True, nbins=5)
+    plot_correlation(solution, correlation).set_title("correlation")
+    return figure
+
+
+def _draw_histograms(columns: Mapping[str, np.ndarray]) -> Any:
+    from matplotlib.figure import Figure
+
+    rows = -(-len(columns) // _PANELS)
+    figure = Figure(figsize=(9.4, 1.75 * rows), facecolor="none", layout="constrained")
+    panels = figure.subplots(rows, _PANELS, squeeze=False).ravel()
+    for ax, (name, values) in zip(panels, columns.items(), strict=False):
+        plot_histogram(values, name, ax)
+    for ax in panels[len(columns) :]:
+        ax.set_visible(False)
+    return figure
 
 
 def inline(svg: str) -> str:

@@ -30,7 +30,7 @@ Device = Annotated[
 Imports = Annotated[
     list[Path] | None,
     typer.Option(
-        "--import", metavar="FILE.py", help="Run this file; its models, losses, solvers and noises get names."
+        "--import", metavar="FILE.py", help="Run this file; its models, losses, solvers, noises and priors get names."
     ),
 ]
 Settings = Annotated[
@@ -70,6 +70,21 @@ def demo(out: Out = None, device: Device = "auto") -> None:
 
         code = _commands.run("bundled:quickstart.toml", out, device, [], [], False)
     raise typer.Exit(code)
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(metavar="curvefit", help="What to start with.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Where to write; a new folder of that name by default.")
+    ] = None,
+) -> None:
+    """Write a commented config, a model of your own and a small data file, to start from."""
+    with _bad_input():
+        from . import _new
+
+        command = _new.new(kind, folder)
+    typer.echo(f"Now run: {command}")
 
 
 @app.command()

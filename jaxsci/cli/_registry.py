@@ -11,6 +11,7 @@ from typing import Any
 
 import optimistix as optx
 
+from .. import curvefit
 from ..core import (
     AbstractLikelihood,
     AbstractLoss,
@@ -60,6 +61,24 @@ REGISTRY: Registry = {
         {
             "Sum": Sum,
             "Product": Product,
+            "Constant": curvefit.Constant,
+            "Line": curvefit.Line,
+            "Polynomial": curvefit.Polynomial,
+            "Gaussian": curvefit.Gaussian,
+            "Gaussian2D": curvefit.Gaussian2D,
+            "Lorentzian": curvefit.Lorentzian,
+            "Voigt": curvefit.Voigt,
+            "Moffat": curvefit.Moffat,
+            "Lognormal": curvefit.Lognormal,
+            "Exponential": curvefit.Exponential,
+            "BiExponential": curvefit.BiExponential,
+            "StretchedExponential": curvefit.StretchedExponential,
+            "PowerLaw": curvefit.PowerLaw,
+            "Logistic": curvefit.Logistic,
+            "Gompertz": curvefit.Gompertz,
+            "MichaelisMenten": curvefit.MichaelisMenten,
+            "Hill": curvefit.Hill,
+            "Sinusoid": curvefit.Sinusoid,
             "nist.BoxBOD": nist.Misra1a,
             "nist.Chwirut2": nist.Chwirut,
             "nist.DanWood": nist.DanWood,
@@ -100,7 +119,7 @@ REGISTRY: Registry = {
 
 
 def imported(registry: Registry, path: Path) -> Registry:
-    """The registry with the models, losses, solvers and noises that a researcher's own file defines.
+    """The registry with the models, losses, solvers, noises and priors that a researcher's own file defines.
 
     The file is run, so this is only ever done for a path given on the command line.
 
@@ -120,8 +139,8 @@ def imported(registry: Registry, path: Path) -> Registry:
     if not new:
         raise ConfigError(
             path.name,
-            "it defines no class that a config could name: subclass jaxsci.AbstractModel (or a loss, noise or solver) "
-            "and give it a __call__",
+            "it defines no class that a config could name: subclass jaxsci.AbstractModel and give it a __call__ "
+            "(or a loss, a noise, a solver, or a jaxsci.Normal prior)",
         )
     return found
 

@@ -2,14 +2,14 @@
 
 import importlib.resources
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ._html import Html, join, number, table, tag
 from ._results import as_json
 
-MOST_DETAILS = 100
-"""So many members have a section of their own in the page; all are in its table and in the other files."""
+MOST_DETAILS = 60
+"""Up to so many members have a section of their own in the page; a larger batch has a page of another kind."""
 
 NO_FIGURES = "There are no figures because matplotlib is not installed: pip install 'jaxsci[plot]'"
 
@@ -26,36 +26,44 @@ def report(
     - `notes`: lines to show below the heading.
     """
     members = document["members"]
-    detailed = list(zip(anchors, members, strict=True))[:MOST_DETAILS]
-    more = len(members) - len(detailed)
     body = (
-        _heading(document),
-        _tiles(document["counts"]),
+        heading(document),
+        tiles(document["counts"]),
         *(tag("p", note, class_="note") for note in notes),
         _failures(members, anchors),
         tag("h2", "All fits"),
         _overview(members, anchors),
         tag("h2", "Each fit"),
-        *(_section(anchor, member, figures.get(anchor)) for anchor, member in detailed),
-        tag("p", f"{more} more fits are in results.json and results.csv.", class_="note") if more > 0 else "",
+        *(section(anchor, member, figures.get(anchor)) for anchor, member in zip(anchors, members, strict=True)),
         tag("h2", "How it was run"),
-        _run(document),
+        how_it_was_run(document),
     )
-    css = importlib.resources.files("jaxsci.cli").joinpath("report.css").read_text(encoding="utf-8")
+    return page(document["title"], body)
+
+
+def page(title: str, body: Iterable[Any], script: str = "") -> str:
+    """An HTML file with the style of all reports in it, and what else it needs."""
+    css = resource("report.css")
     head = Html(
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
     )
-    page = tag(
+    whole = tag(
         "html",
-        tag("head", head, tag("title", document["title"]), tag("style", Html(css))),
-        tag("body", tag("main", *body)),
+        tag("head", head, tag("title", title), tag("style", Html(css))),
+        tag("body", tag("main", *body), tag("script", Html(script)) if script else ""),
         lang="en",
     )
-    return f"<!doctype html>\n{page}\n"
+    return f"<!doctype html>\n{whole}\n"
 
 
-def _heading(document: Mapping[str, Any]) -> Html:
+def resource(name: str) -> str:
+    """A file that lies beside this one."""
+    return importlib.resources.files("jaxsci.cli").joinpath(name).read_text(encoding="utf-8")
+
+
+def heading(document: Mapping[str, Any]) -> Html:
+    """Title, description, and when and with what it was run."""
     stopped = (
         "" if document["complete"] else tag("p", "The run was stopped; what was finished is below.", class_="note")
     )
@@ -64,20 +72,21 @@ def _heading(document: Mapping[str, Any]) -> Html:
     return tag("header", tag("h1", document["title"]), about, tag("p", when, class_="quiet"), stopped)
 
 
-def _tiles(counts: Mapping[str, int]) -> Html:
+def tiles(counts: Mapping[str, int]) -> Html:
     """The numbers to see first."""
-    tiles = [_tile(counts["succeeded"], counts["fits"], "fits converged")]
+    shown = [tile(counts["succeeded"], counts["fits"], "fits converged")]
     if "compared" in counts:
         of = counts["compared"]
-        tiles += [
-            _tile(counts["values_to_6_digits"], of, "agree to 6 digits or more, all values"),
-            _tile(counts["values_to_9_digits"], of, "agree to 9 digits or more, all values"),
-            _tile(counts["std_to_6_digits"], of, "agree to 6 digits or more, all standard errors"),
+        shown += [
+            tile(counts["values_to_6_digits"], of, "agree to 6 digits or more, all values"),
+            tile(counts["values_to_9_digits"], of, "agree to 9 digits or more, all values"),
+            tile(counts["std_to_6_digits"], of, "agree to 6 digits or more, all standard errors"),
         ]
-    return tag("div", *tiles, class_="tiles")
+    return tag("div", *shown, class_="tiles")
 
 
-def _tile(have: int, of: int, text: str) -> Html:
+def tile(have: int, of: int, text: str) -> Html:
+    """One number out of another."""
     figure = tag("strong", f"{have}", tag("span", f" / {of}"))
     return tag("div", figure, tag("p", text), class_="tile" if have == of else "tile partly")
 
@@ -97,7 +106,7 @@ def _overview(members: Sequence[Mapping[str, Any]], anchors: Sequence[str]) -> H
     head += ["digits, values", "digits, std"] if compared else []
     rows = []
     for anchor, m in zip(anchors, members, strict=True):
-        cells = [_link(anchor, m["name"]), m["model"], _badge(m)]
+        cells = [_link(anchor, m["name"]), m["model"], badge(m)]
         if "num_data" in m:
             cells += [number(m["num_data"]), number(len(m["parameters"])), number(m["num_steps"])]
             cells += [number(f"{m['chi2']:.6g}"), number(f"{m['reduced_chi2']:.4g}")]
@@ -106,8 +115,9 @@ def _overview(members: Sequence[Mapping[str, Any]], anchors: Sequence[str]) -> H
     return table(head, rows, class_="overview")
 
 
-def _section(anchor: str, member: Mapping[str, Any], figure: str | None) -> Html:
-    head = tag("h3", member["name"], " ", _badge(member))
+def section(anchor: str, member: Mapping[str, Any], figure: str | None) -> Html:
+    """All of one member: how its fit ended, its figure, its parameters."""
+    head = tag("h3", member["name"], " ", badge(member))
     if "parameters" not in member:
         return tag("section", head, tag("p", member["message"]), id=anchor)
     facts = [
@@ -147,7 +157,8 @@ def _parameters(member: Mapping[str, Any]) -> Html:
     return table(head, body)
 
 
-def _run(document: Mapping[str, Any]) -> Html:
+def how_it_was_run(document: Mapping[str, Any]) -> Html:
+    """Config, device and versions."""
     device, versions = document["device"], document["versions"]
     rows = [
         ("config", document["config_file"]),
@@ -164,7 +175,8 @@ def _link(anchor: str, name: str) -> Html:
     return tag("a", name, href=f"#{anchor}")
 
 
-def _badge(member: Mapping[str, Any]) -> Html:
+def badge(member: Mapping[str, Any]) -> Html:
+    """How a fit ended, in colour."""
     kind = "good" if member["success"] else "off" if member["result"] == "not_run" else "bad"
     text = {"successful": "converged"}.get(member["result"], member["result"].replace("_", " "))
     return tag("span", text, class_=f"badge {kind}")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..fitting import Solution
-from ._build import Reference
 from ._run import Outcome
+from ._sources import Reference
 
 CERTIFIED_DIGITS = 11.0
 """Agreement beyond this many digits is not counted: reference values are rarely given to more."""
@@ -50,9 +50,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
         "rank": int(solution.rank),
         "num_steps": int(solution.num_steps),
         "chi2": float(solution.chi2),
-        "reduced_chi2": float(solution.reduced_chi2),
-        "aic": float(solution.aic),
-        "bic": float(solution.bic),
+        **outcome.derived,
         "errors_scaled": scaled,
         "parameters": rows,
         "covariance": np.asarray(solution.covariance).tolist(),

@@ -1,18 +1,23 @@
-"""Fits the members of a job: like ones as one batch, with the compilations side by side."""
+"""Fits the members of a job: like ones by `fit_batch`, unlike ones beside each other."""
 
 import dataclasses
+import functools
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 
-from ..core import stack
-from ..fitting import RESULTS, Solution, fit
+from ..core import Dataset, bucket
+from ..fitting import RESULTS, Solution, StreamedDataset, fit, fit_batch
 from ..fitting._diagnose import explain
+from ..fitting._diagnose_stream import explain_stream
+from ..fitting._plan import make_plan
+from ..fitting._rounds import lane_count
 from ._build import Member
 from ._errors import CLASS_ERRORS, ConfigError
 
@@ -26,100 +31,196 @@ _RESULTS = (
     "empty",
     "solver_failed",
 )
+_DERIVED = ("reduced_chi2", "aic", "bic")
 
-# Compiling takes a fourth of the time so, and a run over few rows takes milliseconds either way.
+# What is finished stays finished when a run is stopped, and the log grows meanwhile.
+_AT_ONCE = 2048
+
+# The two programs of a batch compile for longer than so many fits take one by one.
+_FEW = 8
+
+# Compiling takes half of the time so, and a run over few rows takes milliseconds either way.
 _QUICK: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": "0"}
 _FEW_ROWS = 20_000
+
+Report = Callable[[int], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How the fit of one member ended; without a solution where the run was stopped before it."""
+    """How the fit of one member ended; without a solution where the run was stopped before it.
+
+    - `derived`: reduced chi2, AIC and BIC.
+    - `refused`: why the member could not be tried at all.
+    """
 
     member: Member
     solution: Solution | None
+    derived: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    refused: str = ""
 
     @property
     def success(self) -> bool:
         """True where the fit converged."""
-        return self.solution is not None and bool(self.solution.success)
+        return self.code == "successful"
 
-    @property
+    @functools.cached_property
     def message(self) -> str:
         """Why the fit failed, naming array and row where that is known; empty after success."""
         if self.solution is None:
-            return "The run was stopped before this fit."
+            return self.refused or "The run was stopped before this fit."
         if self.success:
             return ""
+        model, data = self.member.on_device()
         try:
-            explain(self.solution, self.member.model, self.member.data, None)
+            if isinstance(data, StreamedDataset):
+                explain_stream(self.solution, model, data)
+            explain(self.solution, model, data, None)
         except (RuntimeError, ValueError) as error:
             hint = " In a config, omit_nonfinite = true masks them." if self.code == "nonfinite_data" else ""
             return f"{error}{hint}"
 
     @property
     def code(self) -> str:
-        """The name of the result in `jaxsci.RESULTS`, or `not_run`."""
+        """The name of the result in `jaxsci.RESULTS`; `refused`, or `not_run`."""
         if self.solution is None:
-            return "not_run"
-        return next(name for name in _RESULTS if self.solution.result == getattr(RESULTS, name))
+            return "refused" if self.refused else "not_run"
+        return _codes()[int(self.solution.result._value)]
+
+
+@functools.cache
+def _codes() -> dict[int, str]:
+    return {int(getattr(RESULTS, name)._value): name for name in _RESULTS}
 
 
 def group(members: Sequence[Member]) -> list[list[int]]:
-    """Places of the members that can be fitted as one batch: equal settings, structure, shapes and dtypes."""
+    """Places of the members that `fit_batch` takes together: equal settings, structure and dtypes."""
     groups: dict[Any, list[int]] = {}
     for place, member in enumerate(members):
-        leaves, structure = jtu.tree_flatten((member.model, member.data))
-        kinds = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-        groups.setdefault((member.settings.key, structure, kinds), []).append(place)
+        alone = () if _batched(member) else (place,)
+        groups.setdefault((member.kind, alone), []).append(place)
     return list(groups.values())
 
 
-def fit_members(members: Sequence[Member]) -> Iterator[tuple[list[int], list[Solution]]]:
-    """Fit all members; yields (places, solutions) of each group as it is done.
+def _batched(member: Member) -> bool:
+    """`fit_batch` holds data in memory, and leaves the scale of the errors to the noise."""
+    return isinstance(member.data, Dataset) and member.settings.scale_covariance is None
 
-    Programs are compiled in threads, beside each other and beside the fits: XLA lets go of the interpreter.
+
+def fit_members(
+    members: Sequence[Member], report: Report = lambda count: None, beside: bool = True
+) -> Iterator[tuple[list[int], list[Outcome]]]:
+    """Fit all members; yields (places, outcomes) as they are done.
+
+    **Arguments:**
+
+    - `report`: is told how many more fits are done, from any thread.
+    - `beside`: compile and run unlike members in threads beside each other: XLA lets go of the interpreter.
 
     **Raises:** `ConfigError` where a model cannot be traced.
     """
-    groups = group(members)
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+    jobs = [group[at : at + _AT_ONCE] for group in group(members) for at in range(0, len(group), _AT_ONCE)]
+    stop = threading.Event()
+
+    def work(places: list[int]) -> list[Outcome]:
+        return _fit_like([members[place] for place in places], report, stop)
+
+    pool = ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) if beside else 1)
     try:
-        waiting = [(places, pool.submit(_compile, [members[place] for place in places])) for places in groups]
-        for places, program in waiting:
-            yield places, _run_batch([members[place] for place in places], program)
+        waiting = {pool.submit(work, places): places for places in jobs}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
     finally:
+        stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _batch(members: Sequence[Member]) -> tuple[Any, Any]:
-    return stack([member.model for member in members]), stack([member.data for member in members])
+class _Stopped(Exception):
+    """The run was stopped while this batch was under way."""
 
 
-def _compile(members: Sequence[Member]) -> Any:
-    arguments = members[0].settings.arguments()
+def _fit_like(members: Sequence[Member], report: Report, stop: threading.Event) -> list[Outcome]:
+    before = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal before
+        if stop.is_set():
+            raise _Stopped
+        report(done - before)
+        before = done
+
+    try:
+        if _batched(members[0]) and len(members) > _FEW:
+            return _fit_many(members, progress)
+        return _fit_few(members, progress)
+    except CLASS_ERRORS as error:
+        raise ConfigError(members[0].name, str(error).strip().split("\n")[0]) from error
+
+
+def _fit_few(members: Sequence[Member], progress: Callable[[int, int], None]) -> list[Outcome]:
+    """Like members one by one, through one program for each length."""
+    programs: dict[Any, Any] = {}
+    outcomes = []
+    for k, member in enumerate(members, 1):
+        model, data = member.on_device()
+        shapes = tuple(leaf.shape for leaf in jtu.tree_leaves(data))
+        if shapes not in programs:
+            programs[shapes] = _program(member, model, data)
+        solution = jax.device_get(programs[shapes](model, data))
+        outcomes += _outcomes([member], [0], jtu.tree_map(lambda leaf: leaf[None, ...], solution))
+        progress(k, len(members))
+    return outcomes
+
+
+def _program(member: Member, model: Any, data: Any) -> Callable[[Any, Any], Solution]:
+    """`fit` with the settings of a member; compiled without optimisation where rows are few, on a CPU."""
 
     def fit_one(model: Any, data: Any) -> Solution:
-        return fit(model, data, throw=False, **arguments)
+        return fit(model, data, throw=False, **member.settings.arguments())
 
-    lowered = jax.jit(jax.vmap(fit_one)).lower(*_batch(members))
-    if not quick(members):
-        return lowered.compile()
+    few = isinstance(data, Dataset) and data.mask.shape[0] <= _FEW_ROWS and jax.default_backend() == "cpu"
+    if not few:
+        return fit_one
+    lowered = jax.jit(fit_one).lower(model, data)
     try:
         return lowered.compile(compiler_options=_QUICK)
     except RuntimeError:  # an XLA that knows no such option
         return lowered.compile()
 
 
-def quick(members: Sequence[Member]) -> bool:
-    """True where optimising the program would take longer than it could save: few rows in all, on a CPU."""
-    rows = sum(member.data.mask.shape[0] for member in members)
-    return rows <= _FEW_ROWS and jax.default_backend() == "cpu"
+def _fit_many(members: Sequence[Member], progress: Callable[[int, int], None]) -> list[Outcome]:
+    settings = members[0].settings.arguments()
+    del settings["scale_covariance"]  # None, or they would not be here
+    batch = fit_batch(
+        [member.model for member in members],
+        [member.data for member in members],
+        batch_size=_lanes(members),
+        progress=progress,
+        **settings,
+    )
+    outcomes = [Outcome(member, None, refused=batch.errors.get(i, "")) for i, member in enumerate(members)]
+    for stacked, rows in zip(batch.groups, batch.members, strict=True):
+        places = rows.tolist()
+        for place, outcome in zip(places, _outcomes(members, places, stacked), strict=True):
+            outcomes[place] = outcome
+    return outcomes
 
 
-def _run_batch(members: Sequence[Member], program: Future[Any]) -> list[Solution]:
-    try:
-        solutions = jax.device_get(program.result()(*_batch(members)))
-    except CLASS_ERRORS as error:
-        raise ConfigError(members[0].name, str(error).strip().split("\n")[0]) from error
-    return jax.device_put([jtu.tree_map(lambda leaf, i=i: leaf[i], solutions) for i in range(len(members))])
+def _outcomes(members: Sequence[Member], places: Sequence[int], stacked: Solution) -> list[Outcome]:
+    """One Outcome for each member of a stacked Solution, with arrays of the host: they are only looked at."""
+    stacked = jax.device_put(stacked)
+    derived = {name: np.asarray(getattr(stacked, name)) for name in _DERIVED}
+    host = jax.device_get(stacked)
+    out = []
+    for k, place in enumerate(places):
+        solution = jtu.tree_map(lambda leaf, k=k: leaf[k, ...], host)
+        out.append(Outcome(members[place], solution, {name: float(x[k]) for name, x in derived.items()}))
+    return out
+
+
+def _lanes(members: Sequence[Member]) -> int:
+    """As many lanes as `fit_batch` would take, or fewer where the members do not fill them."""
+    member = max(members, key=lambda m: m.data.mask.shape[0])
+    free = make_plan(member.model, member.data.noise, member.settings.free).names
+    most = lane_count(bucket(member.data.mask.shape[0]), len(free), "auto")
+    return min(most, 1 << (len(members) - 1).bit_length())

@@ -207,7 +207,7 @@ def test_good_config(folder, command):
     result = command("check", "fit.toml", "--import", "my_models.py", "--set", "data.1.start.tau=3")
     assert result.exit_code == 0
     assert "amp tau base" in result.stdout
-    assert "fit.toml is fine: 2 fits in 1 compiled programs of up to 2 fits each." in result.stdout
+    assert "fit.toml is fine: 2 fits in one batch." in result.stdout
 
 
 def test_bundled_quickstart_is_all_of_nist(command):

@@ -1,8 +1,10 @@
 """`jaxsci run` and `demo`: what is written, and how the command ends."""
 
+import contextlib
 import csv
 import json
 import re
+from pathlib import Path
 
 import jax
 import pytest
@@ -133,7 +135,7 @@ def test_steps_that_run_out_are_no_success(folder, command):
 @pytest.fixture
 def unfitted(monkeypatch):
     """Commands that run everything but the fits."""
-    monkeypatch.setattr("jaxsci.cli._commands.fit_members", lambda members: iter(()))
+    monkeypatch.setattr("jaxsci.cli._commands.fit_members", lambda members, *rest: iter(()))
 
 
 def test_without_matplotlib_the_report_says_how_to_get_figures(folder, command, monkeypatch, unfitted):
@@ -147,14 +149,15 @@ def test_without_matplotlib_the_report_says_how_to_get_figures(folder, command, 
 
 def test_ctrl_c_writes_what_was_finished(folder, command, monkeypatch):
     (folder / "nist.toml").write_text(NIST)
-    run_batch = _run._run_batch
+    fit_like = _run._fit_like
 
-    def interrupted(members, program):
+    def interrupted(members, *rest):
         if members[0].name == "box":
             raise KeyboardInterrupt
-        return run_batch(members, program)
+        return fit_like(members, *rest)
 
-    monkeypatch.setattr(_run, "_run_batch", interrupted)
+    monkeypatch.setattr(_run, "_fit_like", interrupted)
+    monkeypatch.setattr(_run.os, "cpu_count", lambda: 1)
     done = command("run", "nist.toml", "--out", "out")
     assert done.exit_code == 130
     document = json.loads((folder / "out" / "results.json").read_text())
@@ -211,8 +214,39 @@ def test_every_result_has_its_name():
     }
 
 
-def test_own_loss_and_noise_enter_by_import(folder):
+def test_own_loss_and_prior_enter_by_import(folder):
     (folder / "own.py").write_text(
         "import jaxsci as js\n\nclass Square(js.AbstractLoss):\n    def __call__(self, z):\n        return z, z, z\n"
+        "\nclass Lab(js.Normal):\n    def __init__(self, run: int):\n        self.mean, self.sigma = float(run), 0.1\n"
     )
-    assert "Square" in imported(REGISTRY, folder / "own.py")["losses"].classes
+    own = imported(REGISTRY, folder / "own.py")
+    assert "Square" in own["losses"].classes
+    assert "Lab" in own["priors"].classes
+
+
+def test_errors_scaled_by_choice(folder, command):
+    words = ("run", "fit.toml", "--import", "my_models.py", "--out")
+    command(*words, "plain")
+    command(*words, "scaled", "--set", "fit.scale_covariance=true")
+    plain, scaled = (json.loads((folder / out / "results.json").read_text())["members"] for out in ("plain", "scaled"))
+    for one, other in zip(plain, scaled, strict=True):
+        ratio = other["parameters"][1]["std"] / one["parameters"][1]["std"]
+        assert ratio == pytest.approx(one["reduced_chi2"] ** 0.5, rel=1e-6)
+        assert other["errors_scaled"]
+
+
+def test_a_killed_run_leaves_whole_files(folder, command, monkeypatch):
+    """Every file is renamed into place: until then the old one stands."""
+    out = folder / "out"
+    words = ("run", "fit.toml", "--import", "my_models.py", "--out", "out", "--set", "fit.max_steps=1")
+    command(*words)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert {path.suffix for path in before} == {".json", ".csv", ".html", ".svg", ".eqx", ".txt"}
+
+    def killed(self, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with contextlib.suppress(KeyboardInterrupt):
+        command(*words)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
