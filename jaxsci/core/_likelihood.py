@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ._arrow import Curvature
-from ._linalg import gram
+from ._linalg import products
 from ._loss import AbstractLoss
 from ._module import Module
 from ._rows import rows
@@ -67,7 +67,7 @@ class AbstractLikelihood(Module):
         """What `finish` needs, additive over rows: whole, in chunks or summed over devices alike."""
         cost, jac_t, residual = self.weigh(jac_t, residual, mask)
         rows = jnp.concatenate([jac_t, residual[None, :]])  # one product reads the rows once
-        return cost, gram(rows, rows)
+        return cost, products(rows)
 
     def finish(self, sums: PyTree) -> Linearisation:
         """The Linearisation that belongs to the total of the sums."""

@@ -11,7 +11,10 @@ What a solver does with a curvature matrix (`matvec`, `diagonal`, `scaled`, `shi
 import functools
 from typing import Any
 
+import equinox.internal as eqxi
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -19,6 +22,7 @@ from ._module import Module
 
 _UNROLL = 8
 _BLOCK = 32
+_SHORT = 512  # rows of data
 
 
 def dot(a: Array, b: Array) -> Array:
@@ -44,6 +48,42 @@ def matvec(matrix: Any, vector: Float[Array, " n"]) -> Float[Array, " m"]:
 def gram(jac_t: Float[Array, "p n"], other: Float[Array, "q n"]) -> Float[Array, "p q"]:
     """`jac_t @ other.T`."""
     return jac_t @ other.T
+
+
+@jax.custom_jvp
+def products(rows: Float[Array, "q n"]) -> Float[Array, "q q"]:
+    """`rows @ rows.T`; of few short rows all sums run side by side in one loop, which a batched product never does."""
+    q, n = rows.shape
+    if q > _UNROLL + 1 or n > _SHORT:
+        return rows @ rows.T
+    pairs = [(i, j) for i in range(q) for j in range(i, q)]
+    zero = jnp.zeros((), rows.dtype)
+
+    def sums(rows: Array) -> tuple[Array, ...]:
+        terms = tuple(rows[i] * rows[j] for i, j in pairs)
+        return lax.reduce(terms, (zero,) * len(pairs), _add_each, (0,))
+
+    def never(rows: Array) -> tuple[Array, ...]:
+        return (zero,) * len(pairs)
+
+    # the branch keeps XLA from fusing whatever made the rows into the loop of the sums, where nothing is vectorised
+    some = eqxi.unvmap_any(rows[-1, 0] == rows[-1, 0]) if n else False
+    found = jnp.stack(lax.cond(some, sums, never, rows))
+    place = np.zeros((q, q), int)
+    for k, (i, j) in enumerate(pairs):
+        place[i, j] = place[j, i] = k
+    return found[place]
+
+
+def _add_each(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+@products.defjvp
+def _products_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (rows,), (moved,) = primals, tangents
+    half = rows @ moved.T
+    return products(rows), half + half.T
 
 
 class Factor(Module):

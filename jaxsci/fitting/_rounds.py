@@ -16,7 +16,7 @@ from ._plan import Plan
 from ._solution import Solution
 from ._solver._trust_region import AbstractTrustSolver
 
-_STEPS = 6  # of the solver between two looks at who is done
+_STEPS = 9  # of the solver between two looks at who is done
 _LANES = 128
 _ELEMENTS = 1 << 21  # numbers in the Jacobians of one chunk, at most
 
