@@ -42,6 +42,20 @@ def test_efac_has_its_closed_form():
     assert float(solution.noise.equad) == 0.0
 
 
+def test_equad_has_its_closed_form_beside_equal_errors():
+    """The variance that the scatter has beyond the errors; on its bound of 0 where it has none."""
+    for given, expected in ((SIGMA / 2, None), (2 * SIGMA, 0.0)):
+        plain = js.fit(START, decay_set(), solver=GN)
+        data = js.Dataset(TIMES, decay_data(), js.Diagonal(np.full(N, given), 1.0, 0.02))
+        solution = js.fit(START, data, free=("*", "noise.equad"), throw=False)
+        scatter = SIGMA**2 * float(plain.chi2) / N
+        close(solution.noise.equad, np.sqrt(scatter - given**2) if expected is None else expected, 1e-8)
+        close(solution.y[:3], plain.y, 1e-7)
+        if expected is None:
+            variance = scatter**2 * 2 / N  # of the total variance v = given^2 + equad^2
+            close(solution.std["noise.equad"], np.sqrt(variance) / (2 * float(solution.noise.equad)), 1e-6)
+
+
 def minus_log_likelihood(p, y):
     variance = (p[3] * SIGMAS) ** 2 + p[4] ** 2
     return 0.5 * (((decay_numpy(p) - y) ** 2 / variance) + np.log(variance)).sum()
