@@ -4,7 +4,6 @@ Runs on the host while a compiled fit waits, so nothing in here computes with JA
 the same thread.
 """
 
-import concurrent.futures
 import mmap
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -172,28 +171,19 @@ class Kept:
 
 
 class Blocks:
-    """Rows in blocks of one size: the last one padded, unused rows made harmless, the next one read ahead."""
+    """Rows in blocks of one size: the last one padded, unused rows made harmless."""
 
     def __init__(self, rows: ArrayRows | PieceRows, columns: list[Column], length: int, block: int):
         self.rows, self.columns, self.length, self.block = rows, columns, length, block
         self.count = -(-length // block)
         self.mask = mask_place(columns)
         self.kept, self.lock = Kept(), threading.Lock()
-        self.thread = concurrent.futures.ThreadPoolExecutor(1)
-        self.ahead: tuple[int, concurrent.futures.Future] | None = None
         self.harmless = self._harmless()
 
     def read(self, i: int) -> list[np.ndarray]:
-        """Block i; while it is computed with, a thread reads the next one."""
+        """Block i. Reading the next one ahead in a thread was measured and does not pay."""
         with self.lock, self.kept:
-            ahead, self.ahead = self.ahead, None
-            if ahead is not None and ahead[0] != i:
-                concurrent.futures.wait([ahead[1]])
-                ahead = None
-            out = self._assemble(i) if ahead is None else ahead[1].result()
-            if i + 1 < self.count:
-                self.ahead = i + 1, self.thread.submit(self._assemble, i + 1)
-            return out
+            return self._assemble(i)
 
     def _assemble(self, i: int) -> list[np.ndarray]:
         start, stop = i * self.block, min((i + 1) * self.block, self.length)
