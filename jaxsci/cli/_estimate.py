@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from ..core import AbstractModel, Dataset, put
 from ..curvefit import estimate
+from ._compile import compile_quickly
 from ._config import shown
 from ._construct import construct
 from ._errors import ConfigError
@@ -32,13 +33,15 @@ def estimated(spec: Any, datasets: Sequence[Dataset], registry: Registry, where:
     guess = functools.partial(_guess, model, _given(spec))
     groups: dict[Any, list[int]] = {}
     points = [_used(data) for data in datasets]
+    if len({len(y) for _, y in points}) > 1:
+        points = [_thinned(x, y) for x, y in points]
     for i, (x, y) in enumerate(points):
         groups.setdefault((x.shape, y.shape), []).append(i)
     models: list[Any] = [None] * len(datasets)
     for members in groups.values():
         x, y = (np.stack([points[i][k] for i in members]) for k in range(2))
         try:
-            stacked = jax.device_get(jax.jit(jax.vmap(guess))(x, y))
+            stacked = jax.device_get(compile_quickly(jax.vmap(guess), x, y)(x, y))
         except ConfigError:
             raise
         except (TypeError, ValueError, IndexError) as error:
@@ -53,6 +56,13 @@ def _used(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         raise ConfigError("start", "of data with several columns of x nothing can be estimated: give `start = { ... }`")
     mask = np.asarray(data.mask)
     return np.asarray(data.inputs)[mask], np.asarray(data.observed)[mask]
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As many rows as the next lower power of two: each length costs a compilation, and a guess needs no more."""
+    count = 1 << (max(len(y), 1).bit_length() - 1)
+    rows = np.round(np.linspace(0, len(y) - 1, count)).astype(int) if len(y) else slice(0)
+    return x[rows], y[rows]
 
 
 def _guess(model: AbstractModel, given: dict[str, Any], x: Array, y: Array) -> AbstractModel:

@@ -19,6 +19,7 @@ from ..fitting._diagnose_stream import explain_stream
 from ..fitting._plan import make_plan
 from ..fitting._rounds import lane_count
 from ._build import Member
+from ._compile import compile_quickly
 from ._errors import CLASS_ERRORS, ConfigError
 
 _RESULTS = (
@@ -39,8 +40,7 @@ _AT_ONCE = 2048
 # The two programs of a batch compile for longer than so many fits take one by one.
 _FEW = 8
 
-# Compiling takes half of the time so, and a run over few rows takes milliseconds either way.
-_QUICK: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": "0"}
+# Of more rows than these, running a program that was not optimised takes longer than optimising it.
 _FEW_ROWS = 20_000
 
 Report = Callable[[int], None]
@@ -173,19 +173,13 @@ def _fit_few(members: Sequence[Member], progress: Callable[[int, int], None]) ->
 
 
 def _program(member: Member, model: Any, data: Any) -> Callable[[Any, Any], Solution]:
-    """`fit` with the settings of a member; compiled without optimisation where rows are few, on a CPU."""
+    """`fit` with the settings of a member; compiled without optimisation where rows are few."""
 
     def fit_one(model: Any, data: Any) -> Solution:
         return fit(model, data, throw=False, **member.settings.arguments())
 
-    few = isinstance(data, Dataset) and data.mask.shape[0] <= _FEW_ROWS and jax.default_backend() == "cpu"
-    if not few:
-        return fit_one
-    lowered = jax.jit(fit_one).lower(model, data)
-    try:
-        return lowered.compile(compiler_options=_QUICK)
-    except RuntimeError:  # an XLA that knows no such option
-        return lowered.compile()
+    few = isinstance(data, Dataset) and data.mask.shape[0] <= _FEW_ROWS
+    return compile_quickly(fit_one, model, data) if few else fit_one
 
 
 def _fit_many(members: Sequence[Member], progress: Callable[[int, int], None]) -> list[Outcome]:
