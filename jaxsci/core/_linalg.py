@@ -14,7 +14,6 @@ from typing import Any
 import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -69,10 +68,8 @@ def products(rows: Float[Array, "q n"]) -> Float[Array, "q q"]:
     # the branch keeps XLA from fusing whatever made the rows into the loop of the sums, where nothing is vectorised
     some = eqxi.unvmap_any(rows[-1, 0] == rows[-1, 0]) if n else False
     found = jnp.stack(lax.cond(some, sums, never, rows))
-    place = np.zeros((q, q), int)
-    for k, (i, j) in enumerate(pairs):
-        place[i, j] = place[j, i] = k
-    return found[place]
+    at = {pair: k for k, pair in enumerate(pairs)}
+    return found[jnp.array([[at[min(i, j), max(i, j)] for j in range(q)] for i in range(q)])]
 
 
 def _add_each(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:

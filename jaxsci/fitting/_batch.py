@@ -6,9 +6,11 @@ the padded length of a member depend on its own shape alone, and so do the bits 
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -18,9 +20,11 @@ from ..core._module import Module
 from ._fit import check
 from ._plan import Plan, flat_bounds, flat_priors, make_plan
 from ._ragged import Block, blocks
+from ._resume import Checkpoint
 from ._rounds import Job, Lanes, lane_count, progress_bar
 from ._shared import SharedSolution, fit_shared
 from ._solution import RESULTS, Solution
+from ._solver._trust_region import AbstractTrustSolver
 from ._solver.trf import TRF
 
 
@@ -100,6 +104,9 @@ def fit_batch(
     loss: AbstractLoss = Linear(),
     shared: Sequence[str] = (),
     batch_size: int | str = "auto",
+    mesh: jax.sharding.Mesh | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = True,
     progress: bool | Callable[[int, int], None] | None = None,
     max_steps: int = 200,
 ) -> BatchSolution:
@@ -115,34 +122,59 @@ def fit_batch(
       fitted together, at a cost linear in their number: see `.shared` of the answer. A member's `dof`
       does not count shared parameters; its errors do. Members that no fit could use are left out.
     - `batch_size`: lanes of one program; `"auto"` takes up to 256, fewer for long data sets.
+    - `mesh`: devices that take the chunks in turn; `None` for the default device. Bits do not depend on them.
+    - `checkpoint`: a file that keeps the batch in progress, for one that was killed or stopped to go on
+      from, with the same bits. `resume`: False starts over, whatever the file says.
     - `progress`: True for a progress bar, or a function of (members done, members in all).
 
     **Returns:** a `BatchSolution`. No member can make it raise: look at `.failed`.
+
+    **Raises:** `ValueError` for wrong names or choices, and for a checkpoint of another batch.
     """
     todo = list(blocks(models, datasets))
     total = sum(len(block.members) for block in todo)
     free = (free,) if isinstance(free, str) else None if free is None else tuple(free)
     shared = (shared,) if isinstance(shared, str) else tuple(shared)
+    devices = () if mesh is None else tuple(mesh.devices.flat)
+    if shared and (mesh is not None or checkpoint is not None):
+        raise ValueError("shared parameters make one joint fit, which takes neither a mesh nor a checkpoint")
+    if checkpoint is not None and not isinstance(solver, AbstractTrustSolver):
+        raise ValueError(f"a checkpoint needs TRF() or GaussNewton(), not {type(solver).__name__}")
+
+    def prepare(block: Block) -> tuple[Plan, Lanes]:
+        return _lanes(block, total, free, bounds, priors, loss)
+
     if shared:
-        plans, lanes = zip(*(_lanes(block, total, free, bounds, priors, loss) for block in todo), strict=True)
-        lengths = [block.length for block in todo]
-        each, common = fit_shared(
-            plans, list(zip(lanes, lengths, strict=True)), shared, (solver, loss), batch_size, max_steps
-        )
+        plans, lanes = zip(*map(prepare, todo), strict=True)
+        pairs = [(lane, block.length) for lane, block in zip(lanes, todo, strict=True)]
+        each, common = fit_shared(plans, pairs, shared, (solver, loss), batch_size, max_steps)
         return BatchSolution(*_merge(each, [block.members for block in todo]), {}, common)
+    kept = None
+    if checkpoint is not None:
+        task = ([tuple(block) for block in todo], bounds, priors, loss, repr((free, solver, type(loss))), max_steps)
+        kept = Checkpoint(checkpoint, resume, task)
     groups, members, errors = [], [], {}
-    with contextlib.contextmanager(progress_bar)(progress, total) as report:
-        for block in todo:
+    with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():
+        for k, block in enumerate(todo):
             try:
-                plan, lanes = _lanes(block, total, free, bounds, priors, loss)
+                plan, varying = prepare(block)
                 width = lane_count(block.length, len(plan.names), batch_size)
-                groups.append(Job(lanes, (solver, loss), plan, max_steps, width).run(report))
+                job = Job(varying, (solver, loss), plan, max_steps, width, devices)
+                groups.append(job.run(report, *(kept.of(k) if kept else (_same, _nothing))))
                 members.append(block.members)
             except (ValueError, TypeError) as error:
                 if len(todo) == 1:
                     raise
                 errors.update(dict.fromkeys(block.members.tolist(), str(error)))
     return BatchSolution(*_merge(groups, members), errors)
+
+
+def _same(search: Any) -> Any:
+    return search
+
+
+def _nothing(search: Any) -> None:
+    return None
 
 
 def _lanes(block: Block, total: int, free: Any, bounds: Any, priors: Any, loss: AbstractLoss) -> tuple[Plan, Lanes]:

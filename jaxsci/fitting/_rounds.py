@@ -32,33 +32,57 @@ class Lanes(NamedTuple):
     weight: Any
 
 
+class Search(NamedTuple):
+    """How far each member is: all that a resumed batch needs."""
+
+    y: np.ndarray
+    state: PyTree
+    steps: np.ndarray
+
+    def over(self, max_steps: int) -> np.ndarray:
+        """True for members that need no further round."""
+        return self.state.done | self.state.failed | (self.steps >= max_steps)
+
+
 class Job(NamedTuple):
-    """Members of one structure and length, and how to fit them. `common`: (solver, loss)."""
+    """Members of one structure and length, and how to fit them. `common`: (solver, loss).
+
+    Chunks go to the `devices` in turn. `keep(search)` is called after each round.
+    """
 
     lanes: Lanes
     common: tuple[Any, Any]
     plan: Plan
     max_steps: int
     width: int
+    devices: tuple[Any, ...]
 
-    def run(self, report: Callable[[int], None]) -> Solution:
-        """Fit all members; a stacked Solution of NumPy arrays."""
+    def blank(self) -> Search:
+        """A search that has not begun."""
         count, p = len(self.lanes.mean), len(self.plan.names)
-        if not isinstance(self.common[0], AbstractTrustSolver):
-            return self._collect(np.arange(count), (self.lanes,), _whole, self.max_steps, report)
-        pending, steps = np.arange(count), np.zeros(count, int)
-        y = np.zeros((count, p), self.plan.dtype)
         shapes = jax.eval_shape(lambda lane: _start(lane, self.common, self.plan)[1], _shapes(self.lanes))
         state = jtu.tree_map(lambda s: np.zeros((count, *s.shape), s.dtype), shapes)
+        return Search(np.zeros((count, p), self.plan.dtype), state, np.zeros(count, int))
+
+    def run(self, report: Callable[[int], None], resume: Callable[[Search], Search], keep: Any) -> Solution:
+        """Fit all members; a stacked Solution of NumPy arrays."""
+        everyone = np.arange(len(self.lanes.mean))
+        if not isinstance(self.common[0], AbstractTrustSolver):
+            return self._collect(everyone, (self.lanes,), _whole, self.max_steps, report)
+        search = resume(self.blank())
+        y, state, steps = search
+        pending = everyone[~search.over(self.max_steps)]
+        report(len(everyone) - len(pending))
         while len(pending):
             fresh = steps == 0
             new_y, new_state, taken = self._collect(pending, (self.lanes, y, state, fresh), _advance, _STEPS)
             y[pending] = new_y
             jtu.tree_map(lambda old, new: old.__setitem__(pending, new), state, new_state)  # noqa: B023
             steps[pending] += taken
-            over = state.done | state.failed | (steps >= self.max_steps)
+            over = search.over(self.max_steps)
             report(int(np.sum(over[pending])))
             pending = pending[~over[pending]]
+            keep(search)
         ended = (
             y,
             state.done & (steps <= self.max_steps),
@@ -66,14 +90,17 @@ class Job(NamedTuple):
             state.stalled,
             np.minimum(steps, self.max_steps),
         )
-        return self._collect(np.arange(count), (self.lanes, *ended), _conclude, 0)
+        return self._collect(everyone, (self.lanes, *ended), _conclude, 0)
 
     def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
         """Run a program over full chunks of these members; all chunks are under way before the first is read."""
         chunks = [members[at : at + self.width] for at in range(0, len(members), self.width)]
-        waiting = [
-            call(_all_lanes(program), (self._gather(trees, chunk), self.common), (self.plan, steps)) for chunk in chunks
-        ]
+        waiting = []
+        for k, chunk in enumerate(chunks):
+            gathered = self._gather(trees, chunk)
+            if self.devices:
+                gathered = jax.device_put(gathered, self.devices[k % len(self.devices)])
+            waiting.append(call(_all_lanes(program), (gathered, self.common), (self.plan, steps)))
         parts = []
         for chunk, answer in zip(chunks, waiting, strict=True):
             parts.append(jtu.tree_map(lambda x: np.asarray(x)[: len(chunk)], answer))  # noqa: B023
