@@ -114,7 +114,7 @@ def _failures(members: Sequence[Record], pages: Mapping[int, str]) -> Html:
         return Html("")
     rows = [(_name(k, m, pages), badge(m), m["message"]) for k, m in failed[:_MOST_REASONS]]
     more = len(failed) - len(rows)
-    note = tag("p", f"{more} more, with their reasons, are in results.json and results.csv.", class_="note")
+    note = tag("p", f"{more} more, with their reasons, are in results.json and log.txt.", class_="note")
     return join([tag("h2", "Failed"), table(("fit", "result", "what to do"), rows), note if more > 0 else ""])
 
 
@@ -158,7 +158,8 @@ def _all(members: Sequence[Record], pages: Mapping[int, str]) -> Html:
 
 def _name(place: int, member: Record, pages: Mapping[int, str]) -> Html:
     name = member["name"]
-    return tag("a", name, href=f"members/{pages[place]}.html") if place in pages else tag("span", name)
+    shown = tag("a", name, href=f"members/{pages[place]}.html") if place in pages else name
+    return tag("td", shown, class_="fit")
 
 
 def _number(value: float | None) -> float | str | None:
