@@ -1,6 +1,7 @@
 """Data sets: what was observed, at which inputs, with which noise, and which rows count."""
 
 import abc
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,7 +72,8 @@ class Dataset(AbstractDataset):
                     f"mask should be bool{list(shape)} like observed (True = used), "
                     f"but it is {self.mask.dtype}{list(self.mask.shape)}"
                 )
-            first = jnp.argmax(self.mask)
+            leaves = [jnp.isfinite(x).reshape(*shape, -1).all(axis=1) for x in jtu.tree_leaves(self.inputs)]
+            first = jnp.argmax(functools.reduce(jnp.logical_and, leaves, self.mask))  # what stands in for unused rows
             self.observed = jnp.where(self.mask, self.observed, 0)
             self.inputs = jtu.tree_map(lambda x: _fill(x, self.mask, x[first]), self.inputs)
             self.noise = _clean(self.noise, self.mask)

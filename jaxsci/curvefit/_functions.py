@@ -21,8 +21,8 @@ class Constant(AbstractModel):
 
     level: Scalar = param(doc="the value everywhere")
 
-    def __call__(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
-        return jnp.broadcast_to(self.level, x.shape)
+    def __call__(self, x: Float[Array, "n *d"]) -> Float[Array, " n"]:
+        return jnp.broadcast_to(self.level, x.shape[:1])
 
 
 class Line(AbstractModel):

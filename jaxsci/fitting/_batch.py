@@ -17,6 +17,7 @@ import numpy as np
 
 from ..core._loss import AbstractLoss, Linear
 from ..core._module import Module
+from ._diagnose import report
 from ._fit import check
 from ._plan import Plan, flat_bounds, flat_priors, make_plan
 from ._ragged import Block, blocks
@@ -69,6 +70,17 @@ class BatchSolution(Module):
         return dict(sorted(reasons.items()))
 
     @property
+    def warnings(self) -> dict[int, str]:
+        """{member: what to know of it} of those that the data do not determine, or whose start was moved."""
+        found: dict[int, str] = {}
+        for group, members in zip(self.groups, self.members, strict=True):
+            usable = np.asarray(group.result._value) == 0
+            told = np.any(~np.asarray(group.determined) | np.asarray(group.projected), axis=1)
+            for at in np.flatnonzero(usable & told):
+                found[int(members[at])] = "; ".join(report(jtu.tree_map(lambda x: x[at], group)))  # noqa: B023
+        return dict(sorted(found.items()))
+
+    @property
     def success(self) -> np.ndarray:
         """True for each member that converged."""
         out = np.ones(len(self), bool)
@@ -76,13 +88,15 @@ class BatchSolution(Module):
         return out
 
     def table(self) -> dict[str, np.ndarray]:
-        """Columns over all members: success, result, chi2, dof, num_steps, and `name`, `name_std` of every parameter.
+        """Columns over all members: success, result, warning, chi2, dof, num_steps; `name`, `name_std` of a parameter.
 
         NaN where a member has no such parameter. `pandas.DataFrame` and `pyarrow.table` take it as it is.
         """
         columns: dict[str, np.ndarray] = {"success": self.success}
         reasons = self.failed
         columns["result"] = np.array([reasons.get(i, "") for i in range(len(self))], object)
+        warnings = self.warnings
+        columns["warning"] = np.array([warnings.get(i, "") for i in range(len(self))], object)
         for group, members in zip(self.groups, self.members, strict=True):
             std = np.asarray(group.standard_errors)
             new = {name: np.asarray(getattr(group, name)) for name in ("chi2", "dof", "num_steps")}
@@ -153,19 +167,28 @@ def fit_batch(
     if checkpoint is not None:
         task = ([tuple(block) for block in todo], bounds, priors, loss, repr((free, solver, type(loss))), max_steps)
         kept = Checkpoint(checkpoint, resume, task)
-    groups, members, errors = [], [], {}
+
+    def run(k: int, report: Callable[[int], None]) -> Solution:
+        plan, varying = prepare(todo[k])
+        width = lane_count(todo[k].length, len(plan.names), batch_size)
+        job = Job(varying, (solver, loss), plan, max_steps, width, devices)
+        return job.run(report, *(kept.of(k) if kept else (_same, _nothing)))
+
     with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():
-        for k, block in enumerate(todo):
-            try:
-                plan, varying = prepare(block)
-                width = lane_count(block.length, len(plan.names), batch_size)
-                job = Job(varying, (solver, loss), plan, max_steps, width, devices)
-                groups.append(job.run(report, *(kept.of(k) if kept else (_same, _nothing))))
-                members.append(block.members)
-            except (ValueError, TypeError) as error:
-                if len(todo) == 1:
-                    raise
-                errors.update(dict.fromkeys(block.members.tolist(), str(error)))
+        return _separately(todo, lambda k: run(k, report))
+
+
+def _separately(todo: Sequence[Block], run: Callable[[int], Solution]) -> BatchSolution:
+    """Each block by itself; one that cannot be tried at all is an error of its members, or of the call if alone."""
+    groups, members, errors = [], [], {}
+    for k, block in enumerate(todo):
+        try:
+            groups.append(run(k))
+            members.append(block.members)
+        except (ValueError, TypeError) as error:
+            if len(todo) == 1:
+                raise
+            errors.update(dict.fromkeys(block.members.tolist(), str(error)))
     return BatchSolution(*_merge(groups, members), errors)
 
 

@@ -1,9 +1,7 @@
 """Covariance and rank from weighed rows, revealing the directions that the data do not determine."""
 
 from collections.abc import Callable
-from typing import Any
 
-import equinox as eqx
 import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
@@ -11,11 +9,10 @@ import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core._linalg import cholesky, factorise, gram, length, qr_r, solve_upper
+from ..core._linalg import factorise, gram, length, solve_upper
 from ..core._module import Module
-from ..core._rows import split_rows
 from ..core._typing import Flag, Scalar
-from ._objective import Objective, jacobian_t, noise_rows
+from ._objective import Objective
 
 _WELL = 1e-6  # the smallest pivot of a unit-diagonal matrix whose inverse still has ten digits
 
@@ -44,7 +41,7 @@ def curvature(objective: Objective, y: Float[Array, " p"], fixed: Bool[Array, " 
     quick, well = _by_gram(lin.gram, fixed)
     careful = lax.cond(
         eqxi.unvmap_any(lax.stop_gradient(~well)),
-        lambda: covariance(weighed_rows(objective, y)[1], fixed),
+        lambda: covariance(objective.weighed(y)[1], fixed),
         lambda: quick,
     )
     return lin.cost, jtu.tree_map(lambda a, b: jnp.where(well, a, b), quick, careful)
@@ -59,46 +56,6 @@ def _by_gram(matrix: Float[Array, "p p"], fixed: Bool[Array, " p"]) -> tuple[Cov
     well = factor.ok & (factor.least > _WELL) & jnp.all(jnp.isfinite(matrix))
     rank = jnp.sum(~fixed)
     return Covariance(factor.invert() * outer, jnp.ones_like(fixed), rank), well
-
-
-def weighed_rows(objective: Objective, y: Float[Array, " p"]) -> tuple[Scalar, Float[Array, "m p"]]:
-    """(cost, rows whose products J^T J are the curvature at y); in chunks these are reduced by TSQR to R."""
-    if objective.free_noise:
-        return objective.cost(y), _joint_rows(objective, y)
-
-    def weigh(data: Any, likelihood: Any) -> tuple[Array, Array]:
-        residual, jac_t = jacobian_t(lambda y: data.residual(objective.model(y)), y)
-        cost, jac_t, _ = likelihood.weigh(jac_t, residual, data.mask)
-        return cost, jac_t.T
-
-    data, likelihood = objective.data, objective.likelihood
-    prior_cost, prior = objective.prior_cost(y), jnp.diag(objective.prior_root())
-    n = data.mask.shape[0]
-    if objective.chunk is not None and likelihood.coupled:
-        lin = objective(y)  # chunks of coupled rows cannot be weighed one by one
-        return lin.cost, cholesky(lin.gram)[0].T
-    if objective.chunk is None or n <= objective.chunk:
-        cost, rows = weigh(data, likelihood)
-        return cost + prior_cost, jnp.concatenate([rows, prior])
-    pieces, other = split_rows((data, likelihood))
-    body = n // objective.chunk * objective.chunk
-    total = (prior_cost, prior)
-    if body < n:
-        total = _add(total, weigh(*eqx.combine(jtu.tree_map(lambda x: x[body:], pieces), other)))
-    pieces = jtu.tree_map(lambda x: x[:body].reshape(-1, objective.chunk, *x.shape[1:]), pieces)
-    return lax.scan(lambda total, piece: (_add(total, weigh(*eqx.combine(piece, other))), None), total, pieces)[0]
-
-
-def _joint_rows(objective: Objective, y: Array) -> Array:
-    """Rows of the model, of the noise's own information, and of the priors."""
-    data, noise = objective.data, objective.parts(y)[1]
-    residual, jac_t = jacobian_t(lambda y: data.residual(objective.model(y)), y)
-    _, jac_t, _ = noise.prepare(data.mask).weigh(jac_t, residual, data.mask)
-    return jnp.concatenate([jac_t.T, noise_rows(objective, y), jnp.diag(objective.prior_root())])
-
-
-def _add(total: tuple[Array, Array], part: tuple[Array, Array]) -> tuple[Array, Array]:
-    return total[0] + part[0], qr_r(jnp.concatenate([total[1], part[1]]))
 
 
 def covariance(rows: Float[Array, "m p"], fixed: Bool[Array, " p"]) -> Covariance:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import equinox.internal as eqxi
 import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
@@ -20,7 +19,7 @@ from ..core._likelihood import AbstractLikelihood, Robust
 from ..core._loss import AbstractLoss, Linear
 from ..core._noise import AbstractNoise
 from ._adjoint import Given, KKTAdjoint
-from ._covariance import Covariance, _by_gram, covariance, curvature
+from ._covariance import curvature, scaled_by_scatter
 from ._diagnose import explain, report
 from ._diagnose_stream import explain_stream
 from ._objective import Objective
@@ -263,15 +262,13 @@ def conclude(
     """Everything that follows from the solution, evaluated afresh: the solver's state has no tangents."""
     objective, base, lower, upper = ready.objective, ready.base, ready.lower, ready.upper
     fixed = lower >= upper
-    cost, known = (_streamed_curvature if isinstance(objective.data, Stream) else curvature)(objective, y, fixed)
+    cost, known = curvature(objective, y, fixed)
     count, fine, valid, log_norm = objective.inspect(base)
     dof = count + jnp.sum((objective.prior_weight > 0) & ~fixed) - known.rank
     matrix = known.matrix
     absolute = base.absolute
     if scale_covariance or (scale_covariance is None and not absolute):
-        some = dof > 0
-        scale = jnp.where(some, 2 * cost / jnp.where(some, dof, 1).astype(y.dtype), jnp.inf)
-        matrix = jnp.where(matrix == 0, 0, matrix * scale)
+        matrix = scaled_by_scatter(matrix, fixed, cost, dof)
     result = _result(count, fine, valid, ended, stalled)
     senseless = (RESULTS.nonfinite_data, RESULTS.bad_noise, RESULTS.nonfinite_start, RESULTS.empty)
     matrix = jnp.where(functools.reduce(jnp.logical_or, [result == r for r in senseless]), jnp.nan, matrix)
@@ -298,18 +295,6 @@ def conclude(
         units=plan.units,
         absolute=absolute,
     )
-
-
-def _streamed_curvature(objective: Objective, y: Array, fixed: Array) -> tuple[Array, Covariance]:
-    """`curvature` of rows that come in blocks."""
-    lin = objective(y)
-    quick, well = _by_gram(lin.gram, fixed)
-    careful = lax.cond(
-        eqxi.unvmap_any(lax.stop_gradient(~well)),
-        lambda: covariance(objective.weighed(y)[1], fixed),
-        lambda: quick,
-    )
-    return lin.cost, jtu.tree_map(lambda a, b: jnp.where(well, a, b), quick, careful)
 
 
 def _judge(

@@ -100,6 +100,8 @@ class Objective(Module):
 
     def weighed(self, y: Float[Array, " p"]) -> tuple[Scalar, Float[Array, "m p"]]:
         """(cost, rows whose products J^T J are the curvature at y); those of chunks reduced by TSQR to R."""
+        if self.free_noise:
+            return self.cost(y), self._joint_rows(y)
         total = self.prior_cost(y), jnp.diag(self.prior_root())
         if self.likelihood.coupled and not self.whole:
             lin = self(y)  # chunks of coupled rows cannot be weighed one by one
@@ -194,6 +196,12 @@ class Objective(Module):
 
         cost, grad = jax.value_and_grad(self._noise_cost)(y)
         return self._add_prior(y, Linearisation(cost, grad, gauss_newton + _noise_information(self, y, noise_only)))
+
+    def _joint_rows(self, y: Array) -> Array:
+        """Rows of the model, of the noise's own information, and of the priors."""
+        residual, jac_t = jacobian_t(lambda y: self.data.residual(self.model(y)), y)
+        _, jac_t, _ = self.parts(y)[1].prepare(self.data.mask).weigh(jac_t, residual, self.data.mask)
+        return jnp.concatenate([jac_t.T, noise_rows(self, y), jnp.diag(self.prior_root())])
 
 
 def noise_rows(objective: Objective, y: Float[Array, " p"]) -> Float[Array, "m p"]:

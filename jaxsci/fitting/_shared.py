@@ -24,7 +24,7 @@ from ..core._module import Module
 from ..core._parameter import element_names
 from ..core._typing import Scalar
 from ._adjoint import KKTAdjoint
-from ._covariance import covariance
+from ._covariance import covariance, scaled_by_scatter
 from ._fit import Ready, conclude, make_ready, unused
 from ._objective import Objective
 from ._plan import Plan, chosen
@@ -255,9 +255,8 @@ def _ready(lanes: Lanes, loss: Any, plan: Plan) -> Ready:
 def _usable(ready: Ready) -> Array:
     """False for a member that would spoil the others: bad data, bad noise, no rows, a model that is not finite."""
     lin = ready.objective(ready.y0)
-    count, fine = ready.objective.survey()
-    finite = jnp.isfinite(lin.cost + jnp.sum(lin.grad) + jnp.sum(lin.gram))
-    return fine & finite & (count > 0) & ready.base.valid(ready.objective.data.mask)
+    count, fine, valid, _ = ready.objective.inspect(ready.base)
+    return fine & valid & (count > 0) & jnp.isfinite(lin.cost + jnp.sum(lin.grad) + jnp.sum(lin.gram))
 
 
 def _gather(readies: list[Ready], usable: list[Array], layouts: tuple[Layout, ...], name: str) -> Array:
@@ -320,13 +319,11 @@ def _conclude(joint: Joint, readies: list[Ready], answer: Any, fixed: Array) -> 
 
     dof = total("dof") + jnp.sum((joint.prior_weight > 0) & ~fixed_s) - known.rank
     chi2 = total("chi2") + 2 * joint.prior_cost(y)
-    scale = jnp.ones_like(lin.cost)
-    if not alone[0].absolute:
-        scale = jnp.where(dof > 0, 2 * lin.cost / jnp.where(dof > 0, dof, 1).astype(y.dtype), jnp.inf)
+    scatter = None if alone[0].absolute else (lin.cost, dof)
     members = []
     for solution, ready, layout, gain in zip(alone, readies, layouts, known.gains, strict=True):
         limits = (x.reshape(len(gain), -1) for x in (ready.lower, ready.upper))
-        complete = functools.partial(_complete, layout=layout, known=known, scale=scale)
+        complete = functools.partial(_complete, layout=layout, known=known, scatter=scatter)
         members.append(jax.vmap(complete)(solution, gain, *limits))
     code: Any = RESULTS
     used = jnp.concatenate([u.ravel() for u in joint.used])
@@ -335,7 +332,7 @@ def _conclude(joint: Joint, readies: list[Ready], answer: Any, fixed: Array) -> 
     result = code.where(answer.state.stalled, code.stalled, result)
     return tuple(members), SharedSolution(
         y=shared,
-        covariance=_spoil(known.matrix, known.determined, scale),
+        covariance=_spoil(known.matrix, known.determined, fixed_s, scatter),
         determined=known.determined,
         chi2=chi2,
         num_data=total("num_data"),
@@ -359,7 +356,7 @@ def _alone(ready: Ready, used: Array, local: Array, layout: Layout, shared: Arra
 
 
 def _complete(
-    solution: Solution, gain: Array, lower: Array, upper: Array, layout: Layout, known: Known, scale: Array
+    solution: Solution, gain: Array, lower: Array, upper: Array, layout: Layout, known: Known, scatter: Any
 ) -> Solution:
     """The same with the errors that come from the shared parameters, and its bounds told as they are."""
     order = np.argsort(layout.shared + layout.local)
@@ -372,16 +369,17 @@ def _complete(
     own = jnp.where(jnp.isfinite(block), block, 0) - follow @ gain.T
     whole = jnp.concatenate([jnp.concatenate([known.matrix, follow.T], 1), jnp.concatenate([follow, own], 1)])
     determined = jnp.concatenate([known.determined, determined])[order]
-    matrix = _spoil(whole[order][:, order], determined, scale)
-    matrix = jnp.where(jnp.all(jnp.isnan(solution.covariance)), jnp.nan, matrix)
     fixed = lower >= upper
+    matrix = _spoil(whole[order][:, order], determined, fixed, scatter)
+    matrix = jnp.where(jnp.all(jnp.isnan(solution.covariance)), jnp.nan, matrix)
     at_bound = jnp.where(fixed, 0, jnp.where(solution.y >= upper, 1, jnp.where(solution.y <= lower, -1, 0)))
     new = (matrix, determined, fixed, at_bound)
     return eqx.tree_at(lambda s: (s.covariance, s.determined, s.fixed, s.at_bound), solution, new)
 
 
-def _spoil(matrix: Array, determined: Array, scale: Array) -> Array:
-    """The covariance with what is not determined marked: inf on the diagonal, nan beside it."""
+def _spoil(matrix: Array, determined: Array, fixed: Array, scatter: Any) -> Array:
+    """The covariance, scaled where the noise's scale is unknown; inf for what is not determined, nan beside it."""
+    if scatter is not None:
+        matrix = scaled_by_scatter(matrix, fixed, *scatter)
     lost = ~determined[:, None] | ~determined[None, :]
-    marked = jnp.where(jnp.eye(determined.size, dtype=bool), jnp.inf, jnp.nan)
-    return jnp.where(lost, marked, jnp.where(matrix == 0, 0, matrix * scale))
+    return jnp.where(lost, jnp.where(jnp.eye(determined.size, dtype=bool), jnp.inf, jnp.nan), matrix)

@@ -240,3 +240,10 @@ def test_rows_are_told_from_the_rest():
     assert rest.noise.efac.shape == ()
     with pytest.raises(ValueError, match="a dense covariance couples all rows"):
         split_rows(js.Dataset(X3, Y3, js.Dense(jnp.eye(3))))
+
+
+def test_what_stands_in_for_unused_rows_is_finite():
+    """The first used row is NaN: it must not spread into the rows that are masked."""
+    inputs = jnp.array([jnp.nan, 1.0, jnp.nan, 3.0])
+    data = js.Dataset(inputs, jnp.arange(4.0), js.White(1.0), jnp.array([True, True, False, False]))
+    np.testing.assert_array_equal(data.inputs, [np.nan, 1.0, 1.0, 1.0])

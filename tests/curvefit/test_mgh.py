@@ -211,14 +211,8 @@ def digits(cost, least):
     return -np.log10(max(abs(cost - least) / (least or 1), 1e-300))
 
 
-SINGULAR = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the Jacobian is singular at the optimum, which is reached, but taken for a point where the search is stuck",
-)
 # The first step of damped Gauss-Newton ends in a corner where the model and all its derivatives are zero.
 ASTRAY = {("gulf_of_three", "lm")}
-STUCK = {("freudenstein_roth", "trf"), ("freudenstein_roth", "lm"), ("jennrich_sampson", "trf")}
 NEVER_DONE = (
     powell_singular,
 )  # singular at a zero of all residuals: the cost falls for ever, at 1e-33 after 400 steps
@@ -228,7 +222,7 @@ def rows():
     for method in ("trf", "lm"):
         for problem, bounded in CASES:
             name = problem.fun.__name__
-            marks = [pytest.mark.slow] * (method == "lm") + [SINGULAR] * ((name, method) in STUCK)
+            marks = [pytest.mark.slow] * (method == "lm")
             if (name, method) not in ASTRAY:
                 yield pytest.param(problem, bounded, method, marks=marks, id=name + "-bounded" * bounded + "-" + method)
 

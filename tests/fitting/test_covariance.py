@@ -204,3 +204,14 @@ def test_a_column_of_zeros_leaves_the_derivatives_of_the_others_alone():
     for fixed in (jnp.array([False, False, True]), jnp.zeros(3, bool)):
         value, slope = both(jnp.asarray(2.0), fixed)
         close(slope, -value, 1e-12)
+
+
+def test_as_many_data_as_parameters_leave_no_scale_to_estimate():
+    """m == n with noise of unknown scale: all infinite, as scipy has it, but 0 where fixed; known noise has errors."""
+    start = js.put(START, {"base": 0.4})
+    t, y = TIMES[:2], jnp.asarray(decay_data()[:2])
+    none = js.fit(start, js.Dataset(t, y), bounds={"base": (0.4, 0.4)}, throw=False)
+    assert int(none.dof) == 0
+    np.testing.assert_array_equal(none.covariance, [[np.inf, np.inf, 0], [np.inf, np.inf, 0], [0, 0, 0]])
+    known = js.fit(start, js.Dataset(t, y, js.White(SIGMA)), bounds={"base": (0.4, 0.4)})
+    assert np.isfinite(known.covariance).all()

@@ -113,6 +113,8 @@ def check_isolation(count: int, lengths: tuple[int, int], how_many: int) -> None
     lost = [i for i, poison in sorted(poisons.items()) if poison is singular]
     assert np.flatnonzero(spoiled.success & (np.asarray(group.rank) < 2)).tolist() == lost
     assert np.flatnonzero(spoiled.success & ~np.asarray(group.determined).all(axis=1)).tolist() == lost
+    assert list(spoiled.warnings) == lost
+    assert all("do not determine" in text for text in spoiled.warnings.values())
     table = spoiled.table()
     for column in ("amp_std", "tau_std"):
         assert np.isinf(table[column][lost]).all()

@@ -241,30 +241,32 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         searching = state.polish == 0
         settled = converged | (~accept & ~state.first & hopeless) | dead
         far = proposal.decrement > jnp.maximum(_FAR, 32 * jnp.sqrt(eps)) * size + rounding
-        polish = jnp.where(searching, jnp.where(settled, 1, 0), state.polish + 1)
+        # where the Jacobian is singular at the optimum, only the second derivatives of the model can settle it
+        cornered = searching & settled & ~converged & far & ~exact
+        polish = jnp.where(searching, jnp.where(settled & ~cornered, 1, 0), state.polish + 1)
         tiny = jnp.all((step <= eps * jnp.abs(y)) | held) | (proposal.decrement <= _FINE * size)
         target = bounds.clip(y + jnp.where(proposal.solved & proposal.determined, proposal.newton, 0))
         target = jnp.where(held, bounds.nearest(y), target) if bounds.exist else target
         snaps = jnp.any(held & (target != y))
         usable = (proposal.solved & proposal.determined & ~tiny & (polish <= _POLISH)) | snaps
         state = TrustState(
-            trial=jnp.where(polish > 0, target, proposal.trial),
+            trial=jnp.where(cornered, y, jnp.where(polish > 0, target, proposal.trial)),
             lin=lin,
             scale=scale,
-            radius=proposal.radius,
+            radius=jnp.where(cornered, self.start(y, bounds)[1], proposal.radius),
             multiplier=proposal.multiplier,
             predicted=proposal.predicted,
             length=proposal.length,
             slope=slope,
             near=proposal.decrement <= _NEAR * size,
             poor=poor,
-            exact=exact,
-            first=jnp.array(False),
+            exact=exact | cornered,
+            first=cornered,
             polish=polish,
             snaps=snaps & (polish > 0),
             done=(polish > 0) & (~usable | (~searching & ~accept)),
             failed=state.first & ~finite,
-            stalled=jnp.where(searching, settled & ~converged & far, state.stalled),
+            stalled=jnp.where(searching, settled & ~converged & far & ~cornered, state.stalled),
         )
         y_tree = _like(y, y_tree)
         return y_tree, state, fn(y_tree, args)[1]  # without aux, nothing of this call is left in the program

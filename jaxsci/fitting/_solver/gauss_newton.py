@@ -51,7 +51,14 @@ class GaussNewton(AbstractTrustSolver):
         # an indefinite matrix (exact Hessian far from the optimum): a short step downhill, then more damping
         downhill = grad / (radius + largest_row(matrix))
         step = -jnp.where(damped.ok, damped.solve(grad), downhill) * inverse
-        trial = local.bounds.clip(local.y + step)
+        decrement = jnp.sqrt(jnp.maximum(dot(newton, grad), 0))
+        trial = local.y + step
+        if local.bounds.exist:
+            # stop short of a bound, the shorter the farther from the optimum: on it a parameter may lose its effect
+            inner = local.bounds.clip(trial)
+            size = jnp.sqrt(2 * jnp.abs(local.cost)) + jnp.finfo(grad.dtype).tiny
+            share = jnp.maximum(0.995, 1 - decrement / size)
+            trial = jnp.where(inner == trial, trial, local.y + share * (inner - local.y))
         step = trial - local.y
         radius = jnp.where(damped.ok, radius, 10 * radius)
         return Proposal(
@@ -61,7 +68,7 @@ class GaussNewton(AbstractTrustSolver):
             predicted=-quadratic(local.grad, local.gram, step),
             length=radius,
             newton=-newton * inverse,
-            decrement=jnp.sqrt(jnp.maximum(dot(newton, grad), 0)),
+            decrement=decrement,
             solved=undamped.ok,
             determined=undamped.least > 64 * grad.size * eps,
         )
