@@ -135,7 +135,7 @@ def fit_batch(
     - `shared`: names (or globs) of parameters that have one value for the whole batch. All members are then
       fitted together, at a cost linear in their number: see `.shared` of the answer. A member's `dof`
       does not count shared parameters; its errors do. Members that no fit could use are left out.
-    - `batch_size`: lanes of one program; `"auto"` takes up to 256, fewer for long data sets.
+    - `batch_size`: lanes of one program; `"auto"` takes up to 128, fewer for long data sets.
     - `mesh`: devices that take the chunks in turn; `None` for the default device. Bits do not depend on them.
     - `checkpoint`: a file that keeps the batch in progress, for one that was killed or stopped to go on
       from, with the same bits. `resume`: False starts over, whatever the file says.
