@@ -32,7 +32,7 @@ def blocks(path):
 
 
 def is_run(info):
-    return info.split()[:1] == ["python"] and "no-run" not in info
+    return info.split()[:1] == ["python"] and 'title="not run' not in info
 
 
 RUN = [page for page in [*PAGES, ROOT / "README.md"] if any(is_run(info) for _, info, _ in blocks(page))]
