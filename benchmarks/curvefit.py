@@ -166,6 +166,55 @@ def batch(quick: bool) -> Iterator[Row]:
         yield from timing_rows(name, entrants, bars, unit="us a fit", n=members, share=share, note=note)
 
 
+@case(AREA, "batch on a GPU")
+def batch_on_a_gpu(quick: bool) -> Iterator[Row]:
+    """The same batch on a GPU, the CPU beside it: seconds by the clock on the wall, since the GPU has its own."""
+    members = 1000 if quick else 10_000
+    name = f"{members} bounded fits, 50 x 4, fit_batch on a GPU"
+    try:
+        gpu = jax.devices("gpu")[0]
+    except RuntimeError:
+        yield Row(name, peer="CPU", note="not run: no GPU")
+        return
+    problem = _problems.many(members)
+    models = js.stack([problem.model] * members)
+    data = jax.vmap(js.Dataset, (None, 0))(jnp.asarray(problem.x), jnp.asarray(problem.y))
+
+    def on(device: Any) -> Any:
+        mesh = jax.sharding.Mesh(np.array([device]), ("lanes",))
+        return js.fit_batch(models, data, batch_size=members if device is gpu else "auto", mesh=mesh).groups[0]
+
+    times = race({"GPU": lambda: on(gpu), "CPU": lambda: on(jax.devices("cpu")[0])})
+    mine, peer = (times[which].wall / members * 1e6 for which in ("GPU", "CPU"))
+    off = float(np.max(np.abs(times["GPU"].value.y - times["CPU"].value.y) / times["CPU"].value.standard_errors))
+    note = f"wall clock; within {off:.0e} sigma of the CPU"
+    yield Row(name, mine, "us a fit", "CPU", peer, n=members, cold=times["GPU"].cold, note=note)
+
+
+@case(AREA, "shared")
+def shared(quick: bool) -> Iterator[Row]:
+    """One life time in common to all members: the joint fit by block elimination, against the number of members."""
+    x = np.linspace(0, 4, 50)
+    rng = np.random.default_rng(42)
+    sizes = (50, 100) if quick else (200, 800, 3200)
+    runners = {}
+    for members in sizes:
+        amp, level = rng.uniform(1, 2, (2, members, 1))
+        y = amp * np.exp(-x / 1.3) + level + 0.05 * rng.normal(size=(members, 50))
+        data = jax.vmap(js.Dataset, (None, 0))(jnp.asarray(x), jnp.asarray(y))
+        model = _problems.Decay(1.0, 1.0, 0.0)
+        runners[str(members)] = lambda data=data, model=model: js.fit_batch(model, data, shared="b").groups[0]
+    times = race(runners)
+    first = times[str(sizes[0])].cpu / sizes[0]
+    for members in sizes:
+        timing = times[str(members)]
+        steps, each = int(timing.value.num_steps[0]), timing.cpu / members
+        note = f"{steps} joint steps; {each / first:.2f} times the cost of a member among {sizes[0]}"
+        yield Row(
+            f"{members} decays with one life time", each * 1e6, "us a member", n=members, cold=timing.cold, note=note
+        )
+
+
 @jax.jit
 def vmapped_fit(models: Any, data: Any) -> js.Solution:
     """As many lanes at a time as the caches hold."""

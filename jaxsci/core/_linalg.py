@@ -86,30 +86,43 @@ def _products_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 class Factor(Module):
     """A symmetric positive definite matrix made ready to solve with.
 
-    Small ones hold the inverse by Gauss-Jordan sweeps (Goodnight 1979): one fused kernel a pivot,
-    where a triangular factor costs one for each of its divisions. Larger ones hold L.
+    Small ones hold L D L^T element by element: as separate numbers the whole elimination fuses into one
+    loop over the lanes of a batch. Larger ones hold Cholesky's L.
 
     - `ok`: False when a pivot was not positive; the solutions are finite rubbish then.
     - `least`: the smallest pivot.
     """
 
-    inverse: Float[Array, "n n"] | None
+    below: tuple[tuple[Float[Array, ""], ...], ...] | None
+    inverse_pivots: tuple[Float[Array, ""], ...] | None
     lower: Float[Array, "n n"] | None
     ok: Bool[Array, ""]
     least: Float[Array, ""]
 
     def solve(self, rhs: Float[Array, " n"]) -> Float[Array, " n"]:
         """x with matrix @ x = rhs."""
-        if self.inverse is not None:
-            return matvec(self.inverse, rhs)
-        return solve_factored(self.lower, rhs)  # type: ignore[arg-type]
+        if self.below is None:
+            return solve_factored(self.lower, rhs)  # type: ignore[arg-type]
+        below, pivots = self.below, self.inverse_pivots or ()
+        z: list[Array] = []
+        for i, row in enumerate(below):
+            z.append(_minus(rhs[i], zip(row, z, strict=True)))
+        x: dict[int, Array] = {}
+        for i in reversed(range(len(below))):
+            x[i] = _minus(z[i] * pivots[i], ((below[k][i], x[k]) for k in range(i + 1, len(below))))
+        return jnp.stack([x[i] for i in range(len(below))]) if x else rhs
 
     def invert(self) -> Float[Array, "n n"]:
         """The inverse of the matrix."""
-        if self.inverse is not None:
-            return self.inverse
-        half = triangular_inverse(self.lower)  # type: ignore[arg-type]
-        return half.T @ half
+        if self.below is None:
+            half = triangular_inverse(self.lower)  # type: ignore[arg-type]
+            return half.T @ half
+        inverse = jax.vmap(self.solve)(jnp.eye(len(self.below), dtype=self.least.dtype))
+        return (inverse + inverse.T) / 2
+
+
+def _minus(start: Array, products: Any) -> Array:
+    return functools.reduce(lambda total, pair: total - pair[0] * pair[1], products, start)
 
 
 @functools.singledispatch
@@ -142,19 +155,22 @@ def factorise(matrix: Any) -> Any:
     n = matrix.shape[0]
     if n > _UNROLL:
         lower, ok = cholesky(matrix)
-        return Factor(None, lower, ok, jnp.min(jnp.diagonal(lower)) ** 2)
-    pivots = []
-    index = jnp.arange(n)
-    for k in range(n):
-        pivot = matrix[k, k]
+        return Factor(None, None, lower, ok, jnp.min(jnp.diagonal(lower)) ** 2)
+    below: list[list[Array]] = []
+    pivots: list[Array] = []
+    inverses: list[Array] = []
+    for i in range(n):
+        row: list[Array] = []
+        scaled_row: list[Array] = []
+        for j in range(i):
+            scaled_row.append(_minus(matrix[i, j], zip(below[j], scaled_row, strict=True)))
+            row.append(scaled_row[j] * inverses[j])
+        pivot = _minus(matrix[i, i], zip(row, scaled_row, strict=True))
         pivots.append(pivot)
-        here = index == k
-        share = 1 / jnp.where(pivot > 0, pivot, 1)
-        row = jnp.where(here, 1, matrix[k]) * share
-        column = jnp.where(here, -1, matrix[:, k])
-        matrix = jnp.where(here[:, None] | here[None, :], 0, matrix) - column[:, None] * row[None, :]
-    least = jnp.min(jnp.stack(pivots)) if pivots else jnp.ones((), matrix.dtype)
-    return Factor(matrix, None, least > 0, least)
+        inverses.append(1 / jnp.where(pivot > 0, pivot, 1))
+        below.append(row)
+    least = functools.reduce(jnp.minimum, pivots, jnp.array(jnp.inf if n else 1, matrix.dtype))
+    return Factor(tuple(map(tuple, below)), tuple(inverses), None, least > 0, least)
 
 
 def cholesky(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:

@@ -22,7 +22,7 @@ from ._fit import check
 from ._plan import Plan, flat_bounds, flat_priors, make_plan
 from ._ragged import Block, blocks
 from ._resume import Checkpoint
-from ._rounds import Job, Lanes, lane_count, progress_bar
+from ._rounds import Job, Lanes, chunk_count, lane_count, progress_bar
 from ._shared import SharedSolution, fit_shared
 from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver
@@ -171,7 +171,8 @@ def fit_batch(
     def run(k: int, report: Callable[[int], None]) -> Solution:
         plan, varying = prepare(todo[k])
         width = lane_count(todo[k].length, len(plan.names), batch_size)
-        job = Job(varying, (solver, loss), plan, max_steps, width, devices)
+        chunks = chunk_count(todo[k].length, len(plan.names), width)
+        job = Job(varying, (solver, loss), plan, max_steps, width, chunks, devices)
         return job.run(report, *(kept.of(k) if kept else (_same, _nothing)))
 
     with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
+from jax import lax
 from jaxtyping import Array, PyTree
 
 from ._fit import Ready, advance, cheap_compile, conclude, make_ready, solve
@@ -16,9 +17,10 @@ from ._plan import Plan
 from ._solution import Solution
 from ._solver._trust_region import AbstractTrustSolver
 
-_STEPS = 9  # of the solver between two looks at who is done
+_STEPS = 7  # of the solver between two looks at who is done
 _LANES = 128
-_ELEMENTS = 1 << 21  # numbers in the Jacobians of one chunk, at most
+_CHUNKS = 16
+_ELEMENTS = 1 << 21  # numbers in the Jacobians of one chunk, or in one call, at most
 
 
 class Lanes(NamedTuple):
@@ -45,9 +47,10 @@ class Search(NamedTuple):
 
 
 class Job(NamedTuple):
-    """Members of one structure and length, and how to fit them. `common`: (solver, loss).
+    """Members of one structure and length, and how to fit them.
 
-    Chunks go to the `devices` in turn. `keep(search)` is called after each round.
+    `common`: (solver, loss). A call takes a slab of `chunks` chunks of `width` lanes; slabs go to the
+    `devices` in turn. `keep(search)` is called after each round.
     """
 
     lanes: Lanes
@@ -55,6 +58,7 @@ class Job(NamedTuple):
     plan: Plan
     max_steps: int
     width: int
+    chunks: int
     devices: tuple[Any, ...]
 
     def blank(self) -> Search:
@@ -93,32 +97,46 @@ class Job(NamedTuple):
         return self._collect(everyone, (self.lanes, *ended), _conclude, 0)
 
     def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
-        """Run a program over full chunks of these members; all chunks are under way before the first is read."""
-        chunks = [members[at : at + self.width] for at in range(0, len(members), self.width)]
+        """Run a program over these members, slab after slab; all slabs are under way before the first is read."""
+        size = self.width * self.chunks
+        slabs = [members[at : at + size] for at in range(0, len(members), size)]
         waiting = []
-        for k, chunk in enumerate(chunks):
-            gathered = self._gather(trees, chunk)
+        for k, slab in enumerate(slabs):
+            gathered = self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))
             if self.devices:
                 gathered = jax.device_put(gathered, self.devices[k % len(self.devices)])
-            waiting.append(call(_all_lanes(program), (gathered, self.common), (self.plan, steps)))
+            waiting.append(call(_all_chunks(program), (gathered, self.common), (self.plan, steps)))
         parts = []
-        for chunk, answer in zip(chunks, waiting, strict=True):
-            parts.append(jtu.tree_map(lambda x: np.asarray(x)[: len(chunk)], answer))  # noqa: B023
+        for slab, answer in zip(slabs, waiting, strict=True):
+            flat = jtu.tree_map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), answer)
+            parts.append(jtu.tree_map(lambda x: x[: len(slab)], flat))  # noqa: B023
             if report is not None:
-                report(len(chunk))
+                report(len(slab))
         return jtu.tree_map(lambda *x: np.concatenate(x), *parts)
 
-    def _gather(self, trees: Any, chunk: np.ndarray) -> Any:
-        full = np.concatenate([chunk, np.full(self.width - len(chunk), chunk[0])])
-        return jtu.tree_map(lambda x: np.ascontiguousarray(x[full]), trees)
+    def _gather(self, trees: Any, slab: np.ndarray) -> Any:
+        """Arrays of shape (chunks, width, ...); the last chunk in use is filled up, those after it hold anything."""
+        used = np.concatenate([slab, np.full(-len(slab) % self.width, slab[0])])
+
+        def fill(x: np.ndarray) -> np.ndarray:
+            out = np.empty((self.chunks * self.width, *x.shape[1:]), x.dtype)
+            np.take(x, used, axis=0, out=out[: len(used)])
+            return out.reshape(self.chunks, self.width, *x.shape[1:])
+
+        return jtu.tree_map(fill, trees)
 
 
 def lane_count(length: int, p: int, batch_size: int | str) -> int:
-    """Lanes of one program for members of this shape, so that its Jacobians stay in the cache's reach."""
+    """Lanes of one chunk for members of this shape, so that its Jacobians stay in the cache's reach."""
     if batch_size != "auto":
         return int(batch_size)
     fitting = _ELEMENTS // max(length * (p + 1), 1)
     return max(1, min(_LANES, 1 << max(fitting.bit_length() - 1, 0)))
+
+
+def chunk_count(length: int, p: int, width: int) -> int:
+    """Chunks of one call: a call has a price, but what it carries is held in memory."""
+    return max(1, min(_CHUNKS, _ELEMENTS // max(length * (p + 1) * width, 1)))
 
 
 def call(program: Any, args: PyTree, choices: tuple[Any, ...]) -> Any:
@@ -139,10 +157,25 @@ def _compiled(program: Any) -> Any:
 
 
 @functools.cache
-def _all_lanes(program: Any) -> Any:
+def _all_chunks(program: Any) -> Any:
+    """The program of one member, over the lanes of the first `count` chunks, one chunk after the other."""
+
     def run(args: Any, *choices: Any) -> Any:
-        varying, common = args
-        return jax.vmap(lambda *lane: program(lane, common, *choices))(*varying)
+        (varying, count), common = args
+        lanes = jax.jit(jax.vmap(lambda *lane: program(lane, common, *choices)))  # traced once, used twice
+
+        def chunk(i: Array) -> Any:
+            return lanes(*jtu.tree_map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), varying))
+
+        def step(carry: Any) -> Any:
+            i, out = carry
+            put = functools.partial(lax.dynamic_update_index_in_dim, index=i, axis=0)
+            return i + 1, jtu.tree_map(put, out, chunk(i))
+
+        total = jtu.tree_leaves(varying)[0].shape[0]
+        shapes = jax.eval_shape(chunk, jnp.zeros((), count.dtype))
+        blank = jtu.tree_map(lambda s: jnp.zeros((total, *s.shape), s.dtype), shapes)
+        return lax.while_loop(lambda carry: carry[0] < count, step, (jnp.zeros_like(count), blank))[1]
 
     return run
 

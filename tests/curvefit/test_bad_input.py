@@ -105,7 +105,8 @@ def test_parameters_without_effect_or_only_together():
     assert abs(popt[0] - popt[1]) < 1e-2
     assert np.isinf(np.diagonal(pcov)).tolist() == [True, True, False, True]
     line, matrix = np.polyfit(X, Y, 1), np.linalg.inv(np.vander(X, 2).T @ np.vander(X, 2)) * 0.05**2
-    np.testing.assert_allclose([popt[0] + popt[1], popt[2]], line, rtol=1e-9)
+    # no polishing where a direction is undetermined: the solver's rtol of 1e-8 in units of the noise is what is left
+    assert (np.abs(np.array([popt[0] + popt[1], popt[2]]) - line) < 1e-7 * np.sqrt(np.diagonal(matrix))).all()
     np.testing.assert_allclose(pcov[2, 2], matrix[1, 1], rtol=1e-10)
 
 
