@@ -1,6 +1,7 @@
 """The documentation: its code runs and prints what it says, and the site builds without a warning."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -10,13 +11,13 @@ from pathlib import Path
 
 import jax
 import pytest
-from run_page import blocks, is_run
+from run_pages import blocks, is_run
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 RUN = [page for page in PAGES if any(is_run(info) for _, info, _ in blocks(page))]
-README = pytest.param(ROOT / "README.md", marks=pytest.mark.slow)  # the pages have the same code
+RUNNER = Path(__file__).with_name("run_pages.py")
 
 
 def label(path):
@@ -32,16 +33,33 @@ def python(*arguments, cwd):
         env=os.environ | settings,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
         check=False,
     )
 
 
-@pytest.mark.parametrize("page", [*RUN, README], ids=label)
-def test_the_code_of_a_page_runs(page, tmp_path):
-    cache = jax.config.jax_compilation_cache_dir
-    done = python(Path(__file__).with_name("run_page.py"), page, cache, cwd=tmp_path)
+def what_is_wrong(pages):
+    """{page: what is wrong with it, if anything}."""
+    done = python(RUNNER, jax.config.jax_compilation_cache_dir, *pages, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def findings():
+    return what_is_wrong(RUN)
+
+
+@pytest.mark.parametrize("page", RUN, ids=label)
+def test_the_code_of_a_page_runs(page, findings):
+    assert not findings[str(page)]
+
+
+@pytest.mark.slow
+def test_the_code_of_the_readme_runs():
+    """Slow because the pages have the same code."""
+    readme = ROOT / "README.md"
+    assert not what_is_wrong([readme])[str(readme)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=label)

@@ -1,4 +1,4 @@
-"""Run the code of a page: `python run_page.py PAGE CACHE`. Exit status 1, with the reason, where it does not hold.
+"""Run the code of pages: `python run_pages.py CACHE PAGE...` prints {page: what is wrong with it} as JSON.
 
 A process of its own: JAX as users have it, without the checks of every shape that the tests switch on and that make
 tracing several times slower.
@@ -6,9 +6,12 @@ tracing several times slower.
 
 import contextlib
 import io
+import json
 import math
 import re
 import sys
+import tempfile
+import traceback
 import types
 import warnings
 from pathlib import Path
@@ -37,8 +40,8 @@ def alike(printed: str, told: str) -> bool:
     return words == other and len(numbers[0]) == len(numbers[1]) and all(near)
 
 
-def run(page: Path) -> None:
-    """Blocks in order, in one namespace; a block titled "prints" is what the one before it prints."""
+def run(page: Path) -> str:
+    """What is wrong with a page: blocks run in order, in one namespace; "prints" is what the one before prints."""
     module = types.ModuleType(page.stem.replace("-", "_"))
     sys.modules[module.__name__] = module
     printed = ""
@@ -46,15 +49,19 @@ def run(page: Path) -> None:
         if is_run(info):
             out = io.StringIO()
             source = "\n" * (line - 1) + text  # a traceback names the line of the page
-            with contextlib.redirect_stdout(out):
-                exec(compile(source, str(page), "exec"), vars(module))
+            try:
+                with contextlib.redirect_stdout(out):
+                    exec(compile(source, str(page), "exec"), vars(module))
+            except Exception:
+                return traceback.format_exc()
             printed = out.getvalue()
         elif PRINTS in info and not alike(printed, text):
-            sys.exit(f"{page.name}:{line} should be\n{printed}")
+            return f"{page.name}:{line} should be\n{printed}"
+    return ""
 
 
-def main(page: str, cache: str) -> None:
-    """Set JAX up for short runs, then run the page in the current folder."""
+def main(cache: str, *pages: str) -> None:
+    """Set JAX up for short runs, then run each page in a folder of its own."""
     import jax
     import matplotlib
 
@@ -64,7 +71,11 @@ def main(page: str, cache: str) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     jax.config.update("jax_disable_most_optimizations", True)
     warnings.simplefilter("error")
-    run(Path(page))
+    wrong = {}
+    for page in pages:
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            wrong[page] = run(Path(page))
+    print(json.dumps(wrong))
 
 
 if __name__ == "__main__":
