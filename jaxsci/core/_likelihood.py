@@ -150,6 +150,8 @@ class Poisson(AbstractRowLikelihood):
     cost = sum mu - k + k log(k / mu). The residual is mu - k, so mu = residual + k; a model that
     predicts mu <= 0 makes the cost infinite, and the step is shortened. The curvature is the
     expected information 1/mu.
+
+    **Arguments:** `counts`: shape (n,), 0 or more.
     """
 
     counts: Float[Array, " n"] = rows(1.0)

@@ -63,7 +63,10 @@ class Unit(AbstractNoise):
 
 
 class White(AbstractNoise):
-    """The same standard deviation for every row."""
+    """The same standard deviation for every row.
+
+    **Arguments:** `sigma`: standard deviation, in the data's unit.
+    """
 
     sigma: Scalar = param(bounds=(0, None), doc="standard deviation, in the data's unit")
 
@@ -119,7 +122,10 @@ class Diagonal(AbstractNoise):
 
 
 class Dense(AbstractNoise):
-    """A full covariance matrix. The masked rows and columns of it are ignored."""
+    """A full covariance matrix. The masked rows and columns of it are ignored.
+
+    **Arguments:** `covariance`: shape (n, n), in the data's unit squared.
+    """
 
     covariance: Float[Array, "n n"] = rows("identity")
 

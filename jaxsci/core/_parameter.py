@@ -51,7 +51,7 @@ def as_float(value: Any) -> Any:
     return array if keep or jnp.iscomplexobj(array) else array.astype(float)
 
 
-def param(*, unit: str = "", bounds: Any = _UNBOUNDED, prior: Any = None, doc: str = "", **kwargs: Any) -> Any:
+def param(*, unit: str = "", bounds: Any = (None, None), prior: Any = None, doc: str = "", **kwargs: Any) -> Any:
     """Declare a field of a Module as a parameter: an array that a fit may free.
 
     **Arguments:**
@@ -161,7 +161,10 @@ def element_names(name: str, shape: tuple[int, ...]) -> list[str]:
 
 
 def get(module: PyTree, pattern: str) -> Any:
-    """The value of a parameter by name, or `{name: value}` for a glob such as `"dust.*"`."""
+    """The value of a parameter by name, or `{name: value}` for a glob such as `"dust.*"`.
+
+    **Raises:** `ValueError` for a name that fits nothing, with a suggestion.
+    """
     values = dict(leaf_values(module))
     if pattern in values:
         return values[pattern]

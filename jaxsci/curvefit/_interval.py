@@ -52,6 +52,8 @@ def confidence_interval(
     - `level`: between 0 and 1.
     - `options`: what the fit was given beside: `bounds`, `priors`, `solver`, `loss`, ...
 
+    **Returns:** an `Interval`.
+
     **Raises:** `ValueError` for an unknown name or level.
     """
     if name not in solution.names:

@@ -46,8 +46,12 @@ _DIRECTIONS = (
 
 
 class MultiStart(Module):
-    """`best`: the Solution of lowest cost among those that converged. `solutions`: all of them, stacked in
-    the order of the starts. `starts`: (k, p), in the order of `best.names`."""
+    """Fits from several starts.
+
+    - `best`: the Solution of lowest cost among those that converged.
+    - `solutions`: all of them, stacked in the order of the starts.
+    - `starts`: (k, p), in the order of `best.names`.
+    """
 
     best: Solution
     solutions: Solution

@@ -5,6 +5,7 @@ from ._batch import BatchSolution as BatchSolution, fit_batch as fit_batch
 from ._fit import fit as fit
 from ._objective import Objective as Objective
 from ._ragged import RaggedDataset as RaggedDataset
+from ._shared import SharedSolution as SharedSolution
 from ._solution import RESULTS as RESULTS, Fitted as Fitted, Solution as Solution
 from ._solver.adam import Adam as Adam
 from ._solver.gauss_newton import GaussNewton as GaussNewton

@@ -58,7 +58,8 @@ def fit(
     - `model`: a Module with `param()` fields, whose values are the start.
     - `data`: a `Dataset`, or a `StreamedDataset`.
     - `free`: dotted names or globs of the parameters to fit; `None` for all of the model's. Names
-      that begin with `noise.` free parameters of the noise, by maximum likelihood.
+      that begin with `noise.` free parameters of the noise, by maximum likelihood; `"*"` means the
+      model's own.
     - `bounds`: `{name: (lower, upper)}`, `None` for no bound; wins over those of `param()`. Equal
       bounds fix a parameter.
     - `priors`: `{name: jaxsci.Normal(mean, sigma)}`: one more row each.

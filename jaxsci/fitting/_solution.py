@@ -54,7 +54,7 @@ class Solution(Module):
       p free parameters, one an element.
     - `y`: their values. `covariance`: (p, p), scaled by chi2/dof where the noise is of unknown scale.
     - `chi2`: sum of squared standardised residuals, prior rows included. `cost`: what was minimised.
-    - `dof`: rows used and priors, less the rank.
+    - `num_data`: rows used. `dof`: rows used and priors, less the `rank`: how many directions the data determine.
     - `determined`: False where the data say nothing of a parameter, whose error is then infinite.
     - `fixed`: lower bound equal to upper, or not active; error 0. `at_bound`: -1 lower, 1 upper.
     - `projected`: True where the start lay outside the bounds and was moved.

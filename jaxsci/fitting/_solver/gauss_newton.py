@@ -12,7 +12,7 @@ from ._trust_region import AbstractTrustSolver, Local, Proposal, TrustState, qua
 class GaussNewton(AbstractTrustSolver):
     """Levenberg-Marquardt with More's scaling; bounds by an active set and projection.
 
-    The cheapest solver to compile and to run in a batch. A parameter on a bound that the gradient
+    The cheapest solver to compile; in a batch it runs about as fast as TRF. A parameter on a bound that the gradient
     pushes against is held; the step of the others is clipped.
 
     **Arguments:**
