@@ -1,0 +1,8 @@
+"""Pulsar timing: par files and times of arrival in, fitted models out."""
+
+from ._anchor import AnchoredTOAs as AnchoredTOAs, anchor as anchor
+from ._fit import TimingSolution as TimingSolution, fit as fit, residuals as residuals
+from ._model import TimingModel as TimingModel
+from ._noise import TimingNoise as TimingNoise
+from ._toas import TOAs as TOAs
+from .io import bundled as bundled, load as load

@@ -1,0 +1,95 @@
+"""Where the pulsar is: direction, proper motion, parallax."""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..core._module import Module
+from ..core._parameter import numbers, param
+from ..core._typing import Scalar
+from ._constants import KPC, MAS, YEAR
+
+
+class AbstractAstrometry(Module):
+    """A direction that moves, and a distance."""
+
+    PX: eqx.AbstractVar[Scalar]
+    PX_ref: eqx.AbstractVar[Scalar]
+
+    @abc.abstractmethod
+    def direction(self, time: Float[Array, " n"]) -> Float[Array, "3 n"]:
+        """Unit vector to the pulsar (ICRS) at `time`, seconds after POSEPOCH."""
+
+    def delay(self, direction: Float[Array, "3 n"], position: Float[Array, "3 n"]) -> Float[Array, " n"]:
+        """Roemer delay and parallax, s: -r.n + (r^2 - (r.n)^2) / (2 d), r = observatory from the barycentre, lt-s."""
+        along = jnp.sum(position * direction, axis=0)
+        square = jnp.sum(position * position, axis=0)
+        return (self.PX + self.PX_ref) / (2 * KPC) * (square - along * along) - along
+
+
+class AstrometryEquatorial(AbstractAstrometry):
+    """Right ascension and declination (ICRS).
+
+    Parameters are offsets from the reference values (`*_ref`), in the units of a par file as PINT takes
+    them: RAJ in hours, DECJ in degrees, PMRA (with cos DEC) and PMDEC in mas/yr, PX in mas.
+    """
+
+    RAJ: Scalar = param(unit="hourangle")
+    DECJ: Scalar = param(unit="deg")
+    PMRA: Scalar = param(unit="mas/yr")
+    PMDEC: Scalar = param(unit="mas/yr")
+    PX: Scalar = param(unit="mas")
+    RAJ_ref: Scalar = numbers()
+    DECJ_ref: Scalar = numbers()
+    PMRA_ref: Scalar = numbers()
+    PMDEC_ref: Scalar = numbers()
+    PX_ref: Scalar = numbers()
+
+    def direction(self, time: Float[Array, " n"]) -> Float[Array, "3 n"]:
+        longitude = jnp.deg2rad(15 * self.RAJ_ref) + jnp.deg2rad(15 * self.RAJ)
+        latitude = jnp.deg2rad(self.DECJ_ref) + jnp.deg2rad(self.DECJ)
+        return moving(longitude, latitude, self.PMRA + self.PMRA_ref, self.PMDEC + self.PMDEC_ref, time)
+
+
+class AstrometryEcliptic(AbstractAstrometry):
+    """Ecliptic longitude and latitude, of the obliquity that the par file's ECL names.
+
+    Parameters are offsets from the reference values (`*_ref`): ELONG and ELAT in degrees, PMELONG (with
+    cos ELAT) and PMELAT in mas/yr, PX in mas. `obliquity` in rad.
+    """
+
+    ELONG: Scalar = param(unit="deg")
+    ELAT: Scalar = param(unit="deg")
+    PMELONG: Scalar = param(unit="mas/yr")
+    PMELAT: Scalar = param(unit="mas/yr")
+    PX: Scalar = param(unit="mas")
+    ELONG_ref: Scalar = numbers()
+    ELAT_ref: Scalar = numbers()
+    PMELONG_ref: Scalar = numbers()
+    PMELAT_ref: Scalar = numbers()
+    PX_ref: Scalar = numbers()
+    obliquity: Scalar = numbers()
+
+    def direction(self, time: Float[Array, " n"]) -> Float[Array, "3 n"]:
+        longitude = jnp.deg2rad(self.ELONG_ref) + jnp.deg2rad(self.ELONG)
+        latitude = jnp.deg2rad(self.ELAT_ref) + jnp.deg2rad(self.ELAT)
+        x, y, z = moving(longitude, latitude, self.PMELONG + self.PMELONG_ref, self.PMELAT + self.PMELAT_ref, time)
+        sin, cos = jnp.sin(self.obliquity), jnp.cos(self.obliquity)
+        return jnp.stack([x, cos * y - sin * z, sin * y + cos * z])
+
+
+def moving(
+    longitude: Scalar, latitude: Scalar, along: Scalar, across: Scalar, time: Float[Array, " n"]
+) -> Float[Array, "3 n"]:
+    """Unit vector in linear motion without radial velocity; angles in rad, motion in mas/yr, time in s.
+
+    n = (n0 + t (mu_l e_l + mu_b e_b)) / |...|, as ERFA's pmsafe has it for an object at infinity.
+    """
+    sin_l, cos_l, sin_b, cos_b = jnp.sin(longitude), jnp.cos(longitude), jnp.sin(latitude), jnp.cos(latitude)
+    a, b = along * (MAS / YEAR), across * (MAS / YEAR)
+    here = (cos_l * cos_b, sin_l * cos_b, sin_b)
+    drift = (-a * sin_l - b * cos_l * sin_b, a * cos_l - b * sin_l * sin_b, b * cos_b)
+    shrink = 1 / jnp.sqrt(1 + (a * a + b * b) * time * time)
+    return jnp.stack([(h + d * time) * shrink for h, d in zip(here, drift, strict=True)])

@@ -1,0 +1,69 @@
+"""Derivatives by columns: a function of few parameters and many rows is differentiated once, not once a tangent."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util as jfu
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+from ..core._parameter import free_spec, parameters
+
+
+def by_columns(
+    fn: Callable[..., PyTree], module: PyTree, along: tuple[Array, ...], fixed: PyTree, flat: bool = False
+) -> PyTree:
+    """fn(module, along, fixed), whose derivative with respect to the parameters of `module` is a small matrix.
+
+    Each answer's row i may depend on all parameters, but of `along` on row i alone. Pushing 100 tangents
+    through 200 operations a row reads and writes memory 20,000 times a row; here k columns are computed once
+    and each tangent costs k products.
+
+    **Arguments:**
+
+    - `fn`: (module, along, fixed) -> arrays of shape (n,).
+    - `module`: its `param()` leaves are differentiated by columns.
+    - `along`: arrays of shape (n,).
+    - `fixed`: anything else that fn needs.
+    - `flat`: leave out second derivatives. A fit by Gauss-Newton never needs them, and they take longer to
+      compile than all the rest.
+    """
+    free, rest = eqx.partition(module, free_spec(module, parameters(module)))
+    theta, unravel = jfu.ravel_pytree(free)
+
+    def of(theta: Array, along: tuple[Array, ...], others: PyTree) -> PyTree:
+        rest, fixed = others
+        return fn(eqx.combine(unravel(theta), rest), along, fixed)
+
+    return _columns(theta, along, (rest, fixed), fn=of, flat=flat)
+
+
+@eqx.filter_custom_jvp
+def _columns(theta: Float[Array, " k"], along: tuple[Array, ...], others: PyTree, *, fn: Any, flat: bool) -> PyTree:
+    return fn(theta, along, others)
+
+
+@_columns.def_jvp
+def _columns_jvp(primals: Any, tangents: Any, *, fn: Any, flat: bool) -> tuple[PyTree, PyTree]:
+    theta, along, others = lax.stop_gradient(primals) if flat else primals
+    d_theta, d_along, d_others = tangents
+    out, push = jax.linearize(lambda theta, along: fn(theta, along, others), theta, along)
+    out = fn(*primals) if flat else out
+    zero, still = jnp.zeros_like(theta), jtu.tree_map(jnp.zeros_like, along)
+    parts = []
+    if d_theta is not None:
+        # a loop, because XLA would compute every sine anew for each of the columns of a batched product
+        columns = lax.map(lambda unit: push(unit, still), jnp.eye(theta.size, dtype=theta.dtype))
+        parts.append(jtu.tree_map(lambda c: d_theta @ c, columns))
+    for i, moved in enumerate(d_along):
+        if moved is not None:
+            ones = tuple(jnp.ones_like(a) if i == j else still[j] for j, a in enumerate(along))
+            parts.append(jtu.tree_map(lambda slope: slope * moved, push(zero, ones)))  # noqa: B023
+    if any(leaf is not None for leaf in jtu.tree_leaves(d_others)):
+        parts.append(eqx.filter_jvp(lambda o: fn(theta, along, o), (others,), (d_others,))[1])
+    total = jtu.tree_map(jnp.zeros_like, out)
+    return out, jtu.tree_map(lambda *x: sum(x[1:], x[0]), *parts) if parts else total

@@ -1,0 +1,47 @@
+"""Cold plasma on the way: the dispersion measure, its polynomial and its steps."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..core._module import Module
+from ..core._parameter import numbers, param
+from ._constants import K_DM, YEAR
+
+
+class DispersionDM(Module):
+    """DM(t) = sum_k DM_k t^k / k!, t in years from DMEPOCH.
+
+    `DM`: offsets from `DM_ref`, shape (d,), pc cm^-3 / yr^k.
+    """
+
+    DM: Float[Array, " d"] = param(unit="pc cm^-3")
+    DM_ref: Float[Array, " d"] = numbers()
+
+    def measure(self, time: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Dispersion measure at `time`, seconds after DMEPOCH."""
+        terms = self.DM + self.DM_ref
+        years, total = time / YEAR, jnp.zeros_like(time)
+        for k in range(terms.shape[0] - 1, -1, -1):
+            total = total * years / (k + 1) + terms[k]
+        return total
+
+
+class DispersionDMX(Module):
+    """Steps of the dispersion measure, one for each window of time.
+
+    `DMX`: offsets from `DMX_ref`, shape (w,), pc cm^-3.
+    """
+
+    DMX: Float[Array, " w"] = param(unit="pc cm^-3")
+    DMX_ref: Float[Array, " w"] = numbers()
+
+    def measure(self, index: Array) -> Float[Array, " n"]:
+        """The step of each TOA: `index` counts windows from 1, 0 for TOAs in none of them."""
+        if not self.DMX.shape[0]:
+            return jnp.zeros(index.shape, self.DMX.dtype)
+        return jnp.where(index > 0, (self.DMX + self.DMX_ref)[jnp.maximum(index - 1, 0)], 0)
+
+
+def dispersion_delay(measure: Float[Array, " n"], frequency: Float[Array, " n"]) -> Float[Array, " n"]:
+    """K DM / nu^2, s; DM in pc cm^-3, nu the barycentric frequency in MHz (0 delay at infinite frequency)."""
+    return K_DM * measure / (frequency * frequency)

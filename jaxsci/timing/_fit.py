@@ -1,0 +1,194 @@
+"""Fits of timing models by the core's fit, in the names and units of a par file."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from decimal import Context, Decimal
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..core._errors import suggest
+from ..core._module import Module
+from ..core._parameter import parameters
+from ..fitting._fit import fit as core_fit
+from ..fitting._plan import make_plan
+from ..fitting._solution import Solution
+from ..fitting._solver.gauss_newton import GaussNewton
+from ._anchor import AnchoredTOAs, anchor
+from ._model import TimingModel, elements
+from ._noise import TimingNoise
+from ._toas import TOAs
+
+_EXACT = Context(prec=40)
+SOLVER = GaussNewton(damping=1e-14)
+"""Timing models are all but linear: full steps from the start, damped only where one fails."""
+_UNITS = {"F": "Hz/s", "DM": "pc cm^-3/yr"}
+
+
+class TimingSolution(Module):
+    """A fitted timing model, in PINT's names and units.
+
+    - `fit`: the core's `Solution`, whose parameters are offsets from the par file's values. In a batch its arrays
+      have the batch's size, the surplus fixed.
+    - `start`: the model that was fitted. `names`: PINT's names of the free parameters.
+    - `places`: where each of them is among the elements of `fit`.
+    """
+
+    fit: Solution
+    start: TimingModel
+    names: tuple[str, ...] = eqx.field(static=True)
+    places: tuple[int, ...] = eqx.field(static=True)
+
+    @property
+    def offsets(self) -> dict[str, float]:
+        """Fitted value less that of the par file, of each free parameter."""
+        y = np.asarray(self.fit.y)
+        return {name: float(y[place]) for name, place in zip(self.names, self.places, strict=True)}
+
+    @property
+    def exact(self) -> dict[str, Decimal]:
+        """Fitted values with all the digits of the par file: F0 and epochs have more than a float64."""
+        par = self.start.par
+        assert par is not None
+        return {name: _EXACT.add(par.value(name), Decimal(offset)) for name, offset in self.offsets.items()}
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Fitted values: RAJ in hours, DECJ, ELONG, ELAT, OM in degrees, epochs in MJD, else as in a par file."""
+        return {name: float(value) for name, value in self.exact.items()}
+
+    @property
+    def std(self) -> dict[str, float]:
+        """Standard error of each, in the same unit (RAJ in hours); inf where the data say nothing of it."""
+        std = np.asarray(self.fit.standard_errors)
+        return {name: float(std[place]) for name, place in zip(self.names, self.places, strict=True)}
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of each."""
+        about = parameters(self.start)
+        return {name: _unit(name, about) for name in self.names}
+
+    @property
+    def chi2(self) -> Float[Array, ""]:
+        """r^T C^-1 r at the solution, C with all noise."""
+        return self.fit.chi2
+
+    @property
+    def dof(self) -> int:
+        """TOAs less free parameters and the phase offset."""
+        return int(self.fit.dof)
+
+    @property
+    def reduced_chi2(self) -> float:
+        """chi2 / dof."""
+        return float(self.fit.reduced_chi2)
+
+    @property
+    def success(self) -> bool:
+        """True where the fit converged."""
+        return bool(self.fit.success)
+
+    @property
+    def model(self) -> TimingModel:
+        """The fitted model; its offsets are from the par file that it carries."""
+        shape = jax.tree.map(lambda new, old: new[tuple(map(slice, old.shape))], self.fit.model, _bare(self.start))
+        return dataclasses.replace(shape, par=self.start.par)
+
+    def summary(self) -> str:
+        """A table of values and errors, and how good the fit is."""
+        exact, std, units = self.exact, self.std, self.units
+        rows = [f"{n:<12} {float(exact[n]):>24.16g} {std[n]:>12.3g}  {units[n]}" for n in self.names]
+        head = f"chi2 {float(self.chi2):.3f} for {self.dof} degrees of freedom, {int(self.fit.num_data)} TOAs"
+        return "\n".join([head, f"{'parameter':<12} {'value':>24} {'error':>12}  unit", *rows])
+
+
+def _unit(name: str, about: Mapping[str, Any]) -> str:
+    if name in about:
+        return about[name].unit
+    stem = name.rstrip("0123456789").rstrip("_")
+    order = name[len(stem) :]
+    if stem in _UNITS and order not in ("", "0"):
+        return _UNITS[stem] + ("" if order == "1" else f"^{order}")
+    return about[stem].unit
+
+
+def _bare(model: TimingModel) -> TimingModel:
+    """The model without its par file, so that models of one shape share a compiled program."""
+    return dataclasses.replace(model, par=None)
+
+
+def fit(
+    model: TimingModel,
+    toas: TOAs,
+    free: Sequence[str] | None = None,
+    *,
+    solver: Any = SOLVER,
+    throw: bool = True,
+    **choices: Any,
+) -> TimingSolution:
+    """Fit a timing model: generalised least squares with all the noise of the par file.
+
+    Without ECORR and red noise that is weighted least squares. A phase offset is always fitted too.
+
+    **Arguments:**
+
+    - `model`: what `TimingModel.parse` or `timing.load` made of a par file.
+    - `toas`: the times of arrival.
+    - `free`: PINT's names, such as `("F0", "F1", "DMX_0003")`; `None` for those that the par file flags.
+    - `solver`, `throw`, `choices`: as in `jaxsci.fit`.
+
+    **Returns:** a `TimingSolution`.
+
+    **Raises:** `ValueError` for wrong names or TOAs; `RuntimeError` when the fit fails, or without double precision.
+    """
+    names, places = chosen(model, free)
+    data, _ = anchor(model, toas)
+    bare = _bare(model)
+    leaves = tuple(dict.fromkeys(place.split("[")[0] for place in (*places, "PHOFF")))
+    plan = make_plan(bare, data.noise, leaves)
+    active = np.isin(plan.names, [*places, "PHOFF"])
+    pinned = None if active.all() else jnp.asarray(active)
+    solution = core_fit(bare, data, free=leaves, solver=solver, active=pinned, throw=throw, **choices)
+    return TimingSolution(solution, model, names, tuple(plan.names.index(place) for place in places))
+
+
+def chosen(model: TimingModel, free: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(PINT's names of what is free, their names as elements of the model), in the order of the model.
+
+    **Raises:** `ValueError` for a name that the model does not have.
+    """
+    assert model.par is not None
+    known = {pint: name for name, pint in elements(model) if pint != "PHOFF"}
+    wanted = (free,) if isinstance(free, str) else model.par.free if free is None else tuple(free)
+    for name in wanted:
+        if name not in known:
+            raise ValueError(
+                f"the timing model has no parameter {name}{suggest(name, known)} (there are {', '.join(known)})"
+            )
+    names = tuple(name for name in known if name in wanted)
+    return names, tuple(known[name] for name in names)
+
+
+def residuals(model: TimingModel, toas: TOAs) -> Float[Array, " n"]:
+    """Timing residuals of a model, s, less their weighted mean, in the order of the TOAs.
+
+    Positive when a pulse comes late. As PINT's `Residuals.time_resids`.
+    """
+    data, order = anchor(model, toas)
+    values = np.asarray(_residual(_bare(model), data))
+    noise = data.noise
+    assert isinstance(noise, TimingNoise)
+    weight = 1 / np.asarray(noise.variance())
+    out = np.empty_like(values)
+    out[order] = values - np.sum(weight * values) / np.sum(weight)
+    return jnp.asarray(out)
+
+
+@eqx.filter_jit
+def _residual(model: TimingModel, data: AnchoredTOAs) -> Array:
+    return model.residual(data)

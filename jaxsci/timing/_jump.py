@@ -1,0 +1,30 @@
+"""Steps of phase between receivers, and the phase of the first pulse."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..core._module import Module
+from ..core._parameter import numbers, param
+from ..core._typing import Scalar
+from ._spindown import Spindown
+
+
+class PhaseJump(Module):
+    """Steps between receivers: phase JUMP F0, JUMP in s, for the TOAs that each selects.
+
+    `JUMP`: offsets from `JUMP_ref`, shape (j,), s.
+    """
+
+    JUMP: Float[Array, " j"] = param(unit="s")
+    JUMP_ref: Float[Array, " j"] = numbers()
+
+    def change(self, masks: Float[Array, "n j"], spin: Spindown) -> Float[Array, " n"]:
+        """Turns beyond those of the reference values."""
+        turns = self.JUMP * (spin.F[0] + spin.F_ref[0]) + self.JUMP_ref * spin.F[0]
+        return jnp.sum(masks * turns[None, :], axis=1)
+
+
+class PhaseOffset(Module):
+    """An overall phase, turns, which every fit frees: which part of the first turn is phase 0 is not known."""
+
+    PHOFF: Scalar = param()

@@ -1,0 +1,92 @@
+"""Times of arrival, with all that a timing model needs to know of the observatory."""
+
+import os
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ..core._errors import require_x64, suggest
+from ..core._module import Module
+from ..core._rows import rows
+
+_ARRAYS = ("day", "second", "second_low", "frequency", "error", "position", "velocity", "sun", "troposphere", "utc")
+
+
+class TOAs(Module):
+    """n times of arrival in TDB, free of any timing model.
+
+    - `day`, `second`, `second_low`: MJD (TDB) at the observatory: whole day, seconds of the day as a sum of two.
+    - `frequency`: MHz, infinity allowed. `error`: microseconds.
+    - `position`, `velocity`: of the observatory from the solar-system barycentre (ICRS), lt-s and lt-s/s, shape (n, 3).
+    - `sun`: the Sun from the observatory, lt-s, shape (n, 3). `troposphere`: its delay, s.
+    - `utc`: MJD (UTC), by which windows of DMX are given.
+    - `turn`: the pulse that each TOA is taken for, as a count of turns from any of them; NaN where unknown.
+    - `selected`: shape (n, s): which TOAs each flag selects. `flags`: those flags, such as `"-f L-wide_PUPPI"`.
+    """
+
+    day: Float[Array, " n"] = rows("edge")
+    second: Float[Array, " n"] = rows("edge")
+    second_low: Float[Array, " n"] = rows("edge")
+    frequency: Float[Array, " n"] = rows("edge")
+    error: Float[Array, " n"] = rows("edge")
+    position: Float[Array, "n 3"] = rows("edge")
+    velocity: Float[Array, "n 3"] = rows("edge")
+    sun: Float[Array, "n 3"] = rows("edge")
+    troposphere: Float[Array, " n"] = rows("edge")
+    utc: Float[Array, " n"] = rows("edge")
+    turn: Float[Array, " n"] = rows("edge")
+    selected: Bool[Array, "n s"] = rows(False)
+    flags: tuple[str, ...] = eqx.field(static=True)  # type: ignore[misc]
+
+    def __check_init__(self) -> None:
+        require_x64("pulsar timing")
+        if len(self.flags) != self.selected.shape[1]:
+            raise ValueError(f"there are {len(self.flags)} flags, but selected has {self.selected.shape[1]} columns")
+
+    def __len__(self) -> int:
+        return self.day.shape[0]
+
+    def select(self, flag: str) -> np.ndarray:
+        """True for the TOAs that a flag such as `"-fe L-wide"` selects.
+
+        **Raises:** `ValueError` when no TOA has it.
+        """
+        if flag not in self.flags:
+            raise ValueError(f"no TOA has the flag {flag!r}{suggest(flag, self.flags)} (there are: {self.flags})")
+        return np.asarray(self.selected[:, self.flags.index(flag)])
+
+    def check(self) -> None:
+        """Raise `ValueError` for numbers that make no sense, naming the TOA."""
+        for name in _ARRAYS:
+            values = np.asarray(getattr(self, name)).reshape(len(self), -1)
+            bad = np.isnan(values) if name == "frequency" else ~np.isfinite(values)
+            if bad.any():
+                raise ValueError(f"TOA {int(np.argmax(bad.any(axis=1)))} has a {name} that is not a number")
+        for name, low in (("error", np.asarray(self.error) <= 0), ("frequency", np.asarray(self.frequency) <= 0)):
+            if low.any():
+                raise ValueError(f"TOA {int(np.argmax(low))} has the {name} {float(getattr(self, name)[low][0])}")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a compressed npz file without pickles, which needs neither PINT nor an ephemeris to be read."""
+        arrays = {name: np.asarray(getattr(self, name)) for name in (*_ARRAYS, "turn")}
+        packed = np.packbits(np.asarray(self.selected), axis=0)
+        flags = np.array(self.flags, dtype=np.str_)
+        with open(path, "wb") as file:
+            np.savez_compressed(file, selected=packed, flags=flags, **arrays)  # type: ignore[arg-type]
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "TOAs":
+        """Read what `save` wrote.
+
+        **Raises:** `ValueError` when the file is not one of those.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in (*_ARRAYS, "turn", "selected", "flags") if name not in file]
+            if missing:
+                raise ValueError(f"{path} is no file of TOAs: it has no {', '.join(missing)}")
+            arrays = {name: jnp.asarray(file[name]) for name in (*_ARRAYS, "turn")}
+            flags = tuple(str(flag) for flag in file["flags"])
+            chosen = np.unpackbits(file["selected"], axis=0, count=len(file["day"])).astype(bool)
+        return TOAs(**arrays, selected=jnp.asarray(chosen.reshape(len(arrays["day"]), len(flags))), flags=flags)

@@ -1,0 +1,52 @@
+"""Fits against PINT's."""
+
+import json
+
+import numpy as np
+import pytest
+
+import jaxsci as js
+from jaxsci import timing
+
+# the staged results are one step of PINT's fitter, and these pulsars are within 1e-3 sigma of the optimum by it
+QUICK = ("J0931-1902",)
+SLOW = ("J1832-0836", "J1949+3106", "J1741+1351", "J1903+0327", "B1953+29")
+
+
+def staged(folder, name):
+    """({parameter: (offset from the par file, error)}, chi2, dof) of PINT's GLSFitter."""
+    fit = json.loads((folder / "timing" / "ng9" / f"{name}.fit.json").read_text())
+    start = json.loads((folder / "timing" / "ng9" / f"{name}.json").read_text())["params"]
+    found = {}
+    for key, (value, error) in fit["params"].items():
+        offset = sum(np.array(value) - np.array(start[key]))
+        found[key] = (np.rad2deg(offset) if key in ("ELONG", "ELAT") else offset, error)
+    return found, fit["chi2"], fit["dof"]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
+def test_a_fit_is_that_of_pint(name, shared_data):
+    theirs, chi2, dof = staged(shared_data, name)
+    solution = timing.fit(*timing.bundled(name))
+    offsets, std = solution.offsets, solution.std
+    assert set(offsets) == set(theirs)
+    assert solution.dof == dof
+    assert float(solution.chi2) < chi2 * (1 + 1e-5)
+    assert float(solution.chi2) == pytest.approx(chi2, rel=1e-3)
+    for key, (offset, error) in theirs.items():
+        assert abs(offset - offsets[key]) < 1e-3 * std[key], key
+        assert std[key] == pytest.approx(error, rel=1e-3), key
+
+
+def test_values_have_the_digits_of_the_par_file():
+    model, toas = timing.bundled("NGC6440E")
+    solution = timing.fit(model, toas)
+    assert solution.names == ("RAJ", "DECJ", "DM", "F0", "F1")
+    assert abs(solution.exact["F0"] - model.par.value("F0")) < 1e-9
+    assert solution.values["F0"] == float(solution.exact["F0"])
+    assert solution.units["F1"] == "Hz/s"
+    assert "F0" in solution.summary()
+    again = timing.residuals(solution.model, toas)
+    weight = 1 / np.asarray(toas.error) ** 2
+    assert np.sum(weight * np.asarray(again) ** 2) * 1e12 == pytest.approx(float(solution.chi2), rel=1e-6)
+    assert isinstance(solution.fit, js.Solution)

@@ -1,0 +1,94 @@
+"""Residuals against PINT's, and what carries their digits."""
+
+import math
+from decimal import Decimal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsci as js
+from jaxsci import timing
+from jaxsci.timing._model import elements
+from jaxsci.timing._precision import TwoDouble, phase, seconds_between
+
+NAMES = timing.bundled()
+QUICK = ("NGC6440E", "J1909-3744", "B1855+09", "J0931-1902")
+
+
+def moved(model, offsets):
+    """The model with these offsets, given by PINT's names."""
+    values = {name: np.array(js.get(model, name)) for name in js.parameters(model)}
+    for element, pint in elements(model):
+        if pint in offsets:
+            name, _, index = element.partition("[")
+            values[name][int(index[:-1]) if index else ...] = offsets[pint]
+    return js.put(model, values)
+
+
+def difference(model, toas, theirs):
+    """Largest difference from PINT's residuals in ns, whole turns and the mean aside."""
+    period = 1 / float(model.spin.F_ref[0])
+    off = np.asarray(timing.residuals(model, toas)) - theirs
+    off -= np.round((off - off[0]) / period) * period
+    return 1e9 * np.abs(off - np.mean(off)).max()
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+def test_residuals_are_those_of_pint(name, golden):
+    model, toas = timing.bundled(name)
+    theirs, theirs_moved, offsets = golden[name]
+    assert difference(model, toas, theirs) < 0.1
+    # the reference stays that of the par file, so this is what a fit sees after steps of five sigma
+    assert difference(moved(model, offsets), toas, theirs_moved) < 0.1
+
+
+def test_a_move_and_back_changes_nothing():
+    model, toas = timing.bundled("NGC6440E")
+    far = moved(model, {"F0": 1e-9, "RAJ": 1e-6})
+    assert np.abs(np.asarray(timing.residuals(far, toas)) - np.asarray(timing.residuals(model, toas))).max() > 1e-6
+    again = moved(far, {"F0": 0.0, "RAJ": 0.0})
+    assert jnp.array_equal(timing.residuals(again, toas), timing.residuals(model, toas))
+
+
+def test_columns_are_the_derivative():
+    """By columns, by the plain function, and by finite differences."""
+    model, toas = timing.bundled("NGC6440E")
+    data, _ = timing.anchor(model, toas)
+
+    def at(offset, flat):
+        return js.put(model, {"RAJ": offset}).residual(data, flat)
+
+    for flat in (False, True):
+        slope = jax.jit(lambda x: jax.jvp(lambda o: at(o, flat), (x,), (jnp.ones(()),))[1])(0.0)  # noqa: B023
+        step = 1e-7
+        plain = jax.jit(lambda x: at(x, flat))  # noqa: B023
+        np.testing.assert_allclose(slope, (plain(step) - plain(-step)) / (2 * step), rtol=1e-5)
+
+
+def test_two_double_is_exact_enough():
+    rng = np.random.default_rng(0)
+    days, seconds = rng.integers(50000, 60000, 50), rng.uniform(0, 86400, 50)
+    epoch, frequency = Decimal("55001.1234567890123456789"), Decimal("641.928222127829183249")
+    ours = phase(seconds_between(days, TwoDouble.of(seconds), epoch), [TwoDouble.of(frequency)])
+    for day, second, hi, lo in zip(days, seconds, ours.hi, ours.lo, strict=True):
+        exact = ((int(day) - epoch) * 86400 + Decimal(float(second))) * frequency
+        assert abs(Decimal(float(hi)) + Decimal(float(lo)) - exact) < Decimal("1e-15")
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 60, reason="this host has no long double")
+def test_two_double_and_long_double_agree():
+    time = np.linspace(-2e8, 2e8, 100)
+    low = 1e-9 * np.cos(time)
+    ours = phase(TwoDouble(time, low), [TwoDouble.of(Decimal("186.4940812707752116")), TwoDouble.of(-6.2e-16)])
+    ld = np.longdouble
+    long = ld(time) + ld(low)
+    theirs = ld("186.4940812707752116") * long + ld(-6.2e-16) * long**2 / 2
+    assert np.abs((ld(ours.hi) - theirs) + ld(ours.lo)).max() < 1e-8
+
+
+def test_round_and_divide():
+    number = TwoDouble.of(Decimal("12345678901234567.5")) / TwoDouble.of(3.0)
+    assert float(number.round()) == pytest.approx(4115226300411522.0, abs=1)
+    assert math.isclose(number.float(), 12345678901234567.5 / 3)
