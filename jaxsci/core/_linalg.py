@@ -21,7 +21,7 @@ from ._module import Module
 
 _UNROLL = 8
 _BLOCK = 32
-_SHORT = 512  # rows of data
+_SHORT = 1 << 15
 
 
 def dot(a: Array, b: Array) -> Array:
