@@ -66,8 +66,8 @@ def fit(
     - `solver`: `TRF()`, `GaussNewton()`, `Adam()`, or any optimistix least-squares solver or minimiser.
     - `loss`: a robust loss of the whitened residuals.
     - `likelihood`: used in place of `data.noise`.
-    - `active`: one boolean for each free element; the others keep their value. Every mask shares one
-      compiled program.
+    - `active`: one boolean for each free element; the others keep their value, whatever their bounds.
+      Every mask shares one compiled program.
     - `chunk`: rows at a time, in constant memory; worth it above some 20,000 rows.
     - `max_steps`: at most so many evaluations.
     - `throw`: raise when the fit fails; give False inside `jax.vmap`, and look at `.result`.
