@@ -1,6 +1,7 @@
 """Pulsar timing: par files and times of arrival in, fitted models out."""
 
 from ._anchor import AnchoredTOAs as AnchoredTOAs, anchor as anchor
+from ._array import fit_array as fit_array
 from ._fit import TimingSolution as TimingSolution, fit as fit, residuals as residuals
 from ._model import TimingModel as TimingModel
 from ._noise import TimingNoise as TimingNoise

@@ -75,22 +75,38 @@ def anchor(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
     **Raises:** `ValueError` for TOAs that make no sense or flags that no TOA has; `RuntimeError` without
     double precision.
     """
+    data, order = lay_out(model, toas)
+    return tie(model, toas, data, at_reference(model), order), order
+
+
+def lay_out(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
+    """All of `anchor` but the phases and delays, which are 0."""
     require_x64("pulsar timing")
     toas.check()
-    par = model.par
-    if par is None:
+    if model.par is None:
         raise ValueError("this model has lost its par file, as in a batch: anchor the one it was made from")
-    label, jitter = epochs(par, toas)
+    label, jitter = epochs(model.par, toas)
     order = np.argsort(label, kind="stable")
-    picked = jax.tree.map(lambda x: x[order], toas)
-    data = _unanchored(par, picked, label[order], jitter)
-    delay = _delay(at_reference(model), data)
+    return _unanchored(model.par, _take(toas, order), label[order], jitter), order
+
+
+def tie(model: TimingModel, toas: TOAs, data: AnchoredTOAs, reference: TimingModel, order: np.ndarray) -> AnchoredTOAs:
+    """The data with phases and delays at the reference; both may have been padded to the shapes of a batch."""
+    par, n = model.par, len(toas)
+    assert par is not None
+    picked = _take(toas, order)
+    delay = np.asarray(_delay(reference, data))[:n]
     times = TwoDouble(np.asarray(picked.second), np.asarray(picked.second_low))
-    elapsed = seconds_between(picked.day, times, par.value("PEPOCH")) - TwoDouble.of(np.asarray(delay))
-    fraction = _fraction(par, elapsed, picked, np.asarray(data.jumps))
-    names = ("elapsed", "delay", "phase")
-    values = (jnp.asarray(elapsed.float()), delay, jnp.asarray(fraction))
-    return eqx.tree_at(lambda d: [getattr(d, n) for n in names], data, list(values)), order
+    elapsed = seconds_between(picked.day, times, par.value("PEPOCH")) - TwoDouble.of(delay)
+    fraction = _fraction(par, elapsed, picked, np.asarray(data.jumps)[:n])
+    more = data.mask.shape[0] - n
+    known = [np.pad(x, (0, more), mode="edge") for x in (elapsed.float(), delay)]
+    known.append(np.pad(fraction, (0, more)))
+    return eqx.tree_at(lambda d: [d.elapsed, d.delay, d.phase], data, [jnp.asarray(x) for x in known])
+
+
+def _take(toas: TOAs, order: np.ndarray) -> TOAs:
+    return jax.tree.map(lambda x: np.asarray(x)[order], toas)
 
 
 def _fraction(par: Par, elapsed: TwoDouble, toas: TOAs, jumps: np.ndarray) -> np.ndarray:

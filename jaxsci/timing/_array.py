@@ -1,0 +1,171 @@
+"""Arrays of pulsars: all of them in one call, through a few compiled programs.
+
+Pulsars with the same kind of orbit share a program. Their models are widened to one layout, the surplus
+parameters fixed; their TOAs are padded with rows that do not count.
+"""
+
+import dataclasses
+import functools
+import itertools
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from ..core._dataset import pad, stack
+from ..core._parameter import element_names, get
+from ..fitting._batch import fit_batch
+from ._anchor import AnchoredTOAs, at_reference, lay_out, tie
+from ._fit import SOLVER, TimingSolution, chosen
+from ._model import TimingModel, elements
+from ._toas import TOAs
+
+_BUCKETS = 3
+_SLACK = 1.5  # of padded work: a program fewer saves seconds of compilation
+_MODEL = ("spin.F", "dispersion.DM", "dmx.DMX", "fd.FD", "jump.JUMP")
+_NOISE = ("EFAC", "EQUAD", "ECORR", "jitter")
+
+
+class Member(NamedTuple):
+    """A pulsar on its way into a batch: its place there, and what is free of it."""
+
+    place: int
+    model: TimingModel
+    toas: TOAs
+    data: AnchoredTOAs
+    order: np.ndarray
+    names: tuple[str, ...]
+    free: tuple[str, ...]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Lengths of all that may differ between pulsars of one kind."""
+        noise: Any = self.data.noise
+        found = {name: _at(self.model, name).shape[0] for name in _MODEL}
+        found |= {name: getattr(noise, name).shape[0] for name in _NOISE}
+        return found | {"modes": noise.frequency.shape[0], "rows": len(self.toas)}
+
+
+def fit_array(
+    models: Sequence[TimingModel],
+    toas: Sequence[TOAs],
+    free: Sequence[str] | None = None,
+    *,
+    solver: Any = SOLVER,
+    max_steps: int = 200,
+) -> list[TimingSolution]:
+    """Fit many pulsars, each by itself, in few compiled programs: at most three for each kind of orbit.
+
+    **Arguments:**
+
+    - `models`, `toas`: one of each for every pulsar, of any kinds and lengths.
+    - `free`: PINT's names; those that a pulsar does not have are no error here. `None` for each par file's flags.
+    - `solver`, `max_steps`: as in `jaxsci.fit_batch`.
+
+    **Returns:** a `TimingSolution` for each; look at `.success`. None can make the others fail.
+
+    **Raises:** `ValueError` for TOAs that make no sense, and when there are not as many as models.
+    """
+    if len(models) != len(toas):
+        raise ValueError(f"there are {len(models)} timing models but {len(toas)} sets of TOAs")
+    members = [_member(k, model, toa, free) for k, (model, toa) in enumerate(zip(models, toas, strict=True))]
+    run = functools.partial(_fit_bucket, solver=solver, max_steps=max_steps)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # XLA compiles outside of Python's lock
+        found = dict(itertools.chain.from_iterable(pool.map(run, buckets(members))))
+    return [found[k] for k in range(len(members))]
+
+
+def _member(place: int, model: TimingModel, toas: TOAs, free: Sequence[str] | None) -> Member:
+    if free is not None:
+        have = {pint for _, pint in elements(model)}
+        free = tuple(name for name in free if name in have)
+    return Member(place, model, toas, *lay_out(model, toas), *chosen(model, free))
+
+
+def buckets(members: Sequence[Member]) -> list[list[Member]]:
+    """Members that share a program: of one kind, cut by length into at most three, at the least padding."""
+    kinds: dict[Any, list[Member]] = {}
+    for member in members:
+        kinds.setdefault((type(member.model.astrometry), type(member.model.binary)), []).append(member)
+    return [bucket for kind in kinds.values() for bucket in _cut(sorted(kind, key=lambda m: len(m.toas)))]
+
+
+def _cut(members: list[Member]) -> list[list[Member]]:
+    count = len(members)
+
+    def parts(cuts: tuple[int, ...]) -> list[list[Member]]:
+        return [members[a:b] for a, b in itertools.pairwise((0, *cuts, count))]
+
+    def work(cuts: tuple[int, ...]) -> int:
+        return sum(
+            len(part) * len(part[-1].toas) * max(len(m.names) + m.sizes["modes"] for m in part) ** 2
+            for part in parts(cuts)
+        )
+
+    fewest = [
+        min(itertools.combinations(range(1, count), k), key=work, default=()) for k in range(min(_BUCKETS, count))
+    ]
+    least = min(map(work, fewest))
+    return parts(next(cuts for cuts in fewest if work(cuts) <= _SLACK * least))
+
+
+def _fit_bucket(members: list[Member], *, solver: Any, max_steps: int) -> list[tuple[int, TimingSolution]]:
+    sizes = {name: max(1, *(m.sizes[name] for m in members)) for name in members[0].sizes}
+    wide = [_widen(member, sizes) for member in members]
+    models, data = stack([model for model, _ in wide]), stack([data for _, data in wide])
+    free = tuple(dict.fromkeys(name.split("[")[0] for m in members for name in (*m.free, "PHOFF")))
+    bounds = {leaf: _bounds(leaf, members, wide) for leaf in free}
+    batch = fit_batch(models, data, free=free, bounds=bounds, solver=solver, batch_size=1, max_steps=max_steps)
+    names = batch.groups[0].names
+    return [
+        (m.place, TimingSolution(batch[k], m.model, m.names, tuple(names.index(name) for name in m.free)))
+        for k, m in enumerate(members)
+    ]
+
+
+def _bounds(leaf: str, members: list[Member], wide: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Equal bounds for what a member does not free."""
+    lower, upper = [], []
+    for member, (model, _) in zip(members, wide, strict=True):
+        value = np.asarray(get(model, leaf))
+        free = np.array([name in (*member.free, "PHOFF") for name in element_names(leaf, value.shape)])
+        free = free.reshape(value.shape)
+        lower.append(np.where(free, -np.inf, value))
+        upper.append(np.where(free, np.inf, value))
+    return np.stack(lower), np.stack(upper)
+
+
+def _at(tree: Any, name: str) -> Any:
+    for part in name.split("."):
+        tree = getattr(tree, part)
+    return tree
+
+
+def _longer(array: Any, length: int, value: float = 0.0) -> Any:
+    return jnp.pad(array, (0, length - array.shape[0]), constant_values=jnp.asarray(value, array.dtype))
+
+
+def _widen(member: Member, sizes: dict[str, int]) -> tuple[TimingModel, AnchoredTOAs]:
+    """The member's model and data in the shapes of its bucket, anchored."""
+    model = dataclasses.replace(member.model, par=None)
+    for name in _MODEL:
+        for field in (name, f"{name}_ref"):
+            longer = _longer(_at(model, field), sizes[name])
+            model = eqx.tree_at(lambda m: _at(m, field), model, longer)  # noqa: B023
+    data = member.data
+    noise: Any = data.noise
+    more = sizes["jump.JUMP"] - data.jumps.shape[1]
+    modes = sizes["modes"] - noise.frequency.shape[0]
+    noise = dataclasses.replace(
+        noise,
+        basis=jnp.pad(noise.basis, ((0, 0), (0, modes))),
+        frequency=_longer(noise.frequency, sizes["modes"], 1 / float(noise.span)),
+        **{name: _longer(getattr(noise, name), sizes[name]) for name in _NOISE},
+    )
+    data = dataclasses.replace(data, noise=noise, jumps=jnp.pad(data.jumps, ((0, 0), (0, more))))
+    data = pad(data, sizes["rows"])
+    return model, tie(member.model, member.toas, data, at_reference(model), member.order)
