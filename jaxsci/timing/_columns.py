@@ -53,16 +53,19 @@ def _columns_jvp(primals: Any, tangents: Any, *, fn: Any, flat: bool) -> tuple[P
     d_theta, d_along, d_others = tangents
     out, push = jax.linearize(lambda theta, along: fn(theta, along, others), theta, along)
     out = fn(*primals) if flat else out
-    zero, still = jnp.zeros_like(theta), jtu.tree_map(jnp.zeros_like, along)
+    k = theta.size
+
+    def column(unit: Array) -> PyTree:
+        return push(unit[:k], tuple(jnp.full_like(a, unit[k + i]) for i, a in enumerate(along)))
+
+    # a loop, whose results XLA must write down: it would compute every sine anew for each tangent that uses them
+    columns = lax.map(column, jnp.eye(k + len(along), dtype=theta.dtype))
     parts = []
     if d_theta is not None:
-        # a loop, because XLA would compute every sine anew for each of the columns of a batched product
-        columns = lax.map(lambda unit: push(unit, still), jnp.eye(theta.size, dtype=theta.dtype))
-        parts.append(jtu.tree_map(lambda c: d_theta @ c, columns))
+        parts.append(jtu.tree_map(lambda c: d_theta @ c[:k], columns))
     for i, moved in enumerate(d_along):
         if moved is not None:
-            ones = tuple(jnp.ones_like(a) if i == j else still[j] for j, a in enumerate(along))
-            parts.append(jtu.tree_map(lambda slope: slope * moved, push(zero, ones)))  # noqa: B023
+            parts.append(jtu.tree_map(lambda c: c[k + i] * moved, columns))  # noqa: B023
     if any(leaf is not None for leaf in jtu.tree_leaves(d_others)):
         parts.append(eqx.filter_jvp(lambda o: fn(theta, along, o), (others,), (d_others,))[1])
     total = jtu.tree_map(jnp.zeros_like, out)
