@@ -108,7 +108,7 @@ class Job(NamedTuple):
             waiting.append(call(_all_chunks(program), (gathered, self.common), (self.plan, steps)))
         parts = []
         for slab, answer in zip(slabs, waiting, strict=True):
-            flat = jtu.tree_map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), answer)
+            flat = jtu.tree_map(lambda x: np.asarray(x).reshape(x.shape[0] * x.shape[1], *x.shape[2:]), answer)
             parts.append(jtu.tree_map(lambda x: x[: len(slab)], flat))  # noqa: B023
             if report is not None:
                 report(len(slab))
