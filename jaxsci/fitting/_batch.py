@@ -172,7 +172,7 @@ def fit_batch(
         plan, varying = prepare(todo[k])
         width = lane_count(todo[k].length, len(plan.names), batch_size)
         chunks = chunk_count(todo[k].length, len(plan.names), width)
-        job = Job(varying, (solver, loss), plan, max_steps, width, chunks, devices)
+        job = Job(varying, (solver, loss), plan, max_steps, width, chunks, devices, kept is not None)
         return job.run(report, *(kept.of(k) if kept else (_same, _nothing)))
 
     with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():

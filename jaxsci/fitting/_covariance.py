@@ -1,7 +1,9 @@
 """Covariance and rank from weighed rows, revealing the directions that the data do not determine."""
 
 from collections.abc import Callable
+from typing import Any
 
+import equinox as eqx
 import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ..core._likelihood import Linearisation
 from ..core._linalg import factorise, gram, length, solve_upper
 from ..core._module import Module
 from ..core._typing import Flag, Scalar
@@ -31,13 +34,15 @@ class Covariance(Module):
     rank: Int[Array, ""]
 
 
-def curvature(objective: Objective, y: Float[Array, " p"], fixed: Bool[Array, " p"]) -> tuple[Scalar, Covariance]:
+def curvature(
+    objective: Objective, y: Float[Array, " p"], fixed: Bool[Array, " p"], known: Linearisation | None
+) -> tuple[Scalar, Covariance]:
     """(cost, covariance) at y: from the normal matrix where that is well conditioned, else by QR of the rows.
 
-    The QR costs as much as several steps of a fit of many rows. It is computed only when some member
-    of a batch needs it, and then used by those members alone.
+    `known` is the Linearisation at y where a solver has it. The QR costs as much as several steps of a fit
+    of many rows. It is computed only when some member of a batch needs it, and then used by those members alone.
     """
-    lin = objective(y)
+    lin = objective(y) if known is None else _recalled(objective, y, known)
     quick, well = _by_gram(lin.gram, fixed)
     careful = lax.cond(
         eqxi.unvmap_any(lax.stop_gradient(~well)),
@@ -45,6 +50,19 @@ def curvature(objective: Objective, y: Float[Array, " p"], fixed: Bool[Array, " 
         lambda: quick,
     )
     return lin.cost, jtu.tree_map(lambda a, b: jnp.where(well, a, b), quick, careful)
+
+
+@eqx.filter_custom_jvp
+def _recalled(objective: Objective, y: Float[Array, " p"], known: Linearisation) -> Linearisation:
+    """objective(y), whose value the solver has kept but not its derivatives."""
+    return known
+
+
+@_recalled.def_jvp
+def _recalled_jvp(primals: Any, tangents: Any) -> tuple[Linearisation, Linearisation]:
+    objective, y, known = primals
+    _, tangent = eqx.filter_jvp(lambda objective, y: objective(y), (objective, y), tangents[:2])
+    return _recalled(objective, y, known), tangent
 
 
 def _by_gram(matrix: Float[Array, "p p"], fixed: Bool[Array, " p"]) -> tuple[Covariance, Flag]:

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from ..core._dataset import AbstractDataset
-from ..core._likelihood import AbstractLikelihood, Robust
+from ..core._likelihood import AbstractLikelihood, Linearisation, Robust
 from ..core._loss import AbstractLoss, Linear
 from ..core._noise import AbstractNoise
 from ._adjoint import Given, KKTAdjoint
@@ -214,19 +214,18 @@ def make_ready(problem: tuple[Any, ...], plan: Plan, chunk: int | None) -> Ready
 def _fit(problem: tuple[Any, ...], choices: tuple[Any, ...]) -> Solution:
     plan, chunk, max_steps, scale_covariance = choices
     ready = make_ready(problem, plan, chunk)
-    y, ended, steps, stalled = solve(ready, problem[7], max_steps)
-    return conclude(ready, plan, y, ended, steps, stalled, scale_covariance)
+    return conclude(ready, plan, *solve(ready, problem[7], max_steps), scale_covariance)
 
 
-def solve(ready: Ready, solver: Any, max_steps: int) -> tuple[Array, Any, Array, Array]:
-    """(y, optimistix's result, steps, stalled)."""
+def solve(ready: Ready, solver: Any, max_steps: int) -> tuple[Array, Any, Array, Array, Linearisation | None]:
+    """(y, optimistix's result, steps, stalled, the Linearisation at y where the solver keeps it)."""
     options = {**ready.bounds, "linearise": ready.objective}
     if isinstance(solver, AbstractTrustSolver):
         answer = advance(ready, solver, ready.y0, None, max_steps)
-        return answer.value, answer.result, answer.stats["num_steps"], answer.state.stalled
+        return answer.value, answer.result, answer.stats["num_steps"], answer.state.stalled, answer.state.lin
     answer = solve_foreign(ready.objective, solver, ready.y0, ready.bounds, max_steps)
     given: Any = optx.least_squares(unused, Given(), answer.value, None, options, adjoint=KKTAdjoint(), throw=False)
-    return given.value, answer.result, answer.stats["num_steps"], jnp.array(False)
+    return given.value, answer.result, answer.stats["num_steps"], jnp.array(False), None
 
 
 def advance(ready: Ready, solver: Any, y: Array, state: Any, max_steps: int) -> Any:
@@ -258,12 +257,19 @@ def _result(count: Array, fine: Array, valid: Array, ended: Any, stalled: Array)
 
 
 def conclude(
-    ready: Ready, plan: Plan, y: Array, ended: Any, steps: Array, stalled: Array, scale_covariance: bool | None
+    ready: Ready,
+    plan: Plan,
+    y: Array,
+    ended: Any,
+    steps: Array,
+    stalled: Array,
+    lin: Linearisation | None,
+    scale_covariance: bool | None,
 ) -> Solution:
-    """Everything that follows from the solution, evaluated afresh: the solver's state has no tangents."""
+    """Everything that follows from the solution. The solver's state has no tangents; those of `lin` are made anew."""
     objective, base, lower, upper = ready.objective, ready.base, ready.lower, ready.upper
     fixed = lower >= upper
-    cost, known = curvature(objective, y, fixed)
+    cost, known = curvature(objective, y, fixed, lin)
     count, fine, valid, log_norm = objective.inspect(base)
     dof = count + jnp.sum((objective.prior_weight > 0) & ~fixed) - known.rank
     matrix = known.matrix

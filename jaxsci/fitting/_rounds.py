@@ -50,7 +50,7 @@ class Job(NamedTuple):
     """Members of one structure and length, and how to fit them.
 
     `common`: (solver, loss). A call takes a slab of `chunks` chunks of `width` lanes; slabs go to the
-    `devices` in turn. `keep(search)` is called after each round.
+    `devices` in turn. `kept`: the search is kept in a checkpoint after each round.
     """
 
     lanes: Lanes
@@ -60,6 +60,12 @@ class Job(NamedTuple):
     width: int
     chunks: int
     devices: tuple[Any, ...]
+    kept: bool
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether to search in rounds: a lane alone waits for nobody, and one program compiles in half the time."""
+        return isinstance(self.common[0], AbstractTrustSolver) and (self.kept or self.width > 1)
 
     def blank(self) -> Search:
         """A search that has not begun."""
@@ -71,7 +77,7 @@ class Job(NamedTuple):
     def run(self, report: Callable[[int], None], resume: Callable[[Search], Search], keep: Any) -> Solution:
         """Fit all members; a stacked Solution of NumPy arrays."""
         everyone = np.arange(len(self.lanes.mean))
-        if not isinstance(self.common[0], AbstractTrustSolver):
+        if not self.stepwise:
             return self._collect(everyone, (self.lanes,), _whole, self.max_steps, report)
         search = resume(self.blank())
         y, state, steps = search
@@ -93,6 +99,7 @@ class Job(NamedTuple):
             state.failed,
             state.stalled,
             np.minimum(steps, self.max_steps),
+            state.lin,
         )
         return self._collect(everyone, (self.lanes, *ended), _conclude, 0)
 
@@ -199,16 +206,15 @@ def _advance(lane: Any, common: Any, plan: Plan, steps: int) -> tuple[Array, Any
 
 
 def _conclude(lane: Any, common: Any, plan: Plan, steps: int) -> Solution:
-    data, y, done, failed, stalled, taken = lane
+    data, y, done, failed, stalled, taken, lin = lane
     ended = optx.RESULTS.where(done, optx.RESULTS.successful, optx.RESULTS.nonlinear_max_steps_reached)
     ended = optx.RESULTS.where(failed, optx.RESULTS.nonfinite, ended)
-    return conclude(_ready(data, common, plan), plan, y, ended, taken, stalled, None)
+    return conclude(_ready(data, common, plan), plan, y, ended, taken, stalled, lin, None)
 
 
 def _whole(lane: Any, common: Any, plan: Plan, steps: int) -> Solution:
     ready = _ready(lane[0], common, plan)
-    y, ended, taken, stalled = solve(ready, common[0], steps)
-    return conclude(ready, plan, y, ended, taken, stalled, None)
+    return conclude(ready, plan, *solve(ready, common[0], steps), None)
 
 
 def _shapes(lanes: Lanes) -> Any:

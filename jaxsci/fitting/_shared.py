@@ -352,7 +352,7 @@ def _alone(ready: Ready, used: Array, local: Array, layout: Layout, shared: Arra
     held = ready._replace(lower=jnp.where(here, y, ready.lower), upper=jnp.where(here, y, ready.upper))
     # what was left out for none of the other reasons is not finite at the start
     ended = optx.RESULTS.where(used, result, optx.RESULTS.nonfinite)
-    return conclude(held, layout.plan, y, ended, steps, stalled & used, False)
+    return conclude(held, layout.plan, y, ended, steps, stalled & used, None, False)
 
 
 def _complete(
