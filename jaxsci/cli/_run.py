@@ -13,9 +13,8 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..core import Dataset, bucket
-from ..fitting import RESULTS, Solution, StreamedDataset, fit, fit_batch
+from ..fitting import RESULTS, Solution, fit, fit_batch
 from ..fitting._diagnose import explain
-from ..fitting._diagnose_stream import explain_stream
 from ..fitting._plan import make_plan
 from ..fitting._rounds import lane_count
 from ._build import Member
@@ -73,8 +72,6 @@ class Outcome:
             return ""
         model, data = self.member.on_device()
         try:
-            if isinstance(data, StreamedDataset):
-                explain_stream(self.solution, model, data)
             explain(self.solution, model, data, None)
         except (RuntimeError, ValueError) as error:
             hint = " In a config, omit_nonfinite = true masks them." if self.code == "nonfinite_data" else ""

@@ -27,6 +27,7 @@ from ._model import AbstractModel as AbstractModel, Product as Product, Sum as S
 from ._module import Module as Module, describe as describe
 from ._noise import (
     AbstractNoise as AbstractNoise,
+    AbstractPrepared as AbstractPrepared,
     Dense as Dense,
     Diagonal as Diagonal,
     LowRank as LowRank,

@@ -210,7 +210,7 @@ class LowRank(AbstractNoise):
         return Linearisation(total[-1, -1] / 2, total[:-1, -1], total[:-1, :-1])
 
 
-class _AbstractPrepared(AbstractNoise):
+class AbstractPrepared(AbstractNoise):
     """A noise that has been made ready for one data set; its log-determinant is no longer asked for."""
 
     def logdet(self, mask: Bool[Array, " n"]) -> Scalar:
@@ -220,21 +220,21 @@ class _AbstractPrepared(AbstractNoise):
         raise NotImplementedError("ask the noise itself whether it is valid")
 
 
-class _Weighted(_AbstractPrepared):
+class _Weighted(AbstractPrepared):
     weight: Float[Array, " n"]
 
     def whiten(self, residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> Float[Array, " n"]:
         return jnp.where(mask, residual, 0) * self.weight
 
 
-class _Whitener(_AbstractPrepared):
+class _Whitener(AbstractPrepared):
     inverse_factor: Float[Array, "n n"]
 
     def whiten(self, residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> Float[Array, " n"]:
         return self.inverse_factor @ jnp.where(mask, residual, 0)
 
 
-class _LowRankWhitener(_AbstractPrepared):
+class _LowRankWhitener(AbstractPrepared):
     diagonal: AbstractLikelihood
     modes: Float[Array, "n k"]
     correction: Float[Array, "n k"]

@@ -16,8 +16,8 @@ from ..core import AbstractLoss, Linear
 from ..fitting import RESULTS, Solution, fit
 from ..fitting._covariance import covariance, scaled_by_scatter
 from ..fitting._diagnose import explain, report
-from ..fitting._fit import cheap_compile, outermost
 from ..fitting._objective import jacobian_t
+from ..fitting._program import cheap_compile, outermost
 from ._curve import as_call, closes_over_tracer, named_parameters
 from ._log import Step
 from ._options import as_loss, default_start, flat_limits

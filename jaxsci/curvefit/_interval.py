@@ -16,7 +16,7 @@ from ..core._errors import suggest
 from ..core._parameter import free_spec
 from ..fitting import Solution, fit
 from ..fitting._plan import flat_bounds, make_plan
-from ._program import run
+from ..fitting._program import call
 
 _ROUNDS = 40
 _FARTHEST = 1e3  # Wald intervals: a profile that has not risen there is open
@@ -65,7 +65,7 @@ def confidence_interval(
         raise ValueError("intervals of fits with free noise parameters are not offered; sample the posterior instead")
     # index and level as arrays, so that all parameters and levels share one program
     index, share = jnp.asarray(solution.names.index(name)), jnp.asarray(level, solution.y.dtype)
-    return run(_interval, solution, data, index, share, options)
+    return call(_interval, (solution, data, index, share, options))
 
 
 def _interval(

@@ -16,8 +16,8 @@ from ..core import AbstractLoss, AbstractModel, Dataset, Linear, Module, Scalar,
 from ..core._parameter import element_names
 from ..core._typing import Flag
 from ..fitting import RESULTS, Solution, fit
-from ..fitting._fit import cheap_compile, outermost
 from ..fitting._objective import jacobian_t
+from ..fitting._program import cheap_compile, outermost
 from ._curve import Call, as_call, closed, closes_over_tracer
 from ._log import Step, logged
 from ._options import as_loss, as_solver, flat_limits

@@ -16,7 +16,7 @@ from ..core import AbstractDataset, Module
 from ..core._parameter import free_spec
 from ..fitting import Solution, fit
 from ..fitting._plan import Plan, flat_bounds, make_plan
-from ._program import run
+from ..fitting._program import call
 
 _BITS = 30
 # Degree s, coefficients a and initial numbers m of the primitive polynomials, dimensions 2 to 21:
@@ -122,7 +122,7 @@ def multi_start(
 
     **Raises:** `ValueError` for a parameter without a finite box, or starts of the wrong shape.
     """
-    plan = make_plan(model, data.noise, None if free is None else tuple(free))
+    plan = make_plan(model, data.noise, free)
     if plan.noise:
         raise ValueError("multi_start varies the model's parameters; free noise parameters cannot be among them")
     own, _ = jfu.ravel_pytree(eqx.filter(model, free_spec(model, [name for name, _ in plan.free])))
@@ -136,7 +136,7 @@ def multi_start(
             raise ValueError(
                 f"starts has shape {points.shape}, but it should be (k, {own.size}): {', '.join(plan.names)}"
             )
-    solutions = run(_fits, model, data, points, bounds, options, plan)
+    solutions = call(_fits, (model, data, points, bounds, options), (plan,))
     cost = jnp.where(jnp.isnan(solutions.cost), jnp.inf, solutions.cost)
     best = _smallest(jnp.where(solutions.success, cost, jnp.inf), cost)
     return MultiStart(jax.tree.map(lambda leaf: leaf[best], solutions), solutions, points)

@@ -19,9 +19,9 @@ from jaxtyping import Array, Bool, Float
 from ..core import Product, Sum
 from ..core._parameter import free_spec
 from ..fitting._objective import jacobian_t
+from ..fitting._program import call
 from . import _functions as models
 from ._guesses import estimator, solve_columns
-from ._program import run
 
 _BACKGROUNDS = (models.Constant, models.Line, models.Polynomial)
 _PEAKS = (models.Gaussian, models.Gaussian2D, models.Lorentzian, models.Voigt, models.Moffat, models.Lognormal)
@@ -64,7 +64,7 @@ def estimate(model: Any, x: Any, y: Any, *, degree: int | None = None) -> Any:
     x, y = jnp.asarray(x).astype(dtype), y.astype(dtype)
     if isinstance(model, Sum | Product):
         _check(model, type(model).__name__)
-        return run(_of, jtu.tree_map(lambda leaf: jnp.zeros(jnp.shape(leaf), dtype), model), x, y)
+        return call(_of, (jtu.tree_map(lambda leaf: jnp.zeros(jnp.shape(leaf), dtype), model), x, y))
     return estimator(model, degree)(x, y)
 
 

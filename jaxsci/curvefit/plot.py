@@ -15,9 +15,9 @@ from jaxtyping import Array, Float
 from ..core import Dataset, suggest
 from ..core._parameter import free_spec
 from ..fitting import BatchSolution, Solution, fit
+from ..fitting._program import call
 from ..plot import DATA, MODEL, _axes, plot_correlation as plot_correlation, plot_fit, plot_histogram, plot_residuals
 from ._interval import confidence_interval
-from ._program import run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def plot_profile(
     ends = np.asarray([interval.lower, interval.upper, best - _REACH * error, best + _REACH * error])
     ends = ends[np.isfinite(ends)]
     grid = np.linspace(ends.min(), ends.max(), points)
-    rise = np.asarray(run(_profile, solution, data, jnp.asarray(index), jnp.asarray(grid), options))
+    rise = np.asarray(call(_profile, (solution, data, jnp.asarray(index), jnp.asarray(grid), options)))
     ax = _axes(ax)
     ax.plot(grid, rise, color=MODEL, lw=1.6, label="profile likelihood")
     ax.plot(grid, ((grid - best) / error) ** 2, color=DATA, lw=1.2, ls="--", label="from the standard error")

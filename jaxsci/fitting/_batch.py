@@ -6,6 +6,7 @@ the padded length of a member depend on its own shape alone, and so do the bits 
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from ..core._loss import AbstractLoss, Linear
 from ..core._module import Module
 from ._diagnose import report
 from ._fit import check
-from ._plan import Plan, flat_bounds, flat_priors, make_plan
+from ._plan import Plan, as_names, flat_bounds, flat_priors, make_plan
 from ._ragged import Block, blocks
 from ._resume import Checkpoint
 from ._rounds import Job, Lanes, chunk_count, lane_count, progress_bar
@@ -147,25 +148,15 @@ def fit_batch(
     """
     todo = list(blocks(models, datasets))
     total = sum(len(block.members) for block in todo)
-    free = (free,) if isinstance(free, str) else None if free is None else tuple(free)
-    shared = (shared,) if isinstance(shared, str) else tuple(shared)
     devices = () if mesh is None else tuple(mesh.devices.flat)
-    if shared and (mesh is not None or checkpoint is not None):
-        raise ValueError("shared parameters make one joint fit, which takes neither a mesh nor a checkpoint")
-    if checkpoint is not None and not isinstance(solver, AbstractTrustSolver):
-        raise ValueError(f"a checkpoint needs TRF() or GaussNewton(), not {type(solver).__name__}")
-
-    def prepare(block: Block) -> tuple[Plan, Lanes]:
-        return _lanes(block, total, free, bounds, priors, loss)
-
+    _check(solver, shared, mesh, checkpoint)
+    prepare = functools.partial(_lanes, total=total, free=free, bounds=bounds, priors=priors, loss=loss)
     if shared:
-        plans, lanes = zip(*map(prepare, todo), strict=True)
-        pairs = [(lane, block.length) for lane, block in zip(lanes, todo, strict=True)]
-        each, common = fit_shared(plans, pairs, shared, (solver, loss), batch_size, max_steps)
-        return BatchSolution(*_merge(each, [block.members for block in todo]), {}, common)
+        return _together(todo, prepare, shared, (solver, loss), batch_size, max_steps)
     kept = None
     if checkpoint is not None:
-        task = ([tuple(block) for block in todo], bounds, priors, loss, repr((free, solver, type(loss))), max_steps)
+        words = repr((None if free is None else as_names(free), solver, type(loss)))
+        task = ([tuple(block) for block in todo], bounds, priors, loss, words, max_steps)
         kept = Checkpoint(checkpoint, resume, task)
 
     def run(k: int, report: Callable[[int], None]) -> Solution:
@@ -177,6 +168,29 @@ def fit_batch(
 
     with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():
         return _separately(todo, lambda k: run(k, report))
+
+
+def _check(solver: Any, shared: Sequence[str], mesh: Any, checkpoint: Any) -> None:
+    """Raise `ValueError` for choices that do not go together."""
+    if shared and (mesh is not None or checkpoint is not None):
+        raise ValueError("shared parameters make one joint fit, which takes neither a mesh nor a checkpoint")
+    if checkpoint is not None and not isinstance(solver, AbstractTrustSolver):
+        raise ValueError(f"a checkpoint needs TRF() or GaussNewton(), not {type(solver).__name__}")
+
+
+def _together(
+    todo: Sequence[Block],
+    prepare: Callable[[Block], tuple[Plan, Lanes]],
+    shared: Sequence[str],
+    common: tuple[Any, Any],
+    batch_size: int | str,
+    max_steps: int,
+) -> BatchSolution:
+    """All blocks in one joint fit."""
+    plans, lanes = zip(*map(prepare, todo), strict=True)
+    pairs = [(lane, block.length) for lane, block in zip(lanes, todo, strict=True)]
+    each, joint = fit_shared(plans, pairs, as_names(shared), common, batch_size, max_steps)
+    return BatchSolution(*_merge(each, [block.members for block in todo]), {}, joint)
 
 
 def _separately(todo: Sequence[Block], run: Callable[[int], Solution]) -> BatchSolution:

@@ -9,11 +9,15 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..core._dataset import AbstractDataset
+from ._diagnose_stream import explain_stream
 from ._solution import RESULTS, Solution
+from ._stream import StreamedDataset
 
 
 def explain(solution: Solution, model: Any, data: AbstractDataset, likelihood: Any) -> NoReturn:
     """Raise what belongs to `solution.result`."""
+    if isinstance(data, StreamedDataset):
+        explain_stream(solution, model, data)
     message = RESULTS[solution.result]
     if solution.result == RESULTS.nonfinite_data:
         raise ValueError(_first_bad(data, "inputs", "observed") or message)

@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import optimistix as optx
 from jax import lax
 from jaxtyping import Array, PyTree
@@ -21,9 +20,9 @@ from ..core._noise import AbstractNoise
 from ._adjoint import Given, KKTAdjoint
 from ._covariance import curvature, scaled_by_scatter
 from ._diagnose import explain, report
-from ._diagnose_stream import explain_stream
 from ._objective import Objective
 from ._plan import Plan, flat_bounds, flat_priors, make_plan
+from ._program import call
 from ._solution import RESULTS, Fitted, Solution
 from ._solver._foreign import solve_foreign
 from ._solver._trust_region import AbstractTrustSolver
@@ -82,22 +81,26 @@ def fit(
         raise ValueError(f"data should be a jaxsci.Dataset, but it is a {type(data).__name__}")
     given: Any = data
     data, source = (given.stream, given.source) if isinstance(given, StreamedDataset) else (given, None)
-    free = tuple(free) if free is not None and not isinstance(free, str) else free
-    plan = make_plan(model, data.noise, (free,) if isinstance(free, str) else free)
+    plan = make_plan(model, data.noise, free)
     check(plan, data, loss, likelihood, chunk)
     lower, upper = flat_bounds(plan, bounds)
     mean, weight = flat_priors(plan, priors)
-    if active is not None:
-        active = jnp.asarray(active)
-        if active.shape != (len(plan.names),) or active.dtype != bool:
-            raise ValueError(
-                f"active should be bool[{len(plan.names)}], one for each of {', '.join(plan.names)}; "
-                f"it is {active.dtype}{list(active.shape)}"
-            )
-    problem = (model, data, lower, upper, mean, weight, active, solver, loss, likelihood)
-    choices = (plan, chunk, max_steps, scale_covariance)
-    solution, flags = _run(problem, choices) if source is None else source.wait_for(lambda: _run(problem, choices))
+    problem = (model, data, lower, upper, mean, weight, _mask(plan, active), solver, loss, likelihood)
+    run = functools.partial(call, _fit, (problem,), (plan, chunk, max_steps, scale_covariance))
+    solution, flags = run() if source is None else source.wait_for(run)
     return _judge(solution, flags, model, given, likelihood, throw, strict)
+
+
+def _mask(plan: Plan, active: Any) -> Array | None:
+    if active is None:
+        return None
+    active = jnp.asarray(active)
+    if active.shape != (len(plan.names),) or active.dtype != bool:
+        raise ValueError(
+            f"active should be bool[{len(plan.names)}], one for each of {', '.join(plan.names)}; "
+            f"it is {active.dtype}{list(active.shape)}"
+        )
+    return active
 
 
 def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any, chunk: int | None) -> None:
@@ -116,66 +119,6 @@ def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any
         raise ValueError(f"{type(base).__name__} couples all rows: a robust loss of them cannot be taken in chunks")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk should be a positive number of rows, but it is {chunk}")
-
-
-def _run(problem: PyTree, choices: tuple[Any, ...]) -> tuple[Solution, Array]:
-    """Compiled once for each structure and set of choices; part of the caller's program inside a transformation.
-
-    The work of `equinox.filter_jit` on a flat list of leaves, because that costs as much as a small fit.
-    """
-    leaves, structure = jtu.tree_flatten(problem)
-    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
-    rest = tuple(None if isinstance(leaf, jax.Array) else leaf for leaf in leaves)
-    if any(isinstance(array, jax.core.Tracer) for array in arrays):
-        return _nested(arrays, structure, rest, choices)  # a bare vmap or grad would run it operation by operation
-    return outermost(compiled(), _nested, arrays, structure, rest, choices)
-
-
-def _assemble(
-    arrays: list[Array], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]
-) -> tuple[Solution, Array]:
-    fill = iter(arrays)
-    problem = jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest])
-    solution = _fit(problem, choices)
-    # all that the host must know of a fit, in one array: a transfer costs more than it carries
-    seen = (solution.result._value, jnp.any(solution.projected), jnp.any(~solution.determined))
-    return solution, jnp.stack([jnp.asarray(x, jnp.int32) for x in seen])
-
-
-_nested = jax.jit(_assemble, static_argnums=(1, 2, 3))  # compiler options are for the outermost jit only
-
-
-def outermost(program: Any, fallback: Any, *args: Any) -> Any:
-    """program(*args); within another jit, which refuses the compiler options of an inner one, fallback(*args)."""
-    try:
-        return program(*args)
-    except ValueError as error:
-        if "compiler_options" not in str(error):
-            raise
-    return fallback(*args)
-
-
-@functools.cache
-def compiled() -> Any:
-    """The jitted fit."""
-    return jax.jit(_assemble, static_argnums=(1, 2, 3), compiler_options=cheap_compile())
-
-
-@functools.cache
-def cheap_compile() -> dict[str, Any] | None:
-    """Compiler options for programs of many small kernels.
-
-    On the CPU, XLA's newer fusion emitters take 2.5 times as long to compile them (5 s against 2 s for
-    a bounded TRF), and the kernels run no faster. An XLA that has lost the old ones refuses the option.
-    """
-    options = {"xla_cpu_use_fusion_emitters": False}
-    if jax.default_backend() != "cpu":
-        return None
-    try:
-        jax.jit(jnp.negative, compiler_options=options).lower(jax.ShapeDtypeStruct((), jnp.float32)).compile()
-    except jax.errors.JaxRuntimeError:
-        return None
-    return options
 
 
 class Ready(NamedTuple):
@@ -211,10 +154,14 @@ def make_ready(problem: tuple[Any, ...], plan: Plan, chunk: int | None) -> Ready
     return Ready(objective, base, jnp.clip(y0, lower, upper), lower, upper, bounds, projected)
 
 
-def _fit(problem: tuple[Any, ...], choices: tuple[Any, ...]) -> Solution:
-    plan, chunk, max_steps, scale_covariance = choices
+def _fit(
+    problem: tuple[Any, ...], plan: Plan, chunk: int | None, max_steps: int, scale_covariance: bool | None
+) -> tuple[Solution, Array]:
+    """The solution, and all that the host must know of it in one array: a transfer costs more than it carries."""
     ready = make_ready(problem, plan, chunk)
-    return conclude(ready, plan, *solve(ready, problem[7], max_steps), scale_covariance)
+    solution = conclude(ready, plan, *solve(ready, problem[7], max_steps), scale_covariance)
+    seen = (solution.result._value, jnp.any(solution.projected), jnp.any(~solution.determined))
+    return solution, jnp.stack([jnp.asarray(x, jnp.int32) for x in seen])
 
 
 def solve(ready: Ready, solver: Any, max_steps: int) -> tuple[Array, Any, Array, Array, Linearisation | None]:
@@ -316,9 +263,7 @@ def _judge(
     if outside and strict:
         names = [n for n, p in zip(solution.names, jax.device_get(solution.projected), strict=True) if p]
         raise ValueError(f"the start of {', '.join(names)} lies outside its bounds (strict=True)")
-    if code != 0 and isinstance(data, StreamedDataset):
-        explain_stream(solution, model, data)
-    elif code != 0:
+    if code != 0:
         explain(solution, model, data, likelihood)
     if outside or lost:
         for message in report(solution):

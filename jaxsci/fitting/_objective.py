@@ -79,24 +79,25 @@ class Objective(Module):
         some = self.prior_weight > 0
         return jnp.where(some, jnp.sqrt(jnp.where(some, self.prior_weight, 1)), 0)
 
-    def survey(self) -> tuple[Int[Array, ""], Flag]:
-        """(rows that count, whether all of them are finite), in chunks where asked: no array as long as the data."""
-
-        def look(data: Any, _: Any) -> tuple[Array, Array]:
-            return jnp.sum(data.mask), data.finite()
-
-        return self._fold(None, look, lambda a, b: (a[0] + b[0], a[1] & b[1]))
-
     def inspect(self, noise: AbstractLikelihood) -> tuple[Int[Array, ""], Flag, Flag, Scalar]:
-        """`survey`, whether the noise makes sense, and its log-determinant (0 without one)."""
+        """(rows that count, whether all of them are finite, whether the noise makes sense, its log-determinant or 0).
 
-        def look(data: Any, noise: AbstractLikelihood) -> tuple[Array, Array, Array, Array]:
+        In chunks where asked, without an array as long as the data; but noise that couples all rows is asked at once.
+        """
+        apart = noise.coupled and not self.whole
+
+        def of_noise(data: Any, noise: AbstractLikelihood) -> tuple[Array, Array]:
             log = noise.logdet(data.mask) if isinstance(noise, AbstractNoise) else jnp.zeros(())
-            return jnp.sum(data.mask), data.finite(), noise.valid(data.mask), log
+            return noise.valid(data.mask), log
 
-        if noise.coupled and not self.whole:
-            return *self.survey(), *look(self.data, noise)[2:]
-        return self._fold(noise, look, lambda a, b: (a[0] + b[0], a[1] & b[1], a[2] & b[2], a[3] + b[3]))
+        def look(data: Any, noise: Any) -> tuple[Array, ...]:
+            return jnp.sum(data.mask), data.finite(), *(() if apart else of_noise(data, noise))
+
+        def add(a: Any, b: Any) -> Any:
+            return jtu.tree_map(lambda x, y: x & y if x.dtype == bool else x + y, a, b)
+
+        seen = self._fold(None if apart else noise, look, add)
+        return (*seen, *of_noise(self.data, noise)) if apart else seen
 
     def weighed(self, y: Float[Array, " p"]) -> tuple[Scalar, Float[Array, "m p"]]:
         """(cost, rows whose products J^T J are the curvature at y); those of chunks reduced by TSQR to R."""

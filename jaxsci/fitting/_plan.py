@@ -4,7 +4,7 @@ import dataclasses
 import fnmatch
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,13 +34,19 @@ class Plan:
         return free_spec(fitted, [name for name, _ in self.free])
 
 
-def make_plan(model: PyTree, noise: PyTree, free: tuple[str, ...] | None) -> Plan:
-    """The plan for these free names (globs allowed); `None` frees every parameter of the model.
+def make_plan(model: PyTree, noise: PyTree, free: Sequence[str] | None) -> Plan:
+    """The plan for a free name or several, globs allowed; `None` frees every parameter of the model.
 
     **Raises:** `ValueError` for an unknown name, or when nothing is free.
     """
     leaves, structure = jtu.tree_flatten((model, noise))
-    return _plan(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves), free, type(model).__name__)
+    names = None if free is None else as_names(free)
+    return _plan(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves), names, type(model).__name__)
+
+
+def as_names(names: Sequence[str]) -> tuple[str, ...]:
+    """One name or several, as a tuple."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 @functools.lru_cache(maxsize=512)

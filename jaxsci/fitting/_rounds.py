@@ -12,8 +12,9 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ._fit import Ready, advance, cheap_compile, conclude, make_ready, solve
+from ._fit import Ready, advance, conclude, make_ready, solve
 from ._plan import Plan
+from ._program import call
 from ._solution import Solution
 from ._solver._trust_region import AbstractTrustSolver
 
@@ -112,7 +113,7 @@ class Job(NamedTuple):
             gathered = self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))
             if self.devices:
                 gathered = jax.device_put(gathered, self.devices[k % len(self.devices)])
-            waiting.append(call(_all_chunks(program), (gathered, self.common), (self.plan, steps)))
+            waiting.append(call(_all_chunks(program), (*gathered, self.common), (self.plan, steps)))
         parts = []
         for slab, answer in zip(slabs, waiting, strict=True):
             flat = jtu.tree_map(lambda x: np.asarray(x).reshape(x.shape[0] * x.shape[1], *x.shape[2:]), answer)
@@ -146,29 +147,11 @@ def chunk_count(length: int, p: int, width: int) -> int:
     return max(1, min(_CHUNKS, _ELEMENTS // max(length * (p + 1) * width, 1)))
 
 
-def call(program: Any, args: PyTree, choices: tuple[Any, ...]) -> Any:
-    """program(args, *choices), compiled once for each structure: of `args` the arrays vary, the rest is static."""
-    leaves, structure = jtu.tree_flatten(args)
-    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array | np.ndarray)]
-    rest = tuple(None if isinstance(leaf, jax.Array | np.ndarray) else leaf for leaf in leaves)
-    return _compiled(program)(arrays, structure, rest, choices)
-
-
-@functools.cache
-def _compiled(program: Any) -> Any:
-    def run(arrays: list[Array], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
-        fill = iter(arrays)
-        return program(jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest]), *choices)
-
-    return jax.jit(run, static_argnums=(1, 2, 3), compiler_options=cheap_compile())
-
-
 @functools.cache
 def _all_chunks(program: Any) -> Any:
     """The program of one member, over the lanes of the first `count` chunks, one chunk after the other."""
 
-    def run(args: Any, *choices: Any) -> Any:
-        (varying, count), common = args
+    def run(varying: Any, count: Array, common: Any, *choices: Any) -> Any:
         lanes = jax.jit(jax.vmap(lambda *lane: program(lane, common, *choices)))  # traced once, used twice
 
         def chunk(i: Array) -> Any:

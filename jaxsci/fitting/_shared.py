@@ -28,7 +28,8 @@ from ._covariance import covariance, scaled_by_scatter
 from ._fit import Ready, conclude, make_ready, unused
 from ._objective import Objective
 from ._plan import Plan, chosen
-from ._rounds import Lanes, call, lane_count
+from ._program import call
+from ._rounds import Lanes, lane_count
 from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver
 
@@ -228,8 +229,10 @@ def _chunks(lanes: Lanes, width: int) -> Group:
     return Group(jtu.tree_map(lambda x: np.asarray(x)[index], lanes), place < count)
 
 
-def _run(arrays: Any, layouts: tuple[Layout, ...], max_steps: int) -> tuple[Any, SharedSolution]:
-    groups, (mean, weight), (solver, loss) = arrays
+def _run(
+    groups: tuple[Group, ...], priors: Any, common: Any, layouts: tuple[Layout, ...], max_steps: int
+) -> tuple[Any, SharedSolution]:
+    (mean, weight), (solver, loss) = priors, common
     readies, usable = [], []
     for (lanes, real), layout in zip(groups, layouts, strict=True):
         ready = jax.vmap(jax.vmap(functools.partial(_ready, loss=loss, plan=layout.plan)))(lanes)

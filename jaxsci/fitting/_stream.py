@@ -32,7 +32,22 @@ def _read(handle: Any, i: Any) -> tuple[np.ndarray, ...]:
     return tuple(_SOURCES[int(handle)].read(int(i)))
 
 
-class Stream(AbstractDataset):
+class AbstractStreamed(AbstractDataset):
+    """A data set whose rows are never all at hand."""
+
+    @property  # type: ignore[misc]
+    def mask(self) -> NoReturn:  # type: ignore[override]
+        """Raises: no array is as long as the data."""
+        raise ValueError(_WHOLE)
+
+    def residual(self, model: Any) -> Float[Array, " n"]:
+        raise ValueError(_WHOLE)
+
+    def finite(self) -> Flag:
+        raise ValueError(_WHOLE)
+
+
+class Stream(AbstractStreamed):
     """What a compiled fit knows of a `StreamedDataset`: the form of its rows, and where to ask for them.
 
     The program names the source by number, so that it serves every data set of this form and keeps none alive.
@@ -49,16 +64,6 @@ class Stream(AbstractDataset):
     @property  # type: ignore[misc]
     def noise(self) -> AbstractLikelihood:  # type: ignore[override]
         return self.like.noise
-
-    @property  # type: ignore[misc]
-    def mask(self) -> NoReturn:  # type: ignore[override]
-        raise ValueError(_WHOLE)
-
-    def residual(self, model: Any) -> Float[Array, " n"]:
-        raise ValueError(_WHOLE)
-
-    def finite(self) -> Flag:
-        raise ValueError(_WHOLE)
 
     def check(self, likelihood: AbstractLikelihood | None) -> None:
         """Raise `ValueError` for a likelihood that has rows of its own."""
@@ -82,7 +87,7 @@ class Stream(AbstractDataset):
         return data, eqx.combine(jtu.tree_unflatten(jtu.tree_structure(empty), rows), shared)
 
 
-class StreamedDataset(AbstractDataset):
+class StreamedDataset(AbstractStreamed):
     """Observations that do not fit in memory, read a block of rows at a time in every pass of a fit.
 
     `jaxsci.fit` gives the answer that it gives for a `Dataset` of the same rows. Arrays are anything
@@ -145,17 +150,6 @@ class StreamedDataset(AbstractDataset):
     def noise(self) -> AbstractLikelihood:  # type: ignore[override]
         """What the noise of all rows shares; it has no rows itself."""
         return self.stream.noise
-
-    @property  # type: ignore[misc]
-    def mask(self) -> NoReturn:  # type: ignore[override]
-        """Raises: no array is as long as the data."""
-        raise ValueError(_WHOLE)
-
-    def residual(self, model: Any) -> Float[Array, " n"]:
-        raise ValueError(_WHOLE)
-
-    def finite(self) -> Flag:
-        raise ValueError(_WHOLE)
 
 
 def _is_list(node: Any) -> bool:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core._likelihood import Linearisation
 from ..core._linalg import cholesky, qr_r, solve_lower, solve_upper
-from ..core._noise import AbstractNoise
+from ..core._noise import AbstractNoise, AbstractPrepared
 from ..core._parameter import numbers, param
 from ..core._rows import rows
 from ..core._typing import Flag, Scalar
@@ -96,7 +96,7 @@ class TimingNoise(AbstractNoise):
         return white + jnp.sum(jnp.log1p(ready.excess)) + modes
 
 
-class PreparedNoise(AbstractNoise):
+class PreparedNoise(AbstractPrepared):
     """A `TimingNoise` with all that does not depend on the residuals.
 
     - `inverse`: 1/sigma, 0 where masked; u below. `excess`: J times the summed weights of each epoch.
@@ -116,12 +116,6 @@ class PreparedNoise(AbstractNoise):
     @property
     def coupled(self) -> bool:
         return True
-
-    def logdet(self, mask: Bool[Array, " n"]) -> Scalar:
-        raise NotImplementedError("ask the noise itself for its log-determinant")
-
-    def valid(self, mask: Bool[Array, " n"]) -> Flag:
-        raise NotImplementedError("ask the noise itself whether it is valid")
 
     def whiten(self, residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> Float[Array, " n"]:
         return self._whiten(jnp.where(mask, residual, 0)[None, :])[0]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jaxsci.curvefit import _curve_fit, _least_squares, _program
-from jaxsci.fitting import _fit, _rounds
+from jaxsci.curvefit import _curve_fit, _least_squares
+from jaxsci.fitting import _program
 
 QUICK = {
     "xla_cpu_use_fusion_emitters": False,
@@ -15,6 +15,6 @@ QUICK = {
 @pytest.fixture(autouse=True, scope="package")
 def _compile_fast():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (_fit, _rounds, _curve_fit, _least_squares, _program):
+        for module in (_program, _curve_fit, _least_squares):
             patch.setattr(module, "cheap_compile", lambda: QUICK)
         yield

@@ -152,7 +152,7 @@ def test_the_cost_is_linear_in_the_number_of_members(monkeypatch):
             js.fit_batch(Decay(1.0, 1.0, 0.0), datasets(count), shared="tau", batch_size=4)
         (args, choices) = seen[0]
         arrays, rest = eqx.partition(args, eqx.is_array)
-        return size(jax.make_jaxpr(lambda a: _shared._run(eqx.combine(a, rest), *choices))(arrays).jaxpr)
+        return size(jax.make_jaxpr(lambda a: _shared._run(*eqx.combine(a, rest), *choices))(arrays).jaxpr)
 
     few, many, most = numbers(16), numbers(128), numbers(1024)
     assert (most - many) / (many - few) < 8.5
