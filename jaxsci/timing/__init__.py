@@ -5,5 +5,8 @@ from ._array import fit_array as fit_array
 from ._fit import TimingSolution as TimingSolution, fit as fit, residuals as residuals
 from ._model import TimingModel as TimingModel
 from ._noise import TimingNoise as TimingNoise
+from ._par_out import par_text as par_text, write_par as write_par
+from ._simulate import simulate as simulate
 from ._toas import TOAs as TOAs
+from ._whitened import whitened as whitened
 from .io import bundled as bundled, load as load

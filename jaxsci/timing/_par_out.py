@@ -1,0 +1,102 @@
+"""Par files out: what was fitted, with all its digits, as tempo, tempo2 and PINT read it."""
+
+import math
+import os
+from collections.abc import Mapping
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from pathlib import Path
+
+import numpy as np
+
+from ..core._parameter import element_names, get, parameters
+from ._fit import TimingSolution
+from ._model import TimingModel, elements
+from ._par import Line, Par
+
+_EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_STALE = {"CHI2", "CHI2R", "TRES", "NITS"}
+_WIDTH, _DIGITS = 12, 25
+_MORE = Decimal("1e-6")  # of the error: the last digit that is written
+_PER_DEGREE = Decimal(3600)
+
+
+def par_text(solution: TimingSolution | TimingModel) -> str:
+    """A par file with the fitted values, errors and fit flags; the lines of the old one else.
+
+    Names are PINT's. RAJ and DECJ are sexagesimal, with errors in seconds and arcseconds as par files have them. What a
+    new fit makes stale (CHI2, TRES) is left out. A model without errors keeps its flags.
+
+    **Returns:** the text, which `TimingModel.parse` and PINT read back to the same residuals.
+
+    **Raises:** `ValueError` for a model that has lost its par file, as in a batch.
+    """
+    fitted = isinstance(solution, TimingSolution)
+    model = solution.model if isinstance(solution, TimingSolution) else solution
+    if model.par is None:
+        raise ValueError("this model has lost its par file, as in a batch: take the solution of one pulsar")
+    std = solution.std if isinstance(solution, TimingSolution) else {}
+    offsets = {name: offset for name, offset in _offsets(model).items() if offset != 0 or name in std}
+    lines = [line for line in model.par.lines if line.name not in _STALE]
+    known = {line.name for line in lines}
+    lines += [Line(name, "0") for name in offsets if name not in known]
+    return "".join(_written(line, model.par, offsets, std, fitted) for line in lines)
+
+
+def write_par(solution: TimingSolution | TimingModel, path: str | os.PathLike[str]) -> None:
+    """Write `par_text` to a file.
+
+    **Raises:** `ValueError` as `par_text`.
+    """
+    Path(path).write_text(par_text(solution), encoding="utf-8")
+
+
+def _offsets(model: TimingModel) -> dict[str, float]:
+    """Offset from the par file of each element, by PINT's name."""
+    flat: dict[str, float] = {}
+    for name in parameters(model):
+        value = np.asarray(get(model, name))
+        flat.update(zip(element_names(name, value.shape), value.ravel().tolist(), strict=True))
+    return {pint: flat[name] for name, pint in elements(model) if pint != "PHOFF"}
+
+
+def _written(line: Line, par: Par, offsets: Mapping[str, float], std: Mapping[str, float], fitted: bool) -> str:
+    name, text, error = line.name, line.text, line.error
+    flag = name in std if fitted else line.fit
+    if name in offsets:
+        exact = _EXACT.add(par.value(name), Decimal(offsets[name]))
+        text, error = _number(name, exact, std.get(name, math.nan))
+    stem = name.rstrip("0123456789") if line.select else name
+    words = [f"{stem:<{_WIDTH}}", *([line.select] if line.select else []), f"{text:<{_DIGITS}}"]
+    if flag or error:
+        words += [str(int(flag)), error]
+    return " ".join(words).rstrip() + "\n"
+
+
+def _number(name: str, exact: Decimal, std: float) -> tuple[str, str]:
+    """(value, error) as a par file has them: the value to a millionth of its error, never to fewer than 18 digits."""
+    known = math.isfinite(std) and std > 0
+    if name in ("RAJ", "DECJ"):
+        scale = _PER_DEGREE if name == "DECJ" else Decimal(3600)
+        return _sexagesimal(exact), f"{float(scale) * std:.8g}" if known else ""
+    last = exact.adjusted() - 17
+    if known:
+        last = min(last, (Decimal(std) * _MORE).adjusted())
+    value = exact.quantize(Decimal(1).scaleb(last), context=_EXACT) if exact else Decimal(0)
+    return _plain(value), f"{std:.8g}" if known else ""
+
+
+def _plain(value: Decimal) -> str:
+    """Without an exponent where that is short: PINT splits an MJD at its point."""
+    text = f"{value:f}"
+    if len(text.lstrip("-")) <= _DIGITS + 3 and (value == 0 or abs(value) >= Decimal("1e-4")):
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{value:E}"
+
+
+def _sexagesimal(value: Decimal) -> str:
+    """Hours or degrees as `dd:mm:ss.sss`, to 1e-13 s or arcsec."""
+    sign = "-" if value < 0 else ""
+    seconds = _EXACT.multiply(abs(value), Decimal(3600)).quantize(Decimal("1e-13"), context=_EXACT)
+    minutes, rest = divmod(seconds, 60)
+    whole, minute = divmod(int(minutes), 60)
+    return f"{sign}{whole:02d}:{minute:02d}:{rest:016.13f}"

@@ -1,0 +1,75 @@
+"""Times of arrival as a model predicts them."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ._anchor import anchor
+from ._constants import DAY
+from ._fit import _bare, _residual
+from ._model import TimingModel
+from ._precision import TwoDouble
+from ._toas import TOAs
+from ._whitened import _ordered
+
+_ROUNDS = 3  # each leaves 1e-4 of what was wrong, the speed of the Earth over that of light
+
+
+def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOAs:
+    """The pattern of some observations, with the times of arrival that a model predicts.
+
+    Each TOA moves by less than half a turn, to where its residual is 0, and the observatory moves with it.
+
+    **Arguments:**
+
+    - `model`: the truth; `toas`: when, with what and how well it was observed.
+    - `key`: of `jax.random`: adds a realisation of the par file's noise, white, of each epoch, and red. Without one,
+      residuals are 0.
+
+    **Returns:** TOAs of the same length and order.
+
+    **Raises:** as `timing.residuals`.
+    """
+    bare = _bare(model)
+    for _ in range(_ROUNDS):
+        data, order = anchor(model, toas)
+        toas = _later(toas, -np.asarray(_ordered(_residual(bare, data), order)))
+    if key is None:
+        return toas
+    data, order = anchor(model, toas)
+    return _later(toas, np.asarray(_ordered(_draw(data.noise, key), order)))
+
+
+def _later(toas: TOAs, seconds: np.ndarray) -> TOAs:
+    """The TOAs so much later, the observatory moved along its velocity."""
+    times = TwoDouble(np.asarray(toas.second), np.asarray(toas.second_low)) + TwoDouble.of(seconds)
+    over = np.floor(times.hi / DAY)
+    times = times - TwoDouble.of(over * DAY)
+    moved = np.asarray(toas.velocity) * seconds[:, None]
+    changed = {
+        "day": np.asarray(toas.day) + over,
+        "second": times.hi,
+        "second_low": times.lo,
+        "position": np.asarray(toas.position) + moved,
+        "sun": np.asarray(toas.sun) - moved,
+        "utc": np.asarray(toas.utc) + seconds / DAY,
+    }
+    arrays: dict[str, Any] = {name: jnp.asarray(value) for name, value in changed.items()}
+    return dataclasses.replace(toas, **arrays)
+
+
+@eqx.filter_jit
+def _draw(noise: Any, key: Array) -> Float[Array, " n"]:
+    """One realisation of a `TimingNoise`, s, in the order of the epochs."""
+    white, jitter, modes = jax.random.split(key, 3)
+    own = jnp.sqrt(noise.variance()) * jax.random.normal(white, noise.error.shape)
+    count = jax.ops.segment_sum(jnp.ones_like(noise.epoch), noise.epoch, noise.jitter.shape[0])
+    ecorr = 1e-6 * jnp.concatenate([jnp.zeros(1), noise.ECORR])[noise.jitter]
+    shared = jnp.where(count > 1, ecorr, 0.0) * jax.random.normal(jitter, ecorr.shape)
+    red = noise.basis @ (jnp.sqrt(noise.power()) * jax.random.normal(modes, noise.frequency.shape))
+    return own + shared[noise.epoch] + red

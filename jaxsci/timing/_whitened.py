@@ -1,0 +1,57 @@
+"""Residuals less the noise that neighbours have in common, in units of their own errors."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..core._noise import AbstractNoise
+from ._anchor import AnchoredTOAs, anchor
+from ._fit import TimingSolution, _bare
+from ._model import TimingModel
+from ._toas import TOAs
+
+
+def whitened(model: TimingModel | TimingSolution, toas: TOAs) -> Float[Array, " n"]:
+    """Residuals less the most probable correlated noise, over sigma: sqrt(N) C^-1 (r - c), in the order of the TOAs.
+
+    C = N + K is the covariance of the noise, N its white part, and K C^-1 r the most probable realisation of the
+    rest (van Haasteren and Vallisneri 2014, Phys. Rev. D 90, eq. 26). The constant c is the generalised mean. With
+    white noise alone they are residuals over their errors.
+
+    **Arguments:** `model`: a model or a solution, with the TOAs that were fitted.
+
+    **Returns:** numbers without unit, with a scatter of a little below 1 where model and noise are right.
+    """
+    start, noise = (model.model, model.fit.noise) if isinstance(model, TimingSolution) else (model, None)
+    data, order = anchor(start, toas)
+    return _ordered(_whitened(_bare(start), data, data.noise if noise is None else noise), order)
+
+
+def _ordered(values: Array, order: np.ndarray) -> Array:
+    """Back from the order of the epochs to that of the TOAs."""
+    out = np.empty(len(order))
+    out[order] = np.asarray(values)[: len(order)]
+    return jnp.asarray(out)
+
+
+@eqx.filter_jit
+def _whitened(model: TimingModel, data: AnchoredTOAs, noise: Any) -> Array:
+    return standardise(model.residual(data), noise, data.mask)
+
+
+def standardise(residual: Float[Array, " n"], noise: AbstractNoise, mask: Any) -> Float[Array, " n"]:
+    """sqrt(N) C^-1 (r - c), in the order of the epochs; with C^-1 = W^T W, W what whitens."""
+    ready: Any = noise.prepare(mask)
+
+    def solve(rows: Array) -> Array:
+        white, back = jax.vjp(lambda r: ready.whiten(r, mask), rows)
+        return back(white)[0]
+
+    ones = jnp.where(mask, 1.0, 0.0)
+    level, weight = solve(residual), solve(ones)
+    centred = level - weight * (jnp.sum(level) / jnp.sum(weight))
+    return jnp.where(mask, jnp.sqrt(noise.variance()) * centred, 0.0)  # type: ignore[attr-defined]

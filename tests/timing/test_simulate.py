@@ -1,0 +1,70 @@
+"""Simulated TOAs, and residuals without their correlated noise."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsci import timing
+
+FREE = ("F0", "F1", "DM")
+
+
+def test_simulated_toas_have_no_residuals():
+    model, toas = timing.bundled("NGC6440E")
+    moved = dataclasses.replace(toas, second=toas.second + 1e-3 * jnp.cos(jnp.arange(float(len(toas)))))
+    perfect = timing.simulate(model, moved)
+    assert np.abs(np.asarray(timing.residuals(model, perfect))).max() < 1e-11
+    shift = (perfect.day - moved.day) * 86400 + (perfect.second - moved.second)
+    np.testing.assert_allclose(perfect.position - moved.position, moved.velocity * shift[:, None], atol=1e-12)
+    assert 0 < float(jnp.abs(shift).max()) < 0.6 / 61.485
+
+
+def test_fits_of_simulated_toas_recover_the_truth():
+    model, toas = timing.bundled("NGC6440E")
+    pulls, seen = [], []
+    for seed in range(8):
+        noisy = timing.simulate(model, toas, key=jax.random.key(seed))
+        solution = timing.fit(model, noisy, FREE)
+        pulls += [solution.offsets[name] / solution.std[name] for name in FREE]
+        seen.append(float(solution.reduced_chi2))
+    assert abs(np.mean(pulls)) < 3 / np.sqrt(len(pulls))
+    assert np.std(pulls) == pytest.approx(1.0, abs=0.3)
+    assert np.mean(seen) == pytest.approx(1.0, abs=3 * np.sqrt(2 / (8 * 58)))
+
+
+def test_of_white_noise_whitened_residuals_are_residuals_over_errors():
+    model, toas = timing.bundled("NGC6440E")
+    data, order = timing.anchor(model, toas)
+    sigma = np.empty(len(toas))
+    sigma[order] = np.sqrt(np.asarray(data.noise.variance()))
+    expected = np.asarray(timing.residuals(model, toas)) / sigma
+    np.testing.assert_allclose(timing.whitened(model, toas), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_whitened_residuals_have_lost_what_epochs_share():
+    model, toas = timing.bundled("J0931-1902")
+    text = re.sub(r"^(ECORR +-f \S+ +)\S+", r"\g<1>8.0", timing.par_text(model), flags=re.M)
+    model = timing.TimingModel.parse(text + "TNREDAMP -10.8\nTNREDGAM 4\nTNREDC 10\n")
+    noisy = timing.simulate(model, toas, key=jax.random.key(3))
+    data, order = timing.anchor(model, noisy)
+    sigma = np.sqrt(np.asarray(data.noise.variance()))
+    white = np.asarray(timing.whitened(model, noisy))[order]
+    raw = np.asarray(timing.residuals(model, noisy))[order] / sigma
+
+    def shared(values):
+        """Mean product of two TOAs of one epoch, and of neighbouring epochs."""
+        epoch = np.asarray(data.noise.epoch)
+        total, count = np.bincount(epoch, values), np.bincount(epoch)
+        pairs = count * (count - 1)
+        within = np.sum(total**2 - np.bincount(epoch, values**2)) / pairs.sum()
+        time = np.asarray(data.elapsed)[np.unique(epoch, return_index=True)[1]]
+        mean = (total / count)[np.argsort(time)]
+        return within, np.mean(mean[1:] * mean[:-1])
+
+    assert np.std(white) == pytest.approx(1.0, abs=0.08)
+    assert min(shared(raw)) > 0.5
+    assert np.abs(shared(white)).max() < 0.05
