@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 
 from ..core._dataset import pad, stack
@@ -47,7 +48,7 @@ class Member(NamedTuple):
         noise: Any = self.data.noise
         found = {name: _at(self.model, name).shape[0] for name in _MODEL}
         found |= {name: getattr(noise, name).shape[0] for name in _NOISE}
-        return found | {"modes": noise.frequency.shape[0], "rows": len(self.toas)}
+        return found | {"modes": noise.frequency.shape[0], "rows": self.data.mask.shape[0]}
 
 
 def fit_array(
@@ -90,8 +91,31 @@ def buckets(members: Sequence[Member]) -> list[list[Member]]:
     """Members that share a program: of one kind, cut by length into at most three, at the least padding."""
     kinds: dict[Any, list[Member]] = {}
     for member in members:
-        kinds.setdefault((type(member.model.astrometry), type(member.model.binary)), []).append(member)
+        kinds.setdefault(_kind(member), []).append(member)
     return [bucket for kind in kinds.values() for bucket in _cut(sorted(kind, key=lambda m: len(m.toas)))]
+
+
+def _kind(member: Member) -> Any:
+    """Members with the same answer can be widened to one layout: the same components, and rare lists of one length."""
+    noise: Any = member.data.noise
+    rest = (
+        dataclasses.replace(member.model, par=None),
+        noise.dm,
+        noise.chromatic,
+        noise.wind,
+        noise.DMEFAC,
+        noise.DMEQUAD,
+    )
+    wide = {f".{name}{end}" for name in _MODEL for end in ("", "_ref")}
+    leaves, structure = jtu.tree_flatten_with_path(rest)
+    shapes = [
+        leaf.shape[1:] if str(path[-1]) == ".basis" else leaf.shape
+        for path, leaf in leaves
+        if jtu.keystr(path[1:]) not in wide
+    ]
+    jumps = member.data.dm_jumps
+    others = (member.data.planets is None, member.data.wideband, None if jumps is None else jumps.shape[1:])
+    return structure, tuple(shapes), others
 
 
 def _cut(members: list[Member]) -> list[list[Member]]:

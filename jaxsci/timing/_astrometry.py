@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from ..core._module import Module
 from ..core._parameter import numbers, param
 from ..core._typing import Scalar
+from ._binary import Sky
 from ._constants import KPC, MAS, YEAR
 
 
@@ -17,6 +18,10 @@ class AbstractAstrometry(Module):
 
     PX: eqx.AbstractVar[Scalar]
     PX_ref: eqx.AbstractVar[Scalar]
+
+    @abc.abstractmethod
+    def sky(self, time: Float[Array, " n"], position: Float[Array, "3 n"]) -> Sky:
+        """What an orbit's orientation needs: `time` in s from POSEPOCH, `position` of the observatory, lt-s."""
 
     @abc.abstractmethod
     def direction(self, time: Float[Array, " n"]) -> Float[Array, "3 n"]:
@@ -52,6 +57,10 @@ class AstrometryEquatorial(AbstractAstrometry):
         latitude = jnp.deg2rad(self.DECJ_ref) + jnp.deg2rad(self.DECJ)
         return moving(longitude, latitude, self.PMRA + self.PMRA_ref, self.PMDEC + self.PMDEC_ref, time)
 
+    def sky(self, time: Float[Array, " n"], position: Float[Array, "3 n"]) -> Sky:
+        motion = self.PMRA + self.PMRA_ref, self.PMDEC + self.PMDEC_ref
+        return _sky(self.direction(time), position, self.PX + self.PX_ref, *motion)
+
 
 class AstrometryEcliptic(AbstractAstrometry):
     """Ecliptic longitude and latitude, of the obliquity that the par file's ECL names.
@@ -78,6 +87,23 @@ class AstrometryEcliptic(AbstractAstrometry):
         x, y, z = moving(longitude, latitude, self.PMELONG + self.PMELONG_ref, self.PMELAT + self.PMELAT_ref, time)
         sin, cos = jnp.sin(self.obliquity), jnp.cos(self.obliquity)
         return jnp.stack([x, cos * y - sin * z, sin * y + cos * z])
+
+    def sky(self, time: Float[Array, " n"], position: Float[Array, "3 n"]) -> Sky:
+        motion = self.PMELONG + self.PMELONG_ref, self.PMELAT + self.PMELAT_ref
+        sin, cos = jnp.sin(self.obliquity), jnp.cos(self.obliquity)
+
+        def ecliptic(x: Array, y: Array, z: Array) -> Array:
+            return jnp.stack([x, cos * y + sin * z, cos * z - sin * y])
+
+        return _sky(ecliptic(*self.direction(time)), ecliptic(*position), self.PX + self.PX_ref, *motion)
+
+
+def _sky(direction: Array, position: Array, parallax: Array, along: Array, across: Array) -> Sky:
+    x, y, z = direction
+    flat = jnp.sqrt(x * x + y * y)
+    east = (x * position[1] - y * position[0]) / flat
+    north = position[2] * flat - z * (x * position[0] + y * position[1]) / flat
+    return Sky(east, north, parallax / KPC, along * (MAS / YEAR), across * (MAS / YEAR))
 
 
 def moving(

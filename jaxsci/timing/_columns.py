@@ -15,7 +15,7 @@ from ..core._parameter import free_spec, parameters
 
 
 def by_columns(
-    fn: Callable[..., PyTree], module: PyTree, along: tuple[Array, ...], fixed: PyTree, flat: bool = False
+    fn: Callable[..., PyTree], module: PyTree, along: tuple[Array | None, ...], fixed: PyTree, flat: bool = False
 ) -> PyTree:
     """fn(module, along, fixed), whose derivative with respect to the parameters of `module` is a small matrix.
 
@@ -27,7 +27,7 @@ def by_columns(
 
     - `fn`: (module, along, fixed) -> arrays of shape (n,).
     - `module`: its `param()` leaves are differentiated by columns.
-    - `along`: arrays of shape (n,).
+    - `along`: arrays of shape (n,); `None` for those that there are not.
     - `fixed`: anything else that fn needs.
     - `flat`: leave out second derivatives. A fit by Gauss-Newton never needs them, and they take longer to
       compile than all the rest.
@@ -35,11 +35,16 @@ def by_columns(
     free, rest = eqx.partition(module, free_spec(module, parameters(module)))
     theta, unravel = jfu.ravel_pytree(free)
 
-    def of(theta: Array, along: tuple[Array, ...], others: PyTree) -> PyTree:
-        rest, fixed = others
-        return fn(eqx.combine(unravel(theta), rest), along, fixed)
+    there = [k for k, array in enumerate(along) if array is not None]
 
-    return _columns(theta, along, (rest, fixed), fn=of, flat=flat)
+    def of(theta: Array, arrays: tuple[Array, ...], others: PyTree) -> PyTree:
+        rest, fixed = others
+        full: list[Array | None] = [None] * len(along)
+        for k, array in zip(there, arrays, strict=True):
+            full[k] = array
+        return fn(eqx.combine(unravel(theta), rest), tuple(full), fixed)
+
+    return _columns(theta, tuple(along[k] for k in there), (rest, fixed), fn=of, flat=flat)
 
 
 @eqx.filter_custom_jvp

@@ -17,8 +17,17 @@ AU = 149597870700.0 / LIGHT
 KPC = 3.0856775814913674e19 / LIGHT
 """Kiloparsec, light seconds."""
 
-T_SUN = 4.925490947641267e-06
+T_SUN = 4.92549094830932e-06
 """G M_sun / c^3, s."""
+
+PLANETS = {
+    "jupiter": T_SUN / 1047.3486,
+    "saturn": T_SUN / 3497.898,
+    "venus": T_SUN / 408523.71,
+    "uranus": T_SUN / 22902.98,
+    "neptune": T_SUN / 19412.24,
+}
+"""G M / c^3 of the planets whose Shapiro delay counts, s."""
 
 K_DM = 1 / 2.41e-4
 """Dispersion constant, s MHz^2 / (pc cm^-3): 1 / 2.41e-4 exactly, by convention (Taylor, Manchester and Lyne 1993)."""

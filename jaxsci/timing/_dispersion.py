@@ -37,10 +37,29 @@ class DispersionDMX(Module):
 
     def measure(self, index: Array) -> Float[Array, " n"]:
         """The step of each TOA: `index` counts windows from 1, 0 for TOAs in none of them."""
-        if not self.DMX.shape[0]:
-            return jnp.zeros(index.shape, self.DMX.dtype)
-        inside = index[None, :] == jnp.arange(1, self.DMX.shape[0] + 1)[:, None]
-        return (self.DMX + self.DMX_ref) @ inside.astype(self.DMX.dtype)  # as a gather its derivatives take longer
+        return steps(self.DMX + self.DMX_ref, index)
+
+
+class DispersionJump(Module):
+    """Offsets of measured dispersion between receivers, for wideband data; they cause no delay.
+
+    `DMJUMP`: offsets from `DMJUMP_ref`, shape (j,), pc cm^-3.
+    """
+
+    DMJUMP: Float[Array, " j"] = param(unit="pc cm^-3")
+    DMJUMP_ref: Float[Array, " j"] = numbers()
+
+    def measure(self, masks: Float[Array, "n j"]) -> Float[Array, " n"]:
+        """What they add to the model's dispersion measure: minus DMJUMP, as PINT has it."""
+        return -(masks @ (self.DMJUMP + self.DMJUMP_ref))
+
+
+def steps(values: Float[Array, " w"], index: Array) -> Float[Array, " n"]:
+    """The value of each TOA's window, counted from 1; 0 for TOAs in none of them."""
+    if not values.shape[0]:
+        return jnp.zeros(index.shape, values.dtype)
+    inside = index[None, :] == jnp.arange(1, values.shape[0] + 1)[:, None]
+    return values @ inside.astype(values.dtype)  # as a gather its derivatives take longer
 
 
 def dispersion_delay(measure: Float[Array, " n"], frequency: Float[Array, " n"]) -> Float[Array, " n"]:

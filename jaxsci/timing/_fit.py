@@ -180,12 +180,13 @@ def residuals(model: TimingModel, toas: TOAs) -> Float[Array, " n"]:
     Positive when a pulse comes late. As PINT's `Residuals.time_resids`.
     """
     data, order = anchor(model, toas)
-    values = np.asarray(_residual(_bare(model), data))
+    timed = slice(len(toas))  # rows that measure dispersion come after them
+    values = np.asarray(_residual(_bare(model), data))[timed]
     noise = data.noise
     assert isinstance(noise, TimingNoise)
-    weight = 1 / np.asarray(noise.variance())
+    weight = 1 / np.asarray(noise.variance())[timed]
     out = np.empty_like(values)
-    out[order] = values - np.sum(weight * values) / np.sum(weight)
+    out[order[timed]] = values - np.sum(weight * values) / np.sum(weight)
     return jnp.asarray(out)
 
 

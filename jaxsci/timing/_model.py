@@ -1,216 +1,205 @@
 """The timing model: what a par file says, as a tree of components."""
 
 from collections.abc import Iterator
-from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core._module import Module
-from ..core._parameter import parameters, transparent
+from ..core._parameter import get, parameters, transparent
 from ._astrometry import AstrometryEcliptic, AstrometryEquatorial
-from ._binary import DD, ELL1
-from ._binary._kepler import AbstractBinary
+from ._binary import DD, AbstractBinary, Kopeikin
+from ._build import (
+    components,
+    epoch_of_orbit as epoch_of_orbit,
+    listed,
+    obliquity as obliquity,
+    refuse_unknown,
+    spins as spins,
+    windows as windows,
+)
+from ._chromatic import Chromatic, ChromaticCMX
 from ._columns import by_columns
-from ._constants import OBLIQUITY
-from ._dispersion import DispersionDM, DispersionDMX, dispersion_delay
+from ._dispersion import DispersionDM, DispersionDMX, DispersionJump, dispersion_delay
 from ._frequency_dependent import FD
+from ._glitch import Glitch
 from ._jump import PhaseJump, PhaseOffset
 from ._par import Par
-from ._solar_system import solar_shapiro
+from ._solar_system import planet_shapiro, solar_shapiro
+from ._solar_wind import SolarWind
 from ._spindown import Spindown
+from ._wave import CMWaveX, DMWaveX, Wave, WaveX
 
 
 class TimingModel(Module):
     """A pulsar's timing model: delays from the observatory to the pulsar, and its rotation.
 
     Every parameter is an offset from the value in the par file, in the par file's unit, and has PINT's
-    name; lists are arrays: `F` holds F0, F1, ..., `DMX` all windows. `par` is the file itself, with the
-    values that the offsets are from: all their digits, more than a float64 has. `None` in a batch.
+    name; lists are arrays: `F` holds F0, F1, ..., `DMX` all windows. Components that the par file does not use are
+    `None`. `par` is the file itself, with the values that the offsets are from: all their digits, more than a
+    float64 has. `None` in a batch.
     """
 
     astrometry: AstrometryEquatorial | AstrometryEcliptic = transparent()
     dispersion: DispersionDM = transparent()
     dmx: DispersionDMX = transparent()
+    wind: SolarWind | None = transparent()
     binary: AbstractBinary | None = transparent()
     fd: FD = transparent()
+    waves: WaveX | None = transparent()
+    dm_waves: DMWaveX | None = transparent()
+    chromatic: Chromatic | None = transparent()
+    cmx: ChromaticCMX | None = transparent()
+    cm_waves: CMWaveX | None = transparent()
     spin: Spindown = transparent()
     jump: PhaseJump = transparent()
+    glitch: Glitch | None = transparent()
+    wave: Wave | None = transparent()
+    dm_jump: DispersionJump | None = transparent()
     offset: PhaseOffset = transparent()
     par: Par | None = eqx.field(static=True)  # type: ignore[misc]
 
     @staticmethod
-    def parse(text: str) -> "TimingModel":
+    def parse(text: str, unknown: Literal["error", "warn"] = "error") -> "TimingModel":
         """The model that a par file describes.
 
-        **Raises:** `ValueError` for a line that is not understood, a missing F0 or PEPOCH, and for
-        components that are not supported.
+        **Arguments:**
+
+        - `text`: of the par file.
+        - `unknown`: `"error"` for a line that is not understood, or `"warn"` to go on without it.
+
+        **Raises:** `ValueError` for a line that is not understood, a missing F0 or PEPOCH, components that are not
+        supported, and lines that contradict each other.
         """
-        return build(Par.parse(text))
+        par = Par.parse(text)
+        model = TimingModel(**components(par), par=par)
+        refuse_unknown(par, {name for _, name in elements(model)}, unknown)
+        return model
 
     def delay(self, toas: Any) -> Float[Array, " n"]:
         """Seconds from the observatory to the pulsar's own time, at anchored TOAs."""
-        early, log_frequency = self._arrival(toas)
-        return self._late(early, log_frequency, toas)
+        early = _arrival(self._early(), self._measures(toas), toas)
+        return _late(self._late(), early, toas)[0]
 
     def residual(self, toas: Any, flat: bool = False) -> Float[Array, " n"]:
         """Timing residuals, s: phase, less that of the nearest pulse, over F0, at anchored TOAs.
 
-        `flat` leaves out their second derivatives, which a fit by Gauss-Newton does not need.
+        Rows of wideband data that measure dispersion have theirs, pc cm^-3. `flat` leaves out the second derivatives
+        with the parameters, which a fit by Gauss-Newton does not need.
         """
-        dmx = self.dmx.measure(toas.window)
-        rest = eqx.tree_at(lambda m: m.dmx, self, None, is_leaf=lambda x: x is None)
-        return by_columns(_residual, rest, (dmx,), toas, flat)
+        rest = eqx.tree_at(lambda m: (m.dmx, m.cmx), self, (None, None), is_leaf=lambda x: x is None)
+        return by_columns(_residual, rest, self._measures(toas), toas, flat)
 
-    def _arrival(self, toas: Any, dmx: Any = None) -> tuple[Array, Array]:
-        """(delay up to the pulsar's system, ln of the barycentric frequency in GHz)."""
-        return _arrival((self.astrometry, self.dispersion), (self.dmx.measure(toas.window),), toas)
+    def extra_phase(self, toas: Any, delay: Array) -> Float[Array, " n"]:
+        """Turns beyond those of a steady spin-down and of JUMPs, with small numbers in float64: glitches and waves."""
+        time = toas.elapsed + (toas.delay - delay)
+        total = jnp.zeros_like(time)
+        if self.glitch is not None:
+            total = total + self.glitch.phase(time)
+        if self.wave is not None:
+            total = total + self.wave.phase(time, self.spin.F[0] + self.spin.F_ref[0])
+        return total
 
-    def _late(self, early: Array, log_frequency: Array, toas: Any) -> Array:
-        return _late((self.binary, self.fd), (early, log_frequency), toas)
+    def _measures(self, toas: Any) -> tuple[Array | None, ...]:
+        """What steps in windows add: (dispersion, chromatic measure)."""
+        return self.dmx.measure(toas.window), None if self.cmx is None else self.cmx.measure(toas.cm_window)
+
+    def _early(self) -> tuple[Any, ...]:
+        return self.astrometry, self.dispersion, self.wind
+
+    def _late(self) -> tuple[Any, ...]:
+        sees = isinstance(self.binary, DD) and isinstance(self.binary.shapiro, Kopeikin)
+        sky = self.astrometry if sees else None
+        return sky, self.binary, self.fd, self.waves, self.dm_waves, self.chromatic, self.cm_waves
 
 
-def _arrival(parts: Any, along: tuple[Array, ...], toas: Any) -> tuple[Array, Array]:
-    astrometry, dispersion = parts
+def _arrival(parts: Any, along: tuple[Any, ...], toas: Any) -> tuple[Any, ...]:
+    """(delay up to the pulsar's system in s, ln of the frequency there in GHz, dispersion and chromatic measure)."""
+    astrometry, dispersion, wind = parts
+    steps, chromatic = along
     position, velocity, sun = (x.T for x in (toas.position, toas.velocity, toas.sun))
     direction = astrometry.direction(toas.since_position)
-    frequency = toas.frequency * (1 - jnp.sum(velocity * direction, axis=0))
-    delay = astrometry.delay(direction, position) + solar_shapiro(direction, sun) + toas.troposphere
-    measure = dispersion.measure(toas.since_dispersion) + along[0]
-    finite = jnp.isfinite(frequency)
-    return delay + dispersion_delay(measure, frequency), jnp.log(jnp.where(finite, frequency, 1e3) / 1e3)
+    far = ~jnp.isfinite(toas.frequency)
+    frequency = jnp.where(far, 1e3, toas.frequency) * (1 - jnp.sum(velocity * direction, axis=0))
+    bent = solar_shapiro(direction, sun)
+    if toas.planets is not None:
+        bent = bent + planet_shapiro(direction, jnp.moveaxis(toas.planets, 0, -1))
+    at_barycentre = jnp.all(position == 0, axis=0)
+    delay = astrometry.delay(direction, position) + jnp.where(at_barycentre, 0.0, bent) + toas.troposphere
+    measure = dispersion.measure(toas.since_dispersion) + steps
+    if wind is not None:
+        measure = measure + wind.measure(direction, sun, toas.elapsed + toas.delay)
+    delay = delay + jnp.where(far, 0.0, dispersion_delay(measure, frequency))
+    log_frequency = jnp.where(far, 0.0, jnp.log(frequency / 1e3))
+    return delay, log_frequency, measure if toas.wideband else None, chromatic
 
 
-def _late(parts: Any, along: tuple[Array, ...], toas: Any) -> Array:
-    binary, fd = parts
-    early, log_frequency = along
-    delay = early if binary is None else early + binary.delay(toas.since_orbit - early)
-    return delay + fd.delay(log_frequency)
+def _late(parts: Any, along: tuple[Any, ...], toas: Any) -> tuple[Array, Array | None]:
+    """(all of the delay, dispersion measure)."""
+    astrometry, binary, fd, waves, dm_waves, chromatic, cm_waves = parts
+    early, log_frequency, measure, steps = along
+    time, delay = toas.elapsed + toas.delay, early
+    if binary is not None:
+        sky = None if astrometry is None else astrometry.sky(toas.since_position, toas.position.T)
+        delay = delay + binary.delay(toas.since_orbit - early, sky)
+    delay = delay + fd.delay(log_frequency)
+    if waves is not None:
+        delay = delay + waves.delay(time - delay)
+    far = ~jnp.isfinite(toas.frequency)
+    if dm_waves is not None:
+        more = dm_waves.measure(time)
+        delay = delay + jnp.where(far, 0.0, dispersion_delay(more, 1e3 * jnp.exp(log_frequency)))
+        measure = None if measure is None else measure + more
+    if chromatic is not None:
+        if cm_waves is not None:
+            more = cm_waves.measure(time)
+            steps = more if steps is None else steps + more
+        delay = delay + jnp.where(far, 0.0, chromatic.delay(time, steps, log_frequency))
+    return delay, measure
 
 
-def _turns(parts: Any, along: tuple[Array, ...], toas: Any) -> Array:
-    binary, fd, spin, jump, offset = parts
-    later = _late((binary, fd), along, toas) - toas.delay
-    change = spin.change(toas.elapsed, later) + jump.change(toas.jumps, spin)
-    return (toas.phase + change - offset.PHOFF) / spin.F_ref[0]
+def _row(parts: Any, along: tuple[Any, ...], toas: Any) -> Array:
+    late, model = parts
+    delay, measure = _late(late, along, toas)
+    spin = model.spin
+    change = spin.change(toas.elapsed, delay - toas.delay) + model.jump.change(toas.jumps, spin)
+    phase = toas.phase + change - model.offset.PHOFF
+    if model.glitch is not None or model.wave is not None:
+        phase = phase + model.extra_phase(toas, delay)
+    residual = phase / spin.F_ref[0]
+    if measure is None:
+        return residual
+    if model.dm_jump is not None:
+        measure = measure + model.dm_jump.measure(toas.dm_jumps)
+    return jnp.where(toas.measures, toas.dm - measure, residual)
 
 
-def _residual(model: TimingModel, along: tuple[Array, ...], toas: Any) -> Array:
-    arrived = by_columns(_arrival, (model.astrometry, model.dispersion), along, toas)
-    late = (model.binary, model.fd, model.spin, model.jump, model.offset)
-    return by_columns(_turns, late, arrived, toas)
+_ELSEWHERE = (
+    "astrometry",
+    "dispersion",
+    "dmx",
+    "wind",
+    "binary",
+    "fd",
+    "waves",
+    "dm_waves",
+    "chromatic",
+    "cmx",
+    "cm_waves",
+)
 
 
-_KNOWN = {"PSR", "EPHEM", "CLK", "UNITS", "TIMEEPH", "T2CMETHOD", "START", "FINISH", "NTOA", "TRES", "TZRMJD"}
-_KNOWN |= {"TZRFRQ", "TZRSITE", "NITS", "INFO", "DILATEFREQ", "CHI2", "CHI2R", "EPHVER", "MODE", "DMDATA", "ECL"}
-_KNOWN |= {"PEPOCH", "POSEPOCH", "DMEPOCH", "CORRECT_TROPOSPHERE", "BINARY", "RNAMP", "RNIDX", "TNREDAMP", "TNREDGAM"}
-_KNOWN |= {"TNREDC", "DMX", "PLANET_SHAPIRO", "DM1", "TRACK", "BIPMVERSION"}
-_ZERO = ("NE_SW", "SWM", "PLANET_SHAPIRO", "DILATEFREQ", "DMDATA")
-_BINARIES = {"ELL1": ELL1, "DD": DD}
-
-
-def build(par: Par) -> TimingModel:
-    """The model of a par file that has been read."""
-    model = TimingModel(
-        _astrometry(par),
-        DispersionDM(*_list(par, ("DM", *par.numbered("DM")))),
-        DispersionDMX(*_list(par, windows(par))),
-        _binary(par),
-        FD(*_list(par, par.numbered("FD"))),
-        Spindown(*_list(par, spins(par))),
-        PhaseJump(*_list(par, par.numbered("JUMP"))),
-        PhaseOffset(jnp.zeros(())),
-        par,
+def _residual(model: TimingModel, along: tuple[Any, ...], toas: Any) -> Array:
+    arrived = by_columns(_arrival, model._early(), along, toas)
+    last = eqx.tree_at(
+        lambda m: [getattr(m, name) for name in _ELSEWHERE],
+        model,
+        [None] * len(_ELSEWHERE),
+        is_leaf=lambda x: x is None,
     )
-    _refuse_unknown(par, model)
-    return model
-
-
-def _refuse_unknown(par: Par, model: TimingModel) -> None:
-    if par.word("UNITS", "TDB") != "TDB":
-        raise ValueError(f"UNITS is {par.word('UNITS')}: only TDB is supported; PINT's tcb2tdb converts a par file")
-    for name in _ZERO:
-        line = par.find(name)
-        if line is not None and line.text.upper() not in ("N", "NO", "F", "FALSE") and not _is_zero(line.text):
-            raise ValueError(f"{name} {line.text}: this component is not supported; leave it out or set it to 0")
-    known = _KNOWN | {name for _, name in elements(model)} | set(_ZERO)
-    stems = ("EFAC", "EQUAD", "ECORR", "DMXR1_", "DMXR2_", "DMXEP_", "DMXF1_", "DMXF2_")
-    for line in par.lines:
-        if line.name not in known and not line.name.startswith(stems):
-            raise ValueError(f"the par file's line {line.name} {line.text} is not understood by this model")
-
-
-def _is_zero(text: str) -> bool:
-    return not text.strip("0.+-eEdD")
-
-
-def spins(par: Par) -> tuple[str, ...]:
-    """F0, F1, ...; `ValueError` without F0 or PEPOCH."""
-    for name in ("F0", "PEPOCH"):
-        par.value(name, None)
-    return par.numbered("F", 0)
-
-
-def windows(par: Par) -> tuple[str, ...]:
-    """Names of the DMX windows in rising order."""
-    return tuple(sorted(line.name for line in par.lines if line.name.startswith("DMX_")))
-
-
-def _list(par: Par, names: tuple[str, ...]) -> tuple[Array, Array]:
-    values = [float(par.value(name)) for name in names]
-    return jnp.zeros(len(values)), jnp.asarray(values, float)
-
-
-def _astrometry(par: Par) -> AstrometryEquatorial | AstrometryEcliptic:
-    if par.find("ELONG") is None:
-        names = ("RAJ", "DECJ", "PMRA", "PMDEC", "PX")
-        needed = ("RAJ", "DECJ")
-    else:
-        names, needed = ("ELONG", "ELAT", "PMELONG", "PMELAT", "PX"), ("ELONG", "ELAT")
-    values = [jnp.asarray(float(par.value(name, None if name in needed else "0"))) for name in names]
-    zeros = [jnp.zeros(()) for _ in names]
-    if needed[0] == "RAJ":
-        return AstrometryEquatorial(*zeros, *values)
-    tilt = jnp.deg2rad(jnp.asarray(obliquity(par.word("ECL", "IERS2010")) / 3600))
-    return AstrometryEcliptic(*zeros, *values, obliquity=tilt)  # type: ignore[misc]
-
-
-def obliquity(name: str) -> float:
-    """The obliquity in arcsec that ECL names."""
-    if name not in OBLIQUITY:
-        raise ValueError(f"ECL {name} is not known; there are {', '.join(OBLIQUITY)}")
-    return OBLIQUITY[name]
-
-
-def _binary(par: Par) -> AbstractBinary | None:
-    kind = par.word("BINARY")
-    if not kind:
-        return None
-    if kind not in _BINARIES:
-        raise ValueError(f"BINARY {kind} is not supported; there are {', '.join(_BINARIES)}")
-    epoch = "TASC" if kind == "ELL1" else "T0"
-    for name in ("PB", "A1", epoch):
-        par.value(name, None)
-    cls: Any = _BINARIES[kind]
-    names = [name.removesuffix("_ref") for name in cls.__dataclass_fields__]
-    values = {
-        f"{name}_ref": jnp.asarray(float(par.value(name)))
-        for name in names
-        if f"{name}_ref" in cls.__dataclass_fields__
-    }
-    offsets = {name: jnp.zeros(()) for name in names}
-    return cls(**offsets, **values)
-
-
-def epoch_of_orbit(par: Par) -> Decimal:
-    """The epoch from which a binary counts, MJD; PEPOCH without one."""
-    kind = par.word("BINARY")
-    return par.value(("TASC" if kind == "ELL1" else "T0") if kind else "PEPOCH", None)
-
-
-_LISTS = {"F": ("F", 0), "DM": ("DM", 0), "FD": ("FD", 1), "JUMP": ("JUMP", 1)}
+    return by_columns(_row, (model._late(), last), arrived, toas)
 
 
 def elements(model: TimingModel) -> Iterator[tuple[str, str]]:
@@ -218,19 +207,10 @@ def elements(model: TimingModel) -> Iterator[tuple[str, str]]:
 
     `F[0]` is F0, `DM[1]` is DM1, `DMX[4]` the fifth of the par file's windows.
     """
-    ids = windows(model.par) if model.par is not None else ()
-    sizes = {
-        "F": model.spin.F,
-        "DM": model.dispersion.DM,
-        "FD": model.fd.FD,
-        "JUMP": model.jump.JUMP,
-        "DMX": model.dmx.DMX,
-    }
+    assert model.par is not None
     for name in parameters(model):
-        if name not in sizes:
+        if not get(model, name).shape:
             yield name, name
             continue
-        for k in range(sizes[name].shape[0]):
-            stem, first = _LISTS.get(name, ("", 0))
-            pint = ids[k] if name == "DMX" else "DM" if (name, k) == ("DM", 0) else f"{stem}{k + first}"
+        for k, pint in enumerate(listed(model.par, name)):
             yield f"{name}[{k}]", pint

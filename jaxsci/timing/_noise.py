@@ -1,4 +1,4 @@
-"""Noise of pulsar timing: scaled errors, epoch-correlated jitter, red noise."""
+"""Noise of pulsar timing: scaled errors, epoch-correlated jitter, red noise of all kinds."""
 
 import math
 
@@ -9,15 +9,67 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core._likelihood import Linearisation
 from ..core._linalg import cholesky, qr_r, solve_lower, solve_upper
+from ..core._module import Module
 from ..core._noise import AbstractNoise, AbstractPrepared
-from ..core._parameter import numbers, param
+from ..core._parameter import numbers, param, transparent
 from ..core._rows import rows
 from ..core._typing import Flag, Scalar
 from ._constants import YEAR
 
 
-def _index(pad: int | str) -> PyTree:
-    return eqx.field(converter=jnp.asarray, metadata={"rows": pad})
+def _index(pad: int | str, **kwargs: PyTree) -> PyTree:
+    return eqx.field(converter=lambda x: x if x is None else jnp.asarray(x), metadata={"rows": pad}, **kwargs)
+
+
+class DMNoise(Module):
+    """Power-law noise of dispersion: TNDMAMP = log10 A at 1400 MHz, TNDMGAM = gamma.
+
+    `basis`: shape (n, k), the delay at each TOA of a unit amplitude; `frequency` (k,) Hz; `span` in s.
+    """
+
+    basis: Float[Array, "n k"] = rows(0.0)
+    frequency: Float[Array, " k"] = numbers()
+    span: Scalar = numbers()
+    TNDMAMP: Scalar = param()
+    TNDMGAM: Scalar = param()
+
+    def power(self) -> Float[Array, " k"]:
+        """Variance of each mode, s^2."""
+        return power_law(self.TNDMAMP, self.TNDMGAM, self.frequency, self.span)
+
+
+class ChromaticNoise(Module):
+    """Power-law noise that grows as the wavelength to the TNCHROMIDX; fields as in `DMNoise`."""
+
+    basis: Float[Array, "n k"] = rows(0.0)
+    frequency: Float[Array, " k"] = numbers()
+    span: Scalar = numbers()
+    TNCHROMAMP: Scalar = param()
+    TNCHROMGAM: Scalar = param()
+
+    def power(self) -> Float[Array, " k"]:
+        """Variance of each mode, s^2."""
+        return power_law(self.TNCHROMAMP, self.TNCHROMGAM, self.frequency, self.span)
+
+
+class SolarWindNoise(Module):
+    """Power-law noise of the solar wind's density at 1 au; fields as in `DMNoise`."""
+
+    basis: Float[Array, "n k"] = rows(0.0)
+    frequency: Float[Array, " k"] = numbers()
+    span: Scalar = numbers()
+    TNSWAMP: Scalar = param()
+    TNSWGAM: Scalar = param()
+
+    def power(self) -> Float[Array, " k"]:
+        """Variance of each mode, cm^-6."""
+        return power_law(self.TNSWAMP, self.TNSWGAM, self.frequency, self.span)
+
+
+def power_law(amplitude: Array, slope: Array, frequency: Float[Array, " k"], span: Array) -> Float[Array, " k"]:
+    """A^2 / (12 pi^2) f_yr^(gamma - 3) f^-gamma / span, log10 A = `amplitude`, gamma = `slope`."""
+    shape = (frequency * YEAR) ** -slope * YEAR**3
+    return (10**amplitude) ** 2 / (12 * math.pi**2) * shape / span
 
 
 class TimingNoise(AbstractNoise):
@@ -29,6 +81,9 @@ class TimingNoise(AbstractNoise):
       has, counted from 1; 0 for none.
     - `basis`: sines and cosines, shape (n, k), of `frequency` (k,) Hz; `span` of the data in s.
       phi = A^2 / (12 pi^2) f_yr^(gamma - 3) f^-gamma / span, log10 A = TNREDAMP, gamma = TNREDGAM.
+
+    - `dmefac`, `dmequad`: as `efac`, for the rows of wideband data that measure dispersion (their `error` is in
+      pc cm^-3); DMEQUAD in pc cm^-3. `dm`, `chromatic`, `wind`: more noise with bases of its own. `None` without.
 
     U is never built: each epoch is a rank-one update (Sherman and Morrison 1950), the basis a small one (Woodbury).
     van Haasteren and Vallisneri 2014, Phys. Rev. D 90; NANOGrav 9-year data set, ApJ 813, 65 (2015).
@@ -47,6 +102,13 @@ class TimingNoise(AbstractNoise):
     ECORR: Float[Array, " c"] = param(unit="us", bounds=(0, None))
     TNREDAMP: Scalar = param()
     TNREDGAM: Scalar = param()
+    dmefac: Int[Array, " n"] | None = _index(0, default=None)
+    dmequad: Int[Array, " n"] | None = _index(0, default=None)
+    DMEFAC: Float[Array, " de"] | None = param(bounds=(0, None), default=None)
+    DMEQUAD: Float[Array, " dq"] | None = param(unit="pc cm^-3", bounds=(0, None), default=None)
+    dm: DMNoise | None = transparent(default=None)
+    chromatic: ChromaticNoise | None = transparent(default=None)
+    wind: SolarWindNoise | None = transparent(default=None)
 
     @property
     def coupled(self) -> bool:
@@ -54,15 +116,23 @@ class TimingNoise(AbstractNoise):
 
     def variance(self) -> Float[Array, " n"]:
         """White variance of each TOA, s^2."""
-        efac = jnp.concatenate([jnp.ones(1), self.EFAC])[self.efac]
-        equad = jnp.concatenate([jnp.zeros(1), self.EQUAD])[self.equad]
-        return efac**2 * (self.error**2 + (1e-6 * equad) ** 2)
+        efac, equad = _picked(self.EFAC, self.efac, 1.0), 1e-6 * _picked(self.EQUAD, self.equad, 0.0)
+        variance = efac**2 * (self.error**2 + equad**2)
+        if self.DMEFAC is None:
+            return variance
+        more = _picked(self.DMEQUAD, self.dmequad, 0.0)
+        return _picked(self.DMEFAC, self.dmefac, 1.0) ** 2 * (variance + more**2)
 
-    def power(self) -> Float[Array, " k"]:
-        """Variance of each mode of the red noise, s^2."""
-        amplitude = 10**self.TNREDAMP
-        shape = (self.frequency * YEAR) ** -self.TNREDGAM * YEAR**3
-        return amplitude**2 / (12 * math.pi**2) * shape / self.span
+    def power(self) -> Float[Array, " m"]:
+        """Variance of each mode, that of a delay in s^2, in the order of `modes`."""
+        red = power_law(self.TNREDAMP, self.TNREDGAM, self.frequency, self.span)
+        others = [process.power() for process in (self.dm, self.chromatic, self.wind) if process is not None]
+        return jnp.concatenate([red, *others]) if others else red
+
+    def modes(self) -> Float[Array, "n m"]:
+        """The bases of all processes side by side."""
+        others = [process.basis for process in (self.dm, self.chromatic, self.wind) if process is not None]
+        return jnp.concatenate([self.basis, *others], axis=1) if others else self.basis
 
     def prepare(self, mask: Bool[Array, " n"]) -> "PreparedNoise":
         root = jnp.where(mask, 1 / jnp.sqrt(self.variance()), 0)
@@ -72,7 +142,7 @@ class TimingNoise(AbstractNoise):
         jitter = (1e-6 * jnp.concatenate([jnp.zeros(1), self.ECORR])[self.jitter]) ** 2
         excess = jnp.where(several, jitter, 0) * weight
         shrink = (1 - 1 / jnp.sqrt(1 + excess)) / jnp.where(weight > 0, weight, 1)
-        modes = (self.basis * jnp.sqrt(self.power())[None, :]).T * root[None, :]
+        modes = (self.modes() * jnp.sqrt(self.power())[None, :]).T * root[None, :]
         gain = excess / (1 + excess) / jnp.where(weight > 0, weight, 1)
         if not modes.shape[0]:
             return PreparedNoise(root, self.epoch, shrink, gain, excess, modes, modes, jnp.zeros((0, 0)))
@@ -149,6 +219,13 @@ class PreparedNoise(AbstractPrepared):
         half = solve_lower(self.factor, modes.T) if self.factor.shape[0] else modes.T
         total = within - half.T @ half
         return Linearisation(total[-1, -1] / 2, total[:-1, -1], total[:-1, :-1])
+
+
+def _picked(values: Array | None, index: Array | None, default: float) -> Array:
+    """The value of each TOA, counted from 1; `default` for 0."""
+    assert values is not None
+    assert index is not None
+    return jnp.concatenate([jnp.full(1, default), values])[index]
 
 
 def _by_epoch(rows: Float[Array, "q n"], root: Float[Array, " n"], epoch: Array, count: int) -> Float[Array, "q s"]:

@@ -15,6 +15,12 @@ _ALIASES = {
     "PMBETA": "PMELAT",
     "E": "ECC",
     "XDOT": "A1DOT",
+    "X2DOT": "A1DOT2",
+    "ECCDOT": "EDOT",
+    "DTHETA": "DTH",
+    "VARSIGMA": "STIGMA",
+    "STIG": "STIGMA",
+    "FB": "FB0",
     "SOLARN0": "NE_SW",
     "NE1AU": "NE_SW",
     "T2EFAC": "EFAC",
@@ -24,11 +30,12 @@ _ALIASES = {
     "T2CMETHOD": "T2CMETHOD",
     "CLOCK": "CLK",
 }
-_MASKED = {"EFAC", "EQUAD", "ECORR", "JUMP"}
+_MASKED = {"EFAC", "EQUAD", "ECORR", "JUMP", "TNEQ", "DMJUMP", "DMEFAC", "DMEQUAD"}
+_RANGES = {"MJD", "FREQ"}
 _SEXAGESIMAL = {"RAJ", "DECJ"}
-_PICO = {"PBDOT", "A1DOT", "EDOT"}  # in 1e-12 where larger than 1e-7, as tempo wrote them
+_PICO = {"PBDOT", "A1DOT", "EDOT", "XPBDOT"}  # in 1e-12 where larger than 1e-7, as tempo wrote them
 _WORDS = {"PSR", "EPHEM", "CLK", "UNITS", "TIMEEPH", "T2CMETHOD", "BINARY", "ECL", "INFO", "TZRSITE", "DILATEFREQ"}
-_WORDS |= {"CORRECT_TROPOSPHERE", "PLANET_SHAPIRO", "DMDATA", "MODE", "EPHVER", "TRACK"}
+_WORDS |= {"CORRECT_TROPOSPHERE", "PLANET_SHAPIRO", "DMDATA", "MODE", "EPHVER", "TRACK", "K96"}
 _EXACT = Context(prec=60)
 
 
@@ -62,7 +69,7 @@ class Par(NamedTuple):
         """
         lines: dict[str, Line] = {}
         counts: dict[str, int] = {}
-        for line in _lines(text):
+        for line in _without_tneq(list(_lines(text))):
             name = line.name
             if name in _MASKED:
                 counts[name] = counts.get(name, 0) + 1
@@ -102,6 +109,11 @@ class Par(NamedTuple):
         found = [int(line.name[len(stem) :]) for line in self.lines if _is_numbered(line.name, stem)]
         return tuple(f"{stem}{k}" for k in range(first, max(found, default=first - 1) + 1))
 
+    def prefixed(self, stem: str) -> tuple[str, ...]:
+        """The names that start so, in rising order: `DMX_0001`, `DMX_0002`, ...; any number of digits."""
+        found = {int(n.name[len(stem) :]): n.name for n in self.lines if _is_numbered(n.name, stem)}
+        return tuple(found[k] for k in sorted(found))
+
     @property
     def free(self) -> tuple[str, ...]:
         """Names of the parameters with a fit flag."""
@@ -112,6 +124,16 @@ def _is_numbered(name: str, stem: str) -> bool:
     return name.startswith(stem) and name[len(stem) :].isdigit()
 
 
+def _without_tneq(lines: list[Line]) -> Iterator[Line]:
+    """TNEQ is the logarithm of an EQUAD in s; as in PINT it yields to an EQUAD of the same TOAs."""
+    known = {line.select for line in lines if line.name == "EQUAD"}
+    for line in lines:
+        if line.name != "TNEQ":
+            yield line
+        elif line.select not in known:
+            yield line._replace(name="EQUAD", text=str(_EXACT.power(10, line.value + 6)), error="")
+
+
 def _lines(text: str) -> Iterator[Line]:
     for row in text.splitlines():
         words = row.split("#")[0].split()
@@ -120,15 +142,24 @@ def _lines(text: str) -> Iterator[Line]:
         name = _ALIASES.get(words[0].upper(), words[0].upper())
         select, rest = "", words[1:]
         if name in _MASKED:
-            if len(rest) < 3 or not rest[0].startswith("-"):
-                raise ValueError(f"{row.strip()!r}: {name} should select TOAs by a flag: `{name} -f NAME value`")
-            select, rest = " ".join(rest[:2]), rest[2:]
+            select, rest = _selected(row, name, rest)
         if not rest:
             raise ValueError(f"{row.strip()!r}: {name} has no value")
+        if name.startswith("WAVE") and name[4:].isdigit():
+            rest = [" ".join(rest)]
         flag = rest[1] if len(rest) > 1 else ""
         fit = flag == "1" and name not in _WORDS
         error = rest[2] if len(rest) > 2 and flag in ("0", "1") else ""
         yield Line(name, rest[0], fit, error, select)
+
+
+def _selected(row: str, name: str, rest: list[str]) -> tuple[str, list[str]]:
+    """(which TOAs a line is for, the words after that): `-f NAME`, `MJD 54000 55000` or `FREQ 1000 1500`."""
+    words = 3 if rest and rest[0].upper() in _RANGES else 2
+    if len(rest) <= words or not (words == 3 or rest[0].startswith("-")):
+        raise ValueError(f"{row.strip()!r}: {name} should select TOAs by a flag: `{name} -f NAME value`")
+    chosen = rest[:words]
+    return " ".join([chosen[0].upper() if words == 3 else chosen[0], *chosen[1:]]), rest[words:]
 
 
 def number(text: str, name: str) -> Decimal:

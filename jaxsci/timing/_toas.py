@@ -11,6 +11,7 @@ from ..core._errors import require_x64, suggest
 from ..core._module import Module
 from ..core._rows import rows
 
+_OPTIONAL = ("planets", "dm", "dm_error")
 _ARRAYS = ("day", "second", "second_low", "frequency", "error", "position", "velocity", "sun", "troposphere", "utc")
 
 
@@ -24,6 +25,8 @@ class TOAs(Module):
     - `utc`: MJD (UTC), by which windows of DMX are given.
     - `turn`: the pulse that each TOA is taken for, as a count of turns from any of them; NaN where unknown.
     - `selected`: shape (n, s): which TOAs each flag selects. `flags`: those flags, such as `"-f L-wide_PUPPI"`.
+    - `planets`: Jupiter, Saturn, Venus, Uranus and Neptune from the observatory, lt-s, shape (n, 5, 3), or `None`.
+    - `dm`, `dm_error`: the dispersion measured with each TOA (wideband), pc cm^-3, NaN for none; or `None`.
     """
 
     day: Float[Array, " n"] = rows("edge")
@@ -39,6 +42,9 @@ class TOAs(Module):
     turn: Float[Array, " n"] = rows("edge")
     selected: Bool[Array, "n s"] = rows(False)
     flags: tuple[str, ...] = eqx.field(static=True)  # type: ignore[misc]
+    planets: Float[Array, "n 5 3"] | None = rows("edge", default=None)
+    dm: Float[Array, " n"] | None = rows(jnp.nan, default=None)
+    dm_error: Float[Array, " n"] | None = rows(1.0, default=None)
 
     def __check_init__(self) -> None:
         require_x64("pulsar timing")
@@ -49,10 +55,14 @@ class TOAs(Module):
         return self.day.shape[0]
 
     def select(self, flag: str) -> np.ndarray:
-        """True for the TOAs that a flag such as `"-fe L-wide"` selects.
+        """True for the TOAs that a flag such as `"-fe L-wide"` selects, or `"MJD 54000 54500"`, or `"FREQ 1000 1500"`.
 
-        **Raises:** `ValueError` when no TOA has it.
+        **Raises:** `ValueError` when no TOA has the flag.
         """
+        if not flag.startswith("-"):
+            kind, low, high = flag.split()
+            values = np.asarray(self.utc if kind == "MJD" else self.frequency)
+            return (values >= float(low)) & (values <= float(high))
         if flag not in self.flags:
             raise ValueError(f"no TOA has the flag {flag!r}{suggest(flag, self.flags)} (there are: {self.flags})")
         return np.asarray(self.selected[:, self.flags.index(flag)])
@@ -67,12 +77,29 @@ class TOAs(Module):
         for name, low in (("error", np.asarray(self.error) <= 0), ("frequency", np.asarray(self.frequency) <= 0)):
             if low.any():
                 raise ValueError(f"TOA {int(np.argmax(low))} has the {name} {float(getattr(self, name)[low][0])}")
+        self._check_twice()
+        if self.dm is not None:
+            wide = np.isfinite(np.asarray(self.dm))
+            if self.dm_error is None or (wide & ~(np.asarray(self.dm_error) > 0)).any():
+                raise ValueError("every dispersion measured with a TOA needs an error above 0")
+
+    def _check_twice(self) -> None:
+        """Raise `ValueError` for a TOA that is there twice, the same in all its numbers and flags."""
+        keys = [np.asarray(x) for x in (self.second_low, self.error, self.frequency, self.second, self.day)]
+        columns = np.stack([*np.asarray(self.selected, float).T, *np.asarray(self.position).T, *keys])
+        order = np.lexsort(columns)
+        same = np.flatnonzero((columns[:, order[1:]] == columns[:, order[:-1]]).all(axis=0))
+        if same.size:
+            first, second = sorted((int(order[same[0]]), int(order[same[0] + 1])))
+            raise ValueError(f"TOA {second} is TOA {first} once more: leave one of them out")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a compressed npz file without pickles, which needs neither PINT nor an ephemeris to be read."""
         arrays = {name: np.asarray(getattr(self, name)) for name in (*_ARRAYS, "turn")}
         packed = np.packbits(np.asarray(self.selected), axis=0)
         flags = np.array(self.flags, dtype=np.str_)
+        there = {name: getattr(self, name) for name in _OPTIONAL}
+        arrays |= {name: np.asarray(array) for name, array in there.items() if array is not None}
         with open(path, "wb") as file:
             np.savez_compressed(file, selected=packed, flags=flags, **arrays)  # type: ignore[arg-type]
 
@@ -86,7 +113,7 @@ class TOAs(Module):
             missing = [name for name in (*_ARRAYS, "turn", "selected", "flags") if name not in file]
             if missing:
                 raise ValueError(f"{path} is no file of TOAs: it has no {', '.join(missing)}")
-            arrays = {name: jnp.asarray(file[name]) for name in (*_ARRAYS, "turn")}
+            arrays = {name: jnp.asarray(file[name]) for name in (*_ARRAYS, "turn", *_OPTIONAL) if name in file}
             flags = tuple(str(flag) for flag in file["flags"])
             chosen = np.unpackbits(file["selected"], axis=0, count=len(file["day"])).astype(bool)
         return TOAs(**arrays, selected=jnp.asarray(chosen.reshape(len(arrays["day"]), len(flags))), flags=flags)

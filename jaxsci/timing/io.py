@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core._errors import require_x64, suggest
-from ._constants import LIGHT
+from ._constants import LIGHT, PLANETS
 from ._model import TimingModel
 from ._toas import TOAs
 
@@ -82,7 +82,7 @@ def load(
         raw = Path(tim).read_bytes()
         plain.write_bytes(lzma.decompress(raw) if str(tim).endswith(".xz") else raw)
         toas = pint.toa.get_TOAs(str(plain), model=theirs, usepickle=False)
-    selected = {line.select for line in model.par.lines if line.select}
+    selected = {line.select for line in model.par.lines if line.select.startswith("-")}
     return model, _from_pint(theirs, toas, tuple(sorted(selected)))
 
 
@@ -118,6 +118,12 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
         "turn": np.full(n, np.nan),
         "selected": np.array([has(flag) for flag in flags], bool).reshape(len(flags), n).T,
     }
+    if all(f"obs_{planet}_pos" in table.colnames for planet in PLANETS):
+        places = [(table[f"obs_{planet}_pos"].quantity / light_second).decompose().value for planet in PLANETS]
+        arrays["planets"] = np.stack(places, axis=1)
+    if toas.wideband:
+        arrays["dm"] = toas.get_dms().value.astype(float)
+        arrays["dm_error"] = toas.get_dm_errors().value.astype(float)
     return TOAs(**{name: jnp.asarray(array) for name, array in arrays.items()}, flags=flags)
 
 

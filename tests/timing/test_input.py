@@ -3,6 +3,7 @@
 import dataclasses
 from decimal import Decimal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from jaxsci import timing
 from jaxsci.timing._par import Par
 
 BASE = "PSR X\nRAJ 17:48:52.75 1\nDECJ -20:21:29.0\nF0 61.485476554 1\nF1 -1.181D-15\nPEPOCH 53750\nDM 223.9\n"
+
+ORBIT = BASE + "PB 1\nA1 2\n"
 
 
 def test_values_keep_all_their_digits():
@@ -36,21 +39,53 @@ def test_repeated_selections_are_numbered():
     [
         (BASE.replace("F0 ", "#F0 "), "no F0"),
         (BASE.replace("PEPOCH ", "#PEPOCH "), "no PEPOCH"),
-        (BASE + "GLEP_1 54000", "GLEP_1"),
+        (BASE + "GLPH_1 0.1", "no GLEP_1"),
+        (BASE + "GLEP_1 54000\nGLF0D_1 1e-8", "needs a GLTD_1"),
+        (BASE + "GLEP_1 54000 1\nGLPH_1 0.1 1", "only one can be fitted"),
+        (BASE + "SWXDM_0001 1e-3", "SWXDM_0001"),
+        (BASE + "NE_SW 7\nSWM 2", "SWM 2 is not supported"),
+        (BASE + "NE_SW 7\nNE_SW1 1", "no SWEPOCH"),
+        (BASE + "NE_SW 7\nSWM 1\nSWP 0.9", "SWP is 0.9"),
+        (BASE + "CMX_0001 1e-3\nCMXR1_0001 50000\nCMXR2_0001 51000\nTNCHROMIDX many", "TNCHROMIDX"),
+        (BASE + "WXFREQ_0001 0.01\nWXSIN_0001 1e-6", "no WXCOS_0001"),
+        (BASE + "WAVE1 0.1\nWAVE_OM 0.1", "two numbers"),
         (BASE + "BINARY T9", "BINARY T9 is not supported"),
         (BASE + "BINARY DD\nPB 1\nA1 2", "no T0"),
-        (BASE + "NE_SW 7.9", "NE_SW"),
         (BASE + "UNITS TCB", "TCB"),
         (BASE + "ELONG 3\nELAT 2\nECL MOON", "ECL MOON"),
         (BASE + "F0 3", "F0 twice"),
         (BASE + "DM", "DM has no value"),
         (BASE.replace("223.9", "many"), "many"),
-        (BASE + "JUMP MJD 50000 51000 0.1", "flag"),
+        (BASE + "JUMP TEL gbt 0.1", "flag"),
+        (BASE + "JUMP MJD 50000 0.1", "flag"),
+        (ORBIT + "BINARY DD\nT0 54000\nFB0 1e-5", "both PB and FB0"),
+        (ORBIT + "BINARY DDS\nT0 54000\nSHAPMAX 3\nSINI 0.9", "both SINI and SHAPMAX"),
+        (ORBIT + "BINARY DDS\nT0 54000", "no SHAPMAX"),
+        (ORBIT + "BINARY ELL1\nTASC 54000\nT0 54000", "both T0 and TASC"),
+        (ORBIT + "BINARY ELL1H\nTASC 54000\nH3 1e-7\nH4 1e-8\nSTIGMA 0.4", "both H4 and STIGMA"),
+        (ORBIT + "BINARY ELL1\nTASC 54000\nSINI 1.1", "SINI is 1.1"),
+        (ORBIT + "BINARY DD\nT0 54000\nECC 1.2", "ECC is 1.2"),
+        (ORBIT + "BINARY DD\nT0 54000\nSHAPMAX 3", "SHAPMAX 3 is not understood"),
+        (ORBIT + "BINARY DDK\nT0 54000\nKIN 70\nKOM 80", "positive PX"),
+        (ORBIT + "BINARY DDGR\nT0 54000\nMTOT 2.8\nM2 1e-3", "SINI is"),
+        (ORBIT + "BINARY T2\nT0 54000\nKIN 70\nKOM 80", "T2 with KIN"),
+        (ORBIT.replace("PB 1", "PB 0") + "BINARY DD\nT0 54000", "PB is 0"),
     ],
 )
 def test_par_files_that_cannot_be(text, message):
     with pytest.raises(ValueError, match=message):
         timing.TimingModel.parse(text)
+
+
+def test_lines_that_are_not_understood_may_be_passed_over():
+    with pytest.warns(UserWarning, match="MOON 3"):
+        model = timing.TimingModel.parse(BASE + "MOON 3", unknown="warn")
+    assert model.par.word("MOON") == "3"
+
+
+def test_t2_is_what_it_stands_for():
+    for lines, kind in (("TASC 54000\nH3 1e-7", "ELL1"), ("T0 54000\nSHAPMAX 3", "DD"), ("T0 54000", "DD")):
+        assert type(timing.TimingModel.parse(ORBIT + "BINARY T2\n" + lines).binary).__name__ == kind
 
 
 def test_toas_survive_a_file(tmp_path):
@@ -61,7 +96,7 @@ def test_toas_survive_a_file(tmp_path):
     assert all(
         np.array_equal(getattr(again, f.name), getattr(toas, f.name), equal_nan=f.name == "turn")
         for f in dataclasses.fields(toas)
-        if f.name != "flags"
+        if f.name != "flags" and getattr(toas, f.name) is not None
     )
     np.savez(tmp_path / "y.npz", day=np.zeros(3))
     with pytest.raises(ValueError, match="no file of TOAs"):
@@ -77,6 +112,20 @@ def test_toas_that_make_no_sense(name, value, message):
     bad = dataclasses.replace(toas, **{name: getattr(toas, name).at[3].set(value)})
     with pytest.raises(ValueError, match=message):
         timing.anchor(model, bad)
+
+
+def test_a_toa_twice():
+    model, toas = timing.bundled("NGC6440E")
+    again = jax.tree.map(lambda x: jnp.concatenate([x, x[7:8]]), toas)
+    with pytest.raises(ValueError, match="TOA 62 is TOA 7 once more"):
+        timing.anchor(model, again)
+
+
+def test_planets_must_be_known():
+    model, toas = timing.bundled("NGC6440E")
+    model = timing.TimingModel.parse(BASE + "PLANET_SHAPIRO Y")
+    with pytest.raises(ValueError, match="where the planets are"):
+        timing.anchor(model, toas)
 
 
 def test_infinite_frequency_has_no_dispersion():

@@ -1,22 +1,114 @@
 """What all orbits share."""
 
 import abc
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...core._module import Module
+from ...core._parameter import numbers, param
+from ...core._typing import Scalar
+from .._constants import DAY
 
 _NEWTON = 8  # steps; 5 reach rounding at e = 0.9 from this start
+
+
+class Sky(NamedTuple):
+    """What an orbit may know of the pulsar's place: all but `along` and `across` have shape (n,).
+
+    - `east`, `north`: the observatory from the barycentre along increasing longitude and latitude, lt-s.
+    - `nearness`: inverse distance, 1/lt-s. `along`, `across`: proper motion, rad/s.
+    """
+
+    east: Array
+    north: Array
+    nearness: Array
+    along: Array
+    across: Array
 
 
 class AbstractBinary(Module):
     """A companion's delay."""
 
     @abc.abstractmethod
-    def delay(self, time: Float[Array, " n"]) -> Float[Array, " n"]:
+    def delay(self, time: Float[Array, " n"], sky: Sky | None = None) -> Float[Array, " n"]:
         """Seconds of delay at `time`: seconds at the binary's barycentre from its reference epoch (T0 or TASC)."""
+
+
+class AbstractOrbit(Module):
+    """How the mean anomaly grows."""
+
+    @abc.abstractmethod
+    def turns(self, time: Float[Array, " n"], rate: Array | float = 0.0) -> tuple[Array, Array]:
+        """(whole orbits, rest of a turn) after `time` seconds; `rate` is added to the period's derivative."""
+
+    @abc.abstractmethod
+    def period(self, time: Float[Array, " n"], rate: Array | float = 0.0) -> Float[Array, " n"]:
+        """The period at `time`, s."""
+
+
+class OrbitPB(AbstractOrbit):
+    """A period and its derivative: t / P - Pdot (t / P)^2 / 2 turns.
+
+    Offsets from the reference values (`*_ref`): PB in days, PBDOT in s/s, XPBDOT (as PINT has it, a part of the
+    derivative that counts in the turns alone) in s/s.
+    """
+
+    PB: Scalar = param(unit="d")
+    PBDOT: Scalar | None = param()
+    XPBDOT: Scalar | None = param()
+    PB_ref: Scalar = numbers()
+    PBDOT_ref: Scalar | None = numbers()
+    XPBDOT_ref: Scalar | None = numbers()
+
+    def turns(self, time: Float[Array, " n"], rate: Array | float = 0.0) -> tuple[Array, Array]:
+        orbits = time / self.days(0.0)
+        rate = rate + plus(self.PBDOT, self.PBDOT_ref) + plus(self.XPBDOT, self.XPBDOT_ref)
+        return split(orbits - rate * orbits * orbits / 2)
+
+    def period(self, time: Float[Array, " n"], rate: Array | float = 0.0) -> Float[Array, " n"]:
+        return self.days(0.0) + (rate + plus(self.PBDOT, self.PBDOT_ref)) * time
+
+    def days(self, more: Array | float) -> Array:
+        """The period at the epoch in s, `more` days added."""
+        return (self.PB + self.PB_ref + more) * DAY
+
+
+class OrbitFB(AbstractOrbit):
+    """A frequency and its derivatives: sum_k FB_k t^(k+1) / (k+1)! turns.
+
+    `FB`: offsets from `FB_ref`, shape (k,), 1/s^(k+1).
+    """
+
+    FB: Float[Array, " k"] = param(unit="1/s")
+    FB_ref: Float[Array, " k"] = numbers()
+
+    def turns(self, time: Float[Array, " n"], rate: Array | float = 0.0) -> tuple[Array, Array]:
+        del rate
+        terms, total = self.FB + self.FB_ref, jnp.zeros_like(time)
+        for k in range(terms.shape[0] - 1, -1, -1):
+            total = (total + terms[k]) * time / (k + 1)
+        return split(total)
+
+    def period(self, time: Float[Array, " n"], rate: Array | float = 0.0) -> Float[Array, " n"]:
+        del rate
+        terms, total = self.FB + self.FB_ref, jnp.zeros_like(time)
+        for k in range(terms.shape[0] - 1, 0, -1):
+            total = (total + terms[k]) * time / k
+        return 1 / (total + terms[0])
+
+
+def plus(offset: Array | None, reference: Array | None) -> Array | float:
+    """The value of a parameter that the par file may lack: 0 then."""
+    return 0.0 if offset is None or reference is None else offset + reference
+
+
+def split(orbits: Float[Array, " n"]) -> tuple[Array, Array]:
+    """(whole turns, the rest)."""
+    whole = jnp.floor(orbits)
+    return whole, orbits - whole
 
 
 @jax.custom_jvp
@@ -38,14 +130,6 @@ def _eccentric_anomaly_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Arra
     return anomaly, (d_mean + jnp.sin(anomaly) * d_eccentricity) * slope
 
 
-def turns(time: Float[Array, " n"], period: Array, period_rate: Array) -> tuple[Array, Array]:
-    """(whole orbits, rest of a turn) after `time` seconds: t / P - Pdot (t / P)^2 / 2."""
-    orbits = time / period
-    orbits = orbits - period_rate * orbits * orbits / 2
-    whole = jnp.floor(orbits)
-    return whole, orbits - whole
-
-
 def emitted(roemer: Array, first: Array, second: Array, rate: Array) -> Array:
     """The Roemer delay at the time of emission, from it and its derivatives with the anomaly at arrival.
 
@@ -53,3 +137,17 @@ def emitted(roemer: Array, first: Array, second: Array, rate: Array) -> Array:
     """
     step = rate * first
     return roemer * (1 - step + step * step + rate * rate * roemer * second / 2)
+
+
+class AbstractShapiro(Module):
+    """Range and shape of a companion's Shapiro delay, whatever stands for them in the par file."""
+
+    @abc.abstractmethod
+    def range_and_shape(self) -> tuple[Array, Array]:
+        """(r, s): seconds; sine of the inclination."""
+
+    def delay(self, far: Array | float, near: Array) -> Array:
+        """-2 r ln(far - s near), s: Damour and Deruelle 1986, eq. 26; NaN where s is no sine."""
+        size, shape = self.range_and_shape()
+        shape = jnp.where((shape >= 0) & (shape <= 1), shape, jnp.nan)  # so that a solver takes a shorter step
+        return -2 * size * jnp.log(far - shape * near)

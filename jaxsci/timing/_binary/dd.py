@@ -1,73 +1,73 @@
-"""Eccentric orbits."""
+"""Eccentric orbits with relativity as free parameters."""
 
 import math
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...core._parameter import numbers, param
+from ...core._module import Module
+from ...core._parameter import numbers, param, transparent
 from ...core._typing import Scalar
-from .._constants import DAY, T_SUN, YEAR
-from ._kepler import AbstractBinary, eccentric_anomaly, emitted, turns
+from .._constants import YEAR
+from ._ellipse import Ellipse, Place, depth, place, travel
+from ._kepler import AbstractBinary, AbstractOrbit, AbstractShapiro, Sky
+from .ddk import Kopeikin
+
+
+class Aberration(Module):
+    """The pulsar's spin and the field of the companion: offsets from `*_ref`.
+
+    A0 and B0 in s (aberration), DR and DTH: e_r = e (1 + DR), e_theta = e (1 + DTH). Damour and Deruelle 1986.
+    """
+
+    A0: Scalar = param(unit="s")
+    B0: Scalar = param(unit="s")
+    DR: Scalar = param()
+    DTH: Scalar = param()
+    A0_ref: Scalar = numbers()
+    B0_ref: Scalar = numbers()
+    DR_ref: Scalar = numbers()
+    DTH_ref: Scalar = numbers()
+
+    def delay(self, at: Place, omega: Array) -> Array:
+        """A0 (sin(w + nu) + e sin w) + B0 (cos(w + nu) + e cos w), s: eq. 27."""
+        one = jnp.sin(omega + at.true) + at.e * jnp.sin(omega)
+        two = jnp.cos(omega + at.true) + at.e * jnp.cos(omega)
+        return (self.A0 + self.A0_ref) * one + (self.B0 + self.B0_ref) * two
 
 
 class DD(AbstractBinary):
-    """The post-Keplerian orbit of Damour and Deruelle.
+    """The post-Keplerian orbit of Damour and Deruelle; with other `shapiro` also DDS, DDH and DDK.
 
-    Parameters are offsets from the reference values (`*_ref`): PB and T0 in days, A1 in lt-s, OM in degrees,
-    OMDOT in deg/yr, A1DOT in lt-s/s, EDOT in 1/s, GAMMA in s, M2 in solar masses, PBDOT in s/s. The offset
-    of T0 shifts the epoch. Without aberration (A0, B0) and deformation (DR, DTH).
+    Parameters are offsets from the reference values (`*_ref`): OMDOT in deg/yr, GAMMA in s. `orbit`, `ellipse`,
+    `shapiro` and `aberration` hold the others.
 
     Damour and Deruelle 1986, Ann. Inst. H. Poincare (Phys. Theor.) 44; Taylor and Weisberg 1989, ApJ 345.
     """
 
-    PB: Scalar = param(unit="d")
-    A1: Scalar = param(unit="ls")
-    T0: Scalar = param(unit="d")
-    ECC: Scalar = param()
-    OM: Scalar = param(unit="deg")
-    M2: Scalar = param(unit="Msun")
-    SINI: Scalar = param()
-    PBDOT: Scalar = param()
-    A1DOT: Scalar = param(unit="ls/s")
+    orbit: AbstractOrbit = transparent()
+    ellipse: Ellipse = transparent()
+    shapiro: AbstractShapiro | Kopeikin = transparent()
     OMDOT: Scalar = param(unit="deg/yr")
-    EDOT: Scalar = param(unit="1/s")
     GAMMA: Scalar = param(unit="s")
-    PB_ref: Scalar = numbers()
-    A1_ref: Scalar = numbers()
-    ECC_ref: Scalar = numbers()
-    OM_ref: Scalar = numbers()
-    M2_ref: Scalar = numbers()
-    SINI_ref: Scalar = numbers()
-    PBDOT_ref: Scalar = numbers()
-    A1DOT_ref: Scalar = numbers()
+    aberration: Aberration | None = transparent()
     OMDOT_ref: Scalar = numbers()
-    EDOT_ref: Scalar = numbers()
     GAMMA_ref: Scalar = numbers()
 
-    def delay(self, time: Float[Array, " n"]) -> Float[Array, " n"]:
-        time = time - self.T0 * DAY
-        period, period_rate = (self.PB + self.PB_ref) * DAY, self.PBDOT + self.PBDOT_ref
-        whole, part = turns(time, period, period_rate)
-        eccentricity = self.ECC + self.ECC_ref + (self.EDOT + self.EDOT_ref) * time
-        anomaly = eccentric_anomaly(2 * math.pi * part, eccentricity)
-        sin, cos, root = jnp.sin(anomaly), jnp.cos(anomaly), jnp.sqrt(1 - eccentricity * eccentricity)
-        local = period + period_rate * time
-        omega = self._omega(whole, root * sin, cos - eccentricity, local)
-        size = self.A1 + self.A1_ref + (self.A1DOT + self.A1DOT_ref) * time
-        gamma, rate = self.GAMMA + self.GAMMA_ref, 2 * math.pi / local / (1 - eccentricity * cos)
-        up, side = size * jnp.sin(omega), size * root * jnp.cos(omega) + gamma
-        roemer = up * (cos - eccentricity) + side * sin
-        first, second = side * cos - up * sin, -up * cos - side * sin
-        twist = eccentricity * sin / (1 - eccentricity * cos) * rate * rate * roemer * roemer * first / 2
-        tilt = jnp.sin(omega) * (cos - eccentricity) + root * jnp.cos(omega) * sin
-        bend = 1 - eccentricity * cos - (self.SINI + self.SINI_ref) * tilt
-        shapiro = -2 * T_SUN * (self.M2 + self.M2_ref) * jnp.log(bend)
-        return emitted(roemer, first, second, rate) - twist + shapiro
-
-    def _omega(self, whole: Array, y: Array, x: Array, period: Array) -> Array:
-        """Longitude of periastron, rad; it advances with the true anomaly, counted over all orbits."""
-        true = jnp.arctan2(y, x)
-        true = jnp.where(true < 0, true + 2 * math.pi, true) + 2 * math.pi * whole
+    def delay(self, time: Float[Array, " n"], sky: Sky | None = None) -> Float[Array, " n"]:
+        time = self.ellipse.since(time)
+        period = self.orbit.period(time)
+        at = place(*self.orbit.turns(time), self.ellipse.eccentricity(time), period)
         advance = jnp.deg2rad(self.OMDOT + self.OMDOT_ref) / YEAR * period / (2 * math.pi)
-        return jnp.deg2rad(self.OM + self.OM_ref) + advance * true
+        omega, size = self.ellipse.node() + advance * at.true, self.ellipse.size(time)
+        gamma, extra = self.GAMMA + self.GAMMA_ref, self.aberration
+        if isinstance(self.shapiro, Kopeikin):
+            assert sky is not None
+            omega, size = self.shapiro.seen(omega, size, time, sky)
+            shapiro = self.shapiro.delay(*depth(at, omega), time, sky)
+        else:
+            shapiro = self.shapiro.delay(*depth(at, omega))
+        if extra is None:
+            return travel(at, size, omega, gamma, at.e, at.e) + shapiro
+        radial, angular = at.e * (1 + extra.DR + extra.DR_ref), at.e * (1 + extra.DTH + extra.DTH_ref)
+        return travel(at, size, omega, gamma, radial, angular) + shapiro + extra.delay(at, omega)

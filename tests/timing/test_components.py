@@ -1,0 +1,128 @@
+"""Every binary and component against PINT on invented pulsars (made by make_pint_components.py)."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_residuals import moved
+
+import jaxsci as js
+from jaxsci import timing
+from jaxsci.timing._model import elements
+
+FILE = np.load(Path(__file__).with_name("pint_components.npz"))
+NAMES = sorted({key.split("/")[0] for key in FILE.files} - {"toas"})
+QUICK = ("DDK_ECL", "DDGR", "WAVEX", "WIDEBAND")
+COLUMNS = sorted({key.split("/")[0] for key in FILE.files if key.endswith("/columns")})
+LEFT_OUT = {  # what PINT's columns lack
+    "DD_FB": ("T0", "PX", "RAJ", "DECJ", "PMRA", "PMDEC", "DM", "DM1"),  # that the orbital phase depends on T0
+    "ELL1": ("PB", "PBDOT", "TASC"),  # cos(phi) in the slope of the Shapiro delay
+    "WAVEX": ("WXSIN_0001", "WXCOS_0001", "WXSIN_0002", "WXCOS_0002"),  # the delay in the argument of the waves
+    "WIND": ("RAJ", "DECJ", "PMRA", "PMDEC"),  # that the wind depends on the direction
+}
+
+
+def invented(name):
+    model = timing.TimingModel.parse(str(FILE[f"{name}/par"]))
+    arrays = {key[5:]: jnp.asarray(FILE[key]) for key in FILE.files if key.startswith("toas/")}
+    first = arrays.pop("receiver_a")
+    n = len(first)
+    toas = timing.TOAs(
+        **arrays,
+        troposphere=jnp.zeros(n),
+        turn=jnp.full(n, jnp.nan),
+        selected=jnp.stack([first, ~first], axis=1),
+        flags=("-fe A", "-fe B"),
+    )
+    return model, toas if name == "WIDEBAND" else dataclasses.replace(toas, dm=None, dm_error=None)
+
+
+def difference(model, toas, theirs):
+    """Largest difference from PINT's residuals in ns, whole turns and the mean aside."""
+    period = 1 / float(model.spin.F_ref[0])
+    off = np.asarray(timing.residuals(model, toas)) - theirs
+    off -= np.round((off - off[0]) / period) * period
+    return 1e9 * np.abs(off - np.mean(off)).max()
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+def test_residuals_are_those_of_pint(name):
+    model, toas = invented(name)
+    assert difference(model, toas, FILE[f"{name}/res"]) < 0.1
+    steps = json.loads(str(FILE[f"{name}/steps"]))
+    assert set(steps) <= {pint for _, pint in elements(model)}
+    assert difference(moved(model, steps), toas, FILE[f"{name}/moved"]) < 0.1
+
+
+def columns(model, toas):
+    """Minus the derivatives of the residuals, by PINT's names: its design matrix."""
+    data, order = timing.anchor(model, toas)
+    bare = dataclasses.replace(model, par=None)
+    values = {name: js.get(bare, name) for name in js.parameters(bare)}
+    slopes = jax.jit(jax.jacfwd(lambda v: js.put(bare, v).residual(data, True)))(values)
+    found = {}
+    for element, pint in elements(model):
+        name, _, index = element.partition("[")
+        column = np.empty(len(order))
+        column[order] = -np.asarray(slopes[name][:, int(index[:-1])] if index else slopes[name])
+        found[pint] = column
+    return found
+
+
+@pytest.mark.parametrize("name", [n if n == "GLITCH" else pytest.param(n, marks=pytest.mark.slow) for n in COLUMNS])
+def test_columns_are_those_of_pint(name):
+    model, toas = invented(name)
+    ours = columns(model, toas)
+    for pint, theirs in zip(FILE[f"{name}/names"], FILE[f"{name}/columns"].T, strict=True):
+        mine, scale = ours[str(pint)], np.linalg.norm(theirs)
+        if str(pint) in LEFT_OUT.get(name, ()):
+            continue
+        assert np.linalg.norm(mine - theirs) < 1e-6 * scale, pint
+
+
+def dense(noise):
+    """The covariance from its definition, for epochs in rising order."""
+    epoch = np.asarray(noise.epoch)
+    ecorr = np.concatenate([[0], 1e-6 * np.asarray(noise.ECORR)])[np.asarray(noise.jitter)][epoch]
+    several = np.bincount(epoch)[epoch] > 1
+    same = (epoch[:, None] == epoch) * np.where(several, ecorr**2, 0)
+    modes = np.asarray(noise.modes())
+    return np.diag(np.asarray(noise.variance())) + same + modes * np.asarray(noise.power()) @ modes.T
+
+
+@pytest.mark.parametrize("name", ["NOISE", "WIDEBAND"])
+def test_the_noise_is_that_of_pint(name):
+    model, toas = invented(name)
+    data, order = timing.anchor(model, toas)
+    ours, theirs = dense(data.noise), FILE[f"{name}/covariance"]
+    n = len(toas)
+    theirs = theirs[np.ix_(order[:n], order[:n])]
+    size = np.sqrt(np.diag(theirs))
+    assert np.abs((ours[:n, :n] - theirs) / size / size[:, None]).max() < 1e-12
+
+
+def test_measured_dispersion_is_that_of_pint():
+    model, toas = invented("WIDEBAND")
+    data, order = timing.anchor(model, toas)
+    n = len(toas)
+    assert data.mask.shape == (2 * n,)
+    assert (np.asarray(data.measures) == (np.arange(2 * n) >= n)).all()
+    theirs = FILE["toas/dm"] - FILE["WIDEBAND/dm"]
+    ours = np.asarray(dataclasses.replace(model, par=None).residual(data))[n:]
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    sigma = np.sqrt(np.asarray(data.noise.variance())[n:])
+    np.testing.assert_allclose(sigma, FILE["WIDEBAND/dm_sigma"], rtol=1e-12)
+    modes = np.asarray(data.noise.modes())
+    rows = np.concatenate([order[:n], n + np.arange(n)])
+    theirs = FILE["WIDEBAND/modes"][np.ix_(rows, rows)]
+    ours = modes * np.asarray(data.noise.power()) @ modes.T
+    size = np.sqrt(np.diag(theirs))
+    off = np.abs((ours - theirs) / size / size[:, None])
+    far = np.isinf(np.asarray(toas.frequency))
+    assert np.isfinite(ours).all()
+    assert np.nanmax(off) < 1e-12
+    assert np.isnan(size[n:]).sum() == far.sum()  # PINT has NaN at infinite frequency
