@@ -34,22 +34,31 @@ class Covariance(Module):
     rank: Int[Array, ""]
 
 
-def curvature(
+def quick(
     objective: Objective, y: Float[Array, " p"], fixed: Bool[Array, " p"], known: Linearisation | None
-) -> tuple[Scalar, Covariance]:
-    """(cost, covariance) at y: from the normal matrix where that is well conditioned, else by QR of the rows.
+) -> tuple[Scalar, Covariance, Flag]:
+    """(cost, covariance from the normal matrix, whether that is well conditioned) at y.
 
-    `known` is the Linearisation at y where a solver has it. The QR costs as much as several steps of a fit
-    of many rows. It is computed only when some member of a batch needs it, and then used by those members alone.
+    `known` is the Linearisation at y where a solver has it.
     """
     lin = objective(y) if known is None else _recalled(objective, y, known)
-    quick, well = _by_gram(lin.gram, fixed)
-    careful = lax.cond(
+    return lin.cost, *_by_gram(lin.gram, fixed)
+
+
+def careful(
+    objective: Objective, y: Float[Array, " p"], fixed: Bool[Array, " p"], known: Covariance, well: Flag
+) -> Covariance:
+    """`known`, what `quick` said, where it was well conditioned; else the covariance by QR of the rows.
+
+    The QR costs as much as several steps of a fit of many rows. It is computed only when some member
+    of a batch needs it, and then used by those members alone.
+    """
+    by_rows = lax.cond(
         eqxi.unvmap_any(lax.stop_gradient(~well)),
         lambda: covariance(objective.weighed(y)[1], fixed),
-        lambda: quick,
+        lambda: known,
     )
-    return lin.cost, jtu.tree_map(lambda a, b: jnp.where(well, a, b), quick, careful)
+    return jtu.tree_map(lambda a, b: jnp.where(well, a, b), known, by_rows)
 
 
 @eqx.filter_custom_jvp

@@ -18,7 +18,7 @@ from ..core._likelihood import AbstractLikelihood, Linearisation, Robust
 from ..core._loss import AbstractLoss, Linear
 from ..core._noise import AbstractNoise
 from ._adjoint import Given, KKTAdjoint
-from ._covariance import curvature, scaled_by_scatter
+from ._covariance import Covariance, careful, covariance, quick, scaled_by_scatter
 from ._diagnose import explain, report
 from ._objective import Objective
 from ._plan import Plan, flat_bounds, flat_priors, make_plan
@@ -86,7 +86,7 @@ def fit(
     lower, upper = flat_bounds(plan, bounds)
     mean, weight = flat_priors(plan, priors)
     problem = (model, data, lower, upper, mean, weight, _mask(plan, active), solver, loss, likelihood)
-    run = functools.partial(call, _fit, (problem,), (plan, chunk, max_steps, scale_covariance))
+    run = functools.partial(_run, problem, plan, chunk, max_steps, scale_covariance)
     solution, flags = run() if source is None else source.wait_for(run)
     return _judge(solution, flags, model, given, likelihood, throw, strict)
 
@@ -132,6 +132,11 @@ class Ready(NamedTuple):
     bounds: dict[str, Array]
     projected: Array
 
+    @property
+    def fixed(self) -> Array:
+        """True where the bounds leave a parameter no room."""
+        return self.lower >= self.upper
+
 
 def make_ready(problem: tuple[Any, ...], plan: Plan, chunk: int | None) -> Ready:
     """The objective, the start within bounds, and the bounds as a solver wants them (none at all, if none)."""
@@ -154,30 +159,80 @@ def make_ready(problem: tuple[Any, ...], plan: Plan, chunk: int | None) -> Ready
     return Ready(objective, base, jnp.clip(y0, lower, upper), lower, upper, bounds, projected)
 
 
-def _fit(
+def _run(
     problem: tuple[Any, ...], plan: Plan, chunk: int | None, max_steps: int, scale_covariance: bool | None
+) -> tuple[Solution, Any]:
+    """The solution and its flags.
+
+    Few fits take the branches of the exact Hessian and of the QR, which are a third of what there is to compile. On
+    the host a program without them comes first, whose answer tells whether one is missing; it depends on this fit
+    alone. Inside a transformation all is one program.
+    """
+    choices = plan, chunk, max_steps, scale_covariance
+    solution, flags = call(_fit, (problem,), (*choices, False), (*choices, True))
+    if isinstance(flags, jax.core.Tracer):
+        return solution, flags
+    *_, stalled, well = flags = jax.device_get(flags)
+    if stalled:
+        return call(_fit, (problem,), (*choices, True))
+    return (solution, flags) if well else call(_careful, (problem, solution), (plan, chunk, scale_covariance))
+
+
+def _fit(
+    problem: tuple[Any, ...],
+    plan: Plan,
+    chunk: int | None,
+    max_steps: int,
+    scale_covariance: bool | None,
+    complete: bool,
 ) -> tuple[Solution, Array]:
-    """The solution, and all that the host must know of it in one array: a transfer costs more than it carries."""
+    """The solution, and what the host must know of it; unless `complete`, without branches that few fits take."""
     ready = make_ready(problem, plan, chunk)
-    solution = conclude(ready, plan, *solve(ready, problem[7], max_steps), scale_covariance)
-    seen = (solution.result._value, jnp.any(solution.projected), jnp.any(~solution.determined))
-    return solution, jnp.stack([jnp.asarray(x, jnp.int32) for x in seen])
+    y, ended, steps, stalled, lin = solve(ready, problem[7], max_steps, complete)
+    cost, known, well = quick(ready.objective, y, ready.fixed, lin)
+    if complete:
+        known, well = careful(ready.objective, y, ready.fixed, known, well), jnp.array(True)
+    solution = describe(ready, plan, y, ended, steps, stalled, cost, known, scale_covariance)
+    return solution, _flags(solution, well)
 
 
-def solve(ready: Ready, solver: Any, max_steps: int) -> tuple[Array, Any, Array, Array, Linearisation | None]:
-    """(y, optimistix's result, steps, stalled, the Linearisation at y where the solver keeps it)."""
+def _careful(
+    problem: tuple[Any, ...], solution: Solution, plan: Plan, chunk: int | None, scale_covariance: bool | None
+) -> tuple[Solution, Array]:
+    """The same solution with its covariance by QR."""
+    ready = make_ready(problem, plan, chunk)
+    known = covariance(ready.objective.weighed(solution.y)[1], ready.fixed)
+    spread = _spread(ready, known, solution.cost, solution.num_data, solution.result, scale_covariance)
+    solution = eqx.tree_at(lambda s: (s.covariance, s.dof, s.rank, s.determined), solution, spread)
+    return solution, _flags(solution, jnp.array(True))
+
+
+def _flags(solution: Solution, well: Array) -> Array:
+    """All that the host must know of a fit, in one array: a transfer costs more than it carries."""
+    result, lost = solution.result, jnp.any(~solution.determined)
+    seen = (result._value, jnp.any(solution.projected), lost, result == RESULTS.stalled, well)
+    return jnp.stack([jnp.asarray(x, jnp.int32) for x in seen])
+
+
+def solve(
+    ready: Ready, solver: Any, max_steps: int, exact: bool = True
+) -> tuple[Array, Any, Array, Array, Linearisation | None]:
+    """(y, optimistix's result, steps, stalled, the Linearisation at y where the solver keeps it).
+
+    Without `exact`, a search that wants the exact Hessian ends there, as stalled.
+    """
     options = {**ready.bounds, "linearise": ready.objective}
     if isinstance(solver, AbstractTrustSolver):
-        answer = advance(ready, solver, ready.y0, None, max_steps)
+        answer = advance(ready, solver, ready.y0, None, max_steps, exact)
         return answer.value, answer.result, answer.stats["num_steps"], answer.state.stalled, answer.state.lin
     answer = solve_foreign(ready.objective, solver, ready.y0, ready.bounds, max_steps)
     given: Any = optx.least_squares(unused, Given(), answer.value, None, options, adjoint=KKTAdjoint(), throw=False)
     return given.value, answer.result, answer.stats["num_steps"], jnp.array(False), None
 
 
-def advance(ready: Ready, solver: Any, y: Array, state: Any, max_steps: int) -> Any:
+def advance(ready: Ready, solver: Any, y: Array, state: Any, max_steps: int, exact: bool = True) -> Any:
     """At most `max_steps` steps of one of our own solvers, from a state where one is given."""
-    options = {**ready.bounds, "linearise": ready.objective, "state": state}
+    options = {**ready.bounds, "linearise": ready.objective, "state": state, "exact": exact}
     return optx.least_squares(unused, solver, y, None, options, max_steps=max_steps, adjoint=KKTAdjoint(), throw=False)
 
 
@@ -214,18 +269,40 @@ def conclude(
     scale_covariance: bool | None,
 ) -> Solution:
     """Everything that follows from the solution. The solver's state has no tangents; those of `lin` are made anew."""
-    objective, base, lower, upper = ready.objective, ready.base, ready.lower, ready.upper
-    fixed = lower >= upper
-    cost, known = curvature(objective, y, fixed, lin)
-    count, fine, valid, log_norm = objective.inspect(base)
-    dof = count + jnp.sum((objective.prior_weight > 0) & ~fixed) - known.rank
+    cost, known, well = quick(ready.objective, y, ready.fixed, lin)
+    known = careful(ready.objective, y, ready.fixed, known, well)
+    return describe(ready, plan, y, ended, steps, stalled, cost, known, scale_covariance)
+
+
+def _spread(
+    ready: Ready, known: Covariance, cost: Array, count: Array, result: Any, scale_covariance: bool | None
+) -> tuple[Array, Array, Array, Array]:
+    """(covariance, dof, rank, determined)."""
+    dof = count + jnp.sum((ready.objective.prior_weight > 0) & ~ready.fixed) - known.rank
     matrix = known.matrix
-    absolute = base.absolute
-    if scale_covariance or (scale_covariance is None and not absolute):
-        matrix = scaled_by_scatter(matrix, fixed, cost, dof)
-    result = _result(count, fine, valid, ended, stalled)
+    if scale_covariance or (scale_covariance is None and not ready.base.absolute):
+        matrix = scaled_by_scatter(matrix, ready.fixed, cost, dof)
     senseless = (RESULTS.nonfinite_data, RESULTS.bad_noise, RESULTS.nonfinite_start, RESULTS.empty)
     matrix = jnp.where(functools.reduce(jnp.logical_or, [result == r for r in senseless]), jnp.nan, matrix)
+    return matrix, dof, known.rank, known.determined
+
+
+def describe(
+    ready: Ready,
+    plan: Plan,
+    y: Array,
+    ended: Any,
+    steps: Array,
+    stalled: Array,
+    cost: Array,
+    known: Covariance,
+    scale_covariance: bool | None,
+) -> Solution:
+    """The Solution, from its point, how the search ended, and its curvature."""
+    objective, lower, upper, fixed = ready.objective, ready.lower, ready.upper, ready.fixed
+    count, fine, valid, log_norm = objective.inspect(ready.base)
+    result = _result(count, fine, valid, ended, stalled)
+    matrix, dof, rank, determined = _spread(ready, known, cost, count, result, scale_covariance)
     at_bound = jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0))
     model, noise = objective.parts(y)
     return Solution(
@@ -237,8 +314,8 @@ def conclude(
         log_norm=lax.stop_gradient(log_norm.astype(y.dtype)),
         num_data=count,
         dof=dof,
-        rank=known.rank,
-        determined=known.determined,
+        rank=rank,
+        determined=determined,
         fixed=fixed,
         at_bound=jnp.where(fixed, 0, at_bound),
         projected=ready.projected,
@@ -247,19 +324,19 @@ def conclude(
         free=plan.free,
         names=plan.names,
         units=plan.units,
-        absolute=absolute,
+        absolute=ready.base.absolute,
     )
 
 
 def _judge(
-    solution: Solution, flags: Array, model: Any, data: Any, likelihood: Any, throw: bool, strict: bool
+    solution: Solution, flags: Any, model: Any, data: Any, likelihood: Any, throw: bool, strict: bool
 ) -> Solution:
     """Raise or warn as asked; inside a transformation only an error can be raised, and only at run time."""
     if isinstance(flags, jax.core.Tracer):
         return solution.result.error_if(solution, ~solution.success) if throw else solution
     if not throw:
         return solution
-    code, outside, lost = jax.device_get(flags)
+    code, outside, lost, *_ = jax.device_get(flags)
     if outside and strict:
         names = [n for n, p in zip(solution.names, jax.device_get(solution.projected), strict=True) if p]
         raise ValueError(f"the start of {', '.join(names)} lies outside its bounds (strict=True)")

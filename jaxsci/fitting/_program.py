@@ -11,21 +11,32 @@ import numpy as np
 from jax.core import Tracer
 
 _ARRAYS = (jax.Array, np.ndarray)
+_REFUSED = "compiler_options"  # what JAX says of an inner jit that has them
 
 
-def call(program: Callable[..., Any], args: tuple[Any, ...], choices: tuple[Any, ...] = ()) -> Any:
+def call(
+    program: Callable[..., Any],
+    args: tuple[Any, ...],
+    choices: tuple[Any, ...] = (),
+    inside: tuple[Any, ...] | None = None,
+) -> Any:
     """program(*args, *choices), compiled for each structure of `args` and set of `choices`, which are static.
 
-    Inside a transformation it becomes part of the caller's program. The work of `equinox.filter_jit` on a
-    flat list of leaves, because that costs as much as a small fit. `program` should live as long as the process.
+    Inside a transformation it becomes part of the caller's program, with the choices `inside` if given.
+    The work of `equinox.filter_jit` on a flat list of leaves, because that costs as much as a small fit.
+    `program` should live as long as the process.
     """
     leaves, structure = jtu.tree_flatten(args)
     arrays = [leaf for leaf in leaves if isinstance(leaf, _ARRAYS)]
     rest = tuple([None if isinstance(leaf, _ARRAYS) else leaf for leaf in leaves])
-    nested = _jitted(program, True)
-    if any(isinstance(array, Tracer) for array in arrays):
-        return nested(arrays, structure, rest, choices)  # a bare vmap or grad would run it operation by operation
-    return outermost(_jitted(program, False), nested, arrays, structure, rest, choices)
+    if not any(isinstance(array, Tracer) for array in arrays):
+        try:
+            return _jitted(program, False)(arrays, structure, rest, choices)
+        except ValueError as error:
+            if _REFUSED not in str(error):
+                raise
+    # jitted all the same: a bare vmap or grad would run it operation by operation
+    return _jitted(program, True)(arrays, structure, rest, choices if inside is None else inside)
 
 
 @functools.cache
@@ -44,7 +55,7 @@ def outermost(program: Any, fallback: Any, *args: Any) -> Any:
     try:
         return program(*args)
     except ValueError as error:
-        if "compiler_options" not in str(error):
+        if _REFUSED not in str(error):
             raise
     return fallback(*args)
 

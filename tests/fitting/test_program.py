@@ -15,6 +15,7 @@ from helpers import Counter, close, custom_calls, quick_jit, same_bits
 from problems import SIGMA, START, TIMES, Decay, N, decay_data, decay_set
 
 import jaxsci as js
+from jaxsci.fitting import _fit
 
 ROOT = Path(__file__).resolve().parents[2]
 SOLVERS = {"trf": js.TRF(), "gauss-newton": js.GaussNewton()}
@@ -172,6 +173,42 @@ def test_three_active_masks_are_one_trace():
         assert int(solution.dof) == int(reference.dof)
         close(solution.y[~on], np.array([1.0, 1.0, 0.0])[~on])
         assert bool(solution.success)
+
+
+class Power(js.AbstractModel):
+    """(a^2 + b) x with b fixed: from below, the Jacobian is singular at the best a, which is 0."""
+
+    a: js.Scalar = js.param()
+    b: js.Scalar = js.param()
+
+    def __call__(self, x):
+        return (self.a**2 + self.b) * x
+
+
+LINE = js.Dataset(np.arange(1.0, 9.0), -np.arange(1.0, 9.0))
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "free", "programs"),
+    [
+        (START, decay_set(), None, ["_fit"]),
+        (Power(0.7, 0.0), LINE, "a", ["_fit", "_fit"]),
+        (Power(0.7, 0.0), js.Dataset(LINE.inputs, 2 * LINE.inputs), None, ["_fit", "_careful"]),
+    ],
+    ids=["plain", "exact Hessian", "rank"],
+)
+def test_what_a_fit_lacks_is_compiled_when_it_is_wanted(model, data, free, programs, monkeypatch):
+    called, call = [], _fit.call
+    monkeypatch.setattr(_fit, "call", lambda program, *args: (called.append(program.__name__), call(program, *args))[1])
+    apart = js.fit(model, data, free=free, solver=GN, throw=False)
+    assert called == programs
+    together = quick_jit(lambda model, data: js.fit(model, data, free=free, solver=GN, throw=False))(model, data)
+    assert bool(together.success)
+    close(apart.y, together.y, 1e-9, 1e-7)
+    for name in ("cost", "dof", "rank", "determined", "result"):
+        close(getattr(apart, name), getattr(together, name), 1e-9, 1e-20)
+    if free is None:
+        close(apart.standard_errors, together.standard_errors, 1e-9)
 
 
 def test_active_masks_in_one_batch():

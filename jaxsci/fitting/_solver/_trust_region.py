@@ -65,12 +65,14 @@ class Evaluate(Module):
     `options["linearise"]` (a Module y -> Linearisation, with a `hessian` method) takes the place of
     fn where given. It must be a Module: a closure over arrays would silently lose its gradients.
     Where its curvature is not a dense matrix, `options["gram"]` is one of the same structure to start from.
+    With `options["exact"]` False, a search that wants the exact Hessian ends as stalled: a program to run first.
     """
 
     fn: Any
     args: PyTree
     lineariser: Any
     unravel: Callable[..., Any] = eqx.field(static=True)
+    exact: bool = eqx.field(static=True)
 
     def linearise(self, y: Float[Array, " p"]) -> Linearisation:
         if self.lineariser is not None:
@@ -107,7 +109,7 @@ def read_options(fn: Any, y: PyTree, args: PyTree, options: dict[str, Any]) -> t
 
     exist = options.get("lower") is not None or options.get("upper") is not None
     bounds = Bounds(flat_bound("lower", -jnp.inf), flat_bound("upper", jnp.inf), exist)
-    return flat, Evaluate(fn, args, lineariser, unravel), bounds
+    return flat, Evaluate(fn, args, lineariser, unravel, options.get("exact", True)), bounds
 
 
 class TrustState(Module):
@@ -224,7 +226,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         size = jnp.sqrt(2 * jnp.abs(lin.cost))
 
         poor, exact = _mistrust(state, ratio, finite)
-        gram = _exact_hessian(evaluate, y, lin.gram, exact)
+        gram = _exact_hessian(evaluate, y, lin.gram, exact) if evaluate.exact else lin.gram
         inverse = 1 / jnp.where(scale > 0, scale, 1)
         held = bounds.held(y, lin.grad, max(_HELD, float(eps) ** 0.5) * size * inverse)
         local = Local(y, lin.cost, lin.grad, gram, inverse, held, bounds)
@@ -243,6 +245,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         far = proposal.decrement > jnp.maximum(_FAR, 32 * jnp.sqrt(eps)) * size + rounding
         # where the Jacobian is singular at the optimum, only the second derivatives of the model can settle it
         cornered = searching & settled & ~converged & far & ~exact
+        lost = jnp.array(False) if evaluate.exact else exact | cornered
         polish = jnp.where(searching, jnp.where(settled & ~cornered, 1, 0), state.polish + 1)
         tiny = jnp.all((step <= eps * jnp.abs(y)) | held) | (proposal.decrement <= _FINE * size)
         target = bounds.clip(y + jnp.where(proposal.solved & proposal.determined, proposal.newton, 0))
@@ -264,9 +267,9 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
             first=cornered,
             polish=polish,
             snaps=snaps & (polish > 0),
-            done=(polish > 0) & (~usable | (~searching & ~accept)),
+            done=((polish > 0) & (~usable | (~searching & ~accept))) | lost,
             failed=state.first & ~finite,
-            stalled=jnp.where(searching, settled & ~converged & far & ~cornered, state.stalled),
+            stalled=jnp.where(searching, settled & ~converged & far & ~cornered, state.stalled) | lost,
         )
         y_tree = _like(y, y_tree)
         return y_tree, state, fn(y_tree, args)[1]  # without aux, nothing of this call is left in the program
