@@ -100,8 +100,8 @@ def group(members: Sequence[Member]) -> list[list[int]]:
 
 
 def _batched(member: Member) -> bool:
-    """`fit_batch` holds data in memory, and leaves the scale of the errors to the noise."""
-    return isinstance(member.data, Dataset) and member.settings.scale_covariance is None
+    """`fit_batch` holds data in memory."""
+    return isinstance(member.data, Dataset)
 
 
 def fit_members(
@@ -180,14 +180,12 @@ def _program(member: Member, model: Any, data: Any) -> Callable[[Any, Any], Solu
 
 
 def _fit_many(members: Sequence[Member], progress: Callable[[int, int], None]) -> list[Outcome]:
-    settings = members[0].settings.arguments()
-    del settings["scale_covariance"]  # None, or they would not be here
     batch = fit_batch(
         [member.model for member in members],
         [member.data for member in members],
         batch_size=_lanes(members),
         progress=progress,
-        **settings,
+        **members[0].settings.arguments(),
     )
     outcomes = [Outcome(member, None, refused=batch.errors.get(i, "")) for i, member in enumerate(members)]
     for stacked, rows in zip(batch.groups, batch.members, strict=True):

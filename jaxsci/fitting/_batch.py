@@ -124,6 +124,7 @@ def fit_batch(
     resume: bool = True,
     progress: bool | Callable[[int, int], None] | None = None,
     max_steps: int = 200,
+    scale_covariance: bool | None = None,
 ) -> BatchSolution:
     """Fit many data sets, each by itself, in a few compiled programs.
 
@@ -152,10 +153,10 @@ def fit_batch(
     _check(solver, shared, mesh, checkpoint)
     prepare = functools.partial(_lanes, total=total, free=free, bounds=bounds, priors=priors, loss=loss)
     if shared:
-        return _together(todo, prepare, shared, (solver, loss), batch_size, max_steps)
+        return _together(todo, prepare, shared, (solver, loss), batch_size, max_steps, scale_covariance)
     kept = None
     if checkpoint is not None:
-        words = repr((None if free is None else as_names(free), solver, type(loss)))
+        words = repr((None if free is None else as_names(free), solver, type(loss), scale_covariance))
         task = ([tuple(block) for block in todo], bounds, priors, loss, words, max_steps)
         kept = Checkpoint(checkpoint, resume, task)
 
@@ -163,7 +164,7 @@ def fit_batch(
         plan, varying = prepare(todo[k])
         width = lane_count(todo[k].length, len(plan.names), batch_size)
         chunks = chunk_count(todo[k].length, len(plan.names), width)
-        job = Job(varying, (solver, loss), plan, max_steps, width, chunks, devices, kept is not None)
+        job = Job(varying, (solver, loss), plan, max_steps, width, chunks, devices, kept is not None, scale_covariance)
         return job.run(report, *(kept.of(k) if kept else (_same, _nothing)))
 
     with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():
@@ -185,11 +186,12 @@ def _together(
     common: tuple[Any, Any],
     batch_size: int | str,
     max_steps: int,
+    scale: bool | None,
 ) -> BatchSolution:
     """All blocks in one joint fit."""
     plans, lanes = zip(*map(prepare, todo), strict=True)
     pairs = [(lane, block.length) for lane, block in zip(lanes, todo, strict=True)]
-    each, joint = fit_shared(plans, pairs, as_names(shared), common, batch_size, max_steps)
+    each, joint = fit_shared(plans, pairs, as_names(shared), common, batch_size, max_steps, scale)
     return BatchSolution(*_merge(each, [block.members for block in todo]), {}, joint)
 
 

@@ -52,6 +52,7 @@ class Job(NamedTuple):
 
     `common`: (solver, loss). A call takes a slab of `chunks` chunks of `width` lanes; slabs go to the
     `devices` in turn. `kept`: the search is kept in a checkpoint after each round.
+    `scale`: the covariance, as in `fit`.
     """
 
     lanes: Lanes
@@ -62,6 +63,7 @@ class Job(NamedTuple):
     chunks: int
     devices: tuple[Any, ...]
     kept: bool
+    scale: bool | None
 
     @property
     def stepwise(self) -> bool:
@@ -113,7 +115,7 @@ class Job(NamedTuple):
             gathered = self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))
             if self.devices:
                 gathered = jax.device_put(gathered, self.devices[k % len(self.devices)])
-            waiting.append(call(_all_chunks(program), (*gathered, self.common), (self.plan, steps)))
+            waiting.append(call(_all_chunks(program), (*gathered, self.common), (self.plan, steps, self.scale)))
         parts = []
         for slab, answer in zip(slabs, waiting, strict=True):
             flat = jtu.tree_map(lambda x: np.asarray(x).reshape(x.shape[0] * x.shape[1], *x.shape[2:]), answer)
@@ -180,7 +182,7 @@ def _start(lane: Lanes, common: Any, plan: Plan) -> tuple[Ready, Any]:
     return ready, common[0].init(None, ready.y0, None, options, None, None, frozenset())
 
 
-def _advance(lane: Any, common: Any, plan: Plan, steps: int) -> tuple[Array, Any, Array]:
+def _advance(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> tuple[Array, Any, Array]:
     data, y, state, fresh = lane
     ready, start = _start(data, common, plan)
     state = jtu.tree_map(lambda a, b: jnp.where(fresh, a, b), start, state)
@@ -188,16 +190,16 @@ def _advance(lane: Any, common: Any, plan: Plan, steps: int) -> tuple[Array, Any
     return answer.value, answer.state, answer.stats["num_steps"]
 
 
-def _conclude(lane: Any, common: Any, plan: Plan, steps: int) -> Solution:
+def _conclude(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> Solution:
     data, y, done, failed, stalled, taken, lin = lane
     ended = optx.RESULTS.where(done, optx.RESULTS.successful, optx.RESULTS.nonlinear_max_steps_reached)
     ended = optx.RESULTS.where(failed, optx.RESULTS.nonfinite, ended)
-    return conclude(_ready(data, common, plan), plan, y, ended, taken, stalled, lin, None)
+    return conclude(_ready(data, common, plan), plan, y, ended, taken, stalled, lin, scale)
 
 
-def _whole(lane: Any, common: Any, plan: Plan, steps: int) -> Solution:
+def _whole(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> Solution:
     ready = _ready(lane[0], common, plan)
-    return conclude(ready, plan, *solve(ready, common[0], steps), None)
+    return conclude(ready, plan, *solve(ready, common[0], steps), scale)
 
 
 def _shapes(lanes: Lanes) -> Any:

@@ -168,11 +168,13 @@ def fit_shared(
     common: tuple[Any, Any],
     batch_size: int | str,
     max_steps: int,
+    scale: bool | None,
 ) -> tuple[list[Solution], SharedSolution]:
     """Fit all members with some parameters in common.
 
     **Arguments:** `blocks`: what varies from member to member, and the rows of each, for each plan;
-    `names`: of the shared parameters, globs allowed; `common`: (solver, loss).
+    `names`: of the shared parameters, globs allowed; `common`: (solver, loss);
+    `scale`: the covariance, as in `fit`.
 
     **Returns:** a stacked Solution for each block, and what is shared.
     """
@@ -192,7 +194,7 @@ def fit_shared(
         width = lane_count(length, len(plan.names), batch_size)
         groups.append(_chunks(lanes._replace(weight=weight), width))
     _check(plans, layouts, groups)
-    answer = call(_run, (tuple(groups), priors[0], common), (layouts, max_steps))
+    answer = call(_run, (tuple(groups), priors[0], common), (layouts, max_steps, scale))
     solutions, shared = jtu.tree_map(np.asarray, answer)
     counts = [len(lanes.mean) for lanes, _ in blocks]
     return [jtu.tree_map(lambda x: x[:n], s) for s, n in zip(solutions, counts, strict=True)], shared  # noqa: B023
@@ -230,7 +232,12 @@ def _chunks(lanes: Lanes, width: int) -> Group:
 
 
 def _run(
-    groups: tuple[Group, ...], priors: Any, common: Any, layouts: tuple[Layout, ...], max_steps: int
+    groups: tuple[Group, ...],
+    priors: Any,
+    common: Any,
+    layouts: tuple[Layout, ...],
+    max_steps: int,
+    scale: bool | None,
 ) -> tuple[Any, SharedSolution]:
     (mean, weight), (solver, loss) = priors, common
     readies, usable = [], []
@@ -248,7 +255,7 @@ def _run(
     answer: Any = optx.least_squares(
         unused, solver, y0, None, options, max_steps=max_steps, adjoint=KKTAdjoint(), throw=False
     )
-    return _conclude(joint, readies, answer, lower >= upper)
+    return _conclude(joint, readies, answer, lower >= upper, scale)
 
 
 def _ready(lanes: Lanes, loss: Any, plan: Plan) -> Ready:
@@ -304,7 +311,9 @@ def _known(gram: Arrow, fixed: Array) -> Known:
     return Known(matrix * inverse_s[:, None] * inverse_s[None, :], ~lost, known.rank, tuple(gains))
 
 
-def _conclude(joint: Joint, readies: list[Ready], answer: Any, fixed: Array) -> tuple[Any, SharedSolution]:
+def _conclude(
+    joint: Joint, readies: list[Ready], answer: Any, fixed: Array, scale: bool | None
+) -> tuple[Any, SharedSolution]:
     y, layouts = answer.value, joint.layouts
     lin = joint(y)
     known = _known(lin.gram, fixed)
@@ -322,7 +331,8 @@ def _conclude(joint: Joint, readies: list[Ready], answer: Any, fixed: Array) -> 
 
     dof = total("dof") + jnp.sum((joint.prior_weight > 0) & ~fixed_s) - known.rank
     chi2 = total("chi2") + 2 * joint.prior_cost(y)
-    scatter = None if alone[0].absolute else (lin.cost, dof)
+    known_scale = alone[0].absolute if scale is None else not scale
+    scatter = None if known_scale else (lin.cost, dof)
     members = []
     for solution, ready, layout, gain in zip(alone, readies, layouts, known.gains, strict=True):
         limits = (x.reshape(len(gain), -1) for x in (ready.lower, ready.upper))

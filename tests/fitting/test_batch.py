@@ -89,6 +89,14 @@ def test_bits_do_not_depend_on_order_or_batch(ragged, batch):
     np.testing.assert_array_equal(few.table()["tau"], batch.table()["tau"][:3])
 
 
+def test_covariances_are_scaled_on_demand(ragged, batch):
+    scaled = js.fit_batch(START, ragged, batch_size=4, scale_covariance=True)
+    for k in (0, 4):
+        expected = batch[k].covariance * batch[k].reduced_chi2
+        np.testing.assert_allclose(scaled[k].covariance, expected, rtol=1e-12)
+    np.testing.assert_array_equal(scaled.table()["tau"], batch.table()["tau"])
+
+
 def test_models_as_sequence_and_as_stack(ragged):
     starts = [Decay(1.0 + 0.1 * k, 1.0) for k in range(len(ragged))]
     listed = js.fit_batch(starts, ragged, batch_size=4)

@@ -70,6 +70,13 @@ def test_equal_to_the_joint_dense_fit(noise, solver):
     np.testing.assert_allclose(member, joint.covariance[np.ix_(at, at)], rtol=1e-8)
 
 
+def test_joint_errors_are_scaled_on_demand():
+    batch = js.fit_batch(Decay(1.0, 1.0, 0.0), datasets(9), shared="tau", scale_covariance=True)
+    joint = dense(9, solver=js.GaussNewton(), scale_covariance=True)
+    np.testing.assert_allclose(batch.shared.standard_errors[0], joint.std["tau"], rtol=1e-9)
+    np.testing.assert_allclose(batch.table()["amp_std"], joint.std["amp"], rtol=1e-9)
+
+
 def test_bad_members_are_left_out_and_listed():
     good = datasets(9)
     nan = js.Dataset(jnp.asarray(T), jnp.full(N, jnp.nan), js.White(0.05))
