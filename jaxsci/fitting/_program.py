@@ -1,6 +1,7 @@
 """Programs compiled once for each structure of their arguments: arrays vary, all else in a Module is part of them."""
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,19 @@ def call(
     return _jitted(program, True)(arrays, structure, rest, choices if inside is None else inside)
 
 
-@functools.cache
+def made_once(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`functools.cache`, also where threads call it at once: two programs in place of one would both be compiled."""
+    lock, cached = threading.RLock(), functools.cache(make)
+
+    @functools.wraps(make)
+    def locked(*args: Any) -> Any:
+        with lock:
+            return cached(*args)
+
+    return locked
+
+
+@made_once
 def _jitted(program: Callable[..., Any], nested: bool) -> Any:
     def run(arrays: list[Any], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
         fill = iter(arrays)

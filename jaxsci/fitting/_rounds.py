@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 
 from ._fit import Ready, advance, conclude, make_ready, solve
 from ._plan import Plan
-from ._program import call
+from ._program import call, made_once
 from ._solution import Solution
 from ._solver._trust_region import AbstractTrustSolver
 
@@ -149,12 +149,12 @@ def chunk_count(length: int, p: int, width: int) -> int:
     return max(1, min(_CHUNKS, _ELEMENTS // max(length * (p + 1) * width, 1)))
 
 
-@functools.cache
+@made_once
 def _all_chunks(program: Any) -> Any:
     """The program of one member, over the lanes of the first `count` chunks, one chunk after the other."""
 
     def run(varying: Any, count: Array, common: Any, *choices: Any) -> Any:
-        lanes = jax.jit(jax.vmap(lambda *lane: program(lane, common, *choices)))  # traced once, used twice
+        lanes = jax.jit(_over_lanes(lambda *lane: program(lane, common, *choices)))  # traced once, used twice
 
         def chunk(i: Array) -> Any:
             return lanes(*jtu.tree_map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), varying))
@@ -170,6 +170,18 @@ def _all_chunks(program: Any) -> Any:
         return lax.while_loop(lambda carry: carry[0] < count, step, (jnp.zeros_like(count), blank))[1]
 
     return run
+
+
+def _over_lanes(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.vmap`, save for a lane alone: as a batch of one it would take twice as long to compile."""
+
+    def over(*lanes: Any) -> Any:
+        if jtu.tree_leaves(lanes)[0].shape[0] > 1:
+            return jax.vmap(fn)(*lanes)
+        alone = fn(*jtu.tree_map(lambda x: x[0], lanes))
+        return jtu.tree_map(lambda x: jnp.asarray(x)[None], alone)
+
+    return over
 
 
 def _ready(lane: Lanes, common: Any, plan: Plan) -> Ready:
