@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from ._likelihood import AbstractLikelihood
 from ._module import Module
 from ._noise import Unit
+from ._parameter import as_array
 from ._rows import as_rows, row_pads, rows
 from ._typing import Flag
 
@@ -66,7 +67,7 @@ class Dataset(AbstractDataset):
         if mask is None:
             self.mask = jnp.ones(shape, bool)
         else:
-            self.mask = jnp.asarray(mask)
+            self.mask = as_array(mask)
             if self.mask.shape != shape or self.mask.dtype != bool:
                 raise ValueError(
                     f"mask should be bool{list(shape)} like observed (True = used), "

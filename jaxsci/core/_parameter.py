@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from ._errors import suggest
@@ -39,12 +41,19 @@ def as_bounds(bounds: Any, name: str = "bounds") -> tuple[Any, Any]:
     return lower, upper
 
 
+def as_array(value: Any) -> Any:
+    """`jnp.asarray`, which for NumPy arrays compiles a program for each new shape unless it is told the dtype."""
+    if isinstance(value, np.ndarray):
+        return jnp.asarray(value, jax.dtypes.canonicalize_dtype(value.dtype))
+    return jnp.asarray(value)
+
+
 def as_float(value: Any) -> Any:
     """An array of floats, never weakly typed; a Python number becomes one too, or each value would cost a trace."""
     if isinstance(value, str):
         return value  # left as it is, for the field check to name; so are all that are no real numbers
     try:
-        array = jnp.asarray(value)
+        array = as_array(value)
     except (TypeError, ValueError):
         return value
     keep = jnp.issubdtype(array.dtype, jnp.inexact) and not array.weak_type

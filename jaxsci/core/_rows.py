@@ -4,11 +4,10 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import PyTree
 
-from ._parameter import as_float
+from ._parameter import as_array, as_float
 
 
 def rows(pad: Any, **kwargs: Any) -> Any:
@@ -27,7 +26,7 @@ def as_rows(tree: PyTree) -> PyTree:
     def convert(leaf: Any) -> Any:
         if isinstance(leaf, str):
             return leaf  # for the field check to name
-        array = jnp.asarray(leaf)
+        array = as_array(leaf)
         return array if array.dtype == bool else as_float(array)
 
     return jtu.tree_map(convert, tree, is_leaf=lambda node: isinstance(node, list))

@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core._dataset import pad, stack
 from ..core._parameter import element_names, get
+from ..core._rows import row_pads
 from ..fitting._batch import fit_batch
 from ._anchor import AnchoredTOAs, at_reference, lay_out, tie
 from ._fit import SOLVER, TimingSolution, chosen
@@ -140,7 +139,7 @@ def _cut(members: list[Member]) -> list[list[Member]]:
 def _fit_bucket(members: list[Member], *, solver: Any, max_steps: int) -> list[tuple[int, TimingSolution]]:
     sizes = {name: max(1, *(m.sizes[name] for m in members)) for name in members[0].sizes}
     wide = [_widen(member, sizes) for member in members]
-    models, data = stack([model for model, _ in wide]), stack([data for _, data in wide])
+    models, data = jtu.tree_map(lambda *x: np.stack(x), *wide)
     free = tuple(dict.fromkeys(name.split("[")[0] for m in members for name in (*m.free, "PHOFF")))
     bounds = {leaf: _bounds(leaf, members, wide) for leaf in free}
     batch = fit_batch(models, data, free=free, bounds=bounds, solver=solver, batch_size=1, max_steps=max_steps)
@@ -169,8 +168,21 @@ def _at(tree: Any, name: str) -> Any:
     return tree
 
 
-def _longer(array: Any, length: int, value: float = 0.0) -> Any:
-    return jnp.pad(array, (0, length - array.shape[0]), constant_values=jnp.asarray(value, array.dtype))
+def _longer(array: Any, length: int, value: float = 0.0) -> np.ndarray:
+    return np.pad(np.asarray(array), (0, length - array.shape[0]), constant_values=value)
+
+
+def _padded(data: AnchoredTOAs, length: int) -> AnchoredTOAs:
+    """`jaxsci.pad` on the host: on the device it would be compiled for the length of each pulsar."""
+
+    def extend(fill: Any, leaf: Any) -> Any:
+        if fill is None:
+            return leaf
+        leaf = np.asarray(leaf)
+        more = ((0, length - len(leaf)), *((0, 0),) * (leaf.ndim - 1))
+        return np.pad(leaf, more, mode="edge") if fill == "edge" else np.pad(leaf, more, constant_values=fill)
+
+    return jtu.tree_map(extend, row_pads(data), data, is_leaf=lambda fill: fill is None)
 
 
 def _widen(member: Member, sizes: dict[str, int]) -> tuple[TimingModel, AnchoredTOAs]:
@@ -186,10 +198,10 @@ def _widen(member: Member, sizes: dict[str, int]) -> tuple[TimingModel, Anchored
     modes = sizes["modes"] - noise.frequency.shape[0]
     noise = dataclasses.replace(
         noise,
-        basis=jnp.pad(noise.basis, ((0, 0), (0, modes))),
+        basis=np.pad(np.asarray(noise.basis), ((0, 0), (0, modes))),
         frequency=_longer(noise.frequency, sizes["modes"], 1 / float(noise.span)),
         **{name: _longer(getattr(noise, name), sizes[name]) for name in _NOISE},
     )
-    data = dataclasses.replace(data, noise=noise, jumps=jnp.pad(data.jumps, ((0, 0), (0, more))))
-    data = pad(data, sizes["rows"])
+    data = dataclasses.replace(data, noise=noise, jumps=np.pad(np.asarray(data.jumps), ((0, 0), (0, more))))
+    data = _padded(data, sizes["rows"])
     return model, tie(member.model, member.toas, data, at_reference(model), member.order)
