@@ -169,16 +169,16 @@ def _run(
     alone. Inside a transformation all is one program.
     """
     choices = plan, chunk, max_steps, scale_covariance
-    solution, flags = call(_fit, (problem,), (*choices, False), (*choices, True))
+    solution, flags = call(fit_once, (problem,), (*choices, False), (*choices, True))
     if isinstance(flags, jax.core.Tracer):
         return solution, flags
     *_, stalled, well = flags = jax.device_get(flags)
     if stalled:
-        return call(_fit, (problem,), (*choices, True))
+        return call(fit_once, (problem,), (*choices, True))
     return (solution, flags) if well else call(_careful, (problem, solution), (plan, chunk, scale_covariance))
 
 
-def _fit(
+def fit_once(
     problem: tuple[Any, ...],
     plan: Plan,
     chunk: int | None,

@@ -12,7 +12,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ._fit import Ready, advance, conclude, make_ready, solve
+from ._fit import Ready, advance, conclude, fit_once, make_ready, solve
 from ._plan import Plan
 from ._program import call, made_once
 from ._solution import Solution
@@ -65,11 +65,6 @@ class Job(NamedTuple):
     kept: bool
     scale: bool | None
 
-    @property
-    def stepwise(self) -> bool:
-        """Whether to search in rounds: a lane alone waits for nobody, and one program compiles in half the time."""
-        return isinstance(self.common[0], AbstractTrustSolver) and (self.kept or self.width > 1)
-
     def blank(self) -> Search:
         """A search that has not begun."""
         count, p = len(self.lanes.mean), len(self.plan.names)
@@ -80,8 +75,10 @@ class Job(NamedTuple):
     def run(self, report: Callable[[int], None], resume: Callable[[Search], Search], keep: Any) -> Solution:
         """Fit all members; a stacked Solution of NumPy arrays."""
         everyone = np.arange(len(self.lanes.mean))
-        if not self.stepwise:
+        if not isinstance(self.common[0], AbstractTrustSolver):
             return self._collect(everyone, (self.lanes,), _whole, self.max_steps, report)
+        if self.width == 1 and not self.kept:
+            return self._one_by_one(everyone, report)
         search = resume(self.blank())
         y, state, steps = search
         pending = everyone[~search.over(self.max_steps)]
@@ -105,6 +102,15 @@ class Job(NamedTuple):
             state.lin,
         )
         return self._collect(everyone, (self.lanes, *ended), _conclude, 0)
+
+    def _one_by_one(self, members: np.ndarray, report: Any) -> Solution:
+        """Without rounds: a lane alone waits for nobody. As in `fit`, all branches only where they are needed."""
+        solution, flags = self._collect(members, (self.lanes,), _lean, self.max_steps, report)
+        again = np.flatnonzero((flags[:, -2] != 0) | (flags[:, -1] == 0))  # stalled, or ill-conditioned
+        if len(again):
+            whole = self._collect(members[again], (self.lanes,), _whole, self.max_steps)
+            jtu.tree_map(lambda old, new: old.__setitem__(again, new), solution, whole)
+        return solution
 
     def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
         """Run a program over these members, slab after slab; all slabs are under way before the first is read."""
@@ -207,6 +213,10 @@ def _conclude(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None
     ended = optx.RESULTS.where(done, optx.RESULTS.successful, optx.RESULTS.nonlinear_max_steps_reached)
     ended = optx.RESULTS.where(failed, optx.RESULTS.nonfinite, ended)
     return conclude(_ready(data, common, plan), plan, y, ended, taken, stalled, lin, scale)
+
+
+def _lean(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> tuple[Solution, Array]:
+    return fit_once((*lane[0], None, *common, None), plan, None, steps, scale, False)
 
 
 def _whole(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> Solution:

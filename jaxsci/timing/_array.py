@@ -202,6 +202,7 @@ def _widen(member: Member, sizes: dict[str, int]) -> tuple[TimingModel, Anchored
         frequency=_longer(noise.frequency, sizes["modes"], 1 / float(noise.span)),
         **{name: _longer(getattr(noise, name), sizes[name]) for name in _NOISE},
     )
-    data = dataclasses.replace(data, noise=noise, jumps=np.pad(np.asarray(data.jumps), ((0, 0), (0, more))))
+    jumps: Any = np.pad(np.asarray(data.jumps), ((0, 0), (0, more)))
+    data = dataclasses.replace(data, noise=noise, jumps=jumps)
     data = _padded(data, sizes["rows"])
     return model, tie(member.model, member.toas, data, at_reference(model), member.order)

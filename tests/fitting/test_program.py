@@ -191,9 +191,9 @@ LINE = js.Dataset(np.arange(1.0, 9.0), -np.arange(1.0, 9.0))
 @pytest.mark.parametrize(
     ("model", "data", "free", "programs"),
     [
-        (START, decay_set(), None, ["_fit"]),
-        (Power(0.7, 0.0), LINE, "a", ["_fit", "_fit"]),
-        (Power(0.7, 0.0), js.Dataset(LINE.inputs, 2 * LINE.inputs), None, ["_fit", "_careful"]),
+        (START, decay_set(), None, ["fit_once"]),
+        (Power(0.7, 0.0), LINE, "a", ["fit_once", "fit_once"]),
+        (Power(0.7, 0.0), js.Dataset(LINE.inputs, 2 * LINE.inputs), None, ["fit_once", "_careful"]),
     ],
     ids=["plain", "exact Hessian", "rank"],
 )
