@@ -1,6 +1,8 @@
 """TOAs tied to a model: everything that float64 cannot do, done once on the host."""
 
 import dataclasses
+import warnings
+from collections.abc import Sequence
 from decimal import Decimal
 
 import equinox as eqx
@@ -16,7 +18,8 @@ from ..core._noise import Unit
 from ..core._parameter import put
 from ..core._rows import rows
 from ..core._typing import Flag
-from ._model import TimingModel, epoch_of_orbit, spins
+from ._build import epoch_of_orbit, listed, spins
+from ._model import TimingModel
 from ._par import Par
 from ._par_noise import epochs as epochs, in_windows, noise_of, selection
 from ._precision import TwoDouble, phase, seconds_between
@@ -88,7 +91,8 @@ def _extra(model: TimingModel, toas: AnchoredTOAs) -> Array:
 def anchor(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
     """Tie TOAs to the par file of a model.
 
-    **Returns:** the anchored TOAs, sorted by epoch, and the place in `toas` of each.
+    **Returns:** the anchored TOAs, sorted by epoch, and the place in `toas` of each; rows of wideband data that
+    measure dispersion come after them.
 
     **Raises:** `ValueError` for TOAs that make no sense or flags that no TOA has; `RuntimeError` without
     double precision.
@@ -107,18 +111,24 @@ def lay_out(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
     order = np.argsort(label, kind="stable")
     label, measures = label[order], np.zeros(len(toas), bool)
     if toas.dm is not None:
-        wide = np.flatnonzero(np.isfinite(np.asarray(toas.dm)))  # their rows come last, each an epoch of its own
-        label = np.concatenate([label, len(jitter) + np.arange(len(wide))])
-        jitter = np.concatenate([jitter, np.zeros(len(wide), jitter.dtype)])
-        order, measures = np.concatenate([order, wide]), np.arange(len(label)) >= len(toas)
-    return _unanchored(model, _take(toas, order), measures, label, jitter), order
+        wide = len(_rows(toas, order)) - len(order)  # their rows come last, each an epoch of its own
+        label = np.concatenate([label, len(jitter) + np.arange(wide)])
+        jitter = np.concatenate([jitter, np.zeros(wide, jitter.dtype)])
+        measures = np.arange(len(label)) >= len(toas)
+    return _unanchored(model, _take(toas, _rows(toas, order)), measures, label, jitter), order
+
+
+def _rows(toas: TOAs, order: np.ndarray) -> np.ndarray:
+    """The TOA of each row: all of them, and once more those that measure dispersion."""
+    return order if toas.dm is None else np.concatenate([order, np.flatnonzero(np.isfinite(np.asarray(toas.dm)))])
 
 
 def tie(model: TimingModel, toas: TOAs, data: AnchoredTOAs, reference: TimingModel, order: np.ndarray) -> AnchoredTOAs:
     """The data with phases and delays at the reference; both may have been padded to the shapes of a batch."""
-    par, n = model.par, len(order)
+    which = _rows(toas, order)
+    par, n = model.par, len(which)
     assert par is not None
-    picked = _take(toas, order)
+    picked = _take(toas, which)
     delay = np.asarray(_delay(reference, data))[:n]
     times = TwoDouble(np.asarray(picked.second), np.asarray(picked.second_low))
     elapsed = seconds_between(picked.day, times, par.value("PEPOCH")) - TwoDouble.of(delay)
@@ -130,6 +140,20 @@ def tie(model: TimingModel, toas: TOAs, data: AnchoredTOAs, reference: TimingMod
         extra = np.asarray(_extra(reference, data))[:n]
     fraction = _fraction(par, elapsed, extra, picked, np.asarray(data.jumps)[:n]) - extra
     return eqx.tree_at(lambda d: d.phase, data, jnp.asarray(np.pad(fraction, (0, more))))
+
+
+def warn_of_idle(model: TimingModel, data: AnchoredTOAs, free: Sequence[str]) -> None:
+    """Warn, naming them, of free steps that no TOA sees: DMX or CMX without a TOA in the window, JUMP without any."""
+    assert model.par is not None
+    windows = {"DMX": data.window, "CMX": data.cm_window}
+    counts = {stem: np.bincount(np.asarray(index))[1:] for stem, index in windows.items() if index is not None}
+    masks = {"JUMP": data.jumps, "DMJUMP": data.dm_jumps}
+    counts |= {stem: np.asarray(mask).sum(axis=0) for stem, mask in masks.items() if mask is not None}
+    seen = {name for stem, many in counts.items() for name, n in zip(listed(model.par, stem), many, strict=False) if n}
+    steps = {name for stem in counts for name in listed(model.par, stem)}
+    idle = [name for name in free if name in steps - seen]
+    if idle:
+        warnings.warn(f"no TOA depends on {', '.join(idle)}: the error is infinite", stacklevel=3)
 
 
 def _take(toas: TOAs, order: np.ndarray) -> TOAs:

@@ -19,9 +19,9 @@ import numpy as np
 from ..core._parameter import element_names, get
 from ..core._rows import row_pads
 from ..fitting._batch import fit_batch
-from ._anchor import AnchoredTOAs, at_reference, lay_out, tie
+from ._anchor import AnchoredTOAs, at_reference, lay_out, tie, warn_of_idle
 from ._fit import SOLVER, TimingSolution, chosen
-from ._model import TimingModel, elements
+from ._model import TimingModel, elements, limits
 from ._toas import TOAs
 
 _BUCKETS = 3
@@ -83,7 +83,10 @@ def _member(place: int, model: TimingModel, toas: TOAs, free: Sequence[str] | No
     if free is not None:
         have = {pint for _, pint in elements(model)}
         free = tuple(name for name in free if name in have)
-    return Member(place, model, toas, *lay_out(model, toas), *chosen(model, free))
+    names, places = chosen(model, free)
+    data, order = lay_out(model, toas)
+    warn_of_idle(model, data, names)
+    return Member(place, model, toas, data, order, names, places)
 
 
 def buckets(members: Sequence[Member]) -> list[list[Member]]:
@@ -157,8 +160,9 @@ def _bounds(leaf: str, members: list[Member], wide: list[Any]) -> tuple[np.ndarr
         value = np.asarray(get(model, leaf))
         free = np.array([name in (*member.free, "PHOFF") for name in element_names(leaf, value.shape)])
         free = free.reshape(value.shape)
-        lower.append(np.where(free, -np.inf, value))
-        upper.append(np.where(free, np.inf, value))
+        low, high = limits(member.model).get(leaf, (-np.inf, np.inf))
+        lower.append(np.where(free, low, value))
+        upper.append(np.where(free, high, value))
     return np.stack(lower), np.stack(upper)
 
 

@@ -18,8 +18,8 @@ from ..fitting._fit import fit as core_fit
 from ..fitting._plan import make_plan
 from ..fitting._solution import Solution
 from ..fitting._solver.gauss_newton import GaussNewton
-from ._anchor import AnchoredTOAs, anchor
-from ._model import TimingModel, elements
+from ._anchor import AnchoredTOAs, anchor, warn_of_idle
+from ._model import TimingModel, elements, limits
 from ._noise import TimingNoise
 from ._toas import TOAs
 
@@ -148,12 +148,17 @@ def fit(
     """
     names, places = chosen(model, free)
     data, _ = anchor(model, toas)
+    warn_of_idle(model, data, names)
     bare = _bare(model)
     leaves = tuple(dict.fromkeys(place.split("[")[0] for place in (*places, "PHOFF")))
     plan = make_plan(bare, data.noise, leaves)
     active = np.isin(plan.names, [*places, "PHOFF"])
     pinned = None if active.all() else jnp.asarray(active)
-    solution = core_fit(bare, data, free=leaves, solver=solver, active=pinned, throw=throw, **choices)
+    bounds = {name: pair for name, pair in limits(model).items() if name in leaves}
+    bounds |= choices.pop("bounds", None) or {}
+    solution = core_fit(
+        bare, data, free=leaves, bounds=bounds or None, solver=solver, active=pinned, throw=throw, **choices
+    )
     return TimingSolution(solution, model, names, tuple(plan.names.index(place) for place in places))
 
 
@@ -186,7 +191,7 @@ def residuals(model: TimingModel, toas: TOAs) -> Float[Array, " n"]:
     assert isinstance(noise, TimingNoise)
     weight = 1 / np.asarray(noise.variance())[timed]
     out = np.empty_like(values)
-    out[order[timed]] = values - np.sum(weight * values) / np.sum(weight)
+    out[order] = values - np.sum(weight * values) / np.sum(weight)
     return jnp.asarray(out)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from ..core._module import Module
 from ..core._parameter import get, parameters, transparent
 from ._astrometry import AstrometryEcliptic, AstrometryEquatorial
-from ._binary import DD, AbstractBinary, Kopeikin
+from ._binary import DD, ELL1, AbstractBinary, Kopeikin, ShapiroSini
 from ._build import (
     components,
     epoch_of_orbit as epoch_of_orbit,
@@ -200,6 +200,14 @@ def _residual(model: TimingModel, along: tuple[Any, ...], toas: Any) -> Array:
         is_leaf=lambda x: x is None,
     )
     return by_columns(_row, (model._late(), last), arrived, toas)
+
+
+def limits(model: TimingModel) -> dict[str, tuple[Array, Array]]:
+    """Bounds of the offsets of parameters that have a physical range: SINI, which is at most 1."""
+    binary = model.binary
+    if not isinstance(binary, DD | ELL1) or not isinstance(binary.shapiro, ShapiroSini):
+        return {}
+    return {"SINI": (-binary.shapiro.SINI_ref, 1 - binary.shapiro.SINI_ref)}
 
 
 def elements(model: TimingModel) -> Iterator[tuple[str, str]]:

@@ -71,5 +71,6 @@ def _draw(noise: Any, key: Array) -> Float[Array, " n"]:
     count = jax.ops.segment_sum(jnp.ones_like(noise.epoch), noise.epoch, noise.jitter.shape[0])
     ecorr = 1e-6 * jnp.concatenate([jnp.zeros(1), noise.ECORR])[noise.jitter]
     shared = jnp.where(count > 1, ecorr, 0.0) * jax.random.normal(jitter, ecorr.shape)
-    red = noise.basis @ (jnp.sqrt(noise.power()) * jax.random.normal(modes, noise.frequency.shape))
+    power = noise.power()
+    red = noise.modes() @ (jnp.sqrt(power) * jax.random.normal(modes, power.shape))
     return own + shared[noise.epoch] + red

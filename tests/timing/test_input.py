@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxsci as js
 from jaxsci import timing
+from jaxsci.timing._anchor import warn_of_idle
 from jaxsci.timing._par import Par
 
 BASE = "PSR X\nRAJ 17:48:52.75 1\nDECJ -20:21:29.0\nF0 61.485476554 1\nF1 -1.181D-15\nPEPOCH 53750\nDM 223.9\n"
@@ -114,6 +116,27 @@ def test_toas_that_make_no_sense(name, value, message):
         timing.anchor(model, bad)
 
 
+def test_what_no_toa_sees():
+    model, toas = timing.bundled("NGC6440E")
+    lines = "DMX_0001 0 1\nDMXR1_0001 40000\nDMXR2_0001 40001\nJUMP MJD 40000 40001 0 1\nJUMP MJD 53600 53700 0 1\n"
+    model = timing.TimingModel.parse(BASE + lines)
+    data, _ = timing.anchor(model, toas)
+    with pytest.warns(UserWarning, match="no TOA depends on DMX_0001, JUMP1: the error is infinite"):
+        warn_of_idle(model, data, model.par.free)
+
+
+@pytest.mark.slow
+def test_errors_of_what_no_toa_sees():
+    model, toas = timing.bundled("NGC6440E")
+    model = timing.TimingModel.parse(BASE + "JUMP MJD 40000 40001 0 1\nJUMP MJD 53600 53700 0 1\n")
+    with pytest.warns(UserWarning, match="no TOA"), pytest.warns(UserWarning, match="do not determine"):
+        solution = timing.fit(model, toas)
+    assert solution.success
+    std = solution.std
+    assert np.isinf(std["JUMP1"])
+    assert np.isfinite([std["F0"], std["RAJ"], std["JUMP2"]]).all()
+
+
 def test_a_toa_twice():
     model, toas = timing.bundled("NGC6440E")
     again = jax.tree.map(lambda x: jnp.concatenate([x, x[7:8]]), toas)
@@ -132,6 +155,9 @@ def test_infinite_frequency_has_no_dispersion():
     model, toas = timing.bundled("NGC6440E")
     far = dataclasses.replace(toas, frequency=jnp.full(len(toas), jnp.inf))
     assert jnp.all(jnp.isfinite(timing.residuals(model, far)))
+    data, _ = timing.anchor(model, far)
+    slope = jax.jacfwd(lambda x: js.put(model, {"RAJ": x, "DM": x}).residual(data))(0.0)
+    assert jnp.all(jnp.isfinite(slope))
 
 
 def test_names_that_do_not_exist():

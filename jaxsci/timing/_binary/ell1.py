@@ -109,8 +109,10 @@ def _shapes(anomaly: Array, e1: Array, e2: Array) -> tuple[Array, Array, Array]:
     sines = (1 - (5 * b + 3 * a) / 8, e2 / 2 - (5 * b + 3 * a) * e2 / 12, 3 * (b - a) / 8, (b - 3 * a) * e2 / 3)
     cosines = (e1 * e2 / 4, -e1 / 2 + (6 * b + 4 * a) * e1 / 12, -3 * e1 * e2 / 4, (a - 3 * b) * e1 / 3)
     value = first = second = jnp.zeros_like(anomaly)
+    one, two = jnp.sin(anomaly), jnp.cos(anomaly)
+    sin, cos = jnp.zeros_like(one), jnp.ones_like(two)
     for k, (p, q) in enumerate(zip(sines, cosines, strict=True), 1):
-        sin, cos = jnp.sin(k * anomaly), jnp.cos(k * anomaly)
+        sin, cos = sin * two + cos * one, cos * two - sin * one  # of k times the anomaly: a sine takes long to compile
         value = value + p * sin + q * cos
         first = first + k * (p * cos - q * sin)
         second = second - k * k * (p * sin + q * cos)
