@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._html import Html, join, number, table, tag
-from ._report import MOST_DETAILS, badge, heading, how_it_was_run, page, resource, section, tiles
+from ._report import MOST_DETAILS, badge, gallery, heading, how_it_was_run, page, resource, section, tiles
 
 _FAILED, _WORST, _FIRST = 12, 12, 6
 """So many members of each sort have a page of their own."""
@@ -64,7 +64,11 @@ def histogram_columns(records: Sequence[Record]) -> dict[str, dict[str, np.ndarr
 
 
 def batch_report(
-    document: Mapping[str, Any], pages: Mapping[int, str], figures: Mapping[str, str], notes: Sequence[str]
+    document: Mapping[str, Any],
+    pages: Mapping[int, str],
+    figures: Mapping[str, str],
+    notes: Sequence[str],
+    pictures: Mapping[str, str],
 ) -> str:
     """The page of a large batch.
 
@@ -73,6 +77,7 @@ def batch_report(
     - `document`: what `results.json` holds.
     - `pages`: the name of the page of each member that has one, by its place.
     - `figures`: SVG elements by name. `notes`: lines to show below the heading.
+    - `pictures`: SVG elements of the whole run, by title.
     """
     members = document["members"]
     histograms = [figures[name] for name in figures if name.startswith("histograms-")]
@@ -83,6 +88,7 @@ def batch_report(
         _endings(members),
         tag("h2", "Distributions") if histograms else "",
         *(tag("figure", Html(svg)) for svg in histograms),
+        *gallery(pictures),
         _failures(members, pages),
         _look(members, pages),
         tag("h2", "All fits"),

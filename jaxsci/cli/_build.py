@@ -91,11 +91,11 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """All that a config asks for."""
+    """All that a config asks for. `members`: a `Member` for each fit, or what the task has in its place."""
 
     title: str
     description: str
-    members: tuple[Member, ...]
+    members: tuple[Any, ...]
 
 
 def build_job(config: Config, registry: Registry) -> Job:
@@ -105,8 +105,6 @@ def build_job(config: Config, registry: Registry) -> Job:
     """
     tables = config.tables
     check_keys(tables, _TOP, "")
-    if take(tables, "task", str, "", "curvefit") != "curvefit":
-        raise ConfigError("task", f'should be "curvefit", but it is {shown(tables["task"])}')
     table = take(tables, "fit", dict, "", {})
     check_keys(table, _FIT, "fit")
     settings = _settings(table, registry)

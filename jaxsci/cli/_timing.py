@@ -1,0 +1,249 @@
+"""`task = "timing"`: pulsars, all in one batch."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from ..fitting import RESULTS, Solution
+from ..timing import TimingModel, TimingSolution, TOAs, fit_array, par_text
+from ..timing._anchor import lay_out
+from ..timing._fit import chosen
+from ..timing._looks import Look, looks
+from ..timing._notation import notation
+from ..timing._orbit import kind_of
+from ._build import Job
+from ._config import Config, check_keys, shown, take
+from ._errors import CLASS_ERRORS, ConfigError
+from ._registry import Registry
+from ._results import slugs
+from ._run import _codes
+from ._task import Task
+from ._timing_figures import draw, pictures
+from ._timing_load import read_pulsar
+
+_TOP = ("task", "title", "description", "fit", "data")
+_FIT = ("free", "max_steps")
+_DATA = ("name", "pulsar", "par", "tim", "ephem", "clock_dir", "free")
+_FOLDED = ("DMX_", "CMX_", "WX", "DMWX", "CMWX")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pulsar:
+    """One pulsar of a job: its model at the start, its TOAs, what is freed of it."""
+
+    name: str
+    model: TimingModel
+    toas: TOAs
+    free: tuple[str, ...] | None
+    max_steps: int
+    source: str
+
+    @property
+    def kind(self) -> str:
+        """The kind of its orbit."""
+        assert self.model.par is not None
+        return kind_of(self.model.par) or "isolated"
+
+
+@dataclasses.dataclass(frozen=True)
+class TimingOutcome:
+    """How the fit of one pulsar ended; without a solution where the run was stopped before it."""
+
+    member: Pulsar
+    timing: TimingSolution | None = None
+    look: Look | None = None
+
+    @property
+    def solution(self) -> Solution | None:
+        """The core's solution, which is saved."""
+        return None if self.timing is None else self.timing.fit
+
+    @property
+    def code(self) -> str:
+        """The name of the result in `jaxsci.RESULTS`, or `not_run`."""
+        return "not_run" if self.timing is None else _codes()[int(self.timing.fit.result._value)]
+
+    @property
+    def success(self) -> bool:
+        """True where the fit converged."""
+        return self.code == "successful"
+
+    @property
+    def message(self) -> str:
+        """Why the fit failed; empty after success."""
+        if self.timing is None:
+            return "The run was stopped before this fit."
+        return RESULTS[self.timing.fit.result]  # type: ignore[misc]
+
+
+def build(config: Config, registry: Registry) -> Job:
+    """Read and check all pulsars of a config.
+
+    **Raises:** `ConfigError` naming table and key.
+    """
+    tables = config.tables
+    check_keys(tables, _TOP, "")
+    fit = take(tables, "fit", dict, "", {})
+    check_keys(fit, _FIT, "fit")
+    steps = take(fit, "max_steps", int, "fit", 200)
+    entries = take(tables, "data", list, "", [])
+    if not entries:
+        raise ConfigError("data", "there is nothing to fit: give at least one [[data]] table")
+    members = [_pulsar(entry, f"data[{k}]", fit, steps, config) for k, entry in enumerate(entries)]
+    names = [member.name for member in members]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError("data", f"two pulsars are called {twice!r}: give each a name of its own")
+    title = take(tables, "title", str, "", config.path.stem)
+    return Job(title, take(tables, "description", str, "", ""), tuple(members))
+
+
+def _pulsar(entry: Any, where: str, fit: Mapping[str, Any], steps: int, config: Config) -> Pulsar:
+    if not isinstance(entry, dict):
+        raise ConfigError(where, f"should be a table, but it is {shown(entry)}")
+    check_keys(entry, _DATA, where)
+    free = _names(entry, where) if "free" in entry else _names(fit, "fit")
+    name, model, toas, source = _read(entry, where, config)
+    try:
+        if "free" in entry or free is None:
+            chosen(model, free)
+        lay_out(model, toas)
+    except CLASS_ERRORS as error:
+        raise ConfigError(f"{where} ({name})", str(error).strip().split("\n")[0]) from error
+    return Pulsar(take(entry, "name", str, where, name), model, toas, free, steps, source)
+
+
+def _names(table: Mapping[str, Any], where: str) -> tuple[str, ...] | None:
+    free = take(table, "free", list, where)
+    if free is not None and not all(isinstance(name, str) for name in free):
+        raise ConfigError(f"{where}.free", f'should be a list of names, such as ["F0"], but it is {shown(free)}')
+    return None if free is None else tuple(free)
+
+
+def _read(entry: dict[str, Any], where: str, config: Config) -> tuple[str, TimingModel, TOAs, str]:
+    if "pulsar" in entry:
+        for key in ("par", "tim", "ephem", "clock_dir"):
+            if key in entry:
+                raise ConfigError(f"{where}.{key}", "a bundled pulsar comes with all its files")
+        name = take(entry, "pulsar", str, where)
+        return read_pulsar(name, None, f"{where}.pulsar")
+    for key in ("par", "tim"):
+        if key not in entry:
+            raise ConfigError(where, 'it has no data: give par and tim, or pulsar = "bundled:NAME"')
+    par, tim = (config.resolve(take(entry, key, str, where), f"{where}.{key}") for key in ("par", "tim"))
+    clocks = take(entry, "clock_dir", str, where)
+    folder = None if clocks is None else config.resolve(f"{clocks}/index.txt", f"{where}.clock_dir").parent
+    ephem = take(entry, "ephem", str, where)
+    return read_pulsar(str(par), tim, where, ephem, folder)
+
+
+def fit(
+    members: Sequence[Pulsar], report: Callable[[int], None], beside: bool
+) -> Iterator[tuple[list[int], list[TimingOutcome]]]:
+    """Fit all pulsars; those with the same choices in one call."""
+    groups: dict[Any, list[int]] = {}
+    for place, member in enumerate(members):
+        groups.setdefault((member.free, member.max_steps), []).append(place)
+    for (free, steps), places in groups.items():
+        group = [members[place] for place in places]
+        toas = [member.toas for member in group]
+        try:
+            solutions = fit_array([member.model for member in group], toas, free, max_steps=steps)
+            seen = looks(solutions, toas)
+        except CLASS_ERRORS as error:
+            raise ConfigError(group[0].name, str(error).strip().split("\n")[0]) from error
+        report(len(places))
+        yield places, [TimingOutcome(*each) for each in zip(group, solutions, seen, strict=True)]
+
+
+def record(outcome: TimingOutcome) -> dict[str, Any]:
+    """All that is known of one pulsar: how its fit ended, and its parameters with PINT's names and units."""
+    member, solution = outcome.member, outcome.timing
+    out: dict[str, Any] = {
+        "name": member.name,
+        "source": member.source,
+        "model": member.kind,
+        "result": outcome.code,
+        "success": outcome.success,
+        "message": outcome.message,
+    }
+    if solution is None or outcome.look is None:
+        return out
+    weight, look = 1 / outcome.look.sigma**2, outcome.look
+    rms = [1e6 * float(np.sqrt(np.sum(weight * r**2) / np.sum(weight))) for r in (look.before, look.after)]
+    places = np.array(solution.places, int)
+    return out | {
+        "num_data": int(solution.fit.num_data),
+        "dof": solution.dof,
+        "rank": int(np.asarray(solution.fit.determined)[places].sum()),
+        "num_steps": int(solution.fit.num_steps),
+        "chi2": float(solution.chi2),
+        "reduced_chi2": solution.reduced_chi2,
+        "errors_scaled": False,
+        "rms_before_us": rms[0],
+        "rms_us": rms[1],
+        "whitened_std": float(np.std(look.whitened)),
+        "facts": [f"weighted rms {rms[0]:.3f} µs before, {rms[1]:.3f} µs after", f"par file pars/{member.name}.par"],
+        "parameters": _parameters(solution),
+        "covariance": np.asarray(solution.fit.covariance)[np.ix_(places, places)].tolist(),
+    }
+
+
+def _parameters(solution: TimingSolution) -> list[dict[str, Any]]:
+    exact, std, units, offsets = solution.exact, solution.std, solution.units, solution.offsets
+    at_bound = dict(zip(solution.names, np.asarray(solution.fit.at_bound)[list(solution.places)], strict=True))
+    rows = []
+    for name in solution.names:
+        remarks = [] if np.isfinite(std[name]) else ["not determined by the data"]
+        remarks += {-1: ["at its lower bound"], 1: ["at its upper bound"]}.get(int(at_bound[name]), [])
+        rows.append(
+            {
+                "name": name,
+                "unit": units[name],
+                "value": float(exact[name]),
+                "std": std[name],
+                "exact": f"{_rounded(exact[name], std[name])}",
+                "offset": offsets[name],
+                "text": notation(name, exact[name], std[name]),
+                "folded": name.startswith(_FOLDED),
+                "remarks": remarks,
+            }
+        )
+    return rows
+
+
+def _rounded(value: Decimal, std: float) -> Decimal:
+    """The digits that a par file keeps."""
+    if not (np.isfinite(std) and std > 0):
+        return +value
+    return round(value, max(6 - Decimal(std).adjusted(), 0))
+
+
+def files(outcomes: Sequence[TimingOutcome]) -> dict[str, str]:
+    """The new par file of each pulsar that was fitted."""
+    fitted = [outcome for outcome in outcomes if outcome.timing is not None]
+    names = slugs([outcome.member.name for outcome in fitted])
+    pairs = zip(names, (outcome.timing for outcome in fitted), strict=True)
+    return {f"pars/{name}.par": par_text(solution) for name, solution in pairs if solution is not None}
+
+
+def _describe(member: Pulsar) -> tuple[str, str, str, str]:
+    have = member.free if member.free is not None else chosen(member.model, None)[0]
+    return member.name, member.kind, str(len(member.toas)), " ".join(have)
+
+
+TASK = Task(
+    build=build,
+    batches=lambda members: [len(members)],
+    describe=_describe,
+    unfitted=TimingOutcome,
+    fit=fit,
+    record=record,
+    draw=draw,
+    pictures=pictures,
+    files=files,
+)
+"""Pulsar timing."""

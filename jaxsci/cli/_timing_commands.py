@@ -1,0 +1,181 @@
+"""What the commands of `jaxsci timing` do, once their arguments are read. Importing this imports jax."""
+
+import csv
+import io
+import lzma
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from .. import timing
+from ..timing import TimingModel, TimingSolution, TOAs
+from ..timing._anchor import lay_out
+from ..timing._notation import notation
+from ..timing._retimed import retimed
+from ..timing._whitened import ordered
+from ..timing.io import tim_text
+from ._config import BUNDLED
+from ._errors import CLASS_ERRORS, ConfigError
+from ._figures import can_draw
+from ._files import write_whole
+from ._report import NO_FIGURES
+from ._session import prepare
+from ._timing_load import read_pulsar
+
+FINE, FAILED = 0, 3
+
+
+def _read(par: str, tim: Path | None, ephem: str | None, clock_dir: Path | None) -> tuple[str, TimingModel, TOAs]:
+    prepare("auto")
+    name, model, toas, _ = read_pulsar(par, tim, "", ephem, clock_dir)
+    return name, model, toas
+
+
+def load(par: str, tim: Path | None, out: Path | None, ephem: str | None, clock_dir: Path | None) -> None:
+    """Write the TOAs as npz; by default beside the tim file."""
+    name, _, toas = _read(par, tim, ephem, clock_dir)
+    target = Path(f"{name}.npz") if out is None else out
+    if target.suffix != ".npz":
+        raise ConfigError("-o", f"TOAs are written as .npz, but it is {target}")
+    toas.save(target)
+    _say(f"{len(toas)} TOAs of {name} written to {target}")
+
+
+def fit(
+    par: str, tim: Path | None, free: Sequence[str] | None, out: Path | None, ephem: str | None, clock_dir: Path | None
+) -> int:
+    """Fit, show the table and write the new par file; returns the exit code."""
+    name, model, toas = _read(par, tim, ephem, clock_dir)
+    try:
+        solution = timing.fit(model, toas, free or None, throw=False)
+    except CLASS_ERRORS as error:
+        raise ConfigError(name, _first_line(error)) from error
+    console = Console()
+    console.print(_table(solution))
+    rms = 1e6 * _rms(solution.model, toas)
+    console.print(
+        f"{name}: chi2 {float(solution.chi2):.3f} for {solution.dof} degrees of freedom "
+        f"(reduced {solution.reduced_chi2:.4f}), {len(toas)} TOAs, weighted rms {rms:.3f} us",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not solution.success:
+        Console(stderr=True).print(f"the fit did not converge: {solution.fit.message}", highlight=False, soft_wrap=True)
+        return FAILED
+    if out is not None:
+        timing.write_par(solution, out)
+        _say(f"par file written to {out}")
+    return FINE
+
+
+def residuals(
+    par: str, tim: Path | None, out: Path | None, plot: Path | None, ephem: str | None, clock_dir: Path | None
+) -> None:
+    """Say how large residuals are; write and draw them on request."""
+    name, model, toas = _read(par, tim, ephem, clock_dir)
+    try:
+        values = np.asarray(timing.residuals(model, toas))
+    except CLASS_ERRORS as error:
+        raise ConfigError(name, _first_line(error)) from error
+    sigma = _sigma(model, toas)
+    if out is not None:
+        write_whole(out, _csv(model, toas, values, sigma))
+    if plot is not None:
+        _draw(model, toas, values, sigma, plot)
+    rms = 1e6 * _weighted(values, sigma)
+    _say(f"{name}: {len(toas)} TOAs, weighted rms {rms:.4f} us, largest {1e6 * np.abs(values).max():.4f} us")
+
+
+def simulate(
+    par: str, tim: Path | None, out: Path | None, seed: int | None, ephem: str | None, clock_dir: Path | None
+) -> None:
+    """Write simulated TOAs."""
+    if out is None or out.suffix not in (".npz", ".tim"):
+        raise ConfigError("-o", f"say where to write: FILE.npz or FILE.tim, but it is {out}")
+    name, model, toas = _read(par, tim, ephem, clock_dir)
+    try:
+        made = timing.simulate(model, toas, key=None if seed is None else jax.random.key(seed))
+        if out.suffix == ".npz":
+            made.save(out)
+        else:
+            write_whole(out, retimed(_text(par, tim), toas, made))
+    except CLASS_ERRORS as error:
+        raise ConfigError(name, _first_line(error)) from error
+    _say(f"{len(made)} TOAs of {name} written to {out}")
+
+
+def _text(par: str, tim: Path | None) -> str:
+    if tim is None:
+        return tim_text(par.removeprefix(BUNDLED))
+    if tim.suffix == ".npz":
+        raise ConfigError("-o", "a .tim file needs a .tim file to start from; write .npz, or give the TIM itself")
+    raw = tim.read_bytes()
+    return (lzma.decompress(raw) if tim.suffix == ".xz" else raw).decode("utf-8")
+
+
+def _table(solution: TimingSolution) -> Table:
+    """As tempo2's: name, value before, fitted value with the error of its last digits, change in errors."""
+    table = Table("parameter", "before", "fitted", "change / error", "unit", box=None)
+    par = solution.start.par
+    assert par is not None
+    exact, std, units, offsets = solution.exact, solution.std, solution.units, solution.offsets
+    for name in solution.names:
+        line = par.find(name)
+        known = math.isfinite(std[name]) and std[name] > 0
+        change = f"{offsets[name] / std[name]:.3f}" if known else "not determined"
+        table.add_row(
+            name, "" if line is None else line.text, notation(name, exact[name], std[name]), change, units[name]
+        )
+    return table
+
+
+def _csv(model: TimingModel, toas: TOAs, values: np.ndarray, sigma: np.ndarray) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["mjd_utc", "frequency_mhz", "residual_s", "sigma_s", "whitened"])
+    white = np.asarray(timing.whitened(model, toas))
+    for row in zip(np.asarray(toas.utc), np.asarray(toas.frequency), values, sigma, white, strict=True):
+        writer.writerow([repr(float(x)) for x in row])
+    return text.getvalue()
+
+
+def _draw(model: TimingModel, toas: TOAs, values: np.ndarray, sigma: np.ndarray, path: Path) -> None:
+    if not can_draw():
+        raise ConfigError("--plot", NO_FIGURES)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
+    ax = timing.plot.plot_residuals(model, toas, figure.subplots(), residual=values, sigma=sigma)
+    ax.legend(frameon=False)
+    try:
+        figure.savefig(path, dpi=150)
+    except ValueError as error:
+        raise ConfigError("--plot", _first_line(error)) from error
+
+
+def _sigma(model: TimingModel, toas: TOAs) -> np.ndarray:
+    data, order = lay_out(model, toas)
+    noise: Any = data.noise
+    return np.sqrt(np.asarray(ordered(noise.variance(), order, len(toas))))
+
+
+def _rms(model: TimingModel, toas: TOAs) -> float:
+    return _weighted(np.asarray(timing.residuals(model, toas)), _sigma(model, toas))
+
+
+def _weighted(values: np.ndarray, sigma: np.ndarray) -> float:
+    return float(np.sqrt(np.sum((values / sigma) ** 2) / np.sum(1 / sigma**2)))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _say(text: str) -> None:
+    Console().print(text, highlight=False, soft_wrap=True, markup=False)

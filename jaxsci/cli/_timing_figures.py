@@ -1,0 +1,64 @@
+"""Figures of pulsars, as SVG text: of each, and of all."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..timing import plot
+from ..timing._build import windows
+from ._figures import svg
+
+if TYPE_CHECKING:
+    from ._timing import TimingOutcome
+
+_DPI = 150  # of points that are drawn as an image, because there are many
+
+
+def draw(outcome: "TimingOutcome", salt: str) -> str:
+    """Residuals before and after, whitened, over the orbit, and DMX: what there is of one pulsar."""
+    return svg(_draw_pulsar, outcome, salt)
+
+
+def pictures(outcomes: Sequence["TimingOutcome"]) -> Mapping[str, Callable[[str], str]]:
+    """The sky, where there are several pulsars."""
+    models = {outcome.member.name: outcome.member.model for outcome in outcomes}
+    return {"The sky": lambda salt: svg(_draw_sky, models, salt)} if len(models) > 1 else {}
+
+
+def _draw_sky(models: Any) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.4, 3.9), facecolor="none", layout="constrained")
+    plot.plot_sky(models, figure.subplots(subplot_kw={"projection": "mollweide"}))
+    return figure
+
+
+def _draw_pulsar(outcome: "TimingOutcome") -> Any:
+    from matplotlib.figure import Figure
+
+    solution, look, toas = outcome.timing, outcome.look, outcome.member.toas
+    assert solution is not None
+    assert look is not None
+    model = solution.start
+    panels: dict[str, Callable[[Any], Any]] = {
+        "before the fit": lambda ax: plot.plot_residuals(model, toas, ax, residual=look.before, sigma=look.sigma),
+        "after": lambda ax: plot.plot_residuals(model, toas, ax, residual=look.after, sigma=look.sigma),
+        "whitened": lambda ax: plot.plot_whitened(model, toas, ax, values=look.whitened),
+    }
+    if model.binary is not None:
+        panels["over the orbit"] = lambda ax: plot.plot_residuals(
+            model, toas, ax, over="phase", residual=look.after, sigma=look.sigma
+        )
+    if model.par is not None and windows(model.par):
+        panels["dispersion"] = lambda ax: plot.plot_dmx(solution, ax)
+    columns = 2 if len(panels) in (2, 4) else 3
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(9.4, 2.3 * rows + 0.3), dpi=_DPI, facecolor="none", layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (title, panel) in zip(axes, panels.items(), strict=False):
+        panel(ax).set_title(title)
+        ax.locator_params(axis="x", nbins=5)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize="small")
+    return figure

@@ -1,0 +1,36 @@
+"""Pulsars by name or from files, with errors in one line."""
+
+import os
+import zipfile
+from pathlib import Path
+
+from .. import timing
+from ..timing import TimingModel, TOAs
+from ._config import BUNDLED
+from ._errors import ConfigError
+
+
+def read_pulsar(
+    par: str,
+    tim: Path | None,
+    where: str,
+    ephem: str | None = None,
+    clock_dir: str | os.PathLike[str] | None = None,
+) -> tuple[str, TimingModel, TOAs, str]:
+    """(name, model, TOAs, what it was read from) of `bundled:NAME`, or of a par file with a tim or npz file.
+
+    **Raises:** `ConfigError` for files that are not there or make no sense.
+    """
+    if tim is None and not par.startswith(BUNDLED):
+        raise ConfigError(where, f"{par} needs its TOAs too: give PAR and TIM, or bundled:NAME")
+    if tim is not None and par.startswith(BUNDLED):
+        raise ConfigError(where, f"{par} comes with its TOAs: leave {tim} out")
+    try:
+        if tim is None:
+            name = par.removeprefix(BUNDLED)
+            return name, *timing.bundled(name), par
+        model, toas = timing.load(par, tim, ephem=ephem, clock_dir=clock_dir)
+    except (ImportError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+        raise ConfigError(where, str(error).strip().split("\n")[0]) from error
+    assert model.par is not None
+    return model.par.word("PSR") or Path(par).stem, model, toas, f"{Path(par).name}, {tim.name}"

@@ -1,0 +1,95 @@
+"""`jaxsci timing`: pulsars from par and tim files, one at a time. jax is imported by the commands that need it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._bad_input import bad_input
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Pulsar timing from par and tim files: load, fit, residuals, simulate.",
+)
+
+Par = Annotated[str, typer.Argument(metavar="PAR", help="A par file, or bundled:NAME, which needs no TIM.")]
+Tim = Annotated[
+    Path | None,
+    typer.Argument(metavar="[TIM]", help="A .tim or .tim.xz file, which PINT reads, or .npz.", show_default=False),
+]
+Ephem = Annotated[str | None, typer.Option("--ephem", help="In place of the par file's EPHEM.", show_default=False)]
+Clocks = Annotated[
+    Path | None,
+    typer.Option("--clock-dir", help="A folder of clock files with an index.txt; by default PINT fetches them."),
+]
+
+
+@app.command()
+def load(
+    par: Par,
+    tim: Tim = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.npz")] = None,
+    ephem: Ephem = None,
+    clock_dir: Clocks = None,
+) -> None:
+    """Read TOAs once and keep all that a fit needs in an npz file, which needs neither PINT nor an ephemeris."""
+    with bad_input():
+        from . import _timing_commands
+
+        _timing_commands.load(par, tim, out, ephem, clock_dir)
+
+
+@app.command()
+def fit(
+    par: Par,
+    tim: Tim = None,
+    free: Annotated[
+        list[str] | None, typer.Option("--free", metavar="NAME", help="What to fit; by default the par file's flags.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="NEW.par", help="Write the new par file.")] = None,
+    ephem: Ephem = None,
+    clock_dir: Clocks = None,
+) -> None:
+    """Fit a timing model and show its parameters. Exit code 3 when the fit fails."""
+    with bad_input():
+        from . import _timing_commands
+
+        code = _timing_commands.fit(par, tim, free, out, ephem, clock_dir)
+    raise typer.Exit(code)
+
+
+@app.command()
+def residuals(
+    par: Par,
+    tim: Tim = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.csv", help="Write a table.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw them.")] = None,
+    ephem: Ephem = None,
+    clock_dir: Clocks = None,
+) -> None:
+    """Residuals of a par file as it stands."""
+    with bad_input():
+        from . import _timing_commands
+
+        _timing_commands.residuals(par, tim, out, plot, ephem, clock_dir)
+
+
+@app.command()
+def simulate(
+    par: Par,
+    tim: Tim = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="FILE.npz, or FILE.tim where TIM is one.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Add the par file's noise; without it residuals are 0.")
+    ] = None,
+    ephem: Ephem = None,
+    clock_dir: Clocks = None,
+) -> None:
+    """TOAs as the model predicts them, where, when and how well TIM observed."""
+    with bad_input():
+        from . import _timing_commands
+
+        _timing_commands.simulate(par, tim, out, seed, ephem, clock_dir)

@@ -1,0 +1,42 @@
+"""Numbers with their errors in parentheses, as papers have them."""
+
+import math
+from decimal import Context, Decimal
+
+_EXACT = Context(prec=60)
+
+
+def notation(name: str, value: Decimal, std: float) -> str:
+    """A value with the error of its last digits: 61.485476554373(18); RAJ and DECJ sexagesimal.
+
+    **Arguments:** `name`: PINT's; `value`, `std`: in its unit, RAJ in hours. Without a finite error, 16 digits.
+    """
+    known = math.isfinite(std) and std > 0
+    if name in ("RAJ", "DECJ"):
+        seconds = _EXACT.multiply(abs(value), Decimal(3600))
+        whole, rest = divmod(seconds, 60)
+        text = _with_error(rest, 3600 * std) if known else f"{rest:.9f}"
+        minutes = int(whole)
+        padded = text if text.split("(")[0].split(".")[0][1:2] else f"0{text}"
+        return f"{'-' if value < 0 else ''}{minutes // 60:02d}:{minutes % 60:02d}:{padded}"
+    return _with_error(value, std) if known else f"{float(value):.16g}"
+
+
+def _with_error(value: Decimal, std: float) -> str:
+    """Two digits of the error; with a power of ten where the value is far from 1."""
+    error = Decimal(std)
+    size = max(abs(value), error).adjusted()
+    if -4 <= size <= 6 and error.adjusted() <= 1:
+        return _digits(value, error)
+    return f"{_digits(value.scaleb(-size), error.scaleb(-size))}e{size:+d}"
+
+
+def _digits(value: Decimal, error: Decimal) -> str:
+    last = error.adjusted() - 1
+    if last >= 0:
+        return f"{value:.0f}({error:.0f})"
+    shown = value.quantize(Decimal(1).scaleb(last), context=_EXACT)
+    digits = int(error.scaleb(-last).to_integral_value())
+    if digits >= 100:  # 0.0996 is 0.10
+        return f"{value:.{-last - 1}f}({digits // 10})"
+    return f"{shown:f}({digits})"

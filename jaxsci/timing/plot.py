@@ -1,0 +1,215 @@
+"""Pictures of timing: each draws on an optional `ax`, which it returns.
+
+matplotlib is imported inside the functions: `pip install 'jaxsci[plot]'`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..plot import DATA, MODEL, _axes
+from ._anchor import lay_out
+from ._build import epoch_of_orbit, windows
+from ._fit import TimingSolution, residuals
+from ._model import TimingModel
+from ._toas import TOAs
+from ._whitened import ordered, whitened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RECEIVERS = (DATA, MODEL, "#c98a1b", "#4c9a6a", "#8a63b5", "#2a9d9d")
+"""Colours of receivers, or of bands where TOAs have no flags; as many as are told apart on light and dark pages."""
+
+_LEVELS = (2.296, 6.180, 11.829)
+"""Delta chi2 of two parameters within which 68.3 %, 95.4 % and 99.7 % lie."""
+
+_MANY = 800
+_SCALES = ((1e-6, "\N{MICRO SIGN}s"), (1e-3, "ms"), (1.0, "s"))
+
+
+def plot_residuals(
+    model: TimingModel | TimingSolution,
+    toas: TOAs,
+    ax: "Axes | None" = None,
+    *,
+    over: str = "time",
+    residual: Any = None,
+    sigma: Any = None,
+) -> "Axes":
+    """Timing residuals with their errors, in a colour for each receiver.
+
+    **Arguments:**
+
+    - `model`: a model or a solution; `toas`: its TOAs.
+    - `ax`: where to draw; a new figure by default.
+    - `over`: `"time"`, or `"phase"` of the orbit, from periastron or the ascending node.
+    - `residual`, `sigma`: of each TOA, s, where they are known already.
+
+    **Returns:** the axes.
+
+    **Raises:** `ValueError` for the orbital phase of a pulsar without a companion.
+    """
+    ax = _axes(ax)
+    model = _model(model)
+    values = np.asarray(residuals(model, toas) if residual is None else residual)
+    errors = _sigma(model, toas) if sigma is None else np.asarray(sigma)
+    scale, unit = next((s, u) for s, u in _SCALES if np.ptp(values) < 2e3 * s or s == 1.0)
+    x = orbital_phase(model, toas) if over == "phase" else np.asarray(toas.utc)
+    _by_receiver(ax, model, toas, x, values / scale, errors / scale)
+    ax.set_xlabel("orbital phase" if over == "phase" else "MJD")
+    ax.set_ylabel(f"residual ({unit})")
+    return ax
+
+
+def plot_whitened(
+    model: TimingModel | TimingSolution, toas: TOAs, ax: "Axes | None" = None, *, values: Any = None
+) -> "Axes":
+    """Residuals less their correlated noise, in units of sigma, as `timing.whitened` gives them.
+
+    **Arguments:** as for `plot_residuals`; `values`: of each TOA, where they are known already.
+
+    **Returns:** the axes.
+    """
+    ax = _axes(ax)
+    white = np.asarray(whitened(model, toas) if values is None else values)
+    _by_receiver(ax, _model(model), toas, np.asarray(toas.utc), white, None)
+    ax.set_xlabel("MJD")
+    ax.set_ylabel("whitened residual / \N{GREEK SMALL LETTER SIGMA}")
+    return ax
+
+
+def plot_dmx(solution: TimingSolution, ax: "Axes | None" = None) -> "Axes":
+    """Steps of the dispersion measure over time, with errors where they were fitted.
+
+    **Arguments:** `solution`: of a model with DMX; `ax`: where to draw, a new figure by default.
+
+    **Returns:** the axes.
+
+    **Raises:** `ValueError` for a model without DMX.
+    """
+    par = solution.start.par
+    names = () if par is None else windows(par)
+    if par is None or not names:
+        raise ValueError("this pulsar's par file has no DMX")
+    ax = _axes(ax)
+    ends = np.array([[float(par.value(n.replace("DMX_", f"DMXR{k}_"))) for k in (1, 2)] for n in names])
+    fitted, std = solution.values, solution.std
+    values = np.array([fitted.get(n, float(par.value(n))) for n in names])
+    errors = np.array([std.get(n, 0.0) for n in names])
+    middle, known = ends.mean(axis=1), np.isfinite(errors)
+    ax.errorbar(
+        middle[known], 1e3 * values[known], 1e3 * errors[known], np.ptp(ends, axis=1)[known] / 2, fmt="o", ms=3, mew=0,
+        color=DATA, elinewidth=0.8, alpha=0.85,
+    )  # fmt: skip
+    ax.set_xlabel("MJD")
+    ax.set_ylabel("DMX (10$^{-3}$ pc cm$^{-3}$)")
+    return ax
+
+
+def plot_sky(models: Mapping[str, TimingModel], ax: "Axes | None" = None) -> "Axes":
+    """Where pulsars are: right ascension, growing to the left, and declination, in Mollweide's projection.
+
+    **Arguments:** `models`: by name; `ax`: axes of that projection, a new figure by default.
+
+    **Returns:** the axes.
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(layout="constrained", subplot_kw={"projection": "mollweide"})[1]
+    places = {name: _place(model) for name, model in models.items()}
+    for k, (name, (x, y)) in enumerate(sorted(places.items(), key=lambda item: item[1][1])):
+        ax.plot(x, y, "*", ms=9, mew=0, color=MODEL, zorder=3)
+        right = k % 2 == 0
+        ax.annotate(
+            name, (x, y), (7 if right else -7, 0), textcoords="offset points", va="center", fontsize="small",
+            ha="left" if right else "right",
+        )  # fmt: skip
+    hours = np.arange(-10, 12, 4)
+    ax.set_xticks(np.deg2rad(hours * 15.0), [f"{(-h) % 24}h" for h in hours], fontsize="x-small", alpha=0.6)
+    ax.tick_params(axis="y", labelsize="x-small")
+    ax.grid(visible=True, lw=0.4, alpha=0.5)
+    return ax
+
+
+def plot_grid(x: Any, y: Any, chi2: Any, names: tuple[str, str] = ("", ""), ax: "Axes | None" = None) -> "Axes":
+    """Chi2 over two parameters: its excess over the least, and where it is that of 1, 2 and 3 sigma.
+
+    **Arguments:** `x` (a,), `y` (b,): values; `chi2`: shape (a, b); `names`: of the two; `ax`: where to draw.
+
+    **Returns:** the axes.
+    """
+    ax = _axes(ax)
+    x, y, chi2 = (np.asarray(part, float) for part in (x, y, chi2))
+    excess = chi2 - np.nanmin(chi2)
+    shade = ax.pcolormesh(x, y, np.sqrt(excess).T, cmap="Blues_r", vmin=0, vmax=8, shading="nearest", rasterized=True)
+    bar = ax.figure.colorbar(shade, ax=ax, pad=0.02)
+    bar.set_label("root of excess of χ²")
+    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    lines = ax.contour(x, y, excess.T, levels=_LEVELS, colors=MODEL, linewidths=1.2)
+    labels = {level: f"{k}\N{GREEK SMALL LETTER SIGMA}" for k, level in enumerate(_LEVELS, 1)}
+    ax.clabel(lines, fmt=labels, fontsize="small")
+    best = np.unravel_index(np.nanargmin(excess), excess.shape)
+    ax.plot(x[best[0]], y[best[1]], "+", color=MODEL, ms=9, mew=1.5)
+    ax.set(xlabel=names[0], ylabel=names[1])
+    return ax
+
+
+def orbital_phase(model: TimingModel, toas: TOAs) -> np.ndarray:
+    """Phase of the orbit at each TOA, from 0 to 1, with the period of the par file.
+
+    **Raises:** `ValueError` for a pulsar without a companion.
+    """
+    par = model.par
+    if par is None or model.binary is None:
+        raise ValueError("this pulsar has no companion, and so no orbital phase")
+    days = np.asarray(toas.day) + np.asarray(toas.second) / 86400 - float(epoch_of_orbit(par))
+    frequency = float(par.value("FB0")) * 86400 if par.find("FB0") else 1 / float(par.value("PB"))
+    return (days * frequency) % 1.0
+
+
+def _model(model: TimingModel | TimingSolution) -> TimingModel:
+    return model.model if isinstance(model, TimingSolution) else model
+
+
+def _sigma(model: TimingModel, toas: TOAs) -> np.ndarray:
+    data, order = lay_out(model, toas)
+    noise: Any = data.noise
+    return np.asarray(ordered(jnp.sqrt(noise.variance()), order, len(toas)))
+
+
+def _by_receiver(ax: "Axes", model: TimingModel, toas: TOAs, x: np.ndarray, y: np.ndarray, errors: Any) -> None:
+    few = len(y) <= _MANY
+    for (label, here), color in zip(_receivers(model, toas), RECEIVERS, strict=False):
+        ax.errorbar(
+            x[here], y[here], None if errors is None else errors[here], fmt="o", ms=3 if few else 2, mew=0, color=color,
+            elinewidth=0.8 if few else 0.4, alpha=0.8 if few else 0.45, label=label, rasterized=not few,
+        )  # fmt: skip
+    ax.axhline(0.0, color="#9aa3ad", lw=0.8, zorder=1)
+
+
+def _receivers(model: TimingModel, toas: TOAs) -> Iterator[tuple[str, np.ndarray]]:
+    """(label, which TOAs): by the flags of the EFACs, where those cover all; else by octaves of frequency."""
+    par = model.par
+    stems = () if par is None else tuple(par.find(name) for name in par.numbered("EFAC"))
+    flags = [line.select for line in stems if line is not None and line.select in toas.flags]
+    chosen = [np.asarray(toas.selected[:, toas.flags.index(flag)]) for flag in flags]
+    if chosen and np.any(chosen, axis=0).all() and len(flags) <= len(RECEIVERS):
+        yield from ((flag.split()[-1], here) for flag, here in zip(flags, chosen, strict=True) if here.any())
+        return
+    frequency = np.asarray(toas.frequency)
+    octave = np.where(np.isfinite(frequency), np.floor(np.log2(np.where(np.isfinite(frequency), frequency, 1))), 99)
+    for one in np.unique(octave)[: len(RECEIVERS)]:
+        here = octave == one
+        middle = np.median(frequency[here])
+        yield ("infinite frequency" if one == 99 else f"{middle:.0f} MHz"), here
+
+
+def _place(model: TimingModel) -> tuple[float, float]:
+    """(longitude growing to the left, latitude) in rad for Mollweide's axes."""
+    x, y, z = np.asarray(model.astrometry.direction(jnp.zeros(1))).ravel()
+    longitude = np.arctan2(y, x)
+    return float(-longitude), float(np.arcsin(z))
