@@ -21,7 +21,7 @@ from ._spindown import Spindown
 from ._wave import CMWaveX, DMWaveX, Wave, WaveX
 
 _KNOWN = {"PSR", "EPHEM", "CLK", "UNITS", "TIMEEPH", "T2CMETHOD", "START", "FINISH", "NTOA", "TRES", "TZRMJD"}
-_KNOWN |= {"TZRFRQ", "TZRSITE", "NITS", "INFO", "DILATEFREQ", "CHI2", "CHI2R", "EPHVER", "MODE", "DMDATA", "ECL"}
+_KNOWN |= {"TZRFRQ", "TZRSITE", "NITS", "INFO", "CHI2", "CHI2R", "EPHVER", "MODE", "DMDATA", "ECL"}
 _KNOWN |= {"PEPOCH", "POSEPOCH", "DMEPOCH", "CORRECT_TROPOSPHERE", "BINARY", "RNAMP", "RNIDX", "TNREDAMP", "TNREDGAM"}
 _KNOWN |= {"TNREDC", "DMX", "PLANET_SHAPIRO", "TRACK", "BIPMVERSION", "SWM", "SWP", "SWEPOCH", "CMEPOCH", "WXEPOCH"}
 _KNOWN |= {"DMWXEPOCH", "CMWXEPOCH", "WAVEEPOCH", "WAVE_OM", "TNCHROMIDX", "K96", "NHARMS", "DMRES", "TNREDTSPAN"}
@@ -68,11 +68,8 @@ def components(par: Par) -> dict[str, Any]:
 
 def refuse_unknown(par: Par, used: set[str], unknown: str) -> None:
     """Raise or warn, naming the lines that no component took."""
-    for name in _UNUSED:
-        line = par.find(name)
-        if line is not None and name not in used and line.text.upper() not in _NO and not _is_zero(line.text):
-            raise ValueError(f"{name} {line.text}: this component is not supported; leave it out or set it to 0")
-    known = _KNOWN | set(_UNUSED) | used
+    idle = {line.name for line in par.lines if line.text.upper() in _NO or _is_zero(line.text)}
+    known = _KNOWN | (idle & set(_UNUSED)) | used
     lines = [line for line in par.lines if line.name not in known and not line.name.startswith(_STEMS)]
     if lines and unknown == "warn":
         names = ", ".join(f"{line.name} {line.text}" for line in lines)

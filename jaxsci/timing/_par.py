@@ -36,6 +36,7 @@ _SEXAGESIMAL = {"RAJ", "DECJ"}
 _PICO = {"PBDOT", "A1DOT", "EDOT", "XPBDOT"}  # in 1e-12 where larger than 1e-7, as tempo wrote them
 _WORDS = {"PSR", "EPHEM", "CLK", "UNITS", "TIMEEPH", "T2CMETHOD", "BINARY", "ECL", "INFO", "TZRSITE", "DILATEFREQ"}
 _WORDS |= {"CORRECT_TROPOSPHERE", "PLANET_SHAPIRO", "DMDATA", "MODE", "EPHVER", "TRACK", "K96"}
+_SPANS = {"START", "FINISH"}  # a flag there says that only TOAs within are used: nothing is fitted
 _EXACT = Context(prec=60)
 
 
@@ -148,18 +149,18 @@ def _lines(text: str) -> Iterator[Line]:
         if name.startswith("WAVE") and name[4:].isdigit():
             rest = [" ".join(rest)]
         flag = rest[1] if len(rest) > 1 else ""
-        fit = flag == "1" and name not in _WORDS
+        fit = flag == "1" and name not in _WORDS | _SPANS
         error = rest[2] if len(rest) > 2 and flag in ("0", "1") else ""
         yield Line(name, rest[0], fit, error, select)
 
 
 def _selected(row: str, name: str, rest: list[str]) -> tuple[str, list[str]]:
-    """(which TOAs a line is for, the words after that): `-f NAME`, `MJD 54000 55000` or `FREQ 1000 1500`."""
-    words = 3 if rest and rest[0].upper() in _RANGES else 2
-    if len(rest) <= words or not (words == 3 or rest[0].startswith("-")):
+    """(which TOAs a line is for, the words after that): `-f NAME`, `TEL gbt`, `MJD 54000 55000` or `FREQ 1000 1500`."""
+    kind = rest[0].upper() if rest else ""
+    words = 3 if kind in _RANGES else 2
+    if len(rest) <= words or not (kind.startswith("-") or kind in {"TEL", *_RANGES}):
         raise ValueError(f"{row.strip()!r}: {name} should select TOAs by a flag: `{name} -f NAME value`")
-    chosen = rest[:words]
-    return " ".join([chosen[0].upper() if words == 3 else chosen[0], *chosen[1:]]), rest[words:]
+    return " ".join([rest[0] if kind.startswith("-") else kind, *rest[1:words]]), rest[words:]
 
 
 def number(text: str, name: str) -> Decimal:

@@ -24,7 +24,8 @@ class TOAs(Module):
     - `sun`: the Sun from the observatory, lt-s, shape (n, 3). `troposphere`: its delay, s.
     - `utc`: MJD (UTC), by which windows of DMX are given.
     - `turn`: the pulse that each TOA is taken for, as a count of turns from any of them; NaN where unknown.
-    - `selected`: shape (n, s): which TOAs each flag selects. `flags`: those flags, such as `"-f L-wide_PUPPI"`.
+    - `selected`: shape (n, s): which TOAs each flag selects. `flags`: those flags, such as `"-f L-wide_PUPPI"`, or a
+      telescope, as `"TEL gbt"`.
     - `planets`: Jupiter, Saturn, Venus, Uranus and Neptune from the observatory, lt-s, shape (n, 5, 3), or `None`.
     - `dm`, `dm_error`: the dispersion measured with each TOA (wideband), pc cm^-3, NaN for none; or `None`.
     """
@@ -59,7 +60,7 @@ class TOAs(Module):
 
         **Raises:** `ValueError` when no TOA has the flag.
         """
-        if not flag.startswith("-"):
+        if flag.startswith(("MJD ", "FREQ ")):
             kind, low, high = flag.split()
             values = np.asarray(self.utc if kind == "MJD" else self.frequency)
             return (values >= float(low)) & (values <= float(high))

@@ -88,7 +88,7 @@ def load(
     assert model.par is not None
     if Path(tim).suffix == ".npz":
         return model, _checked(_stored(tim), tim)
-    flags = tuple(sorted({line.select for line in model.par.lines if line.select.startswith("-")}))
+    flags = tuple(sorted({line.select for line in model.par.lines if line.select.startswith(("-", "TEL "))}))
     kernel = (ephem or model.par.word("EPHEM", "DE440")).lower()
     content = _decompressed(Path(tim))
     key = _key(content, kernel, clock_dir, flags, model)
@@ -242,6 +242,7 @@ def _unknown_site(content: bytes) -> str:
 def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
     """PINT's table as TOAs; model and toas are PINT's."""
     import astropy.units as u
+    from pint.observatory import get_observatory
 
     table = toas.table
     time = table["tdbld"].astype(np.longdouble)
@@ -255,6 +256,8 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
 
     def has(flag: str) -> list[bool]:
         key, value = flag.split()
+        if key == "TEL":
+            return list(table["obs"] == get_observatory(value).name)
         return [entry.get(key[1:]) == value for entry in table["flags"]]
 
     arrays = {

@@ -12,6 +12,7 @@ from test_residuals import moved
 
 import jaxsci as js
 from jaxsci import timing
+from jaxsci.timing._array import _member, buckets
 from jaxsci.timing._model import elements
 
 FILE = np.load(Path(__file__).with_name("pint_components.npz"))
@@ -56,6 +57,30 @@ def test_residuals_are_those_of_pint(name):
     steps = json.loads(str(FILE[f"{name}/steps"]))
     assert set(steps) <= {pint for _, pint in elements(model)}
     assert difference(moved(model, steps), toas, FILE[f"{name}/moved"]) < 0.1
+
+
+def test_which_share_a_program():
+    names = ("ELL1", "ELL1_ECC", "ELL1_FB", "ELL1H", "DD", "DDS", "WIND", "PLANETS", "WIDEBAND", "RANGES")
+    members = [_member(k, *invented(name), None) for k, name in enumerate(names)]
+    shared = [sorted(names[m.place] for m in bucket) for bucket in buckets(members)]
+    assert ["ELL1", "ELL1_ECC"] in shared
+    assert len(shared) == len(names) - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "at_bound"), [(1, False), (3, True)])
+def test_sini_stays_below_1(seed, at_bound):
+    text = str(FILE["ELL1/par"])
+    truth = timing.TimingModel.parse(text.replace("SINI 0.998", "SINI 0.9999").replace("M2 0.21", "M2 0.4"))
+    start = timing.TimingModel.parse(text.replace("SINI 0.998", "SINI 0.95").replace("M2 0.21", "M2 0.5"))
+    _, toas = invented("ELL1")
+    seen = timing.simulate(truth, dataclasses.replace(toas, error=0.3 * toas.error), key=jax.random.key(seed))
+    free = ("F0", "F1", "PB", "A1", "TASC", "EPS1", "EPS2", "M2", "SINI")
+    solution = timing.fit(start, seen, free)
+    assert solution.success
+    assert (abs(solution.values["SINI"] - 1) < 1e-12) == at_bound
+    assert solution.values["SINI"] <= 1
+    assert abs(solution.values["M2"] - 0.4) < 3 * solution.std["M2"]
 
 
 def columns(model, toas):
@@ -103,6 +128,34 @@ def test_the_noise_is_that_of_pint(name):
     theirs = theirs[np.ix_(order, order)]
     size = np.sqrt(np.diag(theirs))
     assert np.abs((ours[:n, :n] - theirs) / size / size[:, None]).max() < 1e-12
+
+
+@pytest.mark.parametrize("name", [pytest.param("NOISE", marks=pytest.mark.slow), "WIDEBAND"])
+def test_noise_of_all_kinds_fast_and_dense(name):
+    """The likelihood against its definition, and its derivatives with every parameter of the noise."""
+    data, _ = timing.anchor(*invented(name))
+    noise, mask = data.noise, data.mask
+    rng = np.random.default_rng(2)
+    residual = jnp.sqrt(noise.variance()) * jnp.asarray(rng.normal(size=len(mask)))
+    covariance = dense(noise)
+    size = np.sqrt(np.diag(covariance))
+    scaled = np.asarray(residual) / size
+    expected = scaled @ np.linalg.solve(covariance / size / size[:, None], scaled)
+    assert 2 * float(noise.cost(residual, mask)) == pytest.approx(expected, rel=1e-8)
+    log = np.linalg.slogdet(covariance / size / size[:, None])[1] + 2 * np.log(size).sum()
+    assert float(noise.logdet(mask)) == pytest.approx(log, rel=1e-10)
+
+    def minus_log(values):
+        new = js.put(noise, values)
+        return 2 * new.cost(residual, mask) + new.logdet(mask)
+
+    values = {key: js.get(noise, key) for key in js.parameters(noise) if js.get(noise, key).size}
+    assert {"TNREDAMP", "TNDMGAM", "EFAC", "TNSWAMP" if name == "WIDEBAND" else "TNCHROMAMP"} <= set(values)
+    slopes, at = jax.jit(jax.grad(minus_log))(values), jax.jit(minus_log)
+    for key, slope in slopes.items():
+        step = 1e-4 * np.maximum(np.abs(values[key]), 1e-4)
+        up, down = (at({**values, key: values[key] + s * step}) for s in (1, -1))
+        assert float(jnp.sum(slope * step)) == pytest.approx(float(up - down) / 2, rel=1e-4, abs=1e-9), key
 
 
 def test_measured_dispersion_is_that_of_pint():

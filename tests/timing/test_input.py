@@ -27,11 +27,13 @@ def test_values_keep_all_their_digits():
     assert par.value("A1DOT") == Decimal("1.1e-14")  # tempo's 1e-12
     assert (par.value("ECC"), par.value("RAJ"), par.value("DECJ")) == (Decimal("0.1"), Decimal("1.5"), Decimal("-0.5"))
     assert par.free == ("F0",)
+    assert Par.parse("START 53000 1\nFINISH 55000 1").free == ()
 
 
 def test_repeated_selections_are_numbered():
-    par = Par.parse("JUMP -fe L-wide 1e-3 1\nJUMP -fe S-wide 2e-3\nT2EFAC -f A 1.1")
-    assert [line.name for line in par.lines] == ["JUMP1", "JUMP2", "EFAC1"]
+    par = Par.parse("JUMP -fe L-wide 1e-3 1\nJUMP -fe S-wide 2e-3\nT2EFAC -f A 1.1\nT2EFAC tel gbt 1.2")
+    assert [line.name for line in par.lines] == ["JUMP1", "JUMP2", "EFAC1", "EFAC2"]
+    assert par.find("EFAC2").select == "TEL gbt"
     assert par.find("JUMP2").select == "-fe S-wide"
     assert par.free == ("JUMP1",)
 
@@ -58,7 +60,8 @@ def test_repeated_selections_are_numbered():
         (BASE + "F0 3", "F0 twice"),
         (BASE + "DM", "DM has no value"),
         (BASE.replace("223.9", "many"), "many"),
-        (BASE + "JUMP TEL gbt 0.1", "flag"),
+        (BASE + "JUMP NAME gbt 0.1", "flag"),
+        (BASE + "DILATEFREQ Y", "DILATEFREQ Y is not understood"),
         (BASE + "JUMP MJD 50000 0.1", "flag"),
         (ORBIT + "BINARY DD\nT0 54000\nFB0 1e-5", "both PB and FB0"),
         (ORBIT + "BINARY DDS\nT0 54000\nSHAPMAX 3\nSINI 0.9", "both SINI and SHAPMAX"),
