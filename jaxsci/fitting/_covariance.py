@@ -42,7 +42,7 @@ def quick(
     `known` is the Linearisation at y where a solver has it.
     """
     lin = objective(y) if known is None else _recalled(objective, y, known)
-    return lin.cost, *_by_gram(lin.gram, fixed)
+    return lin.cost, *_by_gram(lin.gram, fixed, objective.accuracy)
 
 
 def careful(
@@ -74,13 +74,14 @@ def _recalled_jvp(primals: Any, tangents: Any) -> tuple[Linearisation, Linearisa
     return _recalled(objective, y, known), tangent
 
 
-def _by_gram(matrix: Float[Array, "p p"], fixed: Bool[Array, " p"]) -> tuple[Covariance, Flag]:
-    """The inverse of the normal matrix, and whether its smallest scaled pivot leaves it ten digits."""
+def _by_gram(matrix: Float[Array, "p p"], fixed: Bool[Array, " p"], accuracy: float) -> tuple[Covariance, Flag]:
+    """The inverse of the normal matrix, and whether its smallest scaled pivot leaves it that accurate."""
     norms = jnp.sqrt(jnp.diagonal(matrix))
     inverse_scale = jnp.where(fixed | ~(norms > 0), 0, 1 / jnp.where(norms > 0, norms, 1))
     outer = inverse_scale[:, None] * inverse_scale[None, :]
     factor = factorise(matrix * outer + jnp.diag(fixed.astype(matrix.dtype)))
-    well = factor.ok & (factor.least > _WELL) & jnp.all(jnp.isfinite(matrix))
+    least = min(_WELL, 64 * float(jnp.finfo(matrix.dtype).eps) / accuracy)
+    well = factor.ok & (factor.least > least) & jnp.all(jnp.isfinite(matrix))
     rank = jnp.sum(~fixed)
     return Covariance(factor.invert() * outer, jnp.ones_like(fixed), rank), well
 

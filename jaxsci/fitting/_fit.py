@@ -121,6 +121,9 @@ def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any
         raise ValueError(f"chunk should be a positive number of rows, but it is {chunk}")
 
 
+_ACCURACY = 1e-8  # of a solver that does not say
+
+
 class Ready(NamedTuple):
     """A fit about to start."""
 
@@ -140,7 +143,7 @@ class Ready(NamedTuple):
 
 def make_ready(problem: tuple[Any, ...], plan: Plan, chunk: int | None) -> Ready:
     """The objective, the start within bounds, and the bounds as a solver wants them (none at all, if none)."""
-    model, data, lower, upper, mean, weight, active, _, loss, likelihood = problem
+    model, data, lower, upper, mean, weight, active, solver, loss, likelihood = problem
     base = data.noise if likelihood is None else likelihood
     start, rest = eqx.partition(Fitted(model, data.noise), plan.spec(Fitted(model, data.noise)))
     y0, unravel = jfu.ravel_pytree(start)
@@ -153,7 +156,9 @@ def make_ready(problem: tuple[Any, ...], plan: Plan, chunk: int | None) -> Ready
     whole = not isinstance(data, Stream) and (chunk is None or data.mask.shape[0] <= chunk)
     if whole and not plan.noise:
         likelihood = likelihood.prepare(data.mask)
-    objective = Objective(rest, data, likelihood, mean, weight, unravel, None if whole else chunk, plan.noise)
+    accuracy = solver.rtol if isinstance(solver, AbstractTrustSolver) else _ACCURACY
+    chunk = None if whole else chunk
+    objective = Objective(rest, data, likelihood, mean, weight, unravel, chunk, plan.noise, accuracy)
     projected = lax.stop_gradient((y0 < lower) | (y0 > upper))
     bounds = {"lower": lower, "upper": upper} if bounded else {}
     return Ready(objective, base, jnp.clip(y0, lower, upper), lower, upper, bounds, projected)

@@ -29,6 +29,7 @@ class Objective(Module):
     - `likelihood`: what turns residuals into numbers; made ready for the data unless noise is free.
     - `prior_mean`, `prior_weight`: Gaussian priors as extra rows; weight 1/sigma^2, 0 for none.
     - `unravel`: y -> the free leaves. `chunk`: rows taken at a time, `None` for all at once (or a block of a stream).
+    - `accuracy`: what the solver is asked for, relative; the covariance need be no better.
     """
 
     rest: PyTree
@@ -39,6 +40,7 @@ class Objective(Module):
     unravel: Callable[..., Any] = eqx.field(static=True)
     chunk: int | None = eqx.field(static=True)
     free_noise: bool = eqx.field(static=True)
+    accuracy: float = eqx.field(static=True)
 
     def parts(self, y: Float[Array, " p"]) -> tuple[Any, Any]:
         """(model, noise) at y."""
