@@ -15,7 +15,7 @@ from ..core._dataset import AbstractDataset
 from ..core._errors import require_x64
 from ..core._likelihood import AbstractLikelihood
 from ..core._noise import Unit
-from ..core._parameter import put
+from ..core._parameter import as_array, put
 from ..core._rows import rows
 from ..core._typing import Flag
 from ._build import epoch_of_orbit, listed, spins
@@ -49,7 +49,7 @@ class AnchoredTOAs(AbstractDataset):
     velocity: Float[Array, "n 3"] = rows("edge")
     sun: Float[Array, "n 3"] = rows("edge")
     troposphere: Float[Array, " n"] = rows("edge")
-    window: Int[Array, " n"] = eqx.field(converter=jnp.asarray, metadata={"rows": 0})  # type: ignore[misc]
+    window: Int[Array, " n"] = eqx.field(converter=as_array, metadata={"rows": 0})  # type: ignore[misc]
     jumps: Float[Array, "n j"] = rows(0.0)
     noise: AbstractLikelihood
     mask: Bool[Array, " n"] = rows(False)
@@ -133,13 +133,13 @@ def tie(model: TimingModel, toas: TOAs, data: AnchoredTOAs, reference: TimingMod
     times = TwoDouble(np.asarray(picked.second), np.asarray(picked.second_low))
     elapsed = seconds_between(picked.day, times, par.value("PEPOCH")) - TwoDouble.of(delay)
     more = data.mask.shape[0] - n
-    known = [jnp.asarray(np.pad(x, (0, more), mode="edge")) for x in (elapsed.float(), delay)]
+    known = [as_array(np.pad(x, (0, more), mode="edge")) for x in (elapsed.float(), delay)]
     data = eqx.tree_at(lambda d: [d.elapsed, d.delay], data, known)
     extra = np.zeros(n)
     if model.glitch is not None or model.wave is not None:
         extra = np.asarray(_extra(reference, data))[:n]
     fraction = _fraction(par, elapsed, extra, picked, np.asarray(data.jumps)[:n]) - extra
-    return eqx.tree_at(lambda d: d.phase, data, jnp.asarray(np.pad(fraction, (0, more))))
+    return eqx.tree_at(lambda d: d.phase, data, as_array(np.pad(fraction, (0, more))))
 
 
 def warn_of_idle(model: TimingModel, data: AnchoredTOAs, free: Sequence[str]) -> None:
@@ -185,7 +185,7 @@ def _unanchored(
     times = TwoDouble(np.asarray(toas.second), np.asarray(toas.second_low))
 
     def since(when: Decimal) -> Array:
-        return jnp.asarray(seconds_between(toas.day, times, when).float())
+        return as_array(seconds_between(toas.day, times, when).float())
 
     start = par.value("PEPOCH")
     wide = bool(measures.any())
@@ -201,13 +201,13 @@ def _unanchored(
         velocity=toas.velocity,
         sun=toas.sun,
         troposphere=toas.troposphere if par.yes("CORRECT_TROPOSPHERE", "Y") else jnp.zeros(n),
-        window=jnp.asarray(in_windows(par, "DMX", np.asarray(toas.utc))),
+        window=as_array(in_windows(par, "DMX", np.asarray(toas.utc))),
         jumps=_masks(par, toas, "JUMP"),
         noise=Unit(),
         mask=jnp.ones(n, bool),
         planets=_planets(par, toas),
-        cm_window=None if model.cmx is None else jnp.asarray(in_windows(par, "CMX", np.asarray(toas.utc))),
-        measures=jnp.asarray(measures) if wide else None,
+        cm_window=None if model.cmx is None else as_array(in_windows(par, "CMX", np.asarray(toas.utc))),
+        measures=as_array(measures) if wide else None,
         dm=None if toas.dm is None or not wide else jnp.where(measures, toas.dm, 0.0),
         dm_jumps=_masks(par, toas, "DMJUMP") if wide and model.dm_jump is not None else None,
     )
@@ -216,7 +216,7 @@ def _unanchored(
 
 def _masks(par: Par, toas: TOAs, stem: str) -> Array:
     masks = [toas.select(selection(par, name)) for name in par.numbered(stem)]
-    return jnp.asarray(np.reshape(masks, (len(masks), len(toas))).T.astype(float))
+    return as_array(np.reshape(masks, (len(masks), len(toas))).T.astype(float))
 
 
 def _planets(par: Par, toas: TOAs) -> Array | None:
@@ -226,4 +226,4 @@ def _planets(par: Par, toas: TOAs) -> Array | None:
         raise ValueError(
             "PLANET_SHAPIRO is Y, but these TOAs do not know where the planets are: load the tim file anew"
         )
-    return jnp.asarray(toas.planets)
+    return as_array(toas.planets)

@@ -11,14 +11,14 @@ from ..core._likelihood import Linearisation
 from ..core._linalg import cholesky, qr_r, solve_lower, solve_upper
 from ..core._module import Module
 from ..core._noise import AbstractNoise, AbstractPrepared
-from ..core._parameter import numbers, param, transparent
+from ..core._parameter import as_array, numbers, param, transparent
 from ..core._rows import rows
 from ..core._typing import Flag, Scalar
 from ._constants import YEAR
 
 
 def _index(pad: int | str, **kwargs: PyTree) -> PyTree:
-    return eqx.field(converter=lambda x: x if x is None else jnp.asarray(x), metadata={"rows": pad}, **kwargs)
+    return eqx.field(converter=lambda x: x if x is None else as_array(x), metadata={"rows": pad}, **kwargs)
 
 
 class DMNoise(Module):
@@ -94,7 +94,7 @@ class TimingNoise(AbstractNoise):
     equad: Int[Array, " n"] = _index(0)
     epoch: Int[Array, " n"] = _index("edge")
     basis: Float[Array, "n k"] = rows(0.0)
-    jitter: Int[Array, " s"] = eqx.field(converter=jnp.asarray)  # type: ignore[misc]
+    jitter: Int[Array, " s"] = eqx.field(converter=as_array)  # type: ignore[misc]
     frequency: Float[Array, " k"] = numbers()
     span: Scalar = numbers()
     EFAC: Float[Array, " e"] = param(bounds=(0, None))

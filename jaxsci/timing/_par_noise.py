@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..core._parameter import as_array
 from ._build import listed
 from ._constants import K_DM
 from ._model import TimingModel
@@ -80,21 +81,21 @@ def noise_of(model: TimingModel, toas: TOAs, data: Any, epoch: np.ndarray, jitte
     frequency, basis, span = _fourier(par, toas, "RED", amplitude is not None, 30)
     error = 1e-6 * np.asarray(toas.error)
     return TimingNoise(
-        error=jnp.asarray(np.where(measures, np.asarray(toas.dm_error), error) if wide else error),
-        efac=jnp.asarray(np.where(measures, 0, efac)),
-        equad=jnp.asarray(np.where(measures, 0, equad)),
-        epoch=jnp.asarray(epoch),
-        basis=jnp.asarray(np.where(measures[:, None], 0, basis)),
-        jitter=jnp.asarray(jitter),
-        frequency=jnp.asarray(frequency),
-        span=jnp.asarray(span),
+        error=as_array(np.where(measures, np.asarray(toas.dm_error), error) if wide else error),
+        efac=as_array(np.where(measures, 0, efac)),
+        equad=as_array(np.where(measures, 0, equad)),
+        epoch=as_array(epoch),
+        basis=as_array(np.where(measures[:, None], 0, basis)),
+        jitter=as_array(jitter),
+        frequency=as_array(frequency),
+        span=as_array(span),
         EFAC=efacs,
         EQUAD=equads,
         ECORR=ecorrs,
         TNREDAMP=jnp.asarray(-20.0 if amplitude is None else amplitude),
         TNREDGAM=jnp.asarray(slope),
-        dmefac=jnp.asarray(np.where(measures, dmefac, 0)) if wide else None,
-        dmequad=jnp.asarray(np.where(measures, dmequad, 0)) if wide else None,
+        dmefac=as_array(np.where(measures, dmefac, 0)) if wide else None,
+        dmequad=as_array(np.where(measures, dmequad, 0)) if wide else None,
         DMEFAC=dmefacs if wide else None,
         DMEQUAD=dmequads if wide else None,
         **_processes(model, par, toas, data, measures),
@@ -133,7 +134,7 @@ def _processes(model: TimingModel, par: Par, toas: TOAs, data: Any, measures: np
         frequency, basis, span = _fourier(par, toas, kind, True, count)
         delay, measure = _scales(model, par, toas, data)[kind]
         scaled = basis * np.where(measures, measure, delay)[:, None]
-        found[field] = cls(*(jnp.asarray(x) for x in (scaled, frequency, span, *values)))
+        found[field] = cls(*(as_array(x) for x in (scaled, frequency, span, *values)))
     return found
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..core._errors import require_x64, suggest
 from ..core._module import Module
+from ..core._parameter import as_array
 from ..core._rows import rows
 
 _OPTIONAL = ("planets", "dm", "dm_error")
@@ -114,7 +115,7 @@ class TOAs(Module):
             missing = [name for name in (*_ARRAYS, "turn", "selected", "flags") if name not in file]
             if missing:
                 raise ValueError(f"{path} is no file of TOAs: it has no {', '.join(missing)}")
-            arrays = {name: jnp.asarray(file[name]) for name in (*_ARRAYS, "turn", *_OPTIONAL) if name in file}
+            arrays = {name: as_array(file[name]) for name in (*_ARRAYS, "turn", *_OPTIONAL) if name in file}
             flags = tuple(str(flag) for flag in file["flags"])
             chosen = np.unpackbits(file["selected"], axis=0, count=len(file["day"])).astype(bool)
-        return TOAs(**arrays, selected=jnp.asarray(chosen.reshape(len(arrays["day"]), len(flags))), flags=flags)
+        return TOAs(**arrays, selected=as_array(chosen.reshape(len(arrays["day"]), len(flags))), flags=flags)

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from ..core._errors import require_x64, suggest
+from ..core._parameter import as_array
 from ._constants import LIGHT, PLANETS
 from ._model import TimingModel
 from ._toas import TOAs
@@ -280,7 +280,7 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
     if toas.wideband:
         arrays["dm"] = toas.get_dms().value.astype(float)
         arrays["dm_error"] = toas.get_dm_errors().value.astype(float)
-    return TOAs(**{name: jnp.asarray(array) for name, array in arrays.items()}, flags=flags)
+    return TOAs(**{name: as_array(array) for name, array in arrays.items()}, flags=flags)
 
 
 def _use_kernel(name: str) -> None:
