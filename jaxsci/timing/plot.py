@@ -82,7 +82,9 @@ def plot_whitened(
 
 
 def plot_dmx(solution: TimingSolution, ax: "Axes | None" = None) -> "Axes":
-    """Steps of the dispersion measure over time, with errors where they were fitted.
+    """Steps of the dispersion measure over time, less their mean, with errors where they were fitted.
+
+    The errors are those of the differences from the mean: the level itself may be known far worse, or not at all.
 
     **Arguments:** `solution`: of a model with DMX; `ax`: where to draw, a new figure by default.
 
@@ -96,16 +98,21 @@ def plot_dmx(solution: TimingSolution, ax: "Axes | None" = None) -> "Axes":
         raise ValueError("this pulsar's par file has no DMX")
     ax = _axes(ax)
     ends = np.array([[float(par.value(n.replace("DMX_", f"DMXR{k}_"))) for k in (1, 2)] for n in names])
-    fitted, std = solution.values, solution.std
+    fitted = solution.values
     values = np.array([fitted.get(n, float(par.value(n))) for n in names])
-    errors = np.array([std.get(n, 0.0) for n in names])
+    places = {name: place for name, place in zip(solution.names, solution.places, strict=True) if name in names}
+    rows = np.array(list(places.values()), int)
+    std = _errors_about_mean(np.asarray(solution.fit.covariance)[np.ix_(rows, rows)])
+    known_errors = dict(zip(places, std.tolist(), strict=True))
+    errors = np.array([known_errors.get(name, 0.0) for name in names])
     middle, known = ends.mean(axis=1), np.isfinite(errors)
+    level = np.mean(values[known]) if known.any() else 0.0
     ax.errorbar(
-        middle[known], 1e3 * values[known], 1e3 * errors[known], np.ptp(ends, axis=1)[known] / 2, fmt="o", ms=3, mew=0,
-        color=DATA, elinewidth=0.8, alpha=0.85,
+        middle[known], 1e3 * (values[known] - level), 1e3 * errors[known], np.ptp(ends, axis=1)[known] / 2, fmt="o",
+        ms=3, mew=0, color=DATA, elinewidth=0.8, alpha=0.85,
     )  # fmt: skip
     ax.set_xlabel("MJD")
-    ax.set_ylabel("DMX (10$^{-3}$ pc cm$^{-3}$)")
+    ax.set_ylabel("DMX \N{MINUS SIGN} mean (10$^{-3}$ pc cm$^{-3}$)")
     return ax
 
 
@@ -173,6 +180,16 @@ def orbital_phase(model: TimingModel, toas: TOAs) -> np.ndarray:
 
 def _model(model: TimingModel | TimingSolution) -> TimingModel:
     return model.model if isinstance(model, TimingSolution) else model
+
+
+def _errors_about_mean(covariance: np.ndarray) -> np.ndarray:
+    """Standard error of each of some numbers less the mean of all; inf where nothing is known."""
+    good = np.isfinite(np.diagonal(covariance))
+    kept = covariance[np.ix_(good, good)]
+    centred = kept - kept.mean(axis=0) - kept.mean(axis=1)[:, None] + kept.mean() if good.any() else kept
+    std = np.full(len(good), np.inf)
+    std[good] = np.sqrt(np.maximum(np.diagonal(centred), 0))
+    return std
 
 
 def _sigma(model: TimingModel, toas: TOAs) -> np.ndarray:

@@ -23,6 +23,12 @@ def test_simulated_toas_have_no_residuals():
     assert 0 < float(jnp.abs(shift).max()) < 0.6 / 61.485
 
 
+def test_simulated_toas_of_a_fit_have_no_residuals():
+    model, toas = timing.bundled("NGC6440E")
+    fitted = timing.fit(model, toas, FREE).model
+    assert np.abs(np.asarray(timing.residuals(fitted, timing.simulate(fitted, toas)))).max() < 1e-11
+
+
 def test_fits_of_simulated_toas_recover_the_truth():
     model, toas = timing.bundled("NGC6440E")
     pulls, seen = [], []
