@@ -145,7 +145,7 @@ def _key(content: bytes, kernel: str, clock_dir: Any, flags: tuple[str, ...], mo
     """What the stored TOAs depend on. The troposphere's delay needs the place to an arcsecond only."""
     par = model.par
     assert par is not None
-    place = np.asarray(model.astrometry.direction(jnp.zeros(1))).ravel()
+    place = np.asarray(model.astrometry.direction(as_array(np.zeros(1)))).ravel()
     clocks = None if clock_dir is None else _clock_state(Path(clock_dir))
     words = ("CLK", "PLANET_SHAPIRO", "CORRECT_TROPOSPHERE", "ECL", "UNITS", "TIMEEPH", "T2CMETHOD", "DMDATA")
     facts = [_VERSION, kernel, clocks, flags, [par.word(word) for word in words], np.round(place * 206265).tolist()]
