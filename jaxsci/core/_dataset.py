@@ -32,6 +32,14 @@ class AbstractDataset(Module):
     def finite(self) -> Flag:
         """False when a number that the mask keeps is nan or infinite."""
 
+    def sums(self, at: Any, y: Float[Array, " p"], likelihood: AbstractLikelihood, derivatives: bool) -> PyTree | None:
+        """What `likelihood.sums` makes of the rows at y, by a shorter way than their Jacobian; `None` without one.
+
+        `at.model(y)` is the model, `at.places` its free leaves with their places in y for values.
+        """
+        del at, y, likelihood, derivatives
+        return None
+
 
 class Dataset(AbstractDataset):
     """Observations y of a model at inputs x.

@@ -91,15 +91,17 @@ class Factor(Module):
 
     - `ok`: False when a pivot was not positive; the solutions are finite rubbish then.
     - `least`: the smallest pivot.
+
+    Of matrices (n, n, lanes) each number is an array of lanes: what `jax.vmap` makes, in the other memory order.
     """
 
-    below: tuple[tuple[Float[Array, ""], ...], ...] | None
-    inverse_pivots: tuple[Float[Array, ""], ...] | None
+    below: tuple[tuple[Float[Array, "*lanes"], ...], ...] | None
+    inverse_pivots: tuple[Float[Array, "*lanes"], ...] | None
     lower: Float[Array, "n n"] | None
-    ok: Bool[Array, ""]
-    least: Float[Array, ""]
+    ok: Bool[Array, "*lanes"]
+    least: Float[Array, "*lanes"]
 
-    def solve(self, rhs: Float[Array, " n"]) -> Float[Array, " n"]:
+    def solve(self, rhs: Float[Array, "n *more"]) -> Float[Array, "n *more"]:
         """x with matrix @ x = rhs."""
         if self.below is None:
             return solve_factored(self.lower, rhs)  # type: ignore[arg-type]
@@ -151,9 +153,9 @@ def largest_row(matrix: Any) -> Float[Array, ""]:
 
 @functools.singledispatch
 def factorise(matrix: Any) -> Any:
-    """A Factor of a symmetric positive definite matrix."""
+    """A Factor of a symmetric positive definite matrix (n, n), or of one a lane (n, n, lanes)."""
     n = matrix.shape[0]
-    if n > _UNROLL:
+    if n > _UNROLL and matrix.ndim == 2:
         lower, ok = cholesky(matrix)
         return Factor(None, None, lower, ok, jnp.min(jnp.diagonal(lower)) ** 2)
     below: list[list[Array]] = []

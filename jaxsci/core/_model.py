@@ -79,7 +79,7 @@ def _combine(kind: Any, left: AbstractModel, right: Any) -> Any:
         return NotImplemented
     terms: dict[str, AbstractModel] = {}
     for model in (left, right):
-        items = zip(model.names, model.terms, strict=True) if isinstance(model, kind) else [(_snake(model), model)]
+        items = zip(model.names, model.terms, strict=True) if isinstance(model, kind) else [(snake(model), model)]
         for name, term in items:
             unique, k = name, 2
             while unique in terms:
@@ -88,5 +88,6 @@ def _combine(kind: Any, left: AbstractModel, right: Any) -> Any:
     return kind(**terms)
 
 
-def _snake(model: AbstractModel) -> str:
+def snake(model: Any) -> str:
+    """The name of an object's class in lower case with underscores."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(model).__name__).lower()

@@ -87,6 +87,13 @@ def labelled(by: str, **kwargs: Any) -> Any:
     return eqx.field(metadata={"labelled": by}, **kwargs)
 
 
+def params(by: str, **kwargs: Any) -> Any:
+    """Declare a tuple field of parameters that are addressed by the names in the static field `by`."""
+    return eqx.field(
+        converter=lambda values: tuple(map(as_float, values)), metadata={"labelled": by, "param": Parameter()}, **kwargs
+    )
+
+
 def transparent(**kwargs: Any) -> Any:
     """Declare a field whose own name does not appear in the names of the parameters below it."""
     return eqx.field(metadata={"transparent": True}, **kwargs)
@@ -102,13 +109,17 @@ def _walk(
             value = getattr(node, field.name, None)
             if "transparent" in field.metadata:
                 yield from _walk(value, name, here)
-            elif "param" in field.metadata:
-                if value is not None:
-                    yield ".".join((*name, field.name)), here, field.metadata["param"]
             elif "labelled" in field.metadata:
                 labels: tuple[str, ...] = getattr(node, field.metadata["labelled"])
                 for i, (label, child) in enumerate(zip(labels, value or (), strict=True)):
-                    yield from _walk(child, (*name, label), (*here, jtu.SequenceKey(i)))
+                    below, place = (*name, label), (*here, jtu.SequenceKey(i))
+                    if "param" in field.metadata:
+                        yield ".".join(below), place, field.metadata["param"]
+                    else:
+                        yield from _walk(child, below, place)
+            elif "param" in field.metadata:
+                if value is not None:
+                    yield ".".join((*name, field.name)), here, field.metadata["param"]
             elif not field.metadata.get("static", False):
                 yield from _walk(value, (*name, field.name), here)
     elif isinstance(node, Mapping):

@@ -51,6 +51,11 @@ class Objective(Module):
         """The model at y."""
         return self.parts(y)[0]
 
+    @property
+    def places(self) -> Any:
+        """The model with places in y for its free leaves, and None for all others."""
+        return self.unravel(jnp.arange(self.prior_mean.size, dtype=self.prior_mean.dtype)).model
+
     def residual(self, y: Float[Array, " p"]) -> Float[Array, " n"]:
         """model - observed at y."""
         return self.data.residual(self.model(y))
@@ -149,6 +154,9 @@ class Objective(Module):
         """The likelihood's sums over all rows."""
 
         def sums(data: AbstractDataset, likelihood: AbstractLikelihood) -> PyTree:
+            short = data.sums(self, y, likelihood, jacobian is jacobian_t)
+            if short is not None:
+                return short
             residual, jac_t = jacobian(lambda y: data.residual(self.model(y)), y)
             return likelihood.sums(jac_t, residual, data.mask)
 

@@ -1,0 +1,23 @@
+"""Parametric separation of the CMB from its foregrounds: spectra, mixing matrices, fits over the sky."""
+
+from . import algebra as algebra
+from ._analytic import AnalyticSED as AnalyticSED
+from ._bandpass import Bands as Bands
+from ._instrument import Instrument as Instrument, instruments as instruments
+from ._likelihood import Maps as Maps, Sky as Sky
+from ._mixing import MixingMatrix as MixingMatrix
+from ._noise import UNSEEN as UNSEEN
+from ._sed import (
+    AME as AME,
+    CMB as CMB,
+    AbstractSED as AbstractSED,
+    FreeFree as FreeFree,
+    ModifiedBlackBody as ModifiedBlackBody,
+    MomentExpansion as MomentExpansion,
+    PowerLaw as PowerLaw,
+    TabulatedSED as TabulatedSED,
+    ThermalSZ as ThermalSZ,
+)
+from ._separate import separate as separate
+from ._separation import Separation as Separation
+from ._units import conversion as conversion

@@ -1,0 +1,111 @@
+"""The mixing matrix: what each component contributes to each frequency channel."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util as jfu
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Float
+
+from ..core._errors import suggest
+from ..core._model import snake
+from ..core._module import Module
+from ..core._parameter import free_spec, labelled, leaf_names, match, parameters
+from ._bandpass import Frequencies, over_bands
+from ._sed import AbstractSED
+
+
+class MixingMatrix(Module):
+    """Sky components side by side: `MixingMatrix(cmb=CMB(), dust=ModifiedBlackBody(), sync=PowerLaw())`.
+
+    Components given without a name get that of their class, with a number where there are several. Parameters
+    have names such as `dust.beta`. Written for one pixel; a matrix of maps has leaves with an axis more.
+
+    **Raises:** `ValueError` for something that is no SED, and without any component.
+    """
+
+    names: tuple[str, ...] = eqx.field(static=True)
+    components: tuple[AbstractSED, ...] = labelled("names")
+
+    def __init__(self, *components: Any, **named: Any):
+        together: dict[str, AbstractSED] = {}
+        for component in components:
+            name, k = snake(component), 2
+            while name in together or name in named:
+                name, k = f"{snake(component)}_{k}", k + 1
+            together[name] = component
+        together |= named
+        for name, component in together.items():
+            if not isinstance(component, AbstractSED):
+                raise ValueError(f"component {name!r} should be an SED, but it is a {type(component).__name__}")
+        if not together:
+            raise ValueError("a mixing matrix needs at least one component")
+        self.names, self.components = tuple(together), tuple(together.values())
+
+    def __getattr__(self, name: str) -> Any:
+        names = object.__getattribute__(self, "names")
+        if name in names:
+            return object.__getattribute__(self, "components")[names.index(name)]
+        raise AttributeError(f"{type(self).__name__} has no component {name!r}{suggest(name, names)}")
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of all parameters, in the order of `diff`."""
+        return tuple(name for name, _ in leaf_names(self, parameters(self)))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """A name for each column; a `MomentExpansion` has several."""
+        probe = jax.ShapeDtypeStruct((1,), jnp.zeros(()).dtype)
+        found: list[str] = []
+        for name, component in zip(self.names, self.components, strict=True):
+            count = jax.eval_shape(lambda sed, nu: sed.columns(nu), _one_pixel(component), probe).shape[1]
+            found.extend([name] if count == 1 else [f"{name}[{k}]" for k in range(count)])
+        return tuple(found)
+
+    def eval(self, nu: Frequencies) -> Float[Array, "f c"]:
+        """The matrix at frequencies nu in GHz, or over bands."""
+
+        def spectra(nu: Array) -> Array:
+            return jnp.concatenate([component.columns(nu) for component in self.components], axis=1)
+
+        return over_bands(spectra, nu)
+
+    def diff(self, nu: Frequencies, free: Sequence[str] | None = None) -> Float[Array, "k f c"]:
+        """Its derivative with respect to each parameter.
+
+        **Arguments:** `nu`: as in `eval`. `free`: names or globs; `None` for all parameters, as in `.parameters`.
+        """
+        fn, y = self._flat(nu, free)
+        return jnp.moveaxis(jax.jacfwd(fn)(y), -1, 0)
+
+    def diff_diff(self, nu: Frequencies, free: Sequence[str] | None = None) -> Float[Array, "k k f c"]:
+        """Its second derivatives; arguments as in `diff`."""
+        fn, y = self._flat(nu, free)
+        return jnp.moveaxis(jax.jacfwd(jax.jacfwd(fn))(y), (-2, -1), (0, 1))
+
+    def operator(self, nu: Frequencies) -> lx.MatrixLinearOperator:
+        """The matrix as a lineax operator from amplitudes to channels."""
+        return lx.MatrixLinearOperator(self.eval(nu))
+
+    def _flat(self, nu: Frequencies, free: Sequence[str] | None) -> tuple[Callable[..., Array], Array]:
+        chosen = match(self, ["*"] if free is None else free, "the mixing matrix") if free or self.parameters else []
+        for name, shape in leaf_names(self, chosen):
+            if shape != ():
+                raise ValueError(f"{name} is a map of shape {shape}: derivatives are for one pixel, use jax.vmap")
+        moving, rest = eqx.partition(self, free_spec(self, chosen))
+        y, unravel = jfu.ravel_pytree(moving)
+        return lambda y: eqx.combine(unravel(y), rest).eval(nu), y
+
+
+def _one_pixel(component: AbstractSED) -> AbstractSED:
+    """The shapes of a component whose parameters are scalars."""
+    spec = free_spec(component, parameters(component))
+
+    def shape(free: bool, leaf: Any) -> Any:
+        return jax.ShapeDtypeStruct(() if free else jnp.shape(leaf), jnp.result_type(leaf))
+
+    return jax.tree_util.tree_map(shape, spec, component)

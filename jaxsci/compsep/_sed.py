@@ -1,0 +1,193 @@
+"""Spectra of sky components: functions of frequency with scalar parameters."""
+
+import abc
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Float
+
+from ..core._module import Module
+from ..core._parameter import leaf_values, match, numbers, param, put, transparent
+from ..core._typing import Scalar
+from ._units import H_OVER_K, conversion
+
+
+class AbstractSED(Module):
+    """A spectral energy distribution: what a researcher subclasses, with `param()` fields and `__call__`.
+
+    Written for one pixel: parameters are scalars, and frequencies are an argument that nothing is ever
+    differentiated with respect to. Values are relative to those at a reference frequency, so that the
+    amplitude of a component is its brightness there, in the unit of the maps.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
+        """The spectrum at frequencies nu in GHz."""
+
+    def columns(self, nu: Float[Array, " f"]) -> Float[Array, "f c"]:
+        """The spectra that each have an amplitude of their own: one, but for a `MomentExpansion`."""
+        return self(nu)[:, None]
+
+
+def _relative(nu: Array, nu0: Array, units: str) -> Array:
+    """What one K_RJ is in `units` at nu, over the same at nu0."""
+    return conversion(nu, "K_RJ", units) / conversion(nu0, "K_RJ", units)
+
+
+class CMB(AbstractSED):
+    """The cosmic microwave background's anisotropies: 1 in K_CMB. The amplitude is in K_CMB whatever `units`."""
+
+    units: str = eqx.field(static=True, default="K_CMB")
+
+    def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
+        return conversion(nu, "K_CMB", self.units)
+
+
+class ThermalSZ(AbstractSED):
+    """The thermal Sunyaev-Zeldovich effect, not relativistic: T_CMB (x coth(x/2) - 4) per unit of Compton's y."""
+
+    units: str = eqx.field(static=True, default="K_CMB")
+
+    def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
+        return conversion(nu, "y_SZ", self.units)
+
+
+class ModifiedBlackBody(AbstractSED):
+    """Thermal dust: (nu/nu0)^(1 + beta) (e^(h nu0 / k T) - 1) / (e^(h nu / k T) - 1) in K_RJ.
+
+    **Arguments:** `beta`, `temp` (K), `nu0`: reference frequency, GHz. `units`: of the maps.
+    """
+
+    beta: Scalar = param(default=1.54, bounds=(-1, 5), doc="spectral index of the emissivity")
+    temp: Scalar = param(default=20.0, unit="K", bounds=(4, 100), doc="temperature of the grains")
+    nu0: Scalar = numbers(default=353.0)
+    units: str = eqx.field(static=True, default="K_CMB")
+
+    def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
+        planck = jnp.expm1(H_OVER_K * self.nu0 / self.temp) / jnp.expm1(H_OVER_K * nu / self.temp)
+        power = jnp.exp((1 + self.beta) * jnp.log(nu / self.nu0))
+        return power * planck * _relative(nu, self.nu0, self.units)
+
+
+class PowerLaw(AbstractSED):
+    """Synchrotron: (nu/nu0)^(beta + running log(nu/nu_pivot)) in K_RJ.
+
+    **Arguments:** `beta`. `nu0`: reference frequency, GHz. `running`: `None` for none, which is then no parameter.
+    `nu_pivot`: where beta is the slope, GHz. `units`: of the maps.
+    """
+
+    beta: Scalar = param(default=-3.0, bounds=(-8, 3), doc="spectral index of brightness temperature")
+    nu0: Scalar = numbers(default=30.0)
+    running: Scalar | None = param(default=None, doc="change of the index with log frequency")
+    nu_pivot: Scalar = numbers(default=30.0)
+    units: str = eqx.field(static=True, default="K_CMB")
+
+    def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
+        index = self.beta
+        if self.running is not None:
+            index = index + self.running * jnp.log(nu / self.nu_pivot)
+        return jnp.exp(index * jnp.log(nu / self.nu0)) * _relative(nu, self.nu0, self.units)
+
+
+class FreeFree(AbstractSED):
+    """Bremsstrahlung: 1 - e^-tau in K_RJ, relative to nu0 (Draine 2011, as in Planck 2015 results X, table 4).
+
+    tau = 0.05468 T_e^-3/2 nu_9^-2 EM g, g = log(exp(5.960 - sqrt(3)/pi log(nu_9 T_4^-3/2)) + e).
+
+    **Arguments:** `temp`: of the electrons, K. `emission`: measure EM in pc cm^-6, which matters where it makes the
+    gas opaque. `nu0`: reference frequency, GHz. `units`: of the maps.
+    """
+
+    temp: Scalar = param(default=7000.0, unit="K", bounds=(100, 1e6), doc="temperature of the electrons")
+    emission: Scalar = numbers(default=1.0)
+    nu0: Scalar = numbers(default=30.0)
+    units: str = eqx.field(static=True, default="K_CMB")
+
+    def _depth(self, nu: Array) -> Array:
+        gaunt = jnp.exp(5.960 - jnp.sqrt(3.0) / jnp.pi * jnp.log(nu * (self.temp / 1e4) ** -1.5))
+        return 0.05468 * self.temp**-1.5 * nu**-2 * self.emission * jnp.log(gaunt + jnp.e)
+
+    def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
+        ratio = jnp.expm1(-self._depth(nu)) / jnp.expm1(-self._depth(self.nu0))
+        return ratio * _relative(nu, self.nu0, self.units)
+
+
+class AME(AbstractSED):
+    """Spinning dust: a log-normal flux of peak frequency and width (Stevenson 2014, ApJ 781, 113).
+
+    S = (nu0/nu)^2 exp(-(log(nu/peak)^2 - log(nu0/peak)^2) / (2 width^2)) in K_RJ.
+
+    **Arguments:** `peak`: of the flux density, GHz. `width`: in log frequency. `nu0`: reference frequency, GHz.
+    """
+
+    peak: Scalar = param(default=25.0, unit="GHz", bounds=(1, 200), doc="frequency of the largest flux density")
+    width: Scalar = param(default=0.5, bounds=(0.05, 3), doc="width in the logarithm of frequency")
+    nu0: Scalar = numbers(default=23.0)
+    units: str = eqx.field(static=True, default="K_CMB")
+
+    def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
+        away = jnp.log(nu / self.peak) ** 2 - jnp.log(self.nu0 / self.peak) ** 2
+        flux = jnp.exp(-away / (2 * self.width**2))
+        return flux * (self.nu0 / nu) ** 2 * _relative(nu, self.nu0, self.units)
+
+
+class TabulatedSED(AbstractSED):
+    """A spectrum without parameters, interpolated linearly in log frequency.
+
+    **Arguments:** `frequency`: GHz, rising. `value`: the spectrum there, in the unit of the maps. Outside of the
+    table it is that of the nearest end.
+    """
+
+    frequency: Float[Array, " t"] = numbers()
+    value: Float[Array, " t"] = numbers()
+
+    def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
+        return jnp.interp(jnp.log(nu), jnp.log(self.frequency), self.value)
+
+
+class MomentExpansion(AbstractSED):
+    """A spectrum and its derivatives with respect to some parameters, each with an amplitude of its own.
+
+    What the average over a line of sight of varying parameters looks like (Chluba, Hill and Abitbol 2017).
+
+    **Arguments:** `sed`: any SED. `about`: names of its parameters. `order`: of the highest derivative, mixed ones too.
+    """
+
+    about: tuple[str, ...] = eqx.field(static=True)
+    order: int = eqx.field(static=True)
+    sed: AbstractSED = transparent()
+
+    def __init__(self, sed: AbstractSED, about: tuple[str, ...] = ("beta",), order: int = 1):
+        self.sed, self.order = sed, order
+        self.about = tuple(match(sed, about))
+
+    def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
+        return self.sed(nu)
+
+    def columns(self, nu: Float[Array, " f"]) -> Float[Array, "f c"]:
+        values = dict(leaf_values(self.sed))
+        free = {name: values[name] for name in self.about}
+
+        def spectrum(point: dict[str, Array]) -> Array:
+            return put(self.sed, point)(nu)
+
+        found = []
+        for order in range(self.order + 1):
+            for names in itertools.combinations_with_replacement(self.about, order):
+                found.append(_partial(spectrum, free, names))
+        return jnp.stack(found, axis=1)
+
+
+def _partial(spectrum, point, names):  # type: ignore[no-untyped-def]
+    """The mixed derivative of a function of a dictionary of scalars with respect to these, in turn."""
+    if not names:
+        return spectrum(point)
+    unit = jtu.tree_map(jnp.zeros_like, point) | {names[0]: jnp.ones_like(point[names[0]])}
+
+    def along(at):  # type: ignore[no-untyped-def]
+        return jax.jvp(spectrum, (at,), (unit,))[1]
+
+    return _partial(along, point, names[1:])

@@ -1,0 +1,104 @@
+"""What a component separation answers."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ..core._errors import suggest
+from ..core._module import Module
+from ..core._typing import Scalar
+from ..fitting._solution import RESULTS
+from ._mixing import MixingMatrix
+
+
+class Separation(Module):
+    """Fitted spectra and component maps.
+
+    - `model`: the mixing matrix, whose fitted parameters are maps (n,). `values`, `std`, `at_bound` by name: each
+      fitted element, its standard error (inf where the data say nothing), and the bound it lies on (-1, 0, 1).
+    - `index` by name: the element of each pixel, -1 where it was not used; `used` says which were.
+    - `amplitudes`: (c, s, pixel) component maps in the unit of the data, `errors` their standard errors, those of
+      the spectra included. `chi2`: (pixel,) of each pixel. NaN where a pixel was not used.
+    - `covariance`: (p, p, k) of the parameters of each cell of pixels; `cell`: the cell of each pixel, or -1.
+    - `result`: how each independent fit ended (a code of `RESULTS`); `steps`: its evaluations.
+    - `minus_log_like`: the sum of -d^T N^-1 A s / 2, fgbuster's `fun`. `cost`: what was minimised.
+    """
+
+    model: MixingMatrix
+    values: dict[str, Float[Array, " _"]]
+    std: dict[str, Float[Array, " _"]]
+    at_bound: dict[str, Int[Array, " _"]]
+    index: dict[str, Int[Array, " pix"]]
+    amplitudes: Float[Array, "c s pix"]
+    errors: Float[Array, "c s pix"]
+    chi2: Float[Array, " pix"]
+    covariance: Float[Array, "p p k"]
+    cell: Int[Array, " pix"]
+    result: Int[Array, " g"]
+    steps: Int[Array, " g"]
+    cost: Scalar
+    minus_log_like: Scalar
+    num_data: Int[Array, ""]
+    free: tuple[str, ...] = eqx.field(static=True)
+    components: tuple[str, ...] = eqx.field(static=True)
+    stokes: str = eqx.field(static=True)
+    units: str = eqx.field(static=True)
+
+    @property
+    def used(self) -> Bool[Array, "*batch pix"]:
+        """Pixels that the fit used."""
+        return self.cell >= 0
+
+    @property
+    def success(self) -> Bool[Array, "*batch g"]:
+        """True for each independent fit that converged."""
+        code: Any = RESULTS
+        return self.result == code.successful._value
+
+    @property
+    def dof(self) -> Int[Array, "*batch"]:
+        """Data in use, less amplitudes and spectral parameters."""
+        amplitudes = jnp.sum(self.used, -1) * self.amplitudes.shape[-3] * self.amplitudes.shape[-2]
+        return self.num_data - amplitudes - sum(v.shape[-1] for v in self.values.values())
+
+    def parameter_map(self, name: str) -> Float[Array, " pix"]:
+        """A fitted parameter at each pixel; NaN where none was used."""
+        return self._spread(self.values, name)
+
+    def error_map(self, name: str) -> Float[Array, " pix"]:
+        """The standard error of a parameter at each pixel; NaN where none was used."""
+        return self._spread(self.std, name)
+
+    def component(self, name: str) -> Float[Array, "s pix"]:
+        """The amplitudes of a component.
+
+        **Raises:** `ValueError` for a name that no column has.
+        """
+        if name not in self.components:
+            raise ValueError(f"no component {name!r}{suggest(name, self.components)}: {', '.join(self.components)}")
+        return self.amplitudes[self.components.index(name)]
+
+    def summary(self) -> str:
+        """A table of the fitted parameters, and how the fits ended."""
+        good = int(jnp.sum(self.success))
+        lines = [
+            f"{int(jnp.sum(self.used))} of {self.cell.shape[0]} pixels, Stokes {self.stokes}, unit {self.units}",
+            f"chi2 {float(jnp.nansum(self.chi2)):.6g} for {int(self.dof)} degrees of freedom",
+            f"{good} of {self.result.shape[0]} independent fits converged, {int(jnp.max(self.steps, initial=0))} "
+            "evaluations at most",
+            f"{'parameter':<16} {'values':>8} {'median':>12} {'median error':>13} {'on a bound':>11}",
+        ]
+        for name in self.free:
+            value, error = np.asarray(self.values[name]), np.asarray(self.std[name])
+            bound = int(np.sum(np.asarray(self.at_bound[name]) != 0))
+            lines.append(f"{name:<16} {value.size:>8} {np.median(value):>12.6g} {np.median(error):>13.3g} {bound:>11}")
+        return "\n".join(lines)
+
+    def _spread(self, by_name: dict[str, Array], name: str) -> Array:
+        if name not in self.free:
+            raise ValueError(f"no fitted parameter {name!r}{suggest(name, self.free)}: {', '.join(self.free)}")
+        index = self.index[name]
+        return jnp.where(index >= 0, by_name[name][jnp.maximum(index, 0)], jnp.nan)
