@@ -5,7 +5,6 @@ these tiny problems themselves; here a step of a block of cells is a handful of 
 Marquardt 1963; bounds by an active set and projection (Bertsekas 1982), as `jaxsci.GaussNewton`.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from jaxtyping import Array, Float, Int
 from ..core._linalg import factorise
 from ..core._module import Module
 from ..core._parameter import free_spec
-from ..fitting._fit import cheap_compile, outermost
+from ..fitting._program import call
 from ._likelihood import Maps, Sky
 from ._mixing import MixingMatrix
 
@@ -92,10 +91,7 @@ def fit_cells(
     problem = (mixing, sky.nu, maps, count, limits)
     choices = (tuple(free), size, tolerance, sky.marginal)
     at = _padded(start, k, size, edge=True)
-    if isinstance(start, jax.core.Tracer) or any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves(problem)):
-        found = _run(problem, _blank(at), jnp.array(at.shape[1] // size), jnp.array(max_steps), choices)
-    else:
-        found = _rounds(problem, at, k, choices, max_steps)
+    found = _rounds(problem, at, k, choices, max_steps)
     found = jtu.tree_map(lambda x: x[..., :k], found)
     return _conclude(found, limits)
 
@@ -123,7 +119,7 @@ def _rounds(problem: Any, at: Array, k: int, choices: tuple[Any, ...], max_steps
         steps = min(steps, max_steps - int(np.min(found.steps[pending])))
         search = jtu.tree_map(lambda x: jnp.asarray(_take(x, pending, at.shape[1])), found)  # noqa: B023
         blocks = jnp.array(-(-len(pending) // size))
-        new = jtu.tree_map(np.asarray, _call(data, search, blocks, jnp.array(steps), choices))
+        new = jtu.tree_map(np.asarray, call(_run, (data, search, blocks, jnp.array(steps)), (choices,)))
         for old, now in zip(found, new, strict=True):
             old[..., pending] = now[..., : len(pending)]
         pending = np.flatnonzero(~found.done & (found.steps < max_steps))
@@ -146,26 +142,6 @@ def _take(x: np.ndarray, cells: np.ndarray, length: int) -> np.ndarray:
 
 def _some(x: Array, cells: np.ndarray, length: int) -> Array:
     return jnp.asarray(_take(np.asarray(x), cells, length)) if x.shape[-1] == length else x
-
-
-def _call(problem: Any, search: _Search, blocks: Array, steps: Array, choices: tuple[Any, ...]) -> _Search:
-    """`_run`, compiled once for each structure."""
-    arrays, rest = eqx.partition((problem, search, blocks, steps), eqx.is_array)
-    leaves, structure = jtu.tree_flatten(rest)
-    return outermost(_compiled(), _jitted, arrays, structure, tuple(leaves), choices)
-
-
-def _assemble(arrays: Any, structure: Any, leaves: tuple[Any, ...], choices: tuple[Any, ...]) -> _Search:
-    problem, search, blocks, steps = eqx.combine(arrays, jtu.tree_unflatten(structure, leaves))
-    return _run(problem, search, blocks, steps, choices)
-
-
-_jitted = jax.jit(_assemble, static_argnums=(1, 2, 3))
-
-
-@functools.cache
-def _compiled() -> Any:
-    return jax.jit(_assemble, static_argnums=(1, 2, 3), compiler_options=cheap_compile())
 
 
 def _run(
@@ -256,11 +232,11 @@ class Block(Module):
         known = (diagonal > 0) & ~held
         scale = jnp.where(known, 1 / jnp.sqrt(jnp.where(known, diagonal, 1)), 0)
         eye = jnp.eye(at.shape[0], dtype=at.dtype)[:, :, None]
-        unit = gram * scale[:, None] * scale[None, :] + eye * jnp.where(known, 0, 1)[:, None]
+        unit = gram * scale[:, None] * scale[None, :] + eye * (~known).astype(at.dtype)[:, None]
         slope = grad * scale
         tiny = at.shape[0] * jnp.finfo(at.dtype).eps
         newton = factorise(unit + eye * tiny)
-        damped = factorise(unit + eye * (damping + tiny))
+        damped = factorise(unit + eye * (damping + tiny)[None, None])
         step = -damped.solve(slope) * scale
         trial = jnp.clip(at + step, lower, upper)
         step = trial - at
@@ -279,10 +255,10 @@ def _conclude(found: _Search, limits: Limits) -> CellFits:
     diagonal = jnp.stack([found.gram[i, i] for i in range(p)])
     known = (diagonal > 0) & ~fixed
     scale = jnp.where(known, 1 / jnp.sqrt(jnp.where(known, diagonal, 1)), 0)
-    factor = factorise(found.gram * scale[:, None] * scale[None, :] + eye * jnp.where(known, 0, 1)[:, None])
+    factor = factorise(found.gram * scale[:, None] * scale[None, :] + eye * (~known).astype(scale.dtype)[:, None])
     units = jnp.broadcast_to(eye, found.gram.shape)
     inverse = jnp.stack([factor.solve(units[i]) for i in range(p)]) * scale[:, None] * scale[None, :]
-    lost = (~known & ~fixed) | (known & (factor.least < _WELL))
+    lost = (~known & ~fixed) | (known & (factor.least < _WELL)[None])
     either = lost[:, None] | lost[None, :]
     inverse = jnp.where(either, jnp.where(eye > 0, jnp.inf, jnp.nan), inverse)
     held = fixed[:, None] | fixed[None, :]

@@ -23,7 +23,7 @@ def propagated(
     slopes = [_slope(maps, projection, derivative) for derivative in moved]
     for i, one in enumerate(slopes):
         for j, other in enumerate(slopes):
-            variance = variance + one * other * covariance[i, j]
+            variance = variance + one * other * covariance[i, j][None, None]
     return variance
 
 

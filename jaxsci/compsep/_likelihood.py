@@ -43,7 +43,7 @@ class Maps(Module):
     data: Float[Array, "f m k"]
     root: Float[Array, "f q"] | Float[Array, "f f q"]
 
-    def whiten(self, column: Float[Array, "f k"]) -> Float[Array, "f k"]:
+    def whiten(self, column: Float[Array, "f _"]) -> Float[Array, "f _"]:
         """R of a spectrum."""
         if self.root.ndim == 2:
             return self.root * column
@@ -54,7 +54,7 @@ class Maps(Module):
     @staticmethod
     def make(observed: Float[Array, "f m k"], root: Array) -> "Maps":
         """Whitened maps from observed ones, which may hold anything where no weight reaches."""
-        used = (root if root.ndim == 2 else jnp.any(root != 0, axis=0)) != 0
+        used = root != 0 if root.ndim == 2 else jnp.any(root != 0, axis=0)
         data = jnp.where(used[:, None], observed, 0)
         if root.ndim == 2:
             return Maps(data * root[:, None], root)
@@ -308,7 +308,7 @@ def project(maps: Maps, values: list[Array]) -> Projection:
     return Projection(columns, factor, amplitude, maps.data)
 
 
-def over_channels(x: Float[Array, "f *k"], y: Float[Array, "f *k"]) -> Float[Array, "*k"]:
+def over_channels(x: Float[Array, "f ..."], y: Float[Array, "f ..."]) -> Float[Array, "..."]:
     """The sum of products over the leading axis; over many cells, unrolled, three times as fast as XLA's reduction."""
     if x.shape[0] > _UNROLL or max(x.shape[-1], y.shape[-1]) < _MANY:
         return jnp.sum(x * y, axis=0)

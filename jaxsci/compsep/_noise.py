@@ -54,7 +54,7 @@ def _dense_root(inv_n: Float[Array, "f f"]) -> Float[Array, "f f"]:
 
 def weighted(root: Array) -> Array:
     """(f, q): which channels have any weight."""
-    return (root if root.ndim == 2 else jnp.any(root != 0, axis=0)) != 0
+    return root != 0 if root.ndim == 2 else jnp.any(root != 0, axis=0)
 
 
 def alike(found: list[Array]) -> list[list[int]]:

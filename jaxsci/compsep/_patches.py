@@ -15,12 +15,12 @@ Where = int | np.ndarray
 class Cells(NamedTuple):
     """Pixels in use, in cells that share every spectral parameter, in groups that share none.
 
-    - `pixel`: the used pixels. `index`: for each parameter the element of each of them. `sizes`: how many elements.
+    - `pixel`: the used pixels. `element`: for each parameter that of each of them. `sizes`: how many elements.
     - `cell`: the cell of each used pixel. `first`: a used pixel of each cell. `group`: the group of each cell.
     """
 
     pixel: np.ndarray
-    index: dict[str, np.ndarray]
+    element: dict[str, np.ndarray]
     sizes: dict[str, int]
     cell: np.ndarray
     first: np.ndarray
@@ -43,7 +43,7 @@ class Cells(NamedTuple):
 
 def lay_out(
     free: Sequence[str],
-    patches: Mapping[str, Where] | Where | None,
+    patches: Mapping[str, Where] | Where,
     used: np.ndarray,
     *,
     nest: bool = False,
@@ -56,9 +56,7 @@ def lay_out(
 
     **Raises:** `ValueError` for names that are not free, a wrong nside, or patches of another length.
     """
-    spec: Mapping[str, Any] = patches if isinstance(patches, Mapping) else dict.fromkeys(free, patches or 0)
-    if not isinstance(patches, Mapping) and isinstance(patches, np.ndarray | list):
-        spec = dict.fromkeys(free, np.asarray(patches))
+    spec: Mapping[str, Any] = patches if isinstance(patches, Mapping) else dict.fromkeys(free, patches)
     for name in spec:
         if name not in free:
             raise ValueError(f"patches: no free parameter {name!r}{suggest(name, free)} (free: {', '.join(free)})")

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ..core._parameter import free_spec, leaf_names, match
+from ..fitting._program import call
 from ..fitting._solver.gauss_newton import GaussNewton
 from ._bandpass import as_frequencies, channel_count
 from ._errors import propagated
@@ -134,11 +135,10 @@ def _used(data: Array, found: Sequence[Array], mask: Any, columns: int) -> np.nd
 
 
 def _index(cells: Cells) -> dict[str, Array]:
-    return {name: jnp.asarray(inside) for name, inside in cells.index.items()}
+    return {name: jnp.asarray(inside) for name, inside in cells.element.items()}
 
 
-@eqx.filter_jit
-def _maps_of(model: MixingMatrix, pixels: Sky, free: tuple[str, ...], covariance: Array | None) -> Any:
+def _maps_of(model: MixingMatrix, pixels: Sky, covariance: Array | None, free: tuple[str, ...]) -> Any:
     """Of each set of Stokes parameters (amplitudes, errors (c, t, pixel), chi2 (pixel,), -d^T N^-1 A s / 2)."""
     values, moved = pixels.spectra(model, free)
     out = []
@@ -161,7 +161,7 @@ def _answer(mixing: MixingMatrix, pixels: Sky, cells: Cells, fits: Fits | None, 
         leaves = [fits.values[name] for name in free]
         model = eqx.combine(jtu.tree_unflatten(jtu.tree_structure(moving), leaves), rest)
     covariance = fits.covariance[:, :, cells.cell] if free else None
-    parts = _maps_of(model, pixels, free, covariance)
+    parts = call(_maps_of, (model, pixels, covariance), (free,))
     order = np.argsort([member for members in sets for member in members])
     amplitudes, errors = (jnp.concatenate([part[i] for part in parts], axis=1)[:, order] for i in (0, 1))
     used = [jnp.broadcast_to(_channels(m), (*m.data.shape[::2],)).sum() * m.data.shape[1] for m in pixels.maps]

@@ -10,15 +10,17 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..core._loss import Linear
 from ..core._noise import Unit
 from ..core._parameter import free_spec, get
-from ..core._prior import Normal
-from ..fitting._fit import fit
+from ..fitting._fit import fit_once
 from ..fitting._plan import flat_bounds, flat_priors, make_plan
-from ..fitting._solution import RESULTS
+from ..fitting._program import call
+from ..fitting._solution import RESULTS, Solution
 from ._cells import Limits, fit_cells
 from ._likelihood import Maps, Sky
 from ._mixing import MixingMatrix
+from ._noise import weighted
 from ._patches import Cells
 
 _FEW = 8  # parameters of a cell that is fitted by itself; the small solves are unrolled
@@ -50,11 +52,13 @@ def cell_sky(nu: Any, observed: Sequence[Array], found: Sequence[Array], cells: 
     for data, root in zip(observed, found, strict=True):
         f, t, _ = data.shape
         taken = jnp.where(filled, data[:, :, np.maximum(columns, 0)], 0).reshape(f, -1, columns.shape[1])
+        if root.shape[-1] == 1:
+            taken = jnp.where(weighted(root)[:, None], taken, 0)  # a channel without weight may hold anything
         if taken.shape[1] > f and root.shape[-1] == 1:
             taken = compress(taken)
         maps.append(Maps.make(taken, root))
         count.append(jnp.asarray(t * np.sum(columns >= 0, axis=0), taken.dtype))
-    index = {name: jnp.asarray(inside[cells.first]) for name, inside in cells.index.items()}
+    index = {name: jnp.asarray(inside[cells.first]) for name, inside in cells.element.items()}
     return Sky(nu, maps, index, count, marginal)
 
 
@@ -86,7 +90,9 @@ def fit_sky(
     if lower is None or upper is None:
         lower, upper = jnp.full(len(free), -jnp.inf), jnp.full(len(free), jnp.inf)
     limits = Limits(lower, upper, *flat_priors(plan, priors))
-    if cells.alone and len(free) <= _FEW:
+    # the loop over cells is for the host; within a transformation the core's fits have derivatives too
+    traced = any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, sky, limits)))
+    if cells.alone and len(free) <= _FEW and not traced:
         return _each(mixing, sky, cells, free, limits, tolerance, max_steps)
     return _grouped(mixing, sky, cells, free, limits, solver, max_steps)
 
@@ -105,7 +111,7 @@ def _each(
     start = jnp.clip(start, limits.lower[:, None], limits.upper[:, None])
     found = fit_cells(mixing, sky, free, start, limits, tolerance=tolerance, max_steps=max_steps)
     # a cell's number is that of its element of every parameter, but each counts them in its own order
-    place = [np.argsort(cells.index[name][cells.first]) for name in free]
+    place = [np.argsort(cells.element[name][cells.first]) for name in free]
 
     def named(rows: Array) -> dict[str, Array]:
         return {name: row[at] for name, row, at in zip(free, rows, place, strict=True)}
@@ -129,7 +135,7 @@ class _Layout(NamedTuple):
     def of(cells: Cells) -> "_Layout":
         count = int(cells.group.max(initial=-1)) + 1
         elements, local = {}, {}
-        for name, inside in cells.index.items():
+        for name, inside in cells.element.items():
             owner = np.zeros(cells.sizes[name], np.int64)
             owner[inside[cells.first]] = cells.group
             elements[name], rank = _rows(owner, count)
@@ -205,20 +211,41 @@ def _stacked(sky: Sky, layout: _Layout) -> Sky:
     return jax.vmap(build)(maps, index, count)
 
 
-@eqx.filter_jit
-def _fit_groups(mixing: Any, skies: Sky, free: Any, limits: Limits, real: dict[str, Array], how: Any) -> Any:
-    solver, max_steps = how
+def _fit_groups(
+    mixing: MixingMatrix, skies: Sky, free: tuple[str, ...], limits: Limits, real: dict[str, Array], how: Any
+) -> Solution:
+    """A stacked Solution. As in `jaxsci.fit`, first by a program without the branches that few fits take."""
+    args = mixing, skies, limits, real
+    solution, flags = call(_all_groups, args, (free, *how, False), (free, *how, True))
+    if isinstance(flags, jax.core.Tracer):
+        return solution
+    stalled, well = jnp.any(flags[:, -2] != 0), jnp.all(flags[:, -1] != 0)
+    return solution if well and not stalled else call(_all_groups, args, (free, *how, True))[0]
 
-    def one(sky: Sky, real: dict[str, Array]) -> Any:
-        moving, rest = eqx.partition(mixing, free_spec(mixing, free))
-        starts, bounds, priors = [], {}, {}
-        for k, name in enumerate(free):
-            low, high = limits.lower[k], limits.upper[k]
-            start = jnp.full(real[name].shape, jnp.clip(get(mixing, name), low, high))
-            starts.append(start)
-            bounds[name] = jnp.where(real[name], low, start), jnp.where(real[name], high, start)
-            priors[name] = Normal(limits.mean[k], 1 / jnp.sqrt(limits.weight[k]))
-        model = eqx.combine(jtu.tree_unflatten(jtu.tree_structure(moving), starts), rest)
-        return fit(model, sky, free=free, bounds=bounds, priors=priors, solver=solver, max_steps=max_steps, throw=False)
+
+def _all_groups(
+    mixing: MixingMatrix,
+    skies: Sky,
+    limits: Limits,
+    real: dict[str, Array],
+    free: tuple[str, ...],
+    solver: Any,
+    max_steps: int,
+    complete: bool,
+) -> tuple[Solution, Array]:
+    moving, rest = eqx.partition(mixing, free_spec(mixing, free))
+    structure = jtu.tree_structure(moving)
+    start = jnp.clip(jnp.stack([get(mixing, name) for name in free]), limits.lower, limits.upper)
+
+    def one(sky: Sky, real: dict[str, Array]) -> tuple[Solution, Array]:
+        def flat(each: Array) -> Array:
+            return jnp.concatenate([jnp.broadcast_to(each[k], real[name].shape) for k, name in enumerate(free)])
+
+        inside, y = jnp.concatenate([real[name] for name in free]), flat(start)
+        starts = [jnp.broadcast_to(start[k], real[name].shape) for k, name in enumerate(free)]
+        model = eqx.combine(jtu.tree_unflatten(structure, starts), rest)
+        lower, upper = jnp.where(inside, flat(limits.lower), y), jnp.where(inside, flat(limits.upper), y)
+        problem = (model, sky, lower, upper, flat(limits.mean), flat(limits.weight), None, solver, Linear(), None)
+        return fit_once(problem, make_plan(model, sky.noise, free), None, max_steps, None, complete)
 
     return jax.vmap(one)(skies, real)

@@ -16,9 +16,9 @@ def real(folder, nside, stokes, const=False, seed=1):
     if const:
         truth = {n: np.full_like(truth[n], v) for n, v in zip(truth, (1.54, 20.0, -3.0), strict=True)}
     nu = np.asarray(LITEBIRD.frequency)[:, None]
-    x = nu / (2.7255 / 0.0479924307337)
-    to_cmb = np.expm1(x) ** 2 / (np.exp(x) * x * x)
     hk = 6.62607015e-34 * 1e9 / 1.380649e-23
+    x = hk * nu / 2.7255
+    to_cmb = np.expm1(x) ** 2 / (np.exp(x) * x * x)
     beta, temp = truth["dust.beta"], truth["dust.temp"]
     dust = (nu / 353) ** (1 + beta) * np.expm1(hk * 353 / temp) / np.expm1(hk * nu / temp)
     sync = (nu / 30) ** truth["sync.beta"]

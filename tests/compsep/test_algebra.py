@@ -43,36 +43,41 @@ def test_matrix_and_its_derivatives(case):
             np.testing.assert_allclose(second[k, j, :, column], expected, atol=1e-13 * max(scale, 1), rtol=0)
 
 
+@jax.jit
+def everything(A, dA, ddA, inv_n, data):
+    """All functions: of each Stokes parameter s, and over all pixels and Stokes parameters."""
+    s = jax.vmap(jax.vmap(lambda d, n: algebra.Wd(A, d, n), (0, 0)), (0, None))(data, inv_n)
+    by_stokes = {
+        name: jax.vmap(lambda n, fn=fn: fn(n))(inv_n)
+        for name, fn in {
+            "invAtNA": lambda n: algebra.invAtNA(A, n),
+            "W": lambda n: algebra.W(A, n),
+            "P": lambda n: algebra.P(A, n),
+            "D": lambda n: algebra.D(A, n),
+            "W_dB": lambda n: algebra.W_dB(A, dA, n),
+            "W_dBdB": lambda n: algebra.W_dBdB(A, dA, ddA, n),
+            "P_dBdB": lambda n: algebra.P_dBdB(A, dA, ddA, n),
+        }.items()
+    }
+
+    def likelihood(d, s, n):
+        return algebra.logL(A, d, n), algebra.logL_dB(A, dA, d, n), algebra.fisher(A, dA, s, n)
+
+    each = jax.vmap(jax.vmap(likelihood, (0, 0, 0)), (0, 0, None))(data, s, inv_n)
+    return by_stokes, s, [jnp.sum(x, (0, 1)) for x in each]
+
+
 def test_algebra(case):
-    mixing, nu, inv_n, _, want = case
-    A, dA, ddA = mixing.eval(nu), mixing.diff(nu), mixing.diff_diff(nu)
-
-    def by_stokes(fn, *args):
-        return jax.vmap(lambda n: fn(*args, n))(inv_n)
-
-    close(by_stokes(algebra.invAtNA, A), want("invAtNA"), 1e-10)
-    close(by_stokes(algebra.W, A), want("W"), 1e-10)
-    close(by_stokes(algebra.P, A), want("P"), 1e-10)
-    close(by_stokes(algebra.D, A), want("D"), 1e-10)
-    close(jnp.moveaxis(by_stokes(algebra.W_dB, A, dA), 0, 1), want("W_dB"), 1e-10)
-    close(jnp.moveaxis(by_stokes(algebra.W_dBdB, A, dA, ddA), 0, 2), want("W_dBdB"), 1e-10)
-    close(algebra.P_dBdB(A, dA, ddA, inv_n[1]), want("P_dBdB"), 1e-10)
-
-
-def test_likelihood(case):
     mixing, nu, inv_n, data, want = case
-    A, dA = mixing.eval(nu), mixing.diff(nu)
-
-    def over(fn):
-        return jax.vmap(jax.vmap(fn, (0, 0)), (0, None))(data, inv_n)
-
-    s = over(lambda d, n: algebra.Wd(A, d, n))
+    found, s, sums = everything(mixing.eval(nu), mixing.diff(nu), mixing.diff_diff(nu), inv_n, data)
+    for name in ("invAtNA", "W", "P", "D"):
+        close(found[name], want(name), 1e-10)
+    close(jnp.moveaxis(found["W_dB"], 0, 1), want("W_dB"), 1e-10)
+    close(jnp.moveaxis(found["W_dBdB"], 0, 2), want("W_dBdB"), 1e-10)
+    close(found["P_dBdB"][1], want("P_dBdB"), 1e-10)
     close(s, want("s"), 1e-10)
-    close(jnp.sum(over(lambda d, n: algebra.logL(A, d, n))), want("logL"), 1e-13)
-    gradient = jnp.sum(over(lambda d, n: algebra.logL_dB(A, dA, d, n)), (0, 1))
-    close(gradient, want("logL_dB"), 1e-10)
-    information = jnp.sum(jax.vmap(jax.vmap(lambda s, n: algebra.fisher(A, dA, s, n)), (0, None))(s, inv_n), (0, 1))
-    close(information, want("fisher"), 1e-10)
+    for value, name, rtol in zip(sums, ("logL", "logL_dB", "fisher"), (1e-13, 1e-10, 1e-10), strict=True):
+        close(value, want(name), rtol)
 
 
 def test_channels_without_weight_are_as_absent(at_point, golden):

@@ -1,0 +1,249 @@
+"""Fits of spectra over the sky: golden numbers, closed forms, invariances."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sky
+
+from jaxsci import compsep
+from jaxsci.compsep._healpix import nest_to_ring, parents, ring_to_nest
+
+NSIDE = 4
+NPIX = 12 * NSIDE**2
+
+
+def stack(by_name):
+    return np.stack([np.asarray(v) for v in by_name.values()])
+
+
+def distance(separation, other):
+    """How far other values (p, k) are from ours, in standard errors, cell by cell."""
+    off = stack(separation.values) - other
+    inverse = np.linalg.inv(np.moveaxis(np.asarray(separation.covariance), 2, 0))
+    return np.sqrt(np.einsum("ik,kij,jk->k", off, inverse, off))
+
+
+@pytest.mark.parametrize(("stokes", "const"), [("QU", True), ("QU", False)])
+def test_global_fits_are_fgbusters(shared_data, golden_fits, mixing, stokes, const):
+    maps, _ = sky.real(shared_data, 64, stokes, const)
+    found = compsep.separate(mixing, sky.LITEBIRD, maps)
+    name = f"global_{stokes}_const{const}"
+    assert bool(found.success.all())
+    assert float(distance(found, golden_fits[f"{name}_x"][:, None])[0]) < 2e-4
+    np.testing.assert_allclose(found.covariance[:, :, 0], golden_fits[f"{name}_Sigma"], rtol=1e-5)
+    np.testing.assert_allclose(found.minus_log_like, golden_fits[f"{name}_fun"], rtol=1e-14)
+
+
+def test_multi_resolution_reaches_below_all_peers(shared_data, golden_fits, mixing):
+    maps, _ = sky.real(shared_data, 16, "QU")
+    found = compsep.separate(mixing, sky.LITEBIRD, maps, patches={"dust.beta": 8, "dust.temp": 4, "sync.beta": 2})
+    assert sum(v.size for v in found.values.values()) == 1008
+    assert bool(found.success.all())
+    assert float(found.minus_log_like) <= golden_fits["multires16_842_QU_best_minus_logL"]
+    assert all(np.all(np.isfinite(s)) for s in stack_list(found.std))
+
+
+def stack_list(by_name):
+    return [np.asarray(v) for v in by_name.values()]
+
+
+@pytest.fixture(scope="module")
+def pixels(shared_data):
+    maps, truth = sky.real(shared_data, 16, "IQU")
+    mixing = compsep.MixingMatrix(cmb=compsep.CMB(), dust=compsep.ModifiedBlackBody(), sync=compsep.PowerLaw())
+    return compsep.separate(mixing, sky.LITEBIRD, maps, patches=16), maps, truth
+
+
+def test_single_pixels_are_fgbusters(pixels, golden_fits):
+    found, *_ = pixels
+    which = golden_fits["pix16_IQU_idx"]
+    x, f = golden_fits["pix16_IQU_BFGS_x"], golden_fits["pix16_IQU_BFGS_f"]
+    off = np.stack([np.asarray(found.parameter_map(n))[which] for n in found.free]) - x.T
+    inverse = np.linalg.inv(np.moveaxis(np.asarray(found.covariance), 2, 0))[which]
+    away = np.sqrt(np.einsum("ik,kij,jk->k", off, inverse, off))
+    assert bool(found.success.all())
+    assert np.median(away) < 1e-5
+    assert np.mean(away < 1e-3) > 0.95  # BFGS itself stops short of the optimum in the others
+    assert f.shape == away.shape
+
+
+def test_chi2_is_that_of_the_noise(pixels):
+    found, maps, _ = pixels
+    assert int(found.dof) == maps.size - 9 * 3072 - 3 * 3072
+    scatter = (2 / int(found.dof)) ** 0.5
+    assert abs(float(jnp.sum(found.chi2)) / int(found.dof) - 1) < 5 * scatter
+
+
+def test_pulls_of_pixels_have_unit_width(pixels):
+    found, _, truth = pixels
+    for name in found.free:
+        pull = (np.asarray(found.parameter_map(name)) - truth[name]) / np.asarray(found.error_map(name))
+        assert abs(np.median(pull)) < 0.1
+        assert abs(np.percentile(pull, 84) - np.percentile(pull, 16) - 2) < 0.15
+
+
+@pytest.fixture(scope="module")
+def small():
+    return sky.made(NPIX, "QU")
+
+
+def fit(mixing, maps, **choices):
+    return compsep.separate(mixing, sky.LITEBIRD, maps, **choices)
+
+
+def test_without_noise_the_truth_is_found(mixing):
+    maps, amplitudes = sky.made(NPIX, "QU", noise=0.0)
+    found = fit(mixing, maps, patches=2)
+    for name, value in zip(found.free, (1.6, 19.0, -3.1), strict=True):
+        np.testing.assert_allclose(found.values[name], value, rtol=1e-6)
+    np.testing.assert_allclose(found.component("dust"), amplitudes[1], rtol=1e-5, atol=1e-3)
+
+
+def test_cells_and_groups_are_one_fit(mixing, small):
+    """The same patches through the loop over cells and through the core's solver."""
+    maps, _ = small
+    patch = parents(NSIDE, 1)
+    cells = fit(mixing, maps, patches=1)
+    extra = np.where(np.arange(NPIX) == 7, 12, patch)  # one more value of one parameter: no cell is alone now
+    groups = fit(mixing, maps, patches={"dust.beta": 1, "dust.temp": 1, "sync.beta": extra})
+    others = np.delete(np.arange(12), patch[7])
+    for name in cells.free:
+        one, other = (np.asarray(f.values[name])[others] for f in (cells, groups))
+        assert np.max(np.abs(one - other) / np.asarray(cells.std[name])[others]) < 1e-5
+        np.testing.assert_allclose(np.asarray(groups.std[name])[others], np.asarray(cells.std[name])[others], rtol=1e-5)
+
+
+def test_compressed_pixels_say_the_same(mixing, small):
+    """Noise given pixel by pixel takes every pixel by itself; equal noise takes as many columns as channels."""
+    maps, _ = small
+    weights = 1 / np.asarray(sky.LITEBIRD.sigma(NPIX, "QU")) ** 2
+    each = np.broadcast_to(weights[:, :, None], maps.shape)
+    one, other = fit(mixing, maps, inv_n=weights), fit(mixing, maps, inv_n=each)
+    assert float(distance(one, stack(other.values))[0]) < 1e-5
+    np.testing.assert_allclose(one.cost, other.cost, rtol=1e-10)
+    np.testing.assert_allclose(one.covariance[..., 0], other.covariance[..., 5], rtol=1e-5)
+
+
+def test_dense_noise_without_correlation_is_diagonal(mixing, small):
+    maps, _ = small
+    weights = 1 / np.asarray(sky.LITEBIRD.sigma(NPIX, "QU")) ** 2
+    dense = np.stack([np.diag(w) for w in weights.T])
+    one, other = fit(mixing, maps, inv_n=weights), fit(mixing, maps, inv_n=dense)
+    assert float(distance(one, stack(other.values))[0]) < 1e-5
+    np.testing.assert_allclose(one.errors, other.errors, rtol=1e-7)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_units_of_data_and_noise_do_not_matter(mixing, small, scale):
+    maps, _ = small
+    weights = 1 / np.asarray(sky.LITEBIRD.sigma(NPIX, "QU")) ** 2
+    one, other = fit(mixing, maps, inv_n=weights), fit(mixing, maps * scale, inv_n=weights / scale**2)
+    assert float(distance(one, stack(other.values))[0]) < 1e-8
+    np.testing.assert_array_equal(one.steps, other.steps)
+
+
+def test_orders_of_pixels_agree(mixing, small):
+    maps, _ = small
+    order = nest_to_ring(NSIDE)
+    assert np.array_equal(order[ring_to_nest(NSIDE)], np.arange(NPIX))
+    ring = fit(mixing, maps, patches=1)
+    nest = fit(mixing, maps[:, :, order], patches=1, nest=True)
+    np.testing.assert_allclose(nest.parameter_map("dust.beta"), ring.parameter_map("dust.beta")[order], rtol=1e-9)
+
+
+class TestMasks:
+    def test_unseen_masked_and_absent_pixels_are_the_same(self, mixing, small):
+        maps, _ = small
+        mask = np.arange(NPIX) % 5 != 0
+        masked = fit(mixing, maps, mask=mask)
+        unseen = fit(mixing, jnp.where(mask, maps, compsep.UNSEEN))
+        nan_below = fit(mixing, jnp.where(mask, maps, jnp.nan), mask=mask)
+        cut = compsep.separate(mixing, sky.LITEBIRD, maps[:, :, mask], inv_n=1 / sky.LITEBIRD.sigma(NPIX, "QU") ** 2)
+        for other in (unseen, nan_below, cut):
+            np.testing.assert_allclose(stack(other.values), stack(masked.values), rtol=1e-12)
+        assert np.array_equal(np.isnan(masked.amplitudes[1, 0]), ~mask)
+        assert np.array_equal(masked.used, mask)
+
+    def test_nan_where_there_is_weight_is_named(self, mixing, small):
+        maps, _ = small
+        with pytest.raises(ValueError, match=r"not finite in 1 pixels \(the first is 9\)"):
+            fit(mixing, maps.at[3, 0, 9].set(jnp.nan))
+
+    def test_a_band_without_weight_may_hold_anything(self, mixing, small):
+        maps, _ = small
+        weights = (1 / sky.LITEBIRD.sigma(NPIX, "QU") ** 2).at[4].set(0)
+        keep = np.delete(np.arange(15), 4)
+        blank = fit(mixing, maps.at[4].set(jnp.nan), inv_n=weights)
+        few = compsep.separate(mixing, sky.LITEBIRD.frequency[keep], maps[keep], inv_n=weights[keep])
+        np.testing.assert_allclose(stack(blank.values), stack(few.values), rtol=1e-8)
+
+    def test_nothing_left_is_named(self, mixing, small):
+        with pytest.raises(ValueError, match="no pixel is left"):
+            fit(mixing, small[0], mask=np.zeros(NPIX, bool))
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"patches": 8}, "power of two up to 4"),
+        ({"patches": 3}, "power of two up to 4"),
+        ({"patches": {"dust.bta": 2}}, "no free parameter 'dust.bta'; did you mean 'dust.beta'"),
+        ({"patches": np.zeros(7, int)}, r"patches of dust.beta should be 192 integers"),
+        ({"free": ("dust.tmp",)}, "no parameter 'dust.tmp'; did you mean 'dust.temp'"),
+        ({"units": "uK_RJ"}, r"component 'cmb' is in K_CMB, but the maps are in uK_RJ"),
+        ({"inv_n": np.ones(14)}, "the inverse noise has shape"),
+        ({"inv_n": -np.ones(15)}, "negative variance"),
+        ({"mask": np.ones(5, bool)}, r"mask should be bool\[192\]"),
+        ({"bounds": {"dust.beta": (2, 1)}}, "lies above the upper bound"),
+    ],
+)
+def test_wrong_choices_are_named(mixing, small, choices, message):
+    with pytest.raises(ValueError, match=message):
+        fit(mixing, small[0], **choices)
+
+
+def test_maps_of_another_shape_are_named(mixing, small):
+    with pytest.raises(ValueError, match=r"should have shape \(f, s, pixel\) with f = 15"):
+        fit(mixing, small[0][:14])
+    with pytest.raises(ValueError, match="make no HEALPix map"):
+        fit(mixing, small[0][:, :, :100], patches=1)
+
+
+def test_realisations_share_one_trace(mixing):
+    """Many noise realisations of a patch-wise fit under vmap; each the same as by itself."""
+    maps, _ = sky.made(NPIX, "QU")
+    noise = jax.random.normal(jax.random.key(1), (20, *maps.shape)) * sky.LITEBIRD.sigma(NPIX, "QU")[None, :, :, None]
+    traces = []
+
+    @jax.jit
+    def fits(many):
+        def one(maps):
+            traces.append(1)
+            return fit(mixing, maps, patches=1).values
+
+        return jax.vmap(one)(many)
+
+    found = fits(maps[None] + noise)
+    fits(maps[None] - noise)
+    assert len(traces) == 1
+    alone = fit(mixing, maps + noise[3], patches=1)
+    for name in alone.free:
+        away = np.abs(np.asarray(found[name][3]) - np.asarray(alone.values[name])) / np.asarray(alone.std[name])
+        assert np.max(away) < 1e-5
+
+
+def test_derivative_with_respect_to_depths(mixing):
+    """Implicit differentiation of a global fit against central differences."""
+    maps, _ = sky.made(48, "QU")
+    weights = 1 / sky.LITEBIRD.sigma(48, "QU") ** 2
+
+    def beta(scale):
+        return fit(mixing, maps, inv_n=weights / scale[:, None] ** 2).values["dust.beta"][0]
+
+    one = jnp.ones(15)
+    gradient = jax.grad(beta)(one)
+    for channel in (0, 7, 14):
+        step = jnp.zeros(15).at[channel].set(1e-3)
+        expected = (beta(one + step) - beta(one - step)) / 2e-3
+        np.testing.assert_allclose(gradient[channel], expected, rtol=1e-4, atol=1e-9)
