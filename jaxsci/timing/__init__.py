@@ -4,6 +4,7 @@ from . import plot as plot
 from ._anchor import AnchoredTOAs as AnchoredTOAs, anchor as anchor
 from ._array import fit_array as fit_array
 from ._fit import TimingSolution as TimingSolution, fit as fit, residuals as residuals
+from ._grid import chi2_grid as chi2_grid
 from ._model import TimingModel as TimingModel
 from ._noise import TimingNoise as TimingNoise
 from ._par_out import par_text as par_text, write_par as write_par

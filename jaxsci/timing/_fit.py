@@ -1,6 +1,7 @@
 """Fits of timing models by the core's fit, in the names and units of a par file."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal
 from typing import Any
@@ -22,6 +23,7 @@ from ._anchor import AnchoredTOAs, anchor, warn_of_idle
 from ._model import TimingModel, elements, limits
 from ._noise import TimingNoise
 from ._toas import TOAs
+from .io import load
 
 _EXACT = Context(prec=40)
 SOLVER = GaussNewton(rtol=3e-5, damping=1e-14)
@@ -96,7 +98,7 @@ class TimingSolution(Module):
     @property
     def model(self) -> TimingModel:
         """The fitted model; its offsets are from the par file that it carries."""
-        shape = jax.tree.map(lambda new, old: new[tuple(map(slice, old.shape))], self.fit.model, _bare(self.start))
+        shape = jax.tree.map(lambda new, old: new[tuple(map(slice, old.shape))], self.fit.model, bare(self.start))
         return dataclasses.replace(shape, par=self.start.par)
 
     def summary(self) -> str:
@@ -117,14 +119,14 @@ def _unit(name: str, about: Mapping[str, Any]) -> str:
     return about[stem].unit
 
 
-def _bare(model: TimingModel) -> TimingModel:
+def bare(model: TimingModel) -> TimingModel:
     """The model without its par file, so that models of one shape share a compiled program."""
     return dataclasses.replace(model, par=None)
 
 
 def fit(
-    model: TimingModel,
-    toas: TOAs,
+    model: TimingModel | str | os.PathLike[str],
+    toas: TOAs | str | os.PathLike[str],
     free: Sequence[str] | None = None,
     *,
     solver: Any = SOLVER,
@@ -137,8 +139,8 @@ def fit(
 
     **Arguments:**
 
-    - `model`: what `TimingModel.parse` or `timing.load` made of a par file.
-    - `toas`: the times of arrival.
+    - `model`: what `TimingModel.parse` or `timing.load` made of a par file, or the file itself.
+    - `toas`: the times of arrival, or a tim file for `timing.load`.
     - `free`: PINT's names, such as `("F0", "F1", "DMX_0003")`; `None` for those that the par file flags.
     - `solver`, `throw`, `choices`: as in `jaxsci.fit`.
 
@@ -146,18 +148,22 @@ def fit(
 
     **Raises:** `ValueError` for wrong names or TOAs; `RuntimeError` when the fit fails, or without double precision.
     """
+    if not isinstance(model, TimingModel):
+        model, toas = load(model, toas)  # type: ignore[arg-type]
+    if not isinstance(toas, TOAs):
+        raise ValueError(f"toas should be TOAs, as timing.load gives them with the model, not {toas!r}")
     names, places = chosen(model, free)
     data, _ = anchor(model, toas)
     warn_of_idle(model, data, names)
-    bare = _bare(model)
+    start = bare(model)
     leaves = tuple(dict.fromkeys(place.split("[")[0] for place in (*places, "PHOFF")))
-    plan = make_plan(bare, data.noise, leaves)
+    plan = make_plan(start, data.noise, leaves)
     active = np.isin(plan.names, [*places, "PHOFF"])
     pinned = None if active.all() else jnp.asarray(active)
     bounds = {name: pair for name, pair in limits(model).items() if name in leaves}
     bounds |= choices.pop("bounds", None) or {}
     solution = core_fit(
-        bare, data, free=leaves, bounds=bounds or None, solver=solver, active=pinned, throw=throw, **choices
+        start, data, free=leaves, bounds=bounds or None, solver=solver, active=pinned, throw=throw, **choices
     )
     return TimingSolution(solution, model, names, tuple(plan.names.index(place) for place in places))
 
@@ -186,7 +192,7 @@ def residuals(model: TimingModel, toas: TOAs) -> Float[Array, " n"]:
     """
     data, order = anchor(model, toas)
     timed = slice(len(toas))  # rows that measure dispersion come after them
-    values = np.asarray(_residual(_bare(model), data))[timed]
+    values = np.asarray(_residual(bare(model), data))[timed]
     noise = data.noise
     assert isinstance(noise, TimingNoise)
     weight = 1 / np.asarray(noise.variance())[timed]

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from ._anchor import anchor
 from ._constants import DAY
-from ._fit import _bare, _residual
+from ._fit import _residual, bare
 from ._model import TimingModel
 from ._precision import TwoDouble
 from ._toas import TOAs
@@ -35,10 +35,10 @@ def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOA
 
     **Raises:** as `timing.residuals`.
     """
-    bare = _bare(model)
+    start = bare(model)
     for _ in range(_ROUNDS):
         data, order = anchor(model, toas)
-        late = _residual(bare, data)
+        late = _residual(start, data)
         timed = jnp.arange(len(order)) < len(toas)  # the phase of all is anyone's, and anew in each round
         toas = _moved(toas, jnp.where(timed, jnp.mean(late[: len(toas)]), 0.0) - late, order)
     if key is None:

@@ -111,7 +111,7 @@ class TOAs(Module):
 
         **Raises:** `ValueError` when the file is not one of those.
         """
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = [name for name in (*_ARRAYS, "turn", "selected", "flags") if name not in file]
             if missing:
                 raise ValueError(f"{path} is no file of TOAs: it has no {', '.join(missing)}")

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._anchor import AnchoredTOAs, anchor
-from ._fit import TimingSolution, _bare
+from ._fit import TimingSolution, bare
 from ._model import TimingModel
 from ._toas import TOAs
 
@@ -27,7 +27,7 @@ def whitened(model: TimingModel | TimingSolution, toas: TOAs) -> Float[Array, " 
     """
     start, noise = (model.model, model.fit.noise) if isinstance(model, TimingSolution) else (model, None)
     data, order = anchor(start, toas)
-    return ordered(_whitened(_bare(start), data, data.noise if noise is None else noise), order, len(toas))
+    return ordered(_whitened(bare(start), data, data.noise if noise is None else noise), order, len(toas))
 
 
 def ordered(values: Array, order: np.ndarray, count: int) -> Array:
