@@ -7,6 +7,12 @@ from ._instrument import Instrument as Instrument, instruments as instruments
 from ._likelihood import Maps as Maps, Sky as Sky
 from ._mixing import MixingMatrix as MixingMatrix
 from ._noise import UNSEEN as UNSEEN
+from ._recipes import (
+    adaptive_comp_sep as adaptive_comp_sep,
+    basic_comp_sep as basic_comp_sep,
+    multi_res_comp_sep as multi_res_comp_sep,
+    weighted_comp_sep as weighted_comp_sep,
+)
 from ._sed import (
     AME as AME,
     CMB as CMB,

@@ -1,0 +1,55 @@
+"""Doors with the names that users of fgbuster know; each is `separate` with a choice of places and noise."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ._mixing import MixingMatrix
+from ._separate import separate
+from ._separation import Separation
+
+
+def basic_comp_sep(mixing: MixingMatrix, instrument: Any, data: Any, nside: int = 0, **choices: Any) -> Separation:
+    """All parameters in patches of one nside (0: one value for the whole sky), the noise from the instrument's depths.
+
+    **Arguments:** `data`: (f, s, pixel). `choices`: as in `separate`.
+    """
+    return separate(mixing, instrument, data, patches=nside, **choices)
+
+
+def weighted_comp_sep(
+    mixing: MixingMatrix, instrument: Any, data: Any, cov: Any, nside: int = 0, **choices: Any
+) -> Separation:
+    """As `basic_comp_sep`, with the variance of every pixel.
+
+    **Arguments:** `cov`: variances in the shape of the data; an infinite one, or UNSEEN, takes the weight away.
+    """
+    cov = jnp.asarray(cov, float)
+    cov = cov[:, None] if cov.ndim == 2 else cov
+    some = (cov > 0) & jnp.isfinite(cov)
+    return separate(
+        mixing, instrument, data, patches=nside, inv_n=jnp.where(some, 1 / jnp.where(some, cov, 1), 0), **choices
+    )
+
+
+def multi_res_comp_sep(
+    mixing: MixingMatrix, instrument: Any, data: Any, nsides: Sequence[int], **choices: Any
+) -> Separation:
+    """An nside for each parameter, in the order of `mixing.parameters`."""
+    return separate(mixing, instrument, data, patches=_each(mixing, nsides), **choices)
+
+
+def adaptive_comp_sep(
+    mixing: MixingMatrix, instrument: Any, data: Any, patch_ids: Sequence[Any], **choices: Any
+) -> Separation:
+    """Patch numbers of all pixels for each parameter, in the order of `mixing.parameters`."""
+    return separate(mixing, instrument, data, patches=_each(mixing, [np.asarray(p) for p in patch_ids]), **choices)
+
+
+def _each(mixing: MixingMatrix, places: Sequence[Any]) -> Mapping[str, Any]:
+    names = mixing.parameters
+    if len(places) != len(names):
+        raise ValueError(f"there are {len(places)} places for {len(names)} parameters: {', '.join(names)}")
+    return dict(zip(names, places, strict=True))
