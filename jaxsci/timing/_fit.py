@@ -16,7 +16,7 @@ from ..core._errors import suggest
 from ..core._module import Module
 from ..core._parameter import parameters
 from ..fitting._fit import fit as core_fit
-from ..fitting._plan import make_plan
+from ..fitting._plan import as_names, make_plan
 from ..fitting._solution import Solution
 from ..fitting._solver.gauss_newton import GaussNewton
 from ._anchor import AnchoredTOAs, anchor, warn_of_idle
@@ -96,6 +96,11 @@ class TimingSolution(Module):
         return bool(self.fit.success)
 
     @property
+    def noise(self) -> TimingNoise | None:
+        """The noise with the parameters that were fitted; `None` where none was."""
+        return self.fit.noise
+
+    @property
     def model(self) -> TimingModel:
         """The fitted model; its offsets are from the par file that it carries."""
         shape = jax.tree.map(lambda new, old: new[tuple(map(slice, old.shape))], self.fit.model, bare(self.start))
@@ -141,7 +146,9 @@ def fit(
 
     - `model`: what `TimingModel.parse` or `timing.load` made of a par file, or the file itself.
     - `toas`: the times of arrival, or a tim file for `timing.load`.
-    - `free`: PINT's names, such as `("F0", "F1", "DMX_0003")`; `None` for those that the par file flags.
+    - `free`: PINT's names, such as `("F0", "F1", "DMX_0003")`; `None` for those that the par file flags. Names that
+      begin with `noise.`, such as `"noise.EFAC"` or `"noise.TNREDAMP"`, free parameters of the noise too, by maximum
+      likelihood; `solution.noise` is the noise found.
     - `solver`, `throw`, `choices`: as in `jaxsci.fit`.
 
     **Returns:** a `TimingSolution`.
@@ -152,13 +159,16 @@ def fit(
         model, toas = load(model, toas)  # type: ignore[arg-type]
     if not isinstance(toas, TOAs):
         raise ValueError(f"toas should be TOAs, as timing.load gives them with the model, not {toas!r}")
-    names, places = chosen(model, free)
+    wanted = model.par.free if free is None and model.par is not None else as_names(free or ())
+    noisy = tuple(name for name in wanted if name.startswith("noise."))
+    names, places = chosen(model, tuple(name for name in wanted if name not in noisy))
     data, _ = anchor(model, toas)
     warn_of_idle(model, data, names)
     start = bare(model)
     leaves = tuple(dict.fromkeys(place.split("[")[0] for place in (*places, "PHOFF")))
+    leaves += noisy
     plan = make_plan(start, data.noise, leaves)
-    active = np.isin(plan.names, [*places, "PHOFF"])
+    active = np.isin(plan.names, [*places, "PHOFF"]) | [name.startswith("noise.") for name in plan.names]
     pinned = None if active.all() else jnp.asarray(active)
     bounds = {name: pair for name, pair in limits(model).items() if name in leaves}
     bounds |= choices.pop("bounds", None) or {}

@@ -1,5 +1,7 @@
 """Fits against PINT's."""
 
+import dataclasses
+import importlib.resources
 import json
 
 import numpy as np
@@ -51,3 +53,20 @@ def test_values_have_the_digits_of_the_par_file():
     again = timing.fit(solution.model, toas)
     assert float(again.chi2) == pytest.approx(float(solution.chi2), rel=1e-9)
     assert isinstance(solution.fit, js.Solution)
+
+
+def test_noise_is_freed_by_maximum_likelihood():
+    """One EFAC for all: EFAC^2 = chi2 / n with the errors as they are, and its error is EFAC / sqrt(2 n)."""
+    model, toas = timing.bundled("NGC6440E")
+    toas = dataclasses.replace(toas, selected=np.ones((len(toas), 1), bool), flags=("-f A",))
+    par = importlib.resources.files("jaxsci") / "data" / "timing" / "NGC6440E.par"
+    scaled = timing.TimingModel.parse(par.read_text() + "\nEFAC -f A 1.0\n")
+    plain = timing.fit(model, toas)
+    freed = timing.fit(scaled, toas, (*scaled.par.free, "noise.EFAC"))
+    efac = np.sqrt(float(plain.chi2) / len(toas))
+    assert float(freed.noise.EFAC[0]) == pytest.approx(efac, rel=1e-5)
+    assert float(freed.fit.std["noise.EFAC"][0]) == pytest.approx(efac / np.sqrt(2 * len(toas)), rel=1e-2)
+    assert freed.names == plain.names
+    for name, std in plain.std.items():
+        assert abs(freed.offsets[name] - plain.offsets[name]) < 1e-3 * std
+        assert freed.std[name] == pytest.approx(efac * std, rel=1e-3)
