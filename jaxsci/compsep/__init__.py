@@ -3,6 +3,14 @@
 from . import algebra as algebra
 from ._analytic import AnalyticSED as AnalyticSED
 from ._bandpass import Bands as Bands
+from ._forecast import Forecast as Forecast, Spectra as Spectra, xForecast as xForecast
+from ._harmonic import (
+    Harmonics as Harmonics,
+    harmonic_ilc as harmonic_ilc,
+    harmonics as harmonics,
+    synthesise as synthesise,
+)
+from ._ilc import Combination as Combination, ilc as ilc
 from ._instrument import Instrument as Instrument, instruments as instruments
 from ._likelihood import Maps as Maps, Sky as Sky
 from ._mixing import MixingMatrix as MixingMatrix

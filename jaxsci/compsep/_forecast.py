@@ -1,0 +1,206 @@
+"""What foreground removal does to the tensor-to-scalar ratio: xForecast.
+
+Stompor, Errard and Poletti 2016, Phys. Rev. D 94, 083526; Errard and Stompor 2019, Phys. Rev. D 99, 043529.
+"""
+
+import importlib.resources
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jaxtyping import Array, Float
+
+from ..core._model import snake
+from ..core._module import Module
+from ..core._parameter import leaf_names, match, put
+from ..fitting._program import call
+from . import algebra
+from ._harmonic import harmonics
+from ._healpix import nside_of
+from ._instrument import Instrument
+from ._mixing import MixingMatrix
+from ._sed import CMB
+from ._separate import separate
+from ._separation import Separation
+
+_ARCMIN = np.pi / 180 / 60
+
+
+class Spectra(Module):
+    """Angular power spectra C_l of the CMB in uK_CMB^2 from l = 0 on: TT, EE, BB, TE.
+
+    `scalar`: of scalar perturbations, lensed. `tensor`: of tensor perturbations for r = 1.
+    """
+
+    scalar: Float[Array, "4 ell"]
+    tensor: Float[Array, "4 ell"]
+
+    @staticmethod
+    def bundled() -> "Spectra":
+        """Planck 2018's best flat LCDM (tau = 0.0561), up to l = 600, computed with CAMB 2.0.5."""
+        with (importlib.resources.files("jaxsci") / "data" / "compsep" / "spectra.npz").open("rb") as file:
+            z = np.load(file)
+            return Spectra(jnp.asarray(z["scalar"]), jnp.asarray(z["tensor"]))
+
+    @staticmethod
+    def camb(lmax: int = 600, **cosmology: Any) -> "Spectra":
+        """As `bundled`, for any cosmology, by CAMB: `pip install 'jaxsci[forecast]'`.
+
+        **Arguments:** `cosmology`: what `camb.set_params` takes, on top of the bundled one: `tau=0.06`, `H0=70`.
+        """
+        import camb
+
+        parameters = camb.set_params(
+            **{**COSMOLOGY, **cosmology}, lmax=max(2 * lmax, 1200), WantTensors=True, max_l_tensor=max(lmax, 600)
+        )
+        found = camb.get_results(parameters).get_cmb_power_spectra(parameters, CMB_unit="muK", raw_cl=True, lmax=lmax)
+        return Spectra(jnp.asarray(found["lensed_scalar"].T), jnp.asarray(found["tensor"].T))
+
+
+COSMOLOGY = {
+    "H0": 67.66,
+    "ombh2": 0.02242,
+    "omch2": 0.11933,
+    "mnu": 0.06,
+    "tau": 0.0561,
+    "As": 2.105e-9,
+    "ns": 0.9665,
+    "r": 1.0,
+    "nt": 0.0,
+    "pivot_tensor": 0.05,
+    "lens_potential_accuracy": 1,
+}
+"""Planck 2018 results VI, table 2, last column; r at 0.05/Mpc."""
+
+
+class Forecast(Module):
+    """What is left of foregrounds and noise in B modes, in uK_CMB^2, and what that does to r.
+
+    - `ell`; `noise`: after separation, beams divided out. `statistical`: mean residual of foregrounds because of the
+      errors of the spectral parameters. `systematic`: residual because the model is wrong, and of second order.
+    - `r`: where the mean likelihood has its maximum; `bias`: less the true r. `sigma_r`: its width there.
+    - `separation`: the fit of the foregrounds.
+    """
+
+    ell: Float[Array, " l"]
+    primordial: Float[Array, " l"]
+    lensing: Float[Array, " l"]
+    noise: Float[Array, " l"]
+    statistical: Float[Array, " l"]
+    systematic: Float[Array, " l"]
+    r: Float[Array, ""]
+    bias: Float[Array, ""]
+    sigma_r: Float[Array, ""]
+    separation: Separation
+
+
+def xForecast(
+    mixing: MixingMatrix,
+    instrument: Any,
+    foregrounds: Any,
+    *,
+    free: Sequence[str] | None = None,
+    r: float = 0.0,
+    lensing: float = 1.0,
+    lmin: int = 2,
+    lmax: int | None = None,
+    mask: Any = None,
+    spectra: Spectra | None = None,
+    modelled: bool = False,
+    **options: Any,
+) -> Forecast:
+    """Forecast r from foregrounds without CMB and noise.
+
+    **Arguments:** `mixing`: with a `CMB`. `instrument`: with depths and beams. `foregrounds`: (f, 2, pixel), Q and U in
+    uK_CMB, RING. `free`: as in `separate`, one value for the whole sky. `r`, `lensing`: of the sky, 1 is all of it.
+    `lmin`, `lmax`: multipoles that are used, 2 nside - 1 by default. `mask`: True = used. `spectra`: of the CMB.
+    `modelled`: put the statistical residual into the model that r is fitted with, instead of letting it bias r.
+    `options`: of `separate`.
+
+    **Raises:** `ValueError` without a CMB, without depths, for maps that are not Q and U, and for too few multipoles.
+    """
+    column, lmax, cls = _checked(mixing, instrument, foregrounds, lmax, spectra)
+    data = jnp.asarray(foregrounds, float)
+    found = separate(mixing, instrument, data, free=free, mask=mask, units="uK_CMB", **options)
+    best = _best(mixing, found)
+    inv_n = 1 / instrument.sigma(data.shape[2], "Q")[:, 0] ** 2
+    names = tuple(name for name, _ in leaf_names(best, match(best, list(found.free), "the mixing matrix")))
+    used = found.used[None, None]
+    residuals = call(_residuals, (best, instrument.nu, inv_n, data, found.covariance[:, :, 0]), (names, column))
+    rows = jnp.concatenate([residuals[0][None], residuals[1]])
+    modes = harmonics(jnp.where(used, rows, 0), lmax=lmax, mask=np.asarray(found.used))
+    power = modes.spectrum()[:, :, 1, lmin : lmax + 1]
+    ell = jnp.arange(lmin, lmax + 1).astype(float)
+    noise = _noise(best, instrument, column, ell)
+    statistical = jnp.einsum("ij,ijl->l", found.covariance[:, :, 0], power[1:, 1:])
+    theory = cls.tensor[2, lmin : lmax + 1], lensing * cls.scalar[2, lmin : lmax + 1]
+    where = (jnp.asarray(r), statistical, power[0, 0], jnp.mean(found.used.astype(float)))
+    at, sigma = call(_ratio, (ell, *theory, noise, where), (modelled,))
+    return Forecast(ell, *theory, noise, statistical, power[0, 0], at, at - r, sigma, found)
+
+
+def _checked(mixing: Any, instrument: Any, foregrounds: Any, lmax: Any, spectra: Any) -> tuple[int, int, Spectra]:
+    at = [k for k, component in enumerate(mixing.components) if isinstance(component, CMB)]
+    if len(at) != 1:
+        raise ValueError(f"a forecast takes one {snake(CMB())} among the components: {', '.join(mixing.names)}")
+    if not isinstance(instrument, Instrument):
+        raise ValueError(f"a forecast takes an Instrument with depths, not a {type(instrument).__name__}")
+    shape = jnp.shape(foregrounds)
+    if len(shape) != 3 or shape[1] != 2:
+        raise ValueError(f"foregrounds should have shape (f, 2, pixel), Q and U, but they have {shape}")
+    cls = Spectra.bundled() if spectra is None else spectra
+    last = 2 * nside_of(shape[2]) - 1 if lmax is None else lmax
+    if last >= cls.tensor.shape[1]:
+        raise ValueError(f"the spectra end at l = {cls.tensor.shape[1] - 1}, but lmax is {last}: give longer ones")
+    return mixing.columns.index(mixing.names[at[0]]), last, cls
+
+
+def _best(mixing: MixingMatrix, found: Separation) -> MixingMatrix:
+    """The mixing matrix with the fitted values as scalars."""
+    for name, values in found.values.items():
+        if values.shape != (1,):
+            raise ValueError(f"{name} has {values.shape[0]} values: a forecast takes one for the whole sky")
+    return put(mixing, {name: values[0] for name, values in found.values.items()})
+
+
+def _residuals(
+    mixing: MixingMatrix, nu: Any, inv_n: Array, data: Array, covariance: Array, free: tuple[str, ...], column: int
+) -> tuple[Array, Array]:
+    """In the CMB: (the mean residual to second order (s, pixel), its derivatives (p, s, pixel))."""
+    A, dA, ddA = mixing.eval(nu), mixing.diff(nu, free), mixing.diff_diff(nu, free)
+    W, dW, ddW = algebra.W(A, inv_n), algebra.W_dB(A, dA, inv_n), algebra.W_dBdB(A, dA, ddA, inv_n)
+    second = jnp.einsum("ij,ijf->f", covariance, ddW[:, :, column]) / 2
+    mean = jnp.einsum("f,fsp->sp", W[column] + second, data)
+    return mean, jnp.einsum("kf,fsp->ksp", dW[:, column], data)
+
+
+def _noise(mixing: MixingMatrix, instrument: Instrument, column: int, ell: Array) -> Float[Array, " l"]:
+    """(A^T N_l^-1 A)^-1 of the CMB with N_l the channels' white noise over their beams squared."""
+    depth = jnp.asarray(instrument.depth_p) * _ARCMIN
+    width = jnp.zeros_like(depth) if instrument.fwhm is None else instrument.fwhm * _ARCMIN / np.sqrt(8 * np.log(2))
+    beam = jnp.exp(-ell[:, None] * (ell[:, None] + 1) * width[None, :] ** 2)
+    weight = jnp.where(jnp.isnan(depth), 0, 1 / depth**2)[None, :] * beam
+    A = mixing.eval(instrument.nu)
+    return jnp.stack([algebra.invAtNA(A, row)[column, column] for row in weight])
+
+
+def _ratio(
+    ell: Array, primordial: Array, lensing: Array, noise: Array, where: Any, modelled: bool
+) -> tuple[Array, Array]:
+    """(the r of the greatest mean likelihood, its standard error).
+
+    -2 <log L> = fsky sum (2 l + 1) (E / C + log C), C = r C_prim + C_lens + N the model, E the mean of the data.
+    """
+    r, statistical, systematic, fsky = where
+    rest = lensing + noise + (statistical if modelled else 0)
+    data = r * primordial + lensing + noise + statistical + systematic
+    modes = fsky * (2 * ell + 1) / 2
+
+    def slope(at: Array, args: None) -> Array:
+        model = at * primordial + rest
+        return jnp.sum(modes * primordial * (model - data) / model**2) / jnp.sum(modes * (primordial / model) ** 2)
+
+    at = optx.root_find(slope, optx.Newton(rtol=1e-10, atol=1e-12), r, max_steps=100).value
+    return at, 1 / jnp.sqrt(jnp.sum(modes * (primordial / (at * primordial + rest)) ** 2))

@@ -1,0 +1,178 @@
+"""Separation of spherical harmonic coefficients: each band of multipoles has weights of its own.
+
+The transforms are healpy's, imported inside the functions: `pip install 'jaxsci[sky]'`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..core._module import Module
+from ..fitting._program import call
+from ._bandpass import as_frequencies, channel_count
+from ._healpix import nside_of
+from ._ilc import Combination, least_variance
+from ._instrument import Instrument
+from ._mixing import MixingMatrix
+from ._noise import UNSEEN
+
+_ARCMIN = np.pi / 180 / 60
+
+
+class Harmonics(Module):
+    """Spherical harmonic coefficients of maps: T, or E and B, or T, E, B, with m >= 0 as healpy orders them.
+
+    - `alm`: (f, s, a), complex. `ell`: (a,) the multipole of each; `twice`: (a,) 1 for m = 0, else 2.
+    - `fsky`: the fraction of the sky in use, by which spectra are divided.
+    """
+
+    alm: Any
+    ell: Any
+    twice: Any
+    fsky: Float[Array, ""]
+
+    def spectrum(self, other: "Harmonics | None" = None) -> Float[Array, "f f s ell"]:
+        """Cross spectra of the channels: sum_m a_lm a'_lm^* / (2 l + 1) / fsky."""
+        return call(_spectra, (self, self if other is None else other), (int(np.max(np.asarray(self.ell))),))
+
+
+def harmonics(
+    maps: Any, *, lmax: int | None = None, mask: Any = None, fwhm: Any = None, nest: bool = False, iterations: int = 3
+) -> Harmonics:
+    """Spherical harmonic coefficients of maps.
+
+    **Arguments:** `maps`: (f, s, pixel), a whole sphere; s is 1 (I), 2 (QU) or 3 (IQU). UNSEEN counts as masked.
+    `lmax`: 2 nside by default. `mask`: weights of pixels, 1 (or True) = used. `fwhm`: (f,) of Gaussian beams to divide
+    by, arcmin. `nest`: NESTED order. `iterations`: of the quadrature, as in healpy.
+
+    **Raises:** `ValueError` for wrong shapes, and where no pixel is left.
+    """
+    import healpy
+
+    data = np.array(maps, float)
+    data = data[:, None] if data.ndim == 2 else data
+    f, s, npix = data.shape
+    nside = nside_of(npix)
+    lmax = 2 * nside if lmax is None else lmax
+    weight = np.ones(npix) if mask is None else np.asarray(mask, float)
+    if weight.shape != (npix,):
+        raise ValueError(f"mask should have {npix} pixels, but it has shape {weight.shape}")
+    weight = np.where(np.any(~(data > 0.99 * UNSEEN), axis=(0, 1)), 0, weight)
+    if not np.any(weight > 0):
+        raise ValueError("no pixel is left: every one is masked, UNSEEN or NaN")
+    data = np.where(weight > 0, data * weight, 0)
+    if nest:
+        data = healpy.reorder(data.reshape(f * s, npix), n2r=True).reshape(data.shape)
+    ell = healpy.Alm.getlm(lmax)[0]
+    beams = np.ones((f, lmax + 1)) if fwhm is None else np.stack([healpy.gauss_beam(b * _ARCMIN, lmax) for b in fwhm])
+    alm = np.stack([_analyse(one, lmax, iterations) for one in data]) / beams[:, None, ell]
+    twice = np.where(healpy.Alm.getlm(lmax)[1] == 0, 1.0, 2.0)
+    # the square: what a weighted sky keeps of a spectrum; 1 for the whole sky
+    return Harmonics(jnp.asarray(alm), jnp.asarray(ell), jnp.asarray(twice), jnp.asarray(np.mean(weight**2)))
+
+
+def _analyse(maps: np.ndarray, lmax: int, iterations: int) -> np.ndarray:
+    import healpy
+
+    if len(maps) == 1:
+        return healpy.map2alm(maps[0], lmax=lmax, iter=iterations)[None]
+    full = maps if len(maps) == 3 else np.concatenate([np.zeros_like(maps[:1]), maps])
+    return healpy.map2alm(full, lmax=lmax, iter=iterations, pol=True)[-len(maps) :]
+
+
+def synthesise(alm: Any, nside: int, *, nest: bool = False) -> Float[Array, "s pix"]:
+    """Maps of coefficients (s, a), s as in `Harmonics`: I, Q and U, I, Q, U."""
+    import healpy
+
+    rows = np.asarray(alm)
+    lmax = healpy.Alm.getlmax(rows.shape[-1])
+    if len(rows) == 1:
+        maps = healpy.alm2map(rows[0], nside, lmax=lmax)[None]
+    else:
+        full = rows if len(rows) == 3 else np.concatenate([np.zeros_like(rows[:1]), rows])
+        maps = np.asarray(healpy.alm2map(list(full), nside, lmax=lmax, pol=True))[-len(rows) :]
+    return jnp.asarray(healpy.reorder(maps, r2n=True) if nest else maps)
+
+
+def harmonic_ilc(
+    mixing: MixingMatrix,
+    instrument: Any,
+    maps: Any,
+    *,
+    bins: Any = None,
+    lmax: int | None = None,
+    mask: Any = None,
+    fwhm: Any = None,
+    nest: bool = False,
+    iterations: int = 3,
+) -> Combination:
+    """`ilc` with weights for each band of multipoles, of T, E and B (Tegmark, de Oliveira-Costa and Hamilton 2003).
+
+    **Arguments:** as in `ilc` and `harmonics`; `bins`: (l + 1,) or fewer integers, the band of each multipole,
+    negative for none; by default bands of 10 from l = 2 on.
+
+    **Returns:** a `Combination` whose regions are bands of multipoles, `count` their modes, `region` that of each
+    multipole. Its maps are I, Q, U again, without the multipoles of no band.
+
+    **Raises:** as `ilc`; `ValueError` also for bands with fewer modes than channels.
+    """
+    nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
+    data = np.asarray(maps, float)
+    data = data[:, None] if data.ndim == 2 else data
+    if data.ndim != 3 or data.shape[0] != channel_count(nu):
+        raise ValueError(f"maps should have shape ({channel_count(nu)}, s, pixel), but they have {np.shape(maps)}")
+    found = harmonics(data, lmax=lmax, mask=mask, fwhm=fwhm, nest=nest, iterations=iterations)
+    ell = np.asarray(found.ell)
+    band = _bands(bins, int(ell.max()))
+    count = np.bincount(band[band >= 0], weights=(2 * np.arange(len(band)) + 1)[band >= 0]).astype(int)
+    few = np.flatnonzero(count * float(found.fsky) <= data.shape[0])
+    if len(few):
+        raise ValueError(f"band {few[0]} has {count[few[0]]} modes for {data.shape[0]} channels: make it wider")
+    alm, weights, covariance = call(_combine_alm, (mixing.eval(nu), found, jnp.asarray(band), jnp.asarray(count)))
+    nside = nside_of(data.shape[2])
+    whole = jnp.stack([synthesise(rows, nside, nest=nest) for rows in alm])
+    return Combination(whole, weights, covariance, jnp.asarray(count), jnp.asarray(band), found.fsky, mixing.columns)
+
+
+def _bands(bins: Any, lmax: int) -> np.ndarray:
+    if bins is None:
+        found = (np.arange(lmax + 1) - 2) // 10
+        found[:2] = -1
+        width = np.bincount(found[2:])
+        return np.where(found == len(width) - 1, found - (width[-1] < 5 and len(width) > 1), found)
+    found = np.asarray(bins)
+    if found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(f"bins should be an integer for each multipole, but they are {found.dtype}{list(found.shape)}")
+    return np.pad(found[: lmax + 1], (0, max(lmax + 1 - len(found), 0)), constant_values=-1)
+
+
+def _combine_alm(A: Array, found: Harmonics, band: Array, count: Array) -> tuple[Array, Array, Array]:
+    r, (f, s, _) = count.shape[0], found.alm.shape
+    place = jnp.where(band[found.ell] >= 0, band[found.ell], r)
+
+    def row(one: Array) -> Array:
+        product = (jnp.conj(one)[None] * found.alm).real * found.twice[None, None]
+        flat = product.reshape(f * s, -1)
+        return jax.vmap(lambda x: jax.ops.segment_sum(x, place, r + 1)[:r])(flat).reshape(f, s, r)
+
+    covariance = (
+        jnp.moveaxis(jax.lax.map(row, found.alm), (2, 3), (0, 1))
+        / (count.astype(float) * found.fsky)[None, :, None, None]
+    )
+    weights = jnp.moveaxis(jax.vmap(jax.vmap(lambda c: least_variance(A, c)))(covariance), 2, 0)
+    each = jnp.pad(weights, [(0, 0), (0, 0), (0, 1), (0, 0)])[:, :, place]
+    return jnp.einsum("csaf,fsa->csa", each.astype(found.alm.dtype), found.alm), weights, covariance
+
+
+def _spectra(one: Harmonics, other: Harmonics, lmax: int) -> Array:
+    def row(a: Array) -> Array:
+        product = (a[None] * jnp.conj(other.alm)).real * one.twice[None, None]
+        flat = product.reshape(-1, product.shape[-1])
+        sums = jax.vmap(lambda x: jax.ops.segment_sum(x, one.ell, lmax + 1))(flat)
+        return sums.reshape(*product.shape[:-1], lmax + 1)
+
+    modes = 2.0 * jnp.arange(lmax + 1).astype(float) + 1
+    return jax.lax.map(row, one.alm) / (modes * one.fsky)[None, None, None]

@@ -1,0 +1,131 @@
+"""Internal linear combination: what is known of one component's spectrum, and nothing of the others."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ..core._errors import suggest
+from ..core._linalg import cholesky, triangular_inverse
+from ..core._module import Module
+from ..fitting._program import call
+from . import algebra
+from ._bandpass import as_frequencies, channel_count
+from ._instrument import Instrument
+from ._mixing import MixingMatrix
+from ._noise import UNSEEN
+
+
+class Combination(Module):
+    """Linear combinations of channels.
+
+    - `amplitudes`: (c, s, pixel), NaN where no region reaches. `components`: their names.
+    - `weights`: (c, s, r, f) of each component, Stokes parameter and region; W A = 1. `covariance`: (s, r, f, f), the
+      empirical one of the channels. `count`: pixels (or modes) of each region. `region`: of each pixel, or -1.
+    - `fsky`: the fraction of the sky that was used.
+    """
+
+    amplitudes: Float[Array, "c s pix"]
+    weights: Float[Array, "c s r f"]
+    covariance: Float[Array, "s r f f"]
+    count: Int[Array, " r"]
+    region: Int[Array, " place"]
+    fsky: Float[Array, ""]
+    components: tuple[str, ...] = eqx.field(static=True)
+
+    def component(self, name: str) -> Float[Array, "s pix"]:
+        """The amplitudes of a component.
+
+        **Raises:** `ValueError` for a name that none has.
+        """
+        if name not in self.components:
+            raise ValueError(f"no component {name!r}{suggest(name, self.components)}: {', '.join(self.components)}")
+        return self.amplitudes[self.components.index(name)]
+
+
+def ilc(mixing: MixingMatrix, instrument: Any, maps: Any, *, regions: Any = None, mask: Any = None) -> Combination:
+    """The combination of channels of least variance that keeps the components and rejects all else.
+
+    W = (A^T C^-1 A)^-1 A^T C^-1 with the empirical covariance C of the channels over a region (Bennett et al. 2003,
+    ApJS 148, 97; with several columns: Remazeilles et al. 2011, MNRAS 410, 2481). Chance correlations of f channels
+    over n pixels take (f - c) / n of a component's variance with them. Works under `jax.jit` and `jax.vmap` over maps.
+
+    **Arguments:** `mixing`: what is kept, such as `MixingMatrix(cmb=CMB())`; its parameters are not fitted.
+    `instrument`: an `Instrument`, frequencies in GHz, or `Bands`. `maps`: (f, s, pixel) or (f, pixel); UNSEEN masks.
+    `regions`: an integer for each pixel, negative for none; by default the whole sky is one. `mask`: True = used.
+
+    **Raises:** `ValueError` for wrong shapes, NaN in pixels in use, and regions with fewer pixels than channels.
+    """
+    nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
+    data = jnp.asarray(maps, float)
+    data = data[:, None] if data.ndim == 2 else data
+    if data.ndim != 3 or data.shape[0] != channel_count(nu):
+        raise ValueError(f"maps should have shape ({channel_count(nu)}, s, pixel), but they have {jnp.shape(maps)}")
+    region, count = _regions(data, regions, mask)
+    label = jnp.asarray(region)
+    kept = jnp.where((label >= 0)[None, None], data, 0)
+    amplitudes, weights, covariance = call(_combine, (mixing.eval(nu), kept, label, jnp.asarray(count)))
+    fsky = jnp.array(np.mean(region >= 0))
+    return Combination(amplitudes, weights, covariance, jnp.asarray(count), label, fsky, mixing.columns)
+
+
+def least_variance(A: Float[Array, "f c"], covariance: Float[Array, "f f"]) -> Float[Array, "c f"]:
+    """W = (A^T C^-1 A)^-1 A^T C^-1, for channels of any scale; NaN where C is singular."""
+    scale = 1 / jnp.sqrt(jnp.diagonal(covariance))
+    factor, ok = cholesky(covariance * scale[:, None] * scale[None, :])
+    whiten = triangular_inverse(jnp.where(ok, factor, jnp.eye(len(scale), dtype=A.dtype))) * scale[None, :]
+    return jnp.where(ok, algebra.W(whiten @ A) @ whiten, jnp.nan)
+
+
+def _regions(data: Array, regions: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(the region of each pixel, or -1; how many pixels each has)."""
+    f, _, npix = data.shape
+    region = np.zeros(npix, np.int64) if regions is None else np.asarray(regions)
+    if region.shape != (npix,) or not np.issubdtype(region.dtype, np.integer):
+        raise ValueError(f"regions should be {npix} integers, but they are {region.dtype}{list(region.shape)}")
+    used = np.ones(npix, bool) if mask is None else np.asarray(mask)
+    if used.shape != (npix,) or used.dtype != bool:
+        raise ValueError(f"mask should be bool[{npix}] (True = used), but it is {used.dtype}{list(used.shape)}")
+    if not isinstance(data, jax.core.Tracer):
+        values = np.asarray(data)
+        used = used & ~np.any(values <= 0.99 * UNSEEN, axis=(0, 1))
+        bad = used & (region >= 0) & ~np.all(np.isfinite(values), axis=(0, 1))
+        if bad.any():
+            raise ValueError(
+                f"the maps are not finite in {bad.sum()} pixels (the first is {np.flatnonzero(bad)[0]}): "
+                "set them to UNSEEN, or mask them"
+            )
+    region = np.where(used, region, -1)
+    count = np.bincount(region[region >= 0], minlength=max(region.max(initial=-1) + 1, 1))
+    few = np.flatnonzero(count <= f)
+    if len(few):
+        raise ValueError(
+            f"region {few[0]} has {count[few[0]]} pixels in use for {f} channels: a covariance takes more than {f}; "
+            "number regions from 0 on, and make them larger"
+        )
+    return region, count
+
+
+def _combine(A: Array, data: Array, region: Array, count: Array) -> tuple[Array, Array, Array]:
+    r = count.shape[0]
+    place = jnp.where(region >= 0, region, r)  # one region more for what is not used
+    size, inside = count.astype(data.dtype), (region >= 0)[None, None]
+
+    def total(rows: Array) -> Array:
+        """(..., pixel) summed over regions (..., r)."""
+        flat = rows.reshape(-1, rows.shape[-1])
+        return jax.vmap(lambda x: jax.ops.segment_sum(x, place, r + 1)[:r])(flat).reshape(*rows.shape[:-1], r)
+
+    mean = total(data) / size[None, None]
+    level = jnp.pad(mean, [(0, 0), (0, 0), (0, 1)])[:, :, place]
+    centred = jnp.where(inside, data - level, 0)
+    rows = jax.lax.map(lambda one: total(one[None] * centred), centred)  # (f, f, s, r), a row at a time
+    covariance = jnp.moveaxis(rows, (2, 3), (0, 1)) / (size - 1)[None, :, None, None]
+    weights = jax.vmap(jax.vmap(lambda c: least_variance(A, c)))(covariance)  # (s, r, c, f)
+    weights = jnp.moveaxis(weights, 2, 0)
+    each = jnp.pad(weights, [(0, 0), (0, 0), (0, 1), (0, 0)])[:, :, place]
+    amplitudes = jnp.where(inside, jnp.einsum("cspf,fsp->csp", each, data), jnp.nan)
+    return amplitudes, weights, covariance

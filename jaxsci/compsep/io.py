@@ -1,0 +1,310 @@
+"""HEALPix maps from FITS files and into them. healpy is imported inside the functions: `pip install 'jaxsci[sky]'`."""
+
+import importlib.resources
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..core._errors import suggest
+from ._healpix import nest_to_ring, nside_of, ring_to_nest
+from ._noise import UNSEEN
+from ._units import conversion, split_unit
+
+if TYPE_CHECKING:
+    from ._separation import Separation
+
+_MISSING = "reading and writing FITS maps takes healpy: install jaxsci[sky]"
+_STOKES = {
+    "I": ("I", "T", "I_STOKES", "TEMPERATURE", "I_POLARISATION", "INTENSITY", "SIGNAL", "TT"),
+    "Q": ("Q", "Q_STOKES", "Q_POLARISATION", "Q_POLARIZATION", "Q-POLARISATION", "Q-POLARIZATION"),
+    "U": ("U", "U_STOKES", "U_POLARISATION", "U_POLARIZATION", "U-POLARISATION", "U-POLARIZATION"),
+}
+_ORDERS = {"RING": False, "NESTED": True, "NEST": True}
+_THERMODYNAMIC = ("", "CMB", "_CMB", "(CMB)", ",THERMODYNAMIC", "_THERMO")
+_ANTENNA = ("RJ", "_RJ", "(RJ)", ",ANTENNA", "_ANTENNA")
+
+
+class SkyMap(NamedTuple):
+    """A map as a file has it: `values` (s, pixel), NaN and bad values UNSEEN, and what the header says of it.
+
+    `units`: of each column, `None` where the header says nothing. `coordinates`: `"G"`, `"C"`, `"E"` or `""`.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    units: tuple[str | None, ...]
+    nest: bool
+    coordinates: str
+
+
+def bundled(name: str | None = None) -> Any:
+    """The path of a map that comes with the package; without a name, the names of all of them.
+
+    **Raises:** `ValueError` for an unknown name.
+    """
+    folder = Path(str(importlib.resources.files("jaxsci"))) / "data" / "compsep"
+    names = tuple(sorted(path.name for path in folder.glob("*.fits")))
+    if name is None:
+        return names
+    if name not in names:
+        raise ValueError(f"no map {name!r} comes with the package{suggest(name, names)} (maps: {', '.join(names)})")
+    return folder / name
+
+
+def unit_of(text: str) -> str:
+    """The unit that a header's TUNIT means, in the words of `conversion`: `"mK"` is `"mK_CMB"`, as WMAP has it.
+
+    **Raises:** `ValueError` for one that is not known.
+    """
+    short = text.strip().strip("'").replace(" ", "").replace("µ", "u").replace("μ", "u").replace("muK", "uK")
+    if short.upper() in ("MJY/SR", "MJY*SR^-1", "MJYSR-1"):
+        return "MJy/sr"
+    if short.upper() in ("Y_SZ", "YSZ"):
+        return "y_SZ"
+    head, kelvin, tail = short.partition("K")
+    for base, tails in (("K_CMB", _THERMODYNAMIC), ("K_RJ", _ANTENNA)):
+        if kelvin and head in ("", "m", "u", "n") and tail.upper() in tails:
+            return head + base
+    raise ValueError(f"unknown unit {text!r} in a header: it should be like mK, uK_CMB, K_RJ or MJy/sr")
+
+
+def read_sky_map(path: str | os.PathLike[str], fields: Sequence[str] | None = None, hdu: int = 1) -> SkyMap:
+    """A map as it is in a file, in the order that its header names.
+
+    **Arguments:** `fields`: Stokes parameters I, Q, U or names of columns; `None` for those of I, Q, U that there are.
+    `hdu`: of the table. Partial skies become full ones; what is missing is UNSEEN. U of a file with POLCCONV = IAU
+    changes its sign, since HEALPix counts angles the other way (COSMO).
+
+    **Raises:** `ValueError` for a file that is no HEALPix map, lacks a column, an order or the pixels of its NSIDE.
+    """
+    healpy = _healpy()
+    from astropy.io import fits
+
+    try:
+        file = fits.open(path, memmap=False)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path} is no FITS file: {error}") from error
+    with file:
+        header, columns = _table(file, hdu, path)
+        names = _wanted(fields, columns, path)
+        nest, nside = _order(header, path), _nside(header, path)
+        try:
+            values = healpy.read_map(file, field=names, hdu=hdu, nest=None, dtype=np.float64)
+        except (ValueError, TypeError, IndexError, KeyError) as error:
+            raise ValueError(
+                f"{path} cannot be read as a map of NSIDE {nside} ({12 * nside**2} pixels): {error}"
+            ) from error
+    values = np.atleast_2d(values)
+    values = np.where(np.isfinite(values) & (values > 0.99 * UNSEEN), values, UNSEEN)
+    if str(header.get("POLCCONV", "COSMO")).strip().upper() == "IAU":
+        flip = np.array([name.upper() in _STOKES["U"] for name in names])
+        values = np.where(flip[:, None] & (values != UNSEEN), -values, values)
+    units = tuple(unit_of(columns[name]) if columns[name] else None for name in names)
+    return SkyMap(values, tuple(names), units, nest, str(header.get("COORDSYS", "")).strip()[:1].upper())
+
+
+def read_map(
+    path: str | os.PathLike[str],
+    units: str = "uK_CMB",
+    *,
+    fields: Sequence[str] | None = None,
+    assume: str | None = None,
+    frequency: float | None = None,
+    nside: int | None = None,
+    nest: bool = False,
+) -> np.ndarray:
+    """A map in these units and this order.
+
+    **Arguments:** `units`: of the answer. `fields`: as in `read_sky_map`. `assume`: the unit of a file whose header
+    names none. `frequency`: GHz, where units of different kinds are converted. `nside`: what the file must have.
+    `nest`: NESTED order in place of RING.
+
+    **Returns:** (s, pixel), masked pixels UNSEEN.
+
+    **Raises:** `ValueError` where the unit, the order or the resolution is not known, or not what it should be.
+    """
+    sky = read_sky_map(path, fields)
+    found = nside_of(sky.values.shape[1])
+    if nside is not None and found != nside:
+        raise ValueError(f"{path} has nside {found}, but nside {nside} is needed")
+    rows = [
+        _converted(row, own or assume, units, frequency, f"{path}, column {name}")
+        for row, own, name in zip(sky.values, sky.units, sky.names, strict=True)
+    ]
+    values = np.stack(rows)
+    if sky.nest == nest:
+        return values
+    return values[:, nest_to_ring(found) if nest else ring_to_nest(found)]
+
+
+def read_maps(
+    paths: Sequence[str | os.PathLike[str]],
+    units: str = "uK_CMB",
+    *,
+    frequencies: Sequence[float] | None = None,
+    fields: Sequence[str] | None = None,
+    assume: str | None = None,
+    nest: bool = False,
+) -> np.ndarray:
+    """The maps of several channels, as `separate` takes them.
+
+    **Arguments:** as in `read_map`; `frequencies`: of the channels, GHz.
+
+    **Returns:** (f, s, pixel).
+
+    **Raises:** `ValueError` also where resolutions, coordinates or Stokes parameters differ between the files.
+    """
+    skies = [read_sky_map(path, fields) for path in paths]
+    for path, sky in zip(paths[1:], skies[1:], strict=True):
+        for what, own, first in (
+            ("nside", nside_of(sky.values.shape[1]), nside_of(skies[0].values.shape[1])),
+            ("coordinates", sky.coordinates or "?", skies[0].coordinates or "?"),
+            ("columns", len(sky.names), len(skies[0].names)),
+        ):
+            if own != first:
+                raise ValueError(f"{path} has {what} {own}, but {paths[0]} has {first}: all channels need the same")
+    nus = frequencies if frequencies is not None else [None] * len(paths)
+    return np.stack(
+        [
+            read_map(path, units, fields=fields, assume=assume, frequency=nu, nest=nest)
+            for path, nu in zip(paths, nus, strict=True)
+        ]
+    )
+
+
+def read_mask(
+    path: str | os.PathLike[str], *, field: str | None = None, threshold: float = 0.5, nest: bool = False
+) -> np.ndarray:
+    """A mask, True = used: where the values of a column are above the threshold.
+
+    **Arguments:** `field`: the column, the first by default. `nest`: NESTED order in place of RING.
+    """
+    sky = read_sky_map(path, None if field is None else [field])
+    mask = sky.values[0] > threshold
+    if sky.nest == nest:
+        return mask
+    nside = nside_of(mask.size)
+    return mask[nest_to_ring(nside) if nest else ring_to_nest(nside)]
+
+
+def write_map(
+    path: str | os.PathLike[str],
+    values: Any,
+    units: str | Sequence[str],
+    *,
+    names: Sequence[str] | None = None,
+    nest: bool = False,
+    coordinates: str = "G",
+    overwrite: bool = False,
+) -> None:
+    """Write a map in double precision.
+
+    **Arguments:** `values`: (s, pixel) or (pixel,), NaN becomes UNSEEN. `units`: of all columns or of each. `names`: of
+    the columns, the Stokes parameters by default. `nest`: whether `values` are in NESTED order. `coordinates`: G, C, E.
+
+    **Raises:** `ValueError` for a wrong number of pixels or names; `FileExistsError` unless `overwrite`.
+    """
+    healpy = _healpy()
+    rows = np.atleast_2d(np.asarray(values, float))
+    nside_of(rows.shape[1])
+    default = {1: ("I_STOKES",), 2: ("Q_STOKES", "U_STOKES"), 3: ("I_STOKES", "Q_STOKES", "U_STOKES")}
+    labels = default.get(len(rows)) if names is None else tuple(names)
+    every = (units,) * len(rows) if isinstance(units, str) else tuple(units)
+    if labels is None or len(labels) != len(rows) or len(every) != len(rows):
+        raise ValueError(f"{len(rows)} maps need as many names and units, but there are {labels} and {every}")
+    if Path(path).exists() and not overwrite:
+        raise FileExistsError(f"{path} is there already; overwrite=True replaces it")
+    whole = np.where(np.isfinite(rows), rows, UNSEEN)
+    columns = {"column_names": labels, "column_units": every, "coord": coordinates}
+    healpy.write_map(path, list(whole), nest=nest, dtype=np.float64, overwrite=True, **columns)
+
+
+def write_separation(
+    folder: str | os.PathLike[str], separation: "Separation", *, nest: bool = False, overwrite: bool = False
+) -> tuple[Path, ...]:
+    """Write a separation: a file for each component with its errors, the spectral parameters, chi2.
+
+    **Returns:** the files.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"nest": nest, "overwrite": overwrite}
+    written = []
+    stokes = [f"{letter}_STOKES" for letter in separation.stokes]
+    for k, name in enumerate(separation.components):
+        rows = np.concatenate([np.asarray(separation.amplitudes[k]), np.asarray(separation.errors[k])])
+        columns = stokes + [f"{letter}_ERROR" for letter in separation.stokes]
+        written.append(target / f"{name}.fits")
+        write_map(written[-1], rows, separation.units, names=columns, **options)
+    if separation.free:
+        names = [n for name in separation.free for n in (name, f"{name}.error")]
+        maps = [m for n in separation.free for m in (separation.parameter_map(n), separation.error_map(n))]
+        written.append(target / "parameters.fits")
+        write_map(written[-1], np.stack([np.asarray(m) for m in maps]), "", names=names, **options)
+    written.append(target / "chi2.fits")
+    write_map(written[-1], separation.chi2, "", names=["CHI2"], **options)
+    return tuple(written)
+
+
+def _healpy() -> Any:
+    try:
+        import healpy
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(_MISSING) from error
+    return healpy
+
+
+def _table(file: Any, hdu: int, path: Any) -> tuple[Any, dict[str, str]]:
+    """(header, {column: unit}) of a table."""
+    if hdu >= len(file) or "TTYPE1" not in file[hdu].header:
+        raise ValueError(f"{path} has no table in extension {hdu}: it is no HEALPix map")
+    header = file[hdu].header
+    count = int(header["TFIELDS"])
+    explicit = str(header.get("INDXSCHM", "")).strip() == "EXPLICIT" or str(header.get("OBJECT", "")) == "PARTIAL"
+    kept = range(2 if explicit else 1, count + 1)
+    return header, {str(header[f"TTYPE{k}"]).strip(): str(header.get(f"TUNIT{k}", "")).strip() for k in kept}
+
+
+def _wanted(fields: Sequence[str] | None, columns: dict[str, str], path: Any) -> list[str]:
+    upper = {name.upper(): name for name in columns}
+    found = {letter: next((upper[n] for n in names if n in upper), None) for letter, names in _STOKES.items()}
+    if fields is None:
+        present = [name for name in found.values() if name is not None]
+        return present or [next(iter(columns))]
+    out = []
+    for field in fields:
+        name = found.get(field) or upper.get(field.upper())
+        if name is None:
+            raise ValueError(f"{path} has no column {field!r}{suggest(field, columns)} ({', '.join(columns)})")
+        out.append(name)
+    return out
+
+
+def _order(header: Any, path: Any) -> bool:
+    order = str(header.get("ORDERING", "")).strip().upper()
+    if order not in _ORDERS:
+        raise ValueError(f"{path}: ORDERING is {order or 'missing'}; without RING or NESTED the pixels have no place")
+    return _ORDERS[order]
+
+
+def _nside(header: Any, path: Any) -> int:
+    nside = header.get("NSIDE")
+    if not isinstance(nside, int) or nside < 1 or nside & (nside - 1):
+        raise ValueError(f"{path}: NSIDE is {nside}; it should be a power of two")
+    return nside
+
+
+def _converted(row: np.ndarray, own: str | None, units: str, frequency: float | None, what: str) -> np.ndarray:
+    if own is None:
+        raise ValueError(f"{what}: the header names no unit (TUNIT); say which it is by assume=")
+    (size, base), (wanted, target) = split_unit(own), split_unit(units)
+    if frequency is None and base != target:
+        raise ValueError(f"{what} is in {own}, but {units} is asked for: that takes the frequency of the channel")
+    factor = size / wanted if base == target else float(conversion(jnp.asarray(frequency, float), own, units))
+    return np.where(row == UNSEEN, UNSEEN, row * factor)

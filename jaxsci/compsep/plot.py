@@ -1,0 +1,274 @@
+"""Pictures of a separation: each a function of a result, with an optional `ax`, which it returns.
+
+matplotlib is imported inside the functions: `pip install 'jaxsci[plot]'`. Maps are drawn in Mollweide's projection.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array
+
+from ..core._parameter import free_spec
+from ..fitting._program import call
+from ..plot import DATA, MODEL, _axes, plot_histogram
+from ._bandpass import Bands
+from ._healpix import nside_of, ring_to_nest
+from ._mixing import MixingMatrix
+from ._noise import UNSEEN
+from ._separation import Separation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_WIDTH = 480  # of a map in points of its own; its height is half of that
+_SIGNED, _PLAIN = "RdBu_r", "viridis"
+
+
+def plot_map(
+    values: Any,
+    label: str = "",
+    ax: "Axes | None" = None,
+    *,
+    nest: bool = False,
+    signed: bool | None = None,
+    limits: tuple[float, float] | None = None,
+    width: int = _WIDTH,
+) -> "Axes":
+    """A map of the sky, longitude 0 in the middle and rising to the left; pixels that are NaN or UNSEEN stay empty.
+
+    **Arguments:** `values`: (pixel,), RING unless `nest`. `label`: of the colour bar. `ax`: a new figure by default.
+    `signed`: colours about 0; by default where values have both signs. `limits`: of the colours; the 1st and 99th
+    percentile by default, said by pointed ends of the bar. `width`: of the image in dots.
+
+    **Returns:** the axes.
+
+    **Raises:** `ValueError` for a number of pixels that is no HEALPix map.
+    """
+    ax = _axes(ax)
+    sky = np.asarray(values, float)
+    sky = np.where(sky > 0.99 * UNSEEN, sky, np.nan)
+    pixel, inside = _projected(nside_of(sky.size), nest, width)
+    image = np.where(inside, sky[pixel], np.nan)
+    seen = sky[np.isfinite(sky)]
+    low, high = limits or (tuple(np.percentile(seen, [1, 99])) if seen.size else (0.0, 1.0))
+    both = low < 0 < high if signed is None else signed
+    if both:
+        low, high = -max(-low, high), max(-low, high)
+    flat = not high > low
+    low, high = (low - 0.5, high + 0.5) if flat else (low, high)
+    ends = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}
+    beyond = ends[bool((seen < low).any()), bool((seen > high).any())]
+    colours: dict[str, Any] = {"cmap": _SIGNED if both else _PLAIN, "vmin": low, "vmax": high}
+    picture = ax.imshow(image, extent=(-2, 2, -1, 1), origin="lower", interpolation="nearest", **colours)
+    turn = np.linspace(0, 2 * np.pi, 361)
+    ax.fill(2 * np.cos(turn), np.sin(turn), color="0.5", alpha=0.25, lw=0, zorder=0)
+    ax.plot(2 * np.cos(turn), np.sin(turn), color="0.45", lw=0.6)
+    ax.set_axis_off()
+    ax.set_xlim(-2.03, 2.03)
+    ax.set_ylim(-1.03, 1.03)
+    bar = ax.figure.colorbar(
+        picture, ax=ax, orientation="horizontal", shrink=0.6, aspect=28, pad=0.04, extend=beyond, label=label
+    )
+    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.ax.locator_params(nbins=5)
+    return ax
+
+
+def _projected(nside: int, nest: bool, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixel that each dot of an image shows, and whether it is on the sky (Snyder 1987, p. 251)."""
+    import healpy
+
+    x, y = np.meshgrid(np.linspace(-2, 2, width), np.linspace(-1, 1, width // 2))
+    inside = x**2 / 4 + y**2 <= 1
+    turn = np.arcsin(np.where(inside, y, 0))
+    latitude = np.arcsin(np.clip((2 * turn + np.sin(2 * turn)) / np.pi, -1, 1))
+    longitude = -np.pi * np.where(inside, x, 0) / (2 * np.maximum(np.cos(turn), 1e-9))
+    ring = healpy.ang2pix(nside, np.pi / 2 - latitude, np.mod(longitude, 2 * np.pi))
+    return (ring_to_nest(nside)[ring] if nest else ring), inside
+
+
+def plot_parameter(separation: Separation, name: str, ax: "Axes | None" = None, **options: Any) -> "Axes":
+    """A spectral parameter over the sky. `options`: of `plot_map`."""
+    return plot_map(separation.parameter_map(name), name, ax, **{"signed": False, **options})
+
+
+def plot_parameter_error(separation: Separation, name: str, ax: "Axes | None" = None, **options: Any) -> "Axes":
+    """The standard error of a spectral parameter over the sky; empty where the data do not determine it."""
+    return plot_map(separation.error_map(name), f"error of {name}", ax, **{"signed": False, **options})
+
+
+def plot_component(
+    separation: Separation, name: str, stokes: str | None = None, ax: "Axes | None" = None, **options: Any
+) -> "Axes":
+    """A component map. `stokes`: I, Q or U, the first by default; `options`: of `plot_map`.
+
+    **Raises:** `ValueError` for a component or Stokes parameter that was not fitted.
+    """
+    letter = _letter(separation, stokes)
+    values = separation.component(name)[separation.stokes.index(letter)]
+    return plot_map(values, f"{name} {letter} / {separation.units}", ax, **options)
+
+
+def plot_component_error(
+    separation: Separation, name: str, stokes: str | None = None, ax: "Axes | None" = None, **options: Any
+) -> "Axes":
+    """The standard error of a component map, that of the spectra included."""
+    letter = _letter(separation, stokes)
+    separation.component(name)
+    values = separation.errors[separation.components.index(name), separation.stokes.index(letter)]
+    return plot_map(values, f"error of {name} {letter} / {separation.units}", ax, **{"signed": False, **options})
+
+
+def plot_residual(
+    separation: Separation,
+    instrument: Any,
+    maps: Any,
+    channel: int,
+    stokes: str | None = None,
+    ax: "Axes | None" = None,
+    **options: Any,
+) -> "Axes":
+    """What a channel has that the components do not explain, data - model, in the unit of the maps.
+
+    **Arguments:** `instrument`, `maps`: as `separate` had them. `channel`: its number.
+    """
+    letter = _letter(separation, stokes)
+    nu = _nu(instrument)
+    data = np.asarray(maps, float)
+    data = data[:, None] if data.ndim == 2 else data
+    s = separation.stokes.index(letter)
+    model = np.sum(_columns(separation, nu)[channel] * np.asarray(separation.amplitudes[:, s]), axis=0)
+    used = np.asarray(separation.used)
+    residual = np.where(used, data[channel, s] - np.where(used, model, 0), np.nan)
+    label = f"residual of {_label(nu, channel)} GHz, {letter} / {separation.units}"
+    return plot_map(residual, label, ax, **{"signed": True, **options})
+
+
+def plot_chi2(separation: Separation, ax: "Axes | None" = None, **options: Any) -> "Axes":
+    """chi2 of each pixel."""
+    return plot_map(
+        separation.chi2, "\N{GREEK SMALL LETTER CHI}\N{SUPERSCRIPT TWO}", ax, **{"signed": False, **options}
+    )
+
+
+def plot_pulls(values: Any, errors: Any, truth: Any, label: str = "", ax: "Axes | None" = None) -> "Axes":
+    """(values - truth) / errors, with the normal distribution that they should have.
+
+    **Arguments:** arrays of one shape; those that are not finite do not count.
+    """
+    ax = _axes(ax)
+    pulls = (np.asarray(values) - np.asarray(truth)) / np.asarray(errors)
+    pulls = pulls[np.isfinite(pulls)]
+    plot_histogram(pulls, label, ax)
+    grid = np.linspace(-4, 4, 161)
+    edges = [patch.get_width() for patch in ax.patches]
+    if edges:
+        ax.plot(grid, pulls.size * edges[0] * np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=MODEL, lw=1.4)
+    ax.set_xlabel(
+        f"pull of {label}: {pulls.mean():+.2f} \N{PLUS-MINUS SIGN} {pulls.std():.2f}" if pulls.size else label
+    )
+    return ax
+
+
+def plot_spectra(
+    separation: Separation,
+    instrument: Any,
+    maps: Any,
+    pixel: int | None = None,
+    sigma: Any = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """The data of a pixel over frequency, the spectra of its components and their sum; or of all pixels in rms.
+
+    **Arguments:** `instrument`, `maps`: as `separate` had them. `pixel`: its number; `None` for the rms over all that
+    were used, where noise adds to the data. `sigma`: (f, s) of the noise, drawn as error bars of a pixel.
+
+    **Raises:** `ValueError` for a pixel that was not used.
+    """
+    ax = _axes(ax)
+    nu = _nu(instrument)
+    centre = np.asarray(_centres(nu))
+    data = np.asarray(maps, float)
+    data = data[:, 0] if data.ndim == 3 else data
+    used = np.flatnonzero(np.asarray(separation.used))
+    if pixel is not None and pixel not in used:
+        raise ValueError(f"pixel {pixel} was not used in the fit")
+    chosen = used if pixel is None else np.array([pixel])
+    grid = np.geomspace(centre.min() / 1.15, centre.max() * 1.15, 120)
+    mixing = _columns(separation, jnp.asarray(grid))
+    mixing = mixing[:, :, chosen] if mixing.shape[2] > 1 else mixing
+    parts = mixing * np.asarray(separation.amplitudes[:, 0])[:, chosen]
+
+    def over_pixels(x: np.ndarray) -> np.ndarray:
+        return np.abs(x[..., 0]) if pixel is not None else np.sqrt(np.mean(x**2, axis=-1))
+
+    for k, name in enumerate(separation.components):
+        ax.plot(grid, over_pixels(parts[:, k]), lw=1.2, label=name)
+    ax.plot(grid, over_pixels(parts.sum(1)), color=MODEL, lw=1.8, label="sum")
+    bars = None if sigma is None or pixel is None else np.asarray(sigma)[:, 0]
+    ax.errorbar(centre, over_pixels(data[:, chosen]), bars, fmt="o", ms=4, color=DATA, label="data", zorder=4)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("frequency / GHz")
+    what = f"rms of {separation.stokes[0]}" if pixel is None else f"|{separation.stokes[0]}|"
+    ax.set_ylabel(f"{what} / {separation.units}")
+    low = over_pixels(data[:, chosen])
+    ax.set_ylim(max(low.min() / 30, 1e-30), low.max() * 3)
+    ax.legend(frameon=False, ncols=2, fontsize="small")
+    return ax
+
+
+def panels(separation: Separation, instrument: Any, maps: Any) -> Mapping[str, Callable[["Axes"], "Axes"]]:
+    """What there is to see of a separation by title: parameters and errors, components, chi2, residuals, spectra."""
+    found: dict[str, Callable[[Any], Any]] = {}
+    for name in separation.free:
+        if separation.values[name].shape[0] > 1:
+            found[name] = lambda ax, name=name: plot_parameter(separation, name, ax)
+            found[f"{name}, error"] = lambda ax, name=name: plot_parameter_error(separation, name, ax)
+    letter = "Q" if "Q" in separation.stokes else "I"
+    for name in separation.components:
+        found[name] = lambda ax, name=name: plot_component(separation, name, letter, ax)
+        found[f"{name}, error"] = lambda ax, name=name: plot_component_error(separation, name, letter, ax)
+    middle = len(np.asarray(_centres(_nu(instrument)))) // 2
+    found["chi2"] = lambda ax: plot_chi2(separation, ax)
+    found["residual"] = lambda ax: plot_residual(separation, instrument, maps, middle, letter, ax)
+    found["spectra"] = lambda ax: plot_spectra(separation, instrument, maps, None, None, ax)
+    return found
+
+
+def _letter(separation: Separation, stokes: str | None) -> str:
+    if stokes is not None and stokes not in separation.stokes:
+        raise ValueError(f"Stokes {stokes!r} was not fitted, only {separation.stokes}")
+    return separation.stokes[0] if stokes is None else stokes
+
+
+def _nu(instrument: Any) -> Any:
+    return getattr(instrument, "nu", instrument) if not isinstance(instrument, Bands) else instrument
+
+
+def _centres(nu: Any) -> Any:
+    return np.sum(np.asarray(nu.nu * nu.weight), 1) / np.sum(np.asarray(nu.weight), 1) if isinstance(nu, Bands) else nu
+
+
+def _label(nu: Any, channel: int) -> str:
+    return f"{float(np.asarray(_centres(nu))[channel]):.4g}"
+
+
+def _columns(separation: Separation, nu: Any) -> np.ndarray:
+    """The mixing matrix of each pixel (f, c, pixel)."""
+    return np.asarray(call(_mixing_of_pixels, (separation.model, separation.index, nu), (separation.free,)))
+
+
+def _mixing_of_pixels(model: MixingMatrix, index: dict[str, Array], nu: Any, free: tuple[str, ...]) -> Array:
+    if not free:
+        return model.eval(nu)[:, :, None]
+    moving, rest = eqx.partition(model, free_spec(model, free))
+    leaves, structure = jtu.tree_flatten(moving)
+    here = [leaf[jnp.maximum(index[name], 0)] for leaf, name in zip(leaves, free, strict=True)]
+    each = jax.vmap(lambda leaves: eqx.combine(jtu.tree_unflatten(structure, leaves), rest).eval(nu))(here)
+    return jnp.moveaxis(each, 0, 2)
