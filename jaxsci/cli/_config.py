@@ -78,7 +78,7 @@ def bundled_files() -> dict[str, Path]:
     package = Path(str(importlib.resources.files("jaxsci")))
     # A wheel carries the configs inside the package; a checkout has them beside it.
     configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
-    kinds = (".dat", ".csv", ".parquet", ".npy", ".npz", ".h5", ".toml", ".par", ".xz")
+    kinds = (".dat", ".csv", ".parquet", ".npy", ".npz", ".h5", ".toml", ".par", ".xz", ".fits")
     return {
         path.relative_to(root).as_posix(): path
         for root in (package / "data", configs)

@@ -14,7 +14,7 @@ from ._registry import Registry
 from ._results import record
 from ._run import Outcome, fit_members, group
 
-CURVEFIT, TIMING = "curvefit", "timing"
+CURVEFIT, TIMING, COMPSEP = "curvefit", "timing", "compsep"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +52,12 @@ def task_of(config: Config) -> Task:
         from ._timing import TASK
 
         return TASK
+    if name == COMPSEP:
+        from ._compsep import TASK as SKY
+
+        return SKY
     if name != CURVEFIT:
-        raise ConfigError("task", f'should be "{CURVEFIT}" or "{TIMING}", but it is {shown(name)}')
+        raise ConfigError("task", f'should be "{CURVEFIT}", "{TIMING}" or "{COMPSEP}", but it is {shown(name)}')
     # looked up when they are called
     return Task(
         build=build_job,

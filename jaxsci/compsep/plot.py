@@ -17,6 +17,7 @@ from ..core._parameter import free_spec
 from ..fitting._program import call
 from ..plot import DATA, MODEL, _axes, plot_histogram
 from ._bandpass import Bands
+from ._forecast import Forecast
 from ._healpix import nside_of, ring_to_nest
 from ._mixing import MixingMatrix
 from ._noise import UNSEEN
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 480  # of a map in points of its own; its height is half of that
 _SIGNED, _PLAIN = "RdBu_r", "viridis"
+_LINES = ("#e09f3e", "#2a9d8f", "#7b5ea7", "#8d99ae", "#b56576")
 
 
 def plot_map(
@@ -36,7 +38,7 @@ def plot_map(
     *,
     nest: bool = False,
     signed: bool | None = None,
-    limits: tuple[float, float] | None = None,
+    limits: tuple[float | int, float | int] | None = None,
     width: int = _WIDTH,
 ) -> "Axes":
     """A map of the sky, longitude 0 in the middle and rising to the left; pixels that are NaN or UNSEEN stay empty.
@@ -75,7 +77,7 @@ def plot_map(
         picture, ax=ax, orientation="horizontal", shrink=0.6, aspect=28, pad=0.04, extend=beyond, label=label
     )
     bar.outline.set_linewidth(0.4)  # type: ignore[operator]
-    bar.ax.locator_params(nbins=5)
+    bar.ax.locator_params(nbins=3)
     return ax
 
 
@@ -208,12 +210,11 @@ def plot_spectra(
         return np.abs(x[..., 0]) if pixel is not None else np.sqrt(np.mean(x**2, axis=-1))
 
     for k, name in enumerate(separation.components):
-        ax.plot(grid, over_pixels(parts[:, k]), lw=1.2, label=name)
+        ax.plot(grid, over_pixels(parts[:, k]), lw=1.2, color=_LINES[k % len(_LINES)], label=name)
     ax.plot(grid, over_pixels(parts.sum(1)), color=MODEL, lw=1.8, label="sum")
     bars = None if sigma is None or pixel is None else np.asarray(sigma)[:, 0]
     ax.errorbar(centre, over_pixels(data[:, chosen]), bars, fmt="o", ms=4, color=DATA, label="data", zorder=4)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    _logarithmic(ax)
     ax.set_xlabel("frequency / GHz")
     what = f"rms of {separation.stokes[0]}" if pixel is None else f"|{separation.stokes[0]}|"
     ax.set_ylabel(f"{what} / {separation.units}")
@@ -235,8 +236,9 @@ def panels(separation: Separation, instrument: Any, maps: Any) -> Mapping[str, C
         found[name] = lambda ax, name=name: plot_component(separation, name, letter, ax)
         found[f"{name}, error"] = lambda ax, name=name: plot_component_error(separation, name, letter, ax)
     middle = len(np.asarray(_centres(_nu(instrument)))) // 2
-    found["chi2"] = lambda ax: plot_chi2(separation, ax)
-    found["residual"] = lambda ax: plot_residual(separation, instrument, maps, middle, letter, ax)
+    if int(separation.dof) > 0:  # else both are rounding errors
+        found["chi2"] = lambda ax: plot_chi2(separation, ax)
+        found["residual"] = lambda ax: plot_residual(separation, instrument, maps, middle, letter, ax)
     found["spectra"] = lambda ax: plot_spectra(separation, instrument, maps, None, None, ax)
     return found
 
@@ -272,3 +274,41 @@ def _mixing_of_pixels(model: MixingMatrix, index: dict[str, Array], nu: Any, fre
     here = [leaf[jnp.maximum(index[name], 0)] for leaf, name in zip(leaves, free, strict=True)]
     each = jax.vmap(lambda leaves: eqx.combine(jtu.tree_unflatten(structure, leaves), rest).eval(nu))(here)
     return jnp.moveaxis(each, 0, 2)
+
+
+def plot_forecast(forecast: Forecast, ax: "Axes | None" = None) -> "Axes":
+    """Spectra of B modes: the sky's, and what is left of noise and foregrounds; r with its error in the title."""
+    ax = _axes(ax)
+    ell = np.asarray(forecast.ell)
+    scale = ell * (ell + 1) / (2 * np.pi)
+    truth = float(forecast.r - forecast.bias)
+    shown = truth if truth > 0 else 1e-3
+    lines = {
+        f"primordial, r = {shown:.3g}": shown * forecast.primordial,
+        "lensing": forecast.lensing,
+        "noise": forecast.noise,
+        "statistical residual": forecast.statistical,
+        "systematic residual": forecast.systematic,
+    }
+    for (name, power), colour in zip(lines.items(), _LINES, strict=True):
+        ax.plot(ell, scale * np.asarray(power), lw=1.4, color=colour, label=name)
+    _logarithmic(ax)
+    top = scale.max() * float(np.max(np.asarray(forecast.lensing)))
+    ax.set_ylim(1e-9 * top, 10 * top)
+    ax.set_xlabel("multipole l")
+    ax.set_ylabel("l (l + 1) C_l / 2\N{GREEK SMALL LETTER PI} / uK\N{SUPERSCRIPT TWO}")
+    r, sigma = float(forecast.r), float(forecast.sigma_r)
+    ax.set_title(f"r = {r:.3g} \N{PLUS-MINUS SIGN} {sigma:.2g}, bias {float(forecast.bias):.2g}")
+    ax.legend(frameon=False, fontsize="small", ncols=2)
+    return ax
+
+
+def _logarithmic(ax: "Axes") -> None:
+    """Both axes, with plain numbers along the lower one."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_minor_formatter(NullFormatter())

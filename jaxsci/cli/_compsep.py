@@ -1,0 +1,277 @@
+"""`task = "compsep"`: separations of one sky, or forecasts."""
+
+import dataclasses
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+from .. import compsep
+from ..compsep import Forecast, MixingMatrix, Separation
+from ..core._parameter import match
+from ..parallel._checkpoint import write_framed
+from ._build import Job
+from ._compsep_figures import draw
+from ._compsep_load import SkyData, read_instrument, read_mixing, read_sky
+from ._config import Config, check_keys, flatten, shown, take
+from ._errors import CLASS_ERRORS, ConfigError
+from ._registry import Registry
+from ._run import _codes
+from ._task import Task
+
+_TOP = ("task", "title", "description", "instrument", "sky", "components", "fit", "forecast", "data")
+_FIT = ("free", "patches", "bounds", "marginal", "tolerance", "max_steps")
+_DATA = ("name", "components", *_FIT)
+_FORECAST = ("r", "lensing", "lmin", "lmax", "modelled")
+
+
+@dataclasses.dataclass(frozen=True)
+class SkyFit:
+    """One separation of a job: which components, which parameters, where they live."""
+
+    name: str
+    mixing: MixingMatrix
+    instrument: compsep.Instrument
+    sky: SkyData
+    options: dict[str, Any]
+    forecast: dict[str, Any] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A separation as results keep it."""
+
+    separation: Separation
+
+    @property
+    def num_steps(self) -> int:
+        """Evaluations of the fit that took most."""
+        return int(np.max(np.asarray(self.separation.steps), initial=0))
+
+    def save(self, path: Path) -> None:
+        """Write to one checksummed file."""
+        buffer = io.BytesIO()
+        eqx.tree_serialise_leaves(buffer, self.separation)
+        write_framed(path, buffer.getvalue(), {"kind": "Separation", "free": list(self.separation.free)})
+
+
+@dataclasses.dataclass(frozen=True)
+class SkyOutcome:
+    """How a separation ended; without a solution where the run was stopped before it, or it was refused."""
+
+    member: SkyFit
+    separation: Separation | None = None
+    forecast: Forecast | None = None
+    refused: str = ""
+
+    @property
+    def solution(self) -> Answer | None:
+        """What is saved."""
+        return None if self.separation is None else Answer(self.separation)
+
+    @property
+    def code(self) -> str:
+        """`successful`, the most frequent other name in `jaxsci.RESULTS`, `refused` or `not_run`."""
+        if self.separation is None:
+            return "refused" if self.refused else "not_run"
+        if not self.separation.free or bool(np.all(np.asarray(self.separation.success))):
+            return "successful"
+        codes = np.asarray(self.separation.result)[~np.asarray(self.separation.success)]
+        return _codes()[int(np.bincount(codes).argmax())]
+
+    @property
+    def success(self) -> bool:
+        """True where all independent fits converged."""
+        return self.code == "successful"
+
+    @property
+    def message(self) -> str:
+        """What did not converge; empty after success."""
+        if self.separation is None:
+            return self.refused or "The run was stopped before this fit."
+        if self.success:
+            return ""
+        good = np.asarray(self.separation.success)
+        return f"{int((~good).sum())} of {good.size} independent fits did not converge."
+
+
+def build(config: Config, registry: Registry) -> Job:
+    """Read and check a config.
+
+    **Raises:** `ConfigError` naming table and key.
+    """
+    tables = config.tables
+    check_keys(tables, _TOP, "")
+    mixing, instrument = read_mixing(tables), read_instrument(tables)
+    sky = read_sky(config, instrument)
+    shared = take(tables, "fit", dict, "", {})
+    check_keys(shared, _FIT, "fit")
+    forecast = take(tables, "forecast", dict, "")
+    if forecast is not None:
+        check_keys(forecast, _FORECAST, "forecast")
+    title = take(tables, "title", str, "", config.path.stem)
+    entries = take(tables, "data", list, "", [{"name": title}])
+    members = []
+    for k, entry in enumerate(entries):
+        where = f"data[{k}]"
+        if not isinstance(entry, dict):
+            raise ConfigError(where, f"should be a table, but it is {shown(entry)}")
+        check_keys(entry, _DATA, where)
+        own = _chosen(mixing, entry, where)
+        options = _options({**shared, **entry}, own, where)
+        name = take(entry, "name", str, where, f"fit {k + 1}")
+        members.append(SkyFit(name, own, instrument, sky, options, forecast))
+    return Job(title, take(tables, "description", str, "", ""), tuple(members))
+
+
+def _chosen(mixing: MixingMatrix, entry: Mapping[str, Any], where: str) -> MixingMatrix:
+    names = take(entry, "components", list, where, list(mixing.names))
+    for name in names:
+        if name not in mixing.names:
+            raise ConfigError(f"{where}.components", f"there is no component {name!r} ({', '.join(mixing.names)})")
+    return MixingMatrix(**{name: getattr(mixing, name) for name in names})
+
+
+def _options(table: Mapping[str, Any], mixing: MixingMatrix, where: str) -> dict[str, Any]:
+    """The arguments of `separate`."""
+    options: dict[str, Any] = {}
+    for key, kind in (("marginal", bool), ("tolerance", (int, float)), ("max_steps", int)):
+        if key in table:
+            options[key] = take(table, key, kind, where)
+    free = take(table, "free", list, where, ["*"] if mixing.parameters else [])
+    try:
+        options["free"] = tuple(match(mixing, free, "the mixing matrix")) if free else ()
+        patches = take(table, "patches", (int, dict), where, 0)
+        options["patches"] = flatten(patches) if isinstance(patches, dict) else patches
+        bounds = flatten(take(table, "bounds", dict, where, {}))
+        options["bounds"] = {name: tuple(pair) for name, pair in bounds.items()} or None
+    except CLASS_ERRORS as error:
+        raise ConfigError(where, str(error).strip().split("\n")[0]) from error
+    return options
+
+
+def fit(
+    members: Sequence[SkyFit], report: Callable[[int], None], beside: bool
+) -> Iterator[tuple[list[int], list[SkyOutcome]]]:
+    """Fit all members, one after the other."""
+    for place, member in enumerate(members):
+        try:
+            outcome = _fit_one(member)
+        except CLASS_ERRORS as error:
+            outcome = SkyOutcome(member, refused=str(error).strip().split("\n")[0])
+        report(1)
+        yield [place], [outcome]
+
+
+def _fit_one(member: SkyFit) -> SkyOutcome:
+    sky, options = member.sky, member.options
+    if member.forecast is not None:
+        if sky.stokes != "QU":
+            raise ConfigError("sky.stokes", 'a forecast takes "QU"')
+        own = {key: value for key, value in options.items() if key != "patches"}
+        found = compsep.xForecast(member.mixing, member.instrument, sky.maps, mask=sky.mask, **own, **member.forecast)
+        return SkyOutcome(member, found.separation, found)
+    weights = np.where(np.isfinite(sky.sigma), 1 / sky.sigma**2, 0)
+    found = compsep.separate(
+        member.mixing, member.instrument, sky.maps, inv_n=weights, mask=sky.mask, units=sky.units, **options
+    )
+    return SkyOutcome(member, found)
+
+
+def record(outcome: SkyOutcome) -> dict[str, Any]:
+    """All that is known of a separation; a parameter that is a map by its median."""
+    member, found = outcome.member, outcome.separation
+    out: dict[str, Any] = {
+        "name": member.name,
+        "source": member.sky.source,
+        "model": " + ".join(member.mixing.names),
+        "result": outcome.code,
+        "success": outcome.success,
+        "message": outcome.message,
+    }
+    if found is None:
+        return out
+    chi2, dof = float(np.nansum(np.asarray(found.chi2))), int(found.dof)
+    determined = sum(int(np.isfinite(np.asarray(std)).sum()) for std in found.std.values())
+    used = int(np.asarray(found.used).sum())
+    return out | {
+        "num_data": int(found.num_data),
+        "dof": dof,
+        "rank": determined,
+        "num_steps": int(np.max(np.asarray(found.steps), initial=0)),
+        "chi2": chi2,
+        "reduced_chi2": chi2 / dof if dof > 0 else float("nan"),
+        "errors_scaled": False,
+        "facts": [
+            f"{used} of {found.cell.shape[0]} pixels",
+            f"Stokes {found.stokes} in {found.units}",
+            *_more(outcome),
+        ],
+        "parameters": [_parameter(outcome, found, name) for name in found.free] + _ratio(outcome),
+    }
+
+
+def _more(outcome: SkyOutcome) -> list[str]:
+    found, cmb = outcome.separation, outcome.member.sky.cmb
+    assert found is not None
+    facts = [f"{found.result.shape[0]} independent fits"] if found.free else []
+    if cmb is not None and "cmb" in found.components and outcome.forecast is None:
+        k = found.components.index("cmb")
+        pulls = (np.asarray(found.amplitudes[k]) - cmb) / np.asarray(found.errors[k])
+        pulls = pulls[np.isfinite(pulls)]
+        facts.append(f"pulls of the CMB against the truth {pulls.mean():+.3f} ± {pulls.std():.3f}")
+    return facts
+
+
+def _parameter(outcome: SkyOutcome, found: Separation, name: str) -> dict[str, Any]:
+    values, std = np.asarray(found.values[name]), np.asarray(found.std[name])
+    known = np.isfinite(std)
+    remarks = [] if values.size == 1 else [f"median of {values.size}"]
+    if not known.all():
+        remarks.append("not determined by the data" + (f" in {int((~known).sum())}" if values.size > 1 else ""))
+    bound = int((np.asarray(found.at_bound[name]) != 0).sum())
+    remarks += [f"{bound} at a bound"] if bound else []
+    truth = outcome.member.sky.truth.get(name)
+    if truth is not None:
+        remarks.append(_pulls(found, name, truth))
+    middle = float(np.median(std[known])) if known.any() else float("inf")
+    return {"name": name, "unit": "", "value": float(np.median(values)), "std": middle, "remarks": remarks}
+
+
+def _pulls(found: Separation, name: str, truth: np.ndarray) -> str:
+    """Against the mean of the truth over the pixels of each element."""
+    index = np.asarray(found.index[name])
+    used = index >= 0
+    mean = np.bincount(index[used], truth[used]) / np.bincount(index[used])
+    pulls = (np.asarray(found.values[name]) - mean) / np.asarray(found.std[name])
+    pulls = pulls[np.isfinite(pulls)]
+    if pulls.size == 1:
+        return f"truth {mean[0]:.6g}, pull {pulls[0]:+.2f}"
+    return f"pulls against the truth {pulls.mean():+.3f} ± {pulls.std():.3f}" if pulls.size else "no pulls"
+
+
+def _ratio(outcome: SkyOutcome) -> list[dict[str, Any]]:
+    if outcome.forecast is None:
+        return []
+    forecast = outcome.forecast
+    remark = f"bias {float(forecast.bias):+.3g}"
+    return [{"name": "r", "unit": "", "value": float(forecast.r), "std": float(forecast.sigma_r), "remarks": [remark]}]
+
+
+def _describe(member: SkyFit) -> tuple[str, str, str, str]:
+    return member.name, " + ".join(member.mixing.names), str(member.sky.maps.size), " ".join(member.options["free"])
+
+
+TASK = Task(
+    build=build,
+    batches=lambda members: [1] * len(members),
+    describe=_describe,
+    unfitted=SkyOutcome,
+    fit=fit,
+    record=record,
+    draw=draw,
+)
+"""CMB component separation."""

@@ -1,0 +1,58 @@
+"""Figures of separations and forecasts, as SVG text."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..compsep import plot
+from ._figures import svg
+
+if TYPE_CHECKING:
+    from ._compsep import SkyOutcome
+
+_DPI = 130  # of the maps, which are images
+_COLUMNS = 3
+
+
+def draw(outcome: "SkyOutcome", salt: str) -> str:
+    """Maps of parameters, components, chi2 and residuals with the spectra; or the spectra of a forecast."""
+    return svg(_draw_sky if outcome.forecast is None else _draw_forecast, outcome, salt)
+
+
+def _draw_sky(outcome: "SkyOutcome") -> Any:
+    from matplotlib.figure import Figure
+
+    found, sky = outcome.separation, outcome.member.sky
+    assert found is not None
+    panels = dict(plot.panels(found, outcome.member.instrument, sky.maps))
+    for name in found.free:
+        truth = sky.truth.get(name)
+        if truth is not None and found.values[name].shape[0] > 8:
+            panels[f"{name}, pulls"] = _pulls(found, name, truth)
+    if sky.cmb is not None and "cmb" in found.components:
+        k = found.components.index("cmb")
+        panels["cmb, pulls"] = lambda ax: plot.plot_pulls(found.amplitudes[k], found.errors[k], sky.cmb, "CMB", ax)
+    rows = -(-len(panels) // _COLUMNS)
+    figure = Figure(figsize=(9.4, 2.25 * rows), dpi=_DPI, facecolor="none", layout="constrained")
+    axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    for ax, panel in zip(axes, panels.values(), strict=False):
+        panel(ax)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    return figure
+
+
+def _pulls(found: Any, name: str, truth: np.ndarray) -> Any:
+    index = np.asarray(found.index[name])
+    used = index >= 0
+    mean = np.bincount(index[used], truth[used]) / np.bincount(index[used])
+    return lambda ax: plot.plot_pulls(found.values[name], found.std[name], mean, name, ax)
+
+
+def _draw_forecast(outcome: "SkyOutcome") -> Any:
+    from matplotlib.figure import Figure
+
+    assert outcome.forecast is not None
+    figure = Figure(figsize=(9.4, 3.4), facecolor="none", layout="constrained")
+    plot.plot_forecast(outcome.forecast, figure.subplots())
+    return figure

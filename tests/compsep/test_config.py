@@ -1,0 +1,131 @@
+"""`task = "compsep"`: what a run of a sky writes, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from jaxsci.cli._config import bundled_files, read_config
+from jaxsci.cli._errors import ConfigError
+from jaxsci.cli._main import app
+from jaxsci.cli._task import task_of
+
+pytest.importorskip("healpy")
+
+CONFIG = """
+task = "compsep"
+title = "A sky"
+[instrument]
+name = "LiteBIRD"
+[sky]
+templates = "bundled:compsep/sky16.npz"
+varies = { "dust.beta" = 0, "dust.temp" = 0, "sync.beta" = 0 }
+[components.cmb]
+type = "CMB"
+[components.dust]
+type = "ModifiedBlackBody"
+[components.sync]
+type = "PowerLaw"
+[[data]]
+name = "global"
+"""
+WMAP = """
+task = "compsep"
+[instrument]
+frequency = [60.8, 93.5]
+[sky]
+maps = ["bundled:compsep/wmap_V.fits", "bundled:compsep/wmap_W.fits"]
+assume = "mK_CMB"
+mask = "bundled:compsep/wmap_mask.fits"
+stokes = "IQU"
+sigma = [[4.0, 5.7, 5.7], [6.4, 9.0, 9.0]]
+[components.cmb]
+type = "CMB"
+"""
+
+
+def run(folder, text):
+    (folder / "sky.toml").write_text(text)
+    words = ["run", str(folder / "sky.toml"), "--out", str(folder / "out")]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    return done, folder / "out"
+
+
+def test_a_simulated_sky_comes_back(tmp_path):
+    done, out = run(tmp_path, CONFIG)
+    assert done.exit_code == 0, done.output
+    (member,) = json.loads((out / "results.json").read_text())["members"]
+    assert member["success"]
+    assert member["dof"] == 3072 * 2 * 12 - 3
+    assert abs(member["reduced_chi2"] - 1) < 4 * np.sqrt(2 / member["dof"])
+    truth = {"dust.beta": 1.54, "dust.temp": 20.0, "sync.beta": -3.0}
+    for row in member["parameters"]:
+        assert abs(row["value"] - truth[row["name"]]) < 4 * row["std"] + 1e-4
+        assert "pull" in row["remarks"][-1]
+    text = (out / "report.html").read_text()
+    assert "pulls of the CMB against the truth" in text
+    assert text.count("<image") >= 5
+    assert (out / "solutions" / "global.eqx").stat().st_size > 1000
+
+
+def test_two_real_bands_hold_one_component(tmp_path):
+    done, out = run(tmp_path, WMAP)
+    assert done.exit_code == 0, done.output
+    (member,) = json.loads((out / "results.json").read_text())["members"]
+    assert member["dof"] == 7602 * 3
+    assert 0.9 < member["reduced_chi2"] < 1.0
+
+
+def built(tmp_path, text):
+    path = tmp_path / "sky.toml"
+    path.write_text(text)
+    config = read_config(str(path))
+    return task_of(config).build(config, {})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('type = "CMB"', 'type = "CBM"', r"components\.cmb\.type: should be one of CMB"),
+        ('type = "PowerLaw"', 'type = "PowerLaw"\nbetta = 3.0', r"components\.sync\.betta: .*did you mean 'beta'"),
+        ('name = "LiteBIRD"', 'name = "LiteBurd"', r"instrument: unknown instrument 'LiteBurd'"),
+        ("templates =", "template =", r"sky\.template: .*did you mean 'templates'"),
+        ('sky16.npz"', 'sky16.npz"\nstokes = "EB"', r"sky\.stokes: should be"),
+        ('name = "global"', 'free = ["dust.bta"]', r"data\[0\]: .*dust\.beta"),
+        ('name = "global"', 'components = ["ame"]', r"data\[0\]\.components: there is no component 'ame'"),
+        ('"dust.beta" = 0', '"dust.beta" = 3', r"sky: .*power of two up to 16"),
+        ('"dust.beta" = 0', '"dust.beta" = 0.5', r"sky\.varies\.dust\.beta: should be an nside"),
+        ('title = "A sky"', 'titel = "A sky"', r"titel: .*did you mean 'title'"),
+        ("[components.cmb]", "[forecast]\nr0 = 1\n[components.cmb]", r"forecast\.r0"),
+    ],
+)
+def test_bad_configs_are_named(tmp_path, old, new, message):
+    assert old in CONFIG
+    with pytest.raises(ConfigError, match=message):
+        built(tmp_path, CONFIG.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('assume = "mK_CMB"', "", r"sky: .*names no unit"),
+        ("[60.8, 93.5]", "[60.8]", r"sky\.maps: there are 2 maps, but the instrument has 1"),
+        ("[6.4, 9.0, 9.0]", "", r"sky\.sigma: should be 2 rows of 3"),
+        ("sigma =", "# sigma =", r"sky: .*no depth of I"),
+    ],
+)
+def test_bad_maps_are_named(tmp_path, old, new, message):
+    assert old in WMAP
+    with pytest.raises(ConfigError, match=message):
+        built(tmp_path, WMAP.replace(old, new, 1))
+
+
+def test_all_bundled_configs_are_fine(tmp_path):
+    names = [name for name in bundled_files() if name.startswith("compsep/") and name.endswith(".toml")]
+    names = [name for name in names if "instruments" not in name]
+    assert len(names) == 5
+    for name in names:
+        config = read_config(f"bundled:{name}")
+        job = task_of(config).build(config, {})
+        assert job.members

@@ -1,0 +1,130 @@
+"""Pictures of separations: where pixels land, what is drawn, what is refused."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsci import compsep
+from jaxsci.compsep import plot
+from jaxsci.compsep._healpix import ring_to_nest
+
+matplotlib = pytest.importorskip("matplotlib")
+healpy = pytest.importorskip("healpy")
+matplotlib.use("Agg")
+NU = jnp.array([30.0, 44.0, 70.0, 100.0, 143.0])
+NPIX = 48
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    from matplotlib import pyplot
+
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def answer():
+    """(separation with a synchrotron index a pixel, maps)."""
+    rng = np.random.default_rng(0)
+    mixing = compsep.MixingMatrix(cmb=compsep.CMB(), sync=compsep.PowerLaw())
+    parts = np.stack([rng.normal(size=(2, NPIX)), 50 + rng.normal(size=(2, NPIX))])
+    maps = np.einsum("fc,csp->fsp", np.asarray(mixing.eval(NU)), parts)
+    maps = maps + 0.1 * rng.normal(size=maps.shape)
+    maps[:, :, 7] = compsep.UNSEEN
+    return compsep.separate(mixing, NU, maps, patches=2, inv_n=jnp.full(5, 100.0)), maps
+
+
+def image(ax):
+    return np.asarray(ax.images[0].get_array().filled(np.nan))
+
+
+@pytest.mark.parametrize("nest", [False, True])
+def test_pixels_are_where_they_belong(nest):
+    nside = 4
+    values = np.arange(12.0 * nside**2)
+    if nest:
+        ordered = np.empty_like(values)
+        ordered[ring_to_nest(nside)] = values
+    else:
+        ordered = values
+    ax = plot.plot_map(ordered, nest=nest, width=200, limits=(0, 191))
+    dots = image(ax)
+    assert np.isnan(dots[0, 0])
+    assert dots[-1, 100] < 4 > np.nanmin(dots)
+    assert dots[0, 100] >= 188
+    # the centre is longitude 0; longitude rises to the left
+    for column, longitude in ((100, 0.0), (50, np.pi / 2), (150, 3 * np.pi / 2)):
+        assert dots[50, column] in healpy.get_all_neighbours(nside, np.pi / 2, longitude) or dots[
+            50, column
+        ] == healpy.ang2pix(nside, np.pi / 2, longitude)
+
+
+def test_masked_pixels_stay_empty_and_areas_are_equal():
+    values = np.where(np.arange(NPIX) % 2, 1.0, np.nan)
+    values[1] = compsep.UNSEEN
+    dots = image(plot.plot_map(values, width=800))
+    inside = np.pi / 4 * dots.size
+    assert np.isfinite(dots).sum() / inside == pytest.approx(23 / 48, rel=0.01)
+
+
+def test_colours_are_signed_where_values_are():
+    values = np.linspace(-1, 3, NPIX)
+    both, one = plot.plot_map(values), plot.plot_map(values + 2)
+    low, high = both.images[0].get_clim()
+    assert low == -high
+    assert one.images[0].get_clim()[0] > 0
+    assert plot.plot_map(np.ones(NPIX)).images[0].get_clim() == (0.5, 1.5)
+    assert plot.plot_map(np.full(NPIX, np.nan)).images[0].get_clim() == (0.0, 1.0)
+    with pytest.raises(ValueError, match="no HEALPix map"):
+        plot.plot_map(np.ones(40))
+
+
+def test_every_panel_is_drawn(answer):
+    from matplotlib.figure import Figure
+
+    separation, maps = answer
+    panels = plot.panels(separation, NU, maps)
+    assert list(panels) == [
+        "sync.beta", "sync.beta, error", "cmb", "cmb, error", "sync", "sync, error", "chi2", "residual", "spectra",
+    ]  # fmt: skip
+    figure = Figure()
+    for ax, panel in zip(figure.subplots(3, 3).ravel(), panels.values(), strict=True):
+        assert panel(ax) is ax
+
+
+def test_a_residual_is_data_less_model(answer):
+    separation, maps = answer
+    dots = image(plot.plot_residual(separation, NU, maps, 1, "U", limits=(-1, 1), width=64))
+    value = separation.parameter_map("sync.beta")[20]
+    A = compsep.MixingMatrix(cmb=compsep.CMB(), sync=compsep.PowerLaw(value)).eval(NU)
+    expected = maps[1, 1, 20] - float(A[1] @ separation.amplitudes[:, 1, 20])
+    assert np.nanmin(np.abs(dots - expected)) < 1e-10
+
+
+def test_spectra_go_through_the_data(answer):
+    separation, maps = answer
+    ax = plot.plot_spectra(separation, NU, maps, pixel=20, sigma=np.full((5, 2), 0.1))
+    total = next(line for line in ax.lines if line.get_label() == "sum")
+    at = np.exp(np.interp(np.log(NU), np.log(total.get_xdata()), np.log(total.get_ydata())))
+    np.testing.assert_allclose(at, np.abs(maps[:, 0, 20]), rtol=0.05, atol=0.3)
+    with pytest.raises(ValueError, match="pixel 7 was not used"):
+        plot.plot_spectra(separation, NU, maps, pixel=7)
+
+
+def test_pulls(answer):
+    separation, _ = answer
+    ax = plot.plot_pulls(separation.values["sync.beta"], separation.std["sync.beta"], -3.0, "sync.beta")
+    assert "pull of sync.beta" in ax.get_xlabel()
+    assert plot.plot_pulls(np.full(3, np.nan), np.ones(3), 0.0, "x").get_xlabel() == ""
+
+
+def test_wrong_names(answer):
+    separation, maps = answer
+    with pytest.raises(ValueError, match="Stokes 'I' was not fitted"):
+        plot.plot_component(separation, "cmb", "I")
+    with pytest.raises(ValueError, match="no component 'dust'"):
+        plot.plot_component_error(separation, "dust")
+    with pytest.raises(ValueError, match="no fitted parameter"):
+        plot.plot_parameter(separation, "dust.beta")
+    assert plot.plot_residual(separation, NU, maps, 0).images
