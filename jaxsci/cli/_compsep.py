@@ -172,8 +172,8 @@ def _fit_one(member: SkyFit) -> SkyOutcome:
         if sky.stokes != "QU":
             raise ConfigError("sky.stokes", 'a forecast takes "QU"')
         own = {key: value for key, value in options.items() if key != "patches"}
-        found = compsep.xForecast(member.mixing, member.instrument, sky.maps, mask=sky.mask, **own, **member.forecast)
-        return SkyOutcome(member, found.separation, found)
+        ahead = compsep.xForecast(member.mixing, member.instrument, sky.maps, mask=sky.mask, **own, **member.forecast)
+        return SkyOutcome(member, ahead.separation, ahead)
     weights = np.where(np.isfinite(sky.sigma), 1 / sky.sigma**2, 0)
     found = compsep.separate(
         member.mixing, member.instrument, sky.maps, inv_n=weights, mask=sky.mask, units=sky.units, **options

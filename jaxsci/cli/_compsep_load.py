@@ -83,7 +83,7 @@ def read_instrument(tables: Mapping[str, Any]) -> compsep.Instrument:
     try:
         if "name" in table and "frequency" not in table:
             return compsep.Instrument.named(table["name"])
-        rows = {key: jnp.asarray(table[key], float) for key in _INSTRUMENT[1:] if key in table}
+        rows: dict[str, Any] = {key: jnp.asarray(table[key], float) for key in _INSTRUMENT[1:] if key in table}
         return compsep.Instrument(**rows, name=table.get("name", ""))
     except CLASS_ERRORS as error:
         raise ConfigError("instrument", str(error).strip().split("\n")[0]) from error

@@ -4,6 +4,7 @@ matplotlib is imported inside the functions: `pip install 'jaxsci[plot]'`. Maps 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -15,7 +16,7 @@ from jaxtyping import Array
 
 from ..core._parameter import free_spec
 from ..fitting._program import call
-from ..plot import DATA, MODEL, _axes, plot_histogram
+from ..plot import DATA, MODEL, _axes
 from ._bandpass import Bands
 from ._forecast import Forecast
 from ._healpix import nside_of, ring_to_nest
@@ -166,14 +167,15 @@ def plot_pulls(values: Any, errors: Any, truth: Any, label: str = "", ax: "Axes 
     ax = _axes(ax)
     pulls = (np.asarray(values) - np.asarray(truth)) / np.asarray(errors)
     pulls = pulls[np.isfinite(pulls)]
-    plot_histogram(pulls, label, ax)
-    grid = np.linspace(-4, 4, 161)
-    edges = [patch.get_width() for patch in ax.patches]
-    if edges:
-        ax.plot(grid, pulls.size * edges[0] * np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=MODEL, lw=1.4)
-    ax.set_xlabel(
-        f"pull of {label}: {pulls.mean():+.2f} \N{PLUS-MINUS SIGN} {pulls.std():.2f}" if pulls.size else label
-    )
+    if not pulls.size:
+        return ax
+    grid, edges = np.linspace(-4, 4, 161), np.linspace(-4, 4, 41).tolist()
+    ax.hist(pulls, edges, color=DATA, alpha=0.75)
+    ax.plot(grid, 0.2 * pulls.size * np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=MODEL, lw=1.4)
+    ax.set_yticks([])
+    beyond = int((np.abs(pulls) > 4).sum())
+    more = f", {beyond} beyond 4" if beyond else ""
+    ax.set_xlabel(f"pull of {label}: {pulls.mean():+.2f} \N{PLUS-MINUS SIGN} {pulls.std():.2f}{more}")
     return ax
 
 
@@ -229,12 +231,12 @@ def panels(separation: Separation, instrument: Any, maps: Any) -> Mapping[str, C
     found: dict[str, Callable[[Any], Any]] = {}
     for name in separation.free:
         if separation.values[name].shape[0] > 1:
-            found[name] = lambda ax, name=name: plot_parameter(separation, name, ax)
-            found[f"{name}, error"] = lambda ax, name=name: plot_parameter_error(separation, name, ax)
+            found[name] = partial(plot_parameter, separation, name)
+            found[f"{name}, error"] = partial(plot_parameter_error, separation, name)
     letter = "Q" if "Q" in separation.stokes else "I"
     for name in separation.components:
-        found[name] = lambda ax, name=name: plot_component(separation, name, letter, ax)
-        found[f"{name}, error"] = lambda ax, name=name: plot_component_error(separation, name, letter, ax)
+        found[name] = partial(plot_component, separation, name, letter)
+        found[f"{name}, error"] = partial(plot_component_error, separation, name, letter)
     middle = len(np.asarray(_centres(_nu(instrument)))) // 2
     if int(separation.dof) > 0:  # else both are rounding errors
         found["chi2"] = lambda ax: plot_chi2(separation, ax)
