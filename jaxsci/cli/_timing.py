@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from .. import timing
 from ..fitting import RESULTS, Solution
-from ..timing import TimingModel, TimingSolution, TOAs, fit_array, par_text
+from ..timing import TimingModel, TimingSolution, TOAs, chi2_grid, fit_array, par_text
 from ..timing._anchor import lay_out
 from ..timing._fit import chosen
 from ..timing._looks import Look, looks
+from ..timing._model import elements
 from ..timing._notation import notation
 from ..timing._orbit import kind_of
 from ._build import Job
@@ -22,17 +24,19 @@ from ._results import slugs
 from ._run import _codes
 from ._task import Task
 from ._timing_figures import draw, pictures
+from ._timing_grid import Grid, read_grid
 from ._timing_load import read_pulsar
+from ._timing_noise import PREFIX, noise_look, noise_names, noise_places, noise_rows, with_noise
 
-_TOP = ("task", "title", "description", "fit", "data")
-_FIT = ("free", "max_steps")
-_DATA = ("name", "pulsar", "par", "tim", "ephem", "clock_dir", "free")
+_TOP = ("task", "title", "description", "fit", "grid", "data")
+_FIT = ("free", "free_noise", "max_steps")
+_DATA = ("name", "pulsar", "par", "tim", "ephem", "clock_dir", "free", "free_noise", "grid")
 _FOLDED = ("DMX_", "CMX_", "WX", "DMWX", "CMWX")
 
 
 @dataclasses.dataclass(frozen=True)
 class Pulsar:
-    """One pulsar of a job: its model at the start, its TOAs, what is freed of it."""
+    """One pulsar of a job: its model at the start, its TOAs, what is freed of it and of its noise."""
 
     name: str
     model: TimingModel
@@ -40,6 +44,15 @@ class Pulsar:
     free: tuple[str, ...] | None
     max_steps: int
     source: str
+    noise: tuple[str, ...] = ()
+    grid: Grid | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """PINT's names of what is freed of the timing model, those that it has."""
+        have = {pint for _, pint in elements(self.model)}
+        free = None if self.free is None else tuple(name for name in self.free if name in have)
+        return chosen(self.model, free)[0]
 
     @property
     def kind(self) -> str:
@@ -50,11 +63,15 @@ class Pulsar:
 
 @dataclasses.dataclass(frozen=True)
 class TimingOutcome:
-    """How the fit of one pulsar ended; without a solution where the run was stopped before it."""
+    """How the fit of one pulsar ended; without a solution where the run was stopped before it.
+
+    `grid`: chi2 at the points of the member's grid.
+    """
 
     member: Pulsar
     timing: TimingSolution | None = None
     look: Look | None = None
+    grid: np.ndarray | None = None
 
     @property
     def solution(self) -> Solution | None:
@@ -105,21 +122,40 @@ def _pulsar(entry: Any, where: str, fit: Mapping[str, Any], steps: int, config: 
     if not isinstance(entry, dict):
         raise ConfigError(where, f"should be a table, but it is {shown(entry)}")
     check_keys(entry, _DATA, where)
-    free = _names(entry, where) if "free" in entry else _names(fit, "fit")
+    free = _names(entry, "free", where) if "free" in entry else _names(fit, "free", "fit")
+    plain = None if free is None else tuple(name for name in free if not name.startswith(PREFIX))
     name, model, toas, source = _read(entry, where, config)
     try:
         if "free" in entry or free is None:
-            chosen(model, free)
+            chosen(model, plain)
         lay_out(model, toas)
     except CLASS_ERRORS as error:
         raise ConfigError(f"{where} ({name})", str(error).strip().split("\n")[0]) from error
-    return Pulsar(take(entry, "name", str, where, name), model, toas, free, steps, source)
+    own = "free_noise" in entry or "free" in entry
+    wanted = _names(entry, "free_noise", where) if "free_noise" in entry else _names(fit, "free_noise", "fit")
+    noisy = (*(wanted or ()), *(n for n in free or () if n.startswith(PREFIX)))
+    noise = noise_names(noisy, model, toas, f"{where} ({name})", own)
+    grid = _grid(entry, model, where, config)
+    if grid is not None and noise:
+        raise ConfigError(f"{where}.grid", "a grid takes the noise from the par file: leave out the noise to be fitted")
+    return Pulsar(take(entry, "name", str, where, name), model, toas, plain, steps, source, noise, grid)
 
 
-def _names(table: Mapping[str, Any], where: str) -> tuple[str, ...] | None:
-    free = take(table, "free", list, where)
+def _grid(entry: Mapping[str, Any], model: TimingModel, where: str, config: Config) -> Grid | None:
+    table = take(entry, "grid", dict, where)
+    if table is not None:
+        return read_grid(table, model, f"{where}.grid")
+    table = take(config.tables, "grid", dict, "")
+    return None if table is None else read_grid(table, model, "grid")
+
+
+def _names(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...] | None:
+    free = take(table, key, list, where)
     if free is not None and not all(isinstance(name, str) for name in free):
-        raise ConfigError(f"{where}.free", f'should be a list of names, such as ["F0"], but it is {shown(free)}')
+        example = "EFAC" if key == "free_noise" else "F0"
+        raise ConfigError(
+            f"{where}.{key}", f'should be a list of names, such as ["{example}"], but it is {shown(free)}'
+        )
     return None if free is None else tuple(free)
 
 
@@ -143,20 +179,45 @@ def _read(entry: dict[str, Any], where: str, config: Config) -> tuple[str, Timin
 def fit(
     members: Sequence[Pulsar], report: Callable[[int], None], beside: bool
 ) -> Iterator[tuple[list[int], list[TimingOutcome]]]:
-    """Fit all pulsars; those with the same choices in one call."""
+    """Fit all pulsars: those with the same choices in one call, those with noise that is fitted one at a time."""
     groups: dict[Any, list[int]] = {}
     for place, member in enumerate(members):
-        groups.setdefault((member.free, member.max_steps), []).append(place)
-    for (free, steps), places in groups.items():
-        group = [members[place] for place in places]
-        toas = [member.toas for member in group]
-        try:
-            solutions = fit_array([member.model for member in group], toas, free, max_steps=steps)
-            seen = looks(solutions, toas)
-        except CLASS_ERRORS as error:
-            raise ConfigError(group[0].name, str(error).strip().split("\n")[0]) from error
-        report(len(places))
-        yield places, [TimingOutcome(*each) for each in zip(group, solutions, seen, strict=True)]
+        groups.setdefault(place if member.noise else (member.free, member.max_steps), []).append(place)
+    for places in groups.values():
+        done = _fitted([members[place] for place in places])
+        pairs = list(zip(places, done, strict=True))
+        ready = [pair for pair in pairs if pair[1].member.grid is None]
+        report(len(ready))
+        yield [place for place, _ in ready], [outcome for _, outcome in ready]
+        for place, outcome in pairs:
+            if outcome.member.grid is not None:
+                each = _with_grid(outcome)
+                report(1)
+                yield [place], [each]
+
+
+def _fitted(group: Sequence[Pulsar]) -> list[TimingOutcome]:
+    """Pulsars with the same choices; one alone where noise is fitted."""
+    first, toas = group[0], [member.toas for member in group]
+    try:
+        if first.noise:
+            free = (*first.names, *first.noise)
+            solution = timing.fit(first.model, first.toas, free, throw=False, max_steps=first.max_steps)
+            return [TimingOutcome(first, solution, noise_look(solution, first.toas))]
+        solutions = fit_array([member.model for member in group], toas, first.free, max_steps=first.max_steps)
+        seen = looks(solutions, toas)
+    except CLASS_ERRORS as error:
+        raise ConfigError(first.name, str(error).strip().split("\n")[0]) from error
+    return [TimingOutcome(*each) for each in zip(group, solutions, seen, strict=True)]
+
+
+def _with_grid(outcome: TimingOutcome) -> TimingOutcome:
+    member = outcome.member
+    assert member.grid is not None
+    try:
+        return dataclasses.replace(outcome, grid=chi2_grid(member.model, member.toas, member.grid, member.names))
+    except CLASS_ERRORS as error:
+        raise ConfigError(f"{member.name}: grid", str(error).strip().split("\n")[0]) from error
 
 
 def record(outcome: TimingOutcome) -> dict[str, Any]:
@@ -174,7 +235,10 @@ def record(outcome: TimingOutcome) -> dict[str, Any]:
         return out
     weight, look = 1 / outcome.look.sigma**2, outcome.look
     rms = [1e6 * float(np.sqrt(np.sum(weight * r**2) / np.sum(weight))) for r in (look.before, look.after)]
-    places = np.array(solution.places, int)
+    places = np.array([*solution.places, *noise_places(solution).values()], int)
+    if member.grid is not None and outcome.grid is not None:
+        axes = {name: values.tolist() for name, values in member.grid.items()}
+        out["grid"] = {"axes": axes, "chi2": outcome.grid.tolist()}
     return out | {
         "num_data": int(solution.fit.num_data),
         "dof": solution.dof,
@@ -187,7 +251,7 @@ def record(outcome: TimingOutcome) -> dict[str, Any]:
         "rms_us": rms[1],
         "whitened_std": float(np.std(look.whitened)),
         "facts": [f"weighted rms {rms[0]:.3f} µs before, {rms[1]:.3f} µs after", f"par file pars/{member.name}.par"],
-        "parameters": _parameters(solution),
+        "parameters": _parameters(solution) + noise_rows(solution, member.toas),
         "covariance": np.asarray(solution.fit.covariance)[np.ix_(places, places)].tolist(),
     }
 
@@ -227,17 +291,23 @@ def files(outcomes: Sequence[TimingOutcome]) -> dict[str, str]:
     fitted = [outcome for outcome in outcomes if outcome.timing is not None]
     names = slugs([outcome.member.name for outcome in fitted])
     pairs = zip(names, (outcome.timing for outcome in fitted), strict=True)
-    return {f"pars/{name}.par": par_text(solution) for name, solution in pairs if solution is not None}
+    return {f"pars/{name}.par": par_text(with_noise(solution)) for name, solution in pairs if solution is not None}
 
 
 def _describe(member: Pulsar) -> tuple[str, str, str, str]:
     have = member.free if member.free is not None else chosen(member.model, None)[0]
-    return member.name, member.kind, str(len(member.toas)), " ".join(have)
+    grid = "" if member.grid is None else f" (grid over {' and '.join(member.grid)})"
+    return member.name, member.kind, str(len(member.toas)), " ".join((*have, *member.noise)) + grid
+
+
+def _batches(members: Sequence[Pulsar]) -> list[int]:
+    alone = sum(bool(member.noise) for member in members)
+    return [count for count in (len(members) - alone, *[1] * alone) if count]
 
 
 TASK = Task(
     build=build,
-    batches=lambda members: [len(members)],
+    batches=_batches,
     describe=_describe,
     unfitted=TimingOutcome,
     fit=fit,

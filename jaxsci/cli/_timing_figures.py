@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..timing import plot
+from ..timing import TimingSolution, plot
 from ..timing._build import windows
 from ._figures import svg
 
@@ -14,7 +14,7 @@ _DPI = 150  # of points that are drawn as an image, because there are many
 
 
 def draw(outcome: "TimingOutcome", salt: str) -> str:
-    """Residuals before and after, whitened, over the orbit, and DMX: what there is of one pulsar."""
+    """Residuals before and after, whitened, over the orbit, DMX, chi2 on a grid: what there is of one pulsar."""
     return svg(_draw_pulsar, outcome, salt)
 
 
@@ -30,6 +30,11 @@ def _draw_sky(models: Any) -> Any:
     figure = Figure(figsize=(9.4, 3.9), facecolor="none", layout="constrained")
     plot.plot_sky(models, figure.subplots(subplot_kw={"projection": "mollweide"}))
     return figure
+
+
+def _with_unit(name: str, solution: TimingSolution) -> str:
+    unit = solution.units.get(name, "")
+    return f"{name} ({unit})" if unit else name
 
 
 def _draw_pulsar(outcome: "TimingOutcome") -> Any:
@@ -50,6 +55,11 @@ def _draw_pulsar(outcome: "TimingOutcome") -> Any:
         )
     if model.par is not None and windows(model.par):
         panels["dispersion"] = lambda ax: plot.plot_dmx(solution, ax)
+    grid, chi2 = outcome.member.grid, outcome.grid
+    if grid is not None and chi2 is not None:
+        (first, x), (second, y) = grid.items()
+        labels = _with_unit(first, solution), _with_unit(second, solution)
+        panels[f"χ² over {first} and {second}"] = lambda ax: plot.plot_grid(x, y, chi2, labels, ax)
     columns = 2 if len(panels) in (2, 4) else 3
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(9.4, 2.3 * rows + 0.3), dpi=_DPI, facecolor="none", layout="constrained")

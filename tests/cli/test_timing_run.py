@@ -86,7 +86,7 @@ def test_quickstart_is_the_array():
 
 def test_each_timing_config_can_be_read(command):
     names = [name for name in bundled_files() if re.fullmatch(r"timing/.*\.toml", name)]
-    assert {"timing/array.toml", "timing/single.toml"} <= set(names)
+    assert names == [f"timing/{name}.toml" for name in ("array", "grid", "noise", "single")]
     for name in names:
         done = command("check", f"bundled:{name}")
         assert done.exit_code == 0, done.output

@@ -1,0 +1,128 @@
+"""Noise that is fitted with a pulsar: its names in a config, its rows in the record, its lines in a par file."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from ..core import suggest
+from ..core._parameter import element_names, get, parameters
+from ..timing import TimingModel, TimingSolution, TOAs
+from ..timing._anchor import lay_out
+from ..timing._array import _member
+from ..timing._looks import Look, _look
+from ..timing._notation import notation
+from ..timing._par import Line, Par
+from ._errors import ConfigError
+
+PREFIX = "noise."
+_TEMPO = ("RNAMP", "RNIDX")  # what TNREDAMP and TNREDGAM are in tempo's par files
+
+
+def noise_names(wanted: Sequence[str], model: TimingModel, toas: TOAs, where: str, strict: bool) -> tuple[str, ...]:
+    """Names as `timing.fit` takes them, such as `noise.EFAC` for `EFAC`, in the order of the noise.
+
+    **Arguments:** `wanted`: with or without the prefix; `strict`: refuse what the par file does not have.
+
+    **Raises:** `ConfigError` for a name that no noise has, and where `strict` for one that this pulsar has not.
+    """
+    if not wanted:
+        return ()
+    noise: Any = lay_out(model, toas)[0].noise
+    known = {name.split(".")[-1]: name for name in parameters(noise)}
+    has = {stem: get(noise, name).size > 0 for stem, name in known.items()}
+    has |= {stem: bool(noise.frequency.size) for stem in ("TNREDAMP", "TNREDGAM")}
+    stems = [name.removeprefix(PREFIX).split(".")[-1] for name in wanted]
+    for stem in stems:
+        if strict and not has.get(stem, False):
+            there = [name for name in known if has[name]]
+            raise ConfigError(where, f"the par file has no {stem}{suggest(stem, there)} (it has {', '.join(there)})")
+    return tuple(PREFIX + name for stem, name in known.items() if stem in stems and has[stem])
+
+
+def noise_places(solution: TimingSolution) -> dict[str, int]:
+    """{PINT's name, such as `EFAC1`: its place among the elements of the fit} of the noise that was fitted."""
+    found = {name: k for k, name in enumerate(solution.fit.names) if name.startswith(PREFIX)}
+    return {_pint(name): k for name, k in found.items()}
+
+
+def _pint(element: str) -> str:
+    return re.sub(r"\[(\d+)\]$", lambda place: str(int(place[1]) + 1), element.split(".")[-1])
+
+
+def noise_rows(solution: TimingSolution, toas: TOAs) -> list[dict[str, Any]]:
+    """A row for each parameter of the noise that was fitted; what it is for is its remark."""
+    places = noise_places(solution)
+    if not places:
+        return []
+    start, par = _at_start(solution, toas), solution.start.par
+    assert par is not None
+    y, std, at_bound = (np.asarray(a) for a in (solution.fit.y, solution.fit.standard_errors, solution.fit.at_bound))
+    rows = []
+    for name, k in places.items():
+        value, error, line = float(y[k]), float(std[k]), par.find(name)
+        remarks = [line.select] if line is not None and line.select else []
+        remarks += [] if np.isfinite(error) else ["not determined by the data"]
+        remarks += {-1: ["at its lower bound"], 1: ["at its upper bound"]}.get(int(at_bound[k]), [])
+        rows.append(
+            {
+                "name": name,
+                "unit": solution.fit.units[k],
+                "value": value,
+                "std": error,
+                "exact": repr(value),
+                "offset": value - start[name],
+                "text": notation(name, Decimal(value), error),
+                "folded": False,
+                "remarks": remarks,
+            }
+        )
+    return rows
+
+
+def _at_start(solution: TimingSolution, toas: TOAs) -> dict[str, float]:
+    """The par file's noise, by PINT's names."""
+    noise: Any = lay_out(solution.start, toas)[0].noise
+    flat: dict[str, float] = {}
+    for name in parameters(noise):
+        value = np.asarray(get(noise, name))
+        elements = (_pint(element) for element in element_names(name, value.shape))
+        flat.update(zip(elements, value.ravel().tolist(), strict=True))
+    return flat
+
+
+def noise_look(solution: TimingSolution, toas: TOAs) -> Look:
+    """A `Look` with the noise that was fitted in place of the par file's."""
+    member = _member(0, solution.model, toas, ())
+    noise: Any = solution.noise
+    data = dataclasses.replace(member.data, noise=noise)
+    return _look(member._replace(data=data), {name: max(1, size) for name, size in member.sizes.items()})
+
+
+def with_noise(solution: TimingSolution) -> TimingSolution:
+    """The solution with the noise that was fitted in its par file, so that it is written.
+
+    Fit flags stay off: a par file that flags noise would be refused by who fits it without.
+    """
+    places, par, noise = noise_places(solution), solution.start.par, solution.noise
+    if not places or par is None or noise is None:
+        return solution
+    y, std = np.asarray(solution.fit.y), np.asarray(solution.fit.standard_errors)
+    texts = {name: (repr(float(y[k])), _error(float(std[k]))) for name, k in places.items()}
+    lines = par.lines
+    if texts.keys() & {"TNREDAMP", "TNREDGAM"} and par.find("TNREDAMP") is None:
+        red = {name: (repr(float(getattr(noise, name))), "") for name in ("TNREDAMP", "TNREDGAM")}
+        texts = red | texts
+        lines = tuple(line for line in lines if line.name not in _TEMPO) + tuple(Line(name, "0") for name in red)
+    new = tuple(
+        line._replace(text=texts[line.name][0], error=texts[line.name][1]) if line.name in texts else line
+        for line in lines
+    )
+    return dataclasses.replace(solution, start=dataclasses.replace(solution.start, par=Par(new)))
+
+
+def _error(std: float) -> str:
+    return f"{std:.8g}" if np.isfinite(std) and std > 0 else ""
