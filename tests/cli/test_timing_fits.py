@@ -45,6 +45,7 @@ def members(ran):
     return {member["name"]: member for member in json.loads((ran / "results.json").read_text())["members"]}
 
 
+@pytest.mark.slow
 def test_the_likeliest_efac_makes_chi2_the_number_of_toas(ran):
     noisy, plain = (members(ran)[name] for name in ("noise", "grid"))
     assert [row["name"] for row in noisy["parameters"]] == [*FREE, "EFAC1"]
@@ -60,6 +61,7 @@ def test_the_likeliest_efac_makes_chi2_the_number_of_toas(ran):
         assert mine["std"] == pytest.approx(row["value"] * theirs["std"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_written_has_the_noise_that_was_found(ran):
     noisy, plain = (members(ran)[name] for name in ("noise", "grid"))
     value = noisy["parameters"][-1]["value"]
@@ -72,6 +74,7 @@ def test_what_is_written_has_the_noise_that_was_found(ran):
     assert [row["parameter"] for row in rows if row["member"] == "noise"] == [*FREE, "EFAC1"]
 
 
+@pytest.mark.slow
 def test_a_grid_is_the_ellipse_of_the_covariance(ran):
     member = members(ran)["grid"]
     axes, chi2 = member["grid"]["axes"], np.array(member["grid"]["chi2"])
@@ -93,6 +96,7 @@ def test_a_grid_is_the_ellipse_of_the_covariance(ran):
     assert "χ² over F1 and DM" in svg
 
 
+@pytest.mark.slow
 def test_check_says_what_of_the_noise_is_fitted(ran, command):
     done = command("check", ran.parent / "fits.toml")
     assert done.exit_code == 0, done.output
