@@ -134,13 +134,33 @@ def stream_from_disk(folder: str, rows: str) -> dict[str, float]:
     return {"mebibytes": _memory("VmHWM") - before, "sigma": float(off), "steps": steps, **spent}
 
 
+def first_separation(kind: str) -> dict[str, float]:
+    """The first separation of components, nside 16: each pixel, coupled patches, or one value for the whole sky."""
+    import jax
+
+    import jaxsci as js
+    from jaxsci import compsep
+
+    js.enable_x64()
+    from ._skies import LITEBIRD, maps, mixing
+
+    coupled = {"dust.beta": 8, "dust.temp": 4, "sync.beta": 2}
+    stokes, patches = {"pixels": ("IQU", 16), "multi-resolution": ("QU", coupled), "global": ("QU", 0)}[kind]
+    data = jax.block_until_ready(maps(16, stokes))
+    cpu, wall = time.process_time(), time.perf_counter()
+    jax.block_until_ready(compsep.separate(mixing(), LITEBIRD, data, patches=patches))
+    return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+
+
 def _memory(kind: str) -> float:
     """MiB of resident memory: VmRSS now, VmHWM at its peak."""
     status = Path("/proc/self/status").read_text()
     return int(status.split(f"{kind}:")[1].split()[0]) / 1024
 
 
-_MEASURES = {f.__name__: f for f in (import_jax, import_jaxsci, first_fit, compile_bounded, stream_from_disk)}
+_MEASURES = {
+    f.__name__: f for f in (import_jax, import_jaxsci, first_fit, compile_bounded, stream_from_disk, first_separation)
+}
 
 if __name__ == "__main__":
     print(json.dumps(_MEASURES[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,191 @@
+"""Area `compsep`: single pixels, patches, global fits; rates, evaluations, and how deep the fits get.
+
+Figures of fgbuster and furax in the notes are of earlier runs on one core, not timed beside ours.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxsci as js
+from jaxsci import compsep
+
+from . import _skies
+from ._cold import in_fresh_process
+from ._harness import Area, Row, Timing, at_least, at_most, case as any_case, race
+
+js.enable_x64()
+
+AREA: Area = []
+_BLOCK = 512  # pixels that are evaluated together
+
+
+def case(name: str, *, slow: bool = False) -> Callable[..., Any]:
+    """As the harness's, for functions that need the templates."""
+
+    def declare(run: Callable[[bool], Iterator[Row]]) -> Callable[[bool], Iterator[Row]]:
+        def guarded(quick: bool) -> Iterator[Row]:
+            if _skies.MISSING:
+                yield Row(name, note=_skies.MISSING)
+            else:
+                yield from run(quick)
+
+        any_case(AREA, name, slow=slow)(guarded)
+        return run
+
+    return declare
+
+
+def timed(maps: Any, **choices: Any) -> Timing:
+    """A separation of LiteBIRD's maps, data in hand, Sigma and amplitudes and all."""
+
+    def run() -> Any:
+        return compsep.separate(_skies.mixing(), _skies.LITEBIRD, maps, **choices)
+
+    return race({"ours": run}, repeats=5, seconds=4)["ours"]
+
+
+def about(timing: Timing) -> dict[str, Any]:
+    """Columns of a row that are not the number itself."""
+    return {"cold": timing.cold, "compiles": timing.compiles, "again": timing.again}
+
+
+@case("single pixels")
+def pixels(quick: bool) -> Iterator[Row]:
+    """Three parameters in each pixel of a varying sky, IQU, 15 bands."""
+    nside = 16 if quick else 64
+    npix = 12 * nside**2
+    timing = timed(_skies.maps(nside, "IQU"), patches=nside)
+    found, name = timing.value, f"single pixels, nside {nside}"
+    rate = npix / timing.cpu
+    failed = npix - int(found.success.sum())
+    note = f"{failed} not converged; at most {int(found.steps.max())} evaluations; fgbuster BFGS 51, L-BFGS-B 232"
+    yield Row(name, rate, "px / core-s", n=npix, wall=npix / timing.wall, bar=at_least(1e5), note=note, **about(timing))
+    if nside == 16:
+        yield from agreement(found)
+    else:
+        yield from agreement(timed_once(16))
+
+
+def timed_once(nside: int) -> Any:
+    """Single pixels without the clock."""
+    return compsep.separate(_skies.mixing(), _skies.LITEBIRD, _skies.maps(nside, "IQU"), patches=nside)
+
+
+def agreement(found: Any) -> Iterator[Row]:
+    """How far from 400 of fgbuster's fits by BFGS, where neither is above the other by more than rounding."""
+    golden = _skies.golden()
+    which, theirs = golden["pix16_IQU_idx"], golden["pix16_IQU_BFGS_x"]
+    off = np.stack([np.asarray(found.parameter_map(name))[which] for name in found.free], axis=1) - theirs
+    covariance = np.moveaxis(np.asarray(found.covariance)[:, :, np.asarray(found.cell)[which]], 2, 0)
+    away = np.sqrt(np.einsum("ki,kij,kj->k", off, np.linalg.inv(covariance), off))
+    note = (
+        f"{int(np.sum(away < 1e-4))} of {len(which)} within 1e-4, the farthest {away.max():.1e}: BFGS stops short there"
+    )
+    yield Row("single pixels: median from fgbuster BFGS", float(np.median(away)), "sigma", bar=at_most(1e-4), note=note)
+
+
+_MULTI = {"dust.beta": 8, "dust.temp": 4, "sync.beta": 2}
+
+
+@case("multi-resolution", slow=True)
+def multi_resolution(quick: bool) -> Iterator[Row]:
+    """1008 coupled parameters, QU: nside 8, 4, 2 for beta_d, T_d, beta_s."""
+    limits, notes = {16: 1.15, 64: 2.0}, {16: "fgbuster TNC 17.2 s", 64: ""}
+    for nside in limits:
+        name, timing = f"multi-resolution, nside {nside}", timed(_skies.maps(nside, "QU"), patches=_MULTI)
+        found = timing.value
+        n = sum(v.size for v in found.values.values())
+        bar = at_most(limits[nside])
+        yield Row(name, timing.cpu, "s", n=n, wall=timing.wall, bar=bar, note=notes[nside], **about(timing))
+        steps, good = int(found.steps.max()), bool(found.success.all())
+        note = "converged" if good else "NOT converged"
+        yield Row(f"{name}: evaluations", steps, n=n, bar=at_most(12) if nside == 16 else None, note=note)
+        if nside == 16:
+            above = float(found.minus_log_like - _skies.golden()["multires16_842_QU_best_minus_logL"])
+            yield Row(f"{name}: -logL above the lowest of all peers", above, n=n, bar=at_most(0))
+
+
+@case("evaluation")
+def evaluation(quick: bool) -> Iterator[Row]:
+    """-logL, gradient and Fisher matrix of every pixel by itself, IQU, 15 bands, 3 parameters."""
+    nside = 16 if quick else 64
+    npix = 12 * nside**2
+    data, sigma = _skies.maps(nside, "IQU"), _skies.LITEBIRD.sigma(npix, "IQU")
+    names = tuple(js.parameters(_skies.mixing()))
+    index = dict.fromkeys(names, jnp.arange(_BLOCK))
+    sets = [compsep.Maps.make(data[:, s], 1 / sigma[:, s.start, None]) for s in (slice(0, 1), slice(1, 3))]
+    blocks = [jnp.moveaxis(m.data.reshape(*m.data.shape[:2], -1, _BLOCK), 2, 0) for m in sets]
+    start = [jnp.full(_BLOCK, value) for value in (1.54, 20.0, -3.0)]
+    model = eqx.tree_at(_spectra, _skies.mixing(), start)
+
+    @jax.jit
+    def evaluate(model: Any, blocks: Any) -> Any:
+        def one(block: Any) -> Any:
+            maps = [compsep.Maps(part, whole.root) for part, whole in zip(block, sets, strict=True)]
+            return compsep.Sky(_skies.LITEBIRD.frequency, maps, index).cells(model, names)
+
+        return jax.lax.map(one, blocks)
+
+    timing = race({"ours": lambda: evaluate(model, blocks)})["ours"]
+    each = 1e6 / npix
+    note = "furax, value and gradient alone 3.85"
+    yield Row(
+        f"-logL, gradient, Fisher, nside {nside}",
+        timing.cpu * each,
+        "us a pixel",
+        n=npix,
+        wall=timing.wall * each,
+        bar=at_most(1),
+        note=note,
+        **about(timing),
+    )
+
+
+def _spectra(mixing: compsep.MixingMatrix) -> list[Any]:
+    _, dust, synchrotron = mixing.components
+    return [dust.beta, dust.temp, synchrotron.beta]
+
+
+@case("global fits", slow=True)
+def global_fits(quick: bool) -> Iterator[Row]:
+    """One value of each parameter for the whole sky, also where the sky varies and no model fits."""
+    golden = _skies.golden()
+    for stokes in ("QU", "IQU"):
+        for constant in (True, False):
+            name = f"global, nside 64 {stokes}, {'constant' if constant else 'varying'} sky"
+            timing = timed(_skies.maps(64, stokes, constant=constant))
+            found, n = timing.value, 12 * 64**2
+            theirs = float(golden[f"global_{stokes}_const{constant}_fun"])
+            below = (theirs - float(found.minus_log_like)) / abs(theirs)
+            note = f"{int(found.steps[0])} evaluations; relative -logL {below:.1e} below fgbuster's"
+            yield Row(f"{name}: seconds", timing.cpu, "s", n=n, wall=timing.wall, note=note, **about(timing))
+            yield Row(f"{name}: converged", int(found.success.sum()), "of 1", n=n, bar=at_least(1))
+
+
+@case("first call")
+def first_call(quick: bool) -> Iterator[Row]:
+    """A new process: trace, compile, run."""
+    for kind in ("pixels",) if quick else ("pixels", "multi-resolution", "global"):
+        seen = in_fresh_process("first_separation", kind)
+        note = "peers 14 to 60"
+        yield Row(f"first call, {kind}", seen["cpu"], "CPU-s", wall=seen["wall"], bar=at_most(5), note=note)
+
+
+@case("single pixels on a GPU")
+def on_a_gpu(quick: bool) -> Iterator[Row]:
+    """The same pixels on a GPU, by the clock on the wall."""
+    nside = 16 if quick else 64
+    name, npix = f"single pixels, nside {nside}, on a GPU", 12 * nside**2
+    try:
+        gpu = jax.devices("gpu")[0]
+    except RuntimeError:
+        yield Row(name, n=npix, note="not run: no GPU")
+        return
+    with jax.default_device(gpu):
+        timing = timed(_skies.maps(nside, "IQU"), patches=nside)
+    yield Row(name, npix / timing.wall, "px / s", n=npix, note="wall clock", **about(timing))
