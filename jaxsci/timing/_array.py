@@ -139,13 +139,31 @@ def _cut(members: list[Member]) -> list[list[Member]]:
     return parts(next(cuts for cuts in fewest if work(cuts) <= _SLACK * least))
 
 
-def _fit_bucket(members: list[Member], *, solver: Any, max_steps: int) -> list[tuple[int, TimingSolution]]:
+class Laid(NamedTuple):
+    """A bucket as `fit_batch` takes it: stacked models and data, free names, bounds that fix what a member lacks."""
+
+    models: Any
+    data: Any
+    free: tuple[str, ...]
+    bounds: dict[str, Any]
+
+    def fit(self, solver: Any, max_steps: int) -> Any:
+        """The batch, one lane at a time: a pulsar fills a core."""
+        models, data, free, bounds = self
+        return fit_batch(models, data, free=free, bounds=bounds, solver=solver, batch_size=1, max_steps=max_steps)
+
+
+def lay_bucket(members: Sequence[Member]) -> Laid:
+    """Members of one bucket, widened to one layout."""
     sizes = {name: max(1, *(m.sizes[name] for m in members)) for name in members[0].sizes}
     wide = [_widen(member, sizes) for member in members]
     models, data = jtu.tree_map(lambda *x: np.stack(x), *wide)
     free = tuple(dict.fromkeys(name.split("[")[0] for m in members for name in (*m.free, "PHOFF")))
-    bounds = {leaf: _bounds(leaf, members, wide) for leaf in free}
-    batch = fit_batch(models, data, free=free, bounds=bounds, solver=solver, batch_size=1, max_steps=max_steps)
+    return Laid(models, data, free, {leaf: _bounds(leaf, members, wide) for leaf in free})
+
+
+def _fit_bucket(members: list[Member], *, solver: Any, max_steps: int) -> list[tuple[int, TimingSolution]]:
+    batch = lay_bucket(members).fit(solver, max_steps)
     names = batch.groups[0].names
     return [
         (m.place, TimingSolution(batch[k], m.model, m.names, tuple(names.index(name) for name in m.free)))
@@ -153,7 +171,7 @@ def _fit_bucket(members: list[Member], *, solver: Any, max_steps: int) -> list[t
     ]
 
 
-def _bounds(leaf: str, members: list[Member], wide: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(leaf: str, members: Sequence[Member], wide: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Equal bounds for what a member does not free."""
     lower, upper = [], []
     for member, (model, _) in zip(members, wide, strict=True):

@@ -90,6 +90,8 @@ class TimingModel(Module):
         with the parameters, which a fit by Gauss-Newton does not need.
         """
         rest = eqx.tree_at(lambda m: (m.dmx, m.cmx), self, (None, None), is_leaf=lambda x: x is None)
+        if self.dmx.DMX.shape[0] <= _FEW:
+            return _residual(rest, self._measures(toas), toas, flat)
         return by_columns(_residual, rest, self._measures(toas), toas, flat)
 
     def extra_phase(self, toas: Any, delay: Array) -> Float[Array, " n"]:
@@ -176,6 +178,8 @@ def _row(parts: Any, along: tuple[Any, ...], toas: Any) -> Array:
     return jnp.where(toas.measures, toas.dm - measure, residual)
 
 
+_FEW = 16  # windows of DMX: columns of their own are cheaper than one of the measure that all of them step
+
 _ELSEWHERE = (
     "astrometry",
     "dispersion",
@@ -191,15 +195,15 @@ _ELSEWHERE = (
 )
 
 
-def _residual(model: TimingModel, along: tuple[Any, ...], toas: Any) -> Array:
-    arrived = by_columns(_arrival, model._early(), along, toas)
+def _residual(model: TimingModel, along: tuple[Any, ...], toas: Any, flat: bool = False) -> Array:
+    arrived = by_columns(_arrival, model._early(), along, toas, flat)
     last = eqx.tree_at(
         lambda m: [getattr(m, name) for name in _ELSEWHERE],
         model,
         [None] * len(_ELSEWHERE),
         is_leaf=lambda x: x is None,
     )
-    return by_columns(_row, (model._late(), last), arrived, toas)
+    return by_columns(_row, (model._late(), last), arrived, toas, flat)
 
 
 def limits(model: TimingModel) -> dict[str, tuple[Array, Array]]:

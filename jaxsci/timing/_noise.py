@@ -136,9 +136,9 @@ class TimingNoise(AbstractNoise):
 
     def prepare(self, mask: Bool[Array, " n"]) -> "PreparedNoise":
         root = jnp.where(mask, 1 / jnp.sqrt(self.variance()), 0)
-        count = self.jitter.shape[0]
-        weight = jax.ops.segment_sum(root * root, self.epoch, count, indices_are_sorted=True)
-        several = jax.ops.segment_sum(mask.astype(int), self.epoch, count, indices_are_sorted=True) > 1
+        weight = _by_epoch(root[None, :], root, self.epoch, self.jitter.shape[0])[0]
+        ones = mask.astype(root.dtype)
+        several = _by_epoch(ones[None, :], ones, self.epoch, self.jitter.shape[0])[0] > 1
         jitter = (1e-6 * jnp.concatenate([jnp.zeros(1), self.ECORR])[self.jitter]) ** 2
         excess = jnp.where(several, jitter, 0) * weight
         shrink = (1 - 1 / jnp.sqrt(1 + excess)) / jnp.where(weight > 0, weight, 1)
@@ -229,6 +229,8 @@ def _picked(values: Array | None, index: Array | None, default: float) -> Array:
 
 
 def _by_epoch(rows: Float[Array, "q n"], root: Float[Array, " n"], epoch: Array, count: int) -> Float[Array, "q s"]:
+    if not count:
+        return jnp.zeros((rows.shape[0], 0), rows.dtype)
     return jax.ops.segment_sum((rows * root[None, :]).T, epoch, count, indices_are_sorted=True).T
 
 
@@ -236,5 +238,7 @@ def _shrunk(
     rows: Float[Array, "q n"], root: Float[Array, " n"], shrink: Float[Array, " s"], epoch: Array
 ) -> Float[Array, "q n"]:
     """Rows of unit white noise with the jitter of each epoch whitened too."""
+    if not shrink.shape[0]:
+        return rows
     epochs = _by_epoch(rows, root, epoch, shrink.shape[0]) * shrink[None, :]
     return rows - epochs[:, epoch] * root[None, :]

@@ -51,16 +51,18 @@ def _groups(par: Par, toas: TOAs, stem: str) -> tuple[np.ndarray, Array]:
 def epochs(par: Par, toas: TOAs) -> tuple[np.ndarray, np.ndarray]:
     """(the epoch of each TOA, which ECORR each epoch has).
 
-    TOAs of one ECORR within a second of the first are an epoch, as in PINT; each TOA without is its own.
+    TOAs of one ECORR within a second of the first are an epoch, as in PINT. Those without any share the first epoch,
+    which has none either; where no TOA has one, there is no epoch.
     """
-    group, _ = _groups(par, toas, "ECORR")
+    group, values = _groups(par, toas, "ECORR")
     time = np.asarray(toas.day) * 86400.0 + np.asarray(toas.second)
-    label, jitter = np.zeros(len(toas), np.int64), []
-    for g in np.unique(group):
+    label = np.zeros(len(toas), np.int64)
+    jitter = [0] if len(values) and (group == 0).any() else []
+    for g in np.unique(group[group > 0]):
         here = np.flatnonzero(group == g)
         start = -np.inf
         for i in here[np.argsort(time[here], kind="stable")]:
-            if time[i] - start >= 1 or g == 0:
+            if time[i] - start >= 1:
                 start = time[i]
                 jitter.append(g)
             label[i] = len(jitter) - 1

@@ -83,9 +83,11 @@ def _draw(noise: Any, key: Array) -> Float[Array, " n"]:
     """One realisation of a `TimingNoise`, s, in the order of the epochs."""
     white, jitter, modes = jax.random.split(key, 3)
     own = jnp.sqrt(noise.variance()) * jax.random.normal(white, noise.error.shape)
-    count = jax.ops.segment_sum(jnp.ones_like(noise.epoch), noise.epoch, noise.jitter.shape[0])
-    ecorr = 1e-6 * jnp.concatenate([jnp.zeros(1), noise.ECORR])[noise.jitter]
-    shared = jnp.where(count > 1, ecorr, 0.0) * jax.random.normal(jitter, ecorr.shape)
+    if noise.jitter.shape[0]:
+        count = jax.ops.segment_sum(jnp.ones_like(noise.epoch), noise.epoch, noise.jitter.shape[0])
+        ecorr = 1e-6 * jnp.concatenate([jnp.zeros(1), noise.ECORR])[noise.jitter]
+        shared = jnp.where(count > 1, ecorr, 0.0) * jax.random.normal(jitter, ecorr.shape)
+        own = own + shared[noise.epoch]
     power = noise.power()
     red = noise.modes() @ (jnp.sqrt(power) * jax.random.normal(modes, power.shape))
-    return own + shared[noise.epoch] + red
+    return own + red
