@@ -108,7 +108,7 @@ def test_unknown_area() -> None:
     done = run("curvfit")
     assert done.returncode == 2
     assert "did you mean 'curvefit'?" in done.stderr
-    assert "curvefit, startup" in done.stderr
+    assert "curvefit, compsep, startup, timing" in done.stderr
 
 
 def test_unreadable_comparison() -> None:
