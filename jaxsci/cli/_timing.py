@@ -16,6 +16,7 @@ from ..timing._looks import Look, looks
 from ..timing._model import elements
 from ..timing._notation import notation
 from ..timing._orbit import kind_of
+from ..timing._par_out import PREFIX, noise_places
 from ._build import Job
 from ._config import Config, check_keys, shown, take
 from ._errors import CLASS_ERRORS, ConfigError
@@ -26,7 +27,7 @@ from ._task import Task
 from ._timing_figures import draw, pictures
 from ._timing_grid import Grid, read_grid
 from ._timing_load import read_pulsar
-from ._timing_noise import PREFIX, noise_look, noise_names, noise_places, noise_rows, with_noise
+from ._timing_noise import noise_look, noise_names, noise_rows
 
 _TOP = ("task", "title", "description", "fit", "grid", "data")
 _FIT = ("free", "free_noise", "max_steps")
@@ -291,7 +292,7 @@ def files(outcomes: Sequence[TimingOutcome]) -> dict[str, str]:
     fitted = [outcome for outcome in outcomes if outcome.timing is not None]
     names = slugs([outcome.member.name for outcome in fitted])
     pairs = zip(names, (outcome.timing for outcome in fitted), strict=True)
-    return {f"pars/{name}.par": par_text(with_noise(solution)) for name, solution in pairs if solution is not None}
+    return {f"pars/{name}.par": par_text(solution) for name, solution in pairs if solution is not None}
 
 
 def _describe(member: Pulsar) -> tuple[str, str, str, str]:

@@ -1,7 +1,6 @@
 """Noise that is fitted with a pulsar: its names in a config, its rows in the record, its lines in a par file."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -15,11 +14,8 @@ from ..timing._anchor import lay_out
 from ..timing._array import _member
 from ..timing._looks import Look, _look
 from ..timing._notation import notation
-from ..timing._par import Line, Par
+from ..timing._par_out import PREFIX, noise_places, of_pint
 from ._errors import ConfigError
-
-PREFIX = "noise."
-_TEMPO = ("RNAMP", "RNIDX")  # what TNREDAMP and TNREDGAM are in tempo's par files
 
 
 def noise_names(wanted: Sequence[str], model: TimingModel, toas: TOAs, where: str, strict: bool) -> tuple[str, ...]:
@@ -41,16 +37,6 @@ def noise_names(wanted: Sequence[str], model: TimingModel, toas: TOAs, where: st
             there = [name for name in known if has[name]]
             raise ConfigError(where, f"the par file has no {stem}{suggest(stem, there)} (it has {', '.join(there)})")
     return tuple(PREFIX + name for stem, name in known.items() if stem in stems and has[stem])
-
-
-def noise_places(solution: TimingSolution) -> dict[str, int]:
-    """{PINT's name, such as `EFAC1`: its place among the elements of the fit} of the noise that was fitted."""
-    found = {name: k for k, name in enumerate(solution.fit.names) if name.startswith(PREFIX)}
-    return {_pint(name): k for name, k in found.items()}
-
-
-def _pint(element: str) -> str:
-    return re.sub(r"\[(\d+)\]$", lambda place: str(int(place[1]) + 1), element.split(".")[-1])
 
 
 def noise_rows(solution: TimingSolution, toas: TOAs) -> list[dict[str, Any]]:
@@ -89,7 +75,7 @@ def _at_start(solution: TimingSolution, toas: TOAs) -> dict[str, float]:
     flat: dict[str, float] = {}
     for name in parameters(noise):
         value = np.asarray(get(noise, name))
-        elements = (_pint(element) for element in element_names(name, value.shape))
+        elements = (of_pint(element) for element in element_names(name, value.shape))
         flat.update(zip(elements, value.ravel().tolist(), strict=True))
     return flat
 
@@ -100,29 +86,3 @@ def noise_look(solution: TimingSolution, toas: TOAs) -> Look:
     noise: Any = solution.noise
     data = dataclasses.replace(member.data, noise=noise)
     return _look(member._replace(data=data), {name: max(1, size) for name, size in member.sizes.items()})
-
-
-def with_noise(solution: TimingSolution) -> TimingSolution:
-    """The solution with the noise that was fitted in its par file, so that it is written.
-
-    Fit flags stay off: a par file that flags noise would be refused by who fits it without.
-    """
-    places, par, noise = noise_places(solution), solution.start.par, solution.noise
-    if not places or par is None or noise is None:
-        return solution
-    y, std = np.asarray(solution.fit.y), np.asarray(solution.fit.standard_errors)
-    texts = {name: (repr(float(y[k])), _error(float(std[k]))) for name, k in places.items()}
-    lines = par.lines
-    if texts.keys() & {"TNREDAMP", "TNREDGAM"} and par.find("TNREDAMP") is None:
-        red = {name: (repr(float(getattr(noise, name))), "") for name in ("TNREDAMP", "TNREDGAM")}
-        texts = red | texts
-        lines = tuple(line for line in lines if line.name not in _TEMPO) + tuple(Line(name, "0") for name in red)
-    new = tuple(
-        line._replace(text=texts[line.name][0], error=texts[line.name][1]) if line.name in texts else line
-        for line in lines
-    )
-    return dataclasses.replace(solution, start=dataclasses.replace(solution.start, par=Par(new)))
-
-
-def _error(std: float) -> str:
-    return f"{std:.8g}" if np.isfinite(std) and std > 0 else ""

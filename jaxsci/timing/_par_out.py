@@ -1,7 +1,9 @@
 """Par files out: what was fitted, with all its digits, as tempo, tempo2 and PINT read it."""
 
+import dataclasses
 import math
 import os
+import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from pathlib import Path
@@ -18,10 +20,13 @@ _STALE = {"CHI2", "CHI2R", "TRES", "NITS"}
 _WIDTH, _DIGITS = 12, 25
 _MORE = Decimal("1e-6")  # of the error: the last digit that is written
 _PER_DEGREE = Decimal(3600)
+_TEMPO = ("RNAMP", "RNIDX")  # what TNREDAMP and TNREDGAM are in tempo's par files
+PREFIX = "noise."
+"""What the names of noise parameters begin with."""
 
 
 def par_text(solution: TimingSolution | TimingModel) -> str:
-    """A par file with the fitted values, errors and fit flags; the lines of the old one else.
+    """A par file with the fitted values, errors and fit flags, noise too; the lines of the old one else.
 
     Names are PINT's. RAJ and DECJ are sexagesimal, with errors in seconds and arcseconds as par files have them. What a
     new fit makes stale (CHI2, TRES) is left out. A model without errors keeps its flags.
@@ -31,6 +36,7 @@ def par_text(solution: TimingSolution | TimingModel) -> str:
     **Raises:** `ValueError` for a model that has lost its par file, as in a batch.
     """
     fitted = isinstance(solution, TimingSolution)
+    solution = _with_noise(solution) if isinstance(solution, TimingSolution) else solution
     model = solution.model if isinstance(solution, TimingSolution) else solution
     if model.par is None:
         raise ValueError("this model has lost its par file, as in a batch: take the solution of one pulsar")
@@ -100,3 +106,40 @@ def _sexagesimal(value: Decimal) -> str:
     minutes, rest = divmod(seconds, 60)
     whole, minute = divmod(int(minutes), 60)
     return f"{sign}{whole:02d}:{minute:02d}:{rest:016.13f}"
+
+
+def noise_places(solution: TimingSolution) -> dict[str, int]:
+    """{PINT's name, such as `EFAC1`: its place among the elements of the fit} of the noise that was fitted."""
+    found = {name: k for k, name in enumerate(solution.fit.names) if name.startswith(PREFIX)}
+    return {of_pint(name): k for name, k in found.items()}
+
+
+def of_pint(element: str) -> str:
+    """PINT's name of an element of the noise: `EFAC1` for `noise.EFAC[0]`."""
+    return re.sub(r"\[(\d+)\]$", lambda place: str(int(place[1]) + 1), element.split(".")[-1])
+
+
+def _with_noise(solution: TimingSolution) -> TimingSolution:
+    """The solution with the noise that was fitted in its par file, so that it is written.
+
+    Fit flags stay off: a par file that flags noise would be refused by who fits it without.
+    """
+    places, par, noise = noise_places(solution), solution.start.par, solution.noise
+    if not places or par is None or noise is None:
+        return solution
+    y, std = np.asarray(solution.fit.y), np.asarray(solution.fit.standard_errors)
+    texts = {name: (repr(float(y[k])), _error(float(std[k]))) for name, k in places.items()}
+    lines = par.lines
+    if texts.keys() & {"TNREDAMP", "TNREDGAM"} and par.find("TNREDAMP") is None:
+        red = {name: (repr(float(getattr(noise, name))), "") for name in ("TNREDAMP", "TNREDGAM")}
+        texts = red | texts
+        lines = tuple(line for line in lines if line.name not in _TEMPO) + tuple(Line(name, "0") for name in red)
+    new = tuple(
+        line._replace(text=texts[line.name][0], error=texts[line.name][1]) if line.name in texts else line
+        for line in lines
+    )
+    return dataclasses.replace(solution, start=dataclasses.replace(solution.start, par=Par(new)))
+
+
+def _error(std: float) -> str:
+    return f"{std:.8g}" if np.isfinite(std) and std > 0 else ""

@@ -70,3 +70,4 @@ def test_noise_is_freed_by_maximum_likelihood():
     for name, std in plain.std.items():
         assert abs(freed.offsets[name] - plain.offsets[name]) < 1e-3 * std
         assert freed.std[name] == pytest.approx(efac * std, rel=1e-3)
+    assert f"EFAC         -f A {float(freed.noise.EFAC[0])!r}"[:24] in timing.par_text(freed)
