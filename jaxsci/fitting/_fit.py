@@ -180,7 +180,7 @@ def _run(
     *_, stalled, well = flags = jax.device_get(flags)
     if stalled:
         return call(fit_once, (problem,), (*choices, True))
-    return (solution, flags) if well else call(_careful, (problem, solution), (plan, chunk, scale_covariance))
+    return (solution, flags) if well else call(by_rows, (problem, solution), (plan, chunk, scale_covariance))
 
 
 def fit_once(
@@ -201,7 +201,7 @@ def fit_once(
     return solution, _flags(solution, well)
 
 
-def _careful(
+def by_rows(
     problem: tuple[Any, ...], solution: Solution, plan: Plan, chunk: int | None, scale_covariance: bool | None
 ) -> tuple[Solution, Array]:
     """The same solution with its covariance by QR."""

@@ -12,7 +12,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ._fit import Ready, advance, conclude, fit_once, make_ready, solve
+from ._fit import Ready, advance, by_rows, conclude, fit_once, make_ready, solve
 from ._plan import Plan
 from ._program import call, made_once
 from ._solution import Solution
@@ -106,10 +106,13 @@ class Job(NamedTuple):
     def _one_by_one(self, members: np.ndarray, report: Any) -> Solution:
         """Without rounds: a lane alone waits for nobody. As in `fit`, all branches only where they are needed."""
         solution, flags = self._collect(members, (self.lanes,), _lean, self.max_steps, report)
-        again = np.flatnonzero((flags[:, -2] != 0) | (flags[:, -1] == 0))  # stalled, or ill-conditioned
-        if len(again):
-            whole = self._collect(members[again], (self.lanes,), _whole, self.max_steps)
-            jtu.tree_map(lambda old, new: old.__setitem__(again, new), solution, whole)
+        stalled, ill = flags[:, -2] != 0, flags[:, -1] == 0
+        for program, which in ((_whole, stalled), (_by_rows, ill & ~stalled)):
+            again = np.flatnonzero(which)
+            if len(again):
+                trees = (self.lanes,) if program is _whole else (self.lanes, solution)
+                better = self._collect(members[again], trees, program, self.max_steps)
+                jtu.tree_map(lambda old, new: old.__setitem__(again, new), solution, better)  # noqa: B023
         return solution
 
     def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
@@ -217,6 +220,10 @@ def _conclude(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None
 
 def _lean(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> tuple[Solution, Array]:
     return fit_once((*lane[0], None, *common, None), plan, None, steps, scale, False)
+
+
+def _by_rows(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> Solution:
+    return by_rows((*lane[0], None, *common, None), lane[1], plan, None, scale)[0]
 
 
 def _whole(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> Solution:

@@ -193,7 +193,7 @@ LINE = js.Dataset(np.arange(1.0, 9.0), -np.arange(1.0, 9.0))
     [
         (START, decay_set(), None, ["fit_once"]),
         (Power(0.7, 0.0), LINE, "a", ["fit_once", "fit_once"]),
-        (Power(0.7, 0.0), js.Dataset(LINE.inputs, 2 * LINE.inputs), None, ["fit_once", "_careful"]),
+        (Power(0.7, 0.0), js.Dataset(LINE.inputs, 2 * LINE.inputs), None, ["fit_once", "by_rows"]),
     ],
     ids=["plain", "exact Hessian", "rank"],
 )
