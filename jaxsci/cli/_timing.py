@@ -27,7 +27,7 @@ from ._task import Task
 from ._timing_figures import draw, pictures
 from ._timing_grid import Grid, read_grid
 from ._timing_load import read_pulsar
-from ._timing_noise import noise_look, noise_names, noise_rows
+from ._timing_noise import noise_names, noise_rows
 
 _TOP = ("task", "title", "description", "fit", "grid", "data")
 _FIT = ("free", "free_noise", "max_steps")
@@ -203,9 +203,9 @@ def _fitted(group: Sequence[Pulsar]) -> list[TimingOutcome]:
     try:
         if first.noise:
             free = (*first.names, *first.noise)
-            solution = timing.fit(first.model, first.toas, free, throw=False, max_steps=first.max_steps)
-            return [TimingOutcome(first, solution, noise_look(solution, first.toas))]
-        solutions = fit_array([member.model for member in group], toas, first.free, max_steps=first.max_steps)
+            solutions = [timing.fit(first.model, first.toas, free, throw=False, max_steps=first.max_steps)]
+        else:
+            solutions = fit_array([member.model for member in group], toas, first.free, max_steps=first.max_steps)
         seen = looks(solutions, toas)
     except CLASS_ERRORS as error:
         raise ConfigError(first.name, str(error).strip().split("\n")[0]) from error

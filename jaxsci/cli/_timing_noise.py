@@ -1,6 +1,5 @@
 """Noise that is fitted with a pulsar: its names in a config, its rows in the record, its lines in a par file."""
 
-import dataclasses
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -11,8 +10,6 @@ from ..core import suggest
 from ..core._parameter import element_names, get, parameters
 from ..timing import TimingModel, TimingSolution, TOAs
 from ..timing._anchor import lay_out
-from ..timing._array import _member
-from ..timing._looks import Look, _look
 from ..timing._notation import notation
 from ..timing._par_out import PREFIX, noise_places, of_pint
 from ._errors import ConfigError
@@ -78,11 +75,3 @@ def _at_start(solution: TimingSolution, toas: TOAs) -> dict[str, float]:
         elements = (of_pint(element) for element in element_names(name, value.shape))
         flat.update(zip(elements, value.ravel().tolist(), strict=True))
     return flat
-
-
-def noise_look(solution: TimingSolution, toas: TOAs) -> Look:
-    """A `Look` with the noise that was fitted in place of the par file's."""
-    member = _member(0, solution.model, toas, ())
-    noise: Any = solution.noise
-    data = dataclasses.replace(member.data, noise=noise)
-    return _look(member._replace(data=data), {name: max(1, size) for name, size in member.sizes.items()})

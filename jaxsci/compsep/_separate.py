@@ -69,9 +69,9 @@ def separate(
     **Raises:** `ValueError` for wrong names, shapes, units, resolutions, and for NaN where there is weight.
     """
     nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
+    check_units(mixing, units)
     data = _as_maps(maps, channel_count(nu))
     f, s, npix = data.shape
-    check_units(mixing, units)
     names = match(mixing, ["*"] if free is None else free, "the mixing matrix") if free != () else []
     chosen = tuple(name for name, _ in leaf_names(mixing, names))
     found = roots(_depths(instrument, s, npix, units) if inv_n is None else inv_n, f, s, npix)
@@ -83,11 +83,9 @@ def separate(
     sets = alike(found)
     observed = [data[:, np.array(members)][:, :, cells.pixel] for members in sets]
     whiteners = [r if r.shape[-1] == 1 else r[..., cells.pixel] for r in (found[members[0]] for members in sets)]
-    fits = None
-    if chosen:
-        sky = cell_sky(nu, observed, whiteners, cells, marginal)
-        how = {"bounds": bounds, "priors": priors, "solver": solver, "tolerance": tolerance, "max_steps": max_steps}
-        fits = fit_sky(mixing, sky, cells, chosen, **how)
+    how = {"bounds": bounds, "priors": priors, "solver": solver, "tolerance": tolerance, "max_steps": max_steps}
+    sky = cell_sky(nu, observed, whiteners, cells, marginal) if chosen else None
+    fits = None if sky is None else fit_sky(mixing, sky, cells, chosen, **how)
     pixels = Sky(nu, [Maps.make(x, r) for x, r in zip(observed, whiteners, strict=True)], _index(cells))
     return _answer(mixing, pixels, cells, fits, (chosen, tuple(map(tuple, sets)), s, npix, units))
 

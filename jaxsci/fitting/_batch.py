@@ -154,11 +154,9 @@ def fit_batch(
     prepare = functools.partial(_lanes, total=total, free=free, bounds=bounds, priors=priors, loss=loss)
     if shared:
         return _together(todo, prepare, shared, (solver, loss), batch_size, max_steps, scale_covariance)
-    kept = None
-    if checkpoint is not None:
-        words = repr((None if free is None else as_names(free), solver, type(loss), scale_covariance))
-        task = ([tuple(block) for block in todo], bounds, priors, loss, words, max_steps)
-        kept = Checkpoint(checkpoint, resume, task)
+    words = repr((None if free is None else as_names(free), solver, type(loss), scale_covariance))
+    task = ([tuple(block) for block in todo], bounds, priors, loss, words, max_steps)
+    kept = None if checkpoint is None else Checkpoint(checkpoint, resume, task)
 
     def run(k: int, report: Callable[[int], None]) -> Solution:
         plan, varying = prepare(todo[k])

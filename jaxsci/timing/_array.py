@@ -139,6 +139,11 @@ def _cut(members: list[Member]) -> list[list[Member]]:
     return parts(next(cuts for cuts in fewest if work(cuts) <= _SLACK * least))
 
 
+def widest(members: Sequence[Member]) -> dict[str, int]:
+    """The lengths of the layout that all of them fit into."""
+    return {name: max(1, *(m.sizes[name] for m in members)) for name in members[0].sizes}
+
+
 class Laid(NamedTuple):
     """A bucket as `fit_batch` takes it: stacked models and data, free names, bounds that fix what a member lacks."""
 
@@ -155,7 +160,7 @@ class Laid(NamedTuple):
 
 def lay_bucket(members: Sequence[Member]) -> Laid:
     """Members of one bucket, widened to one layout."""
-    sizes = {name: max(1, *(m.sizes[name] for m in members)) for name in members[0].sizes}
+    sizes = widest(members)
     wide = [_widen(member, sizes) for member in members]
     models, data = jtu.tree_map(lambda *x: np.stack(x), *wide)
     free = tuple(dict.fromkeys(name.split("[")[0] for m in members for name in (*m.free, "PHOFF")))

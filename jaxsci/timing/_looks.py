@@ -12,7 +12,7 @@ from jaxtyping import Array
 from ..core._dataset import stack
 from ..fitting._program import call
 from ._anchor import AnchoredTOAs, at_reference
-from ._array import Member, _member, _widen, buckets
+from ._array import Member, _member, _widen, buckets, widest
 from ._fit import TimingSolution
 from ._model import TimingModel
 from ._toas import TOAs
@@ -31,20 +31,25 @@ class Look(NamedTuple):
 
 
 def looks(solutions: Sequence[TimingSolution], toas: Sequence[TOAs]) -> list[Look]:
-    """A `Look` at each solution, through as many programs as `fit_array` has."""
-    members = [
-        _member(k, solution.model, toa, ()) for k, (solution, toa) in enumerate(zip(solutions, toas, strict=True))
-    ]
+    """A `Look` at each solution, with the noise that was fitted, through as many programs as `fit_array` has."""
+    members = [_shown(k, *pair) for k, pair in enumerate(zip(solutions, toas, strict=True))]
     found: dict[int, Look] = {}
     for bucket in buckets(members):
-        sizes = {name: max(1, *(m.sizes[name] for m in bucket)) for name in bucket[0].sizes}
+        sizes = widest(bucket)
         found |= {member.place: _look(member, sizes) for member in bucket}
     return [found[k] for k in range(len(members))]
 
 
+def _shown(place: int, solution: TimingSolution, toas: TOAs) -> Member:
+    member = _member(place, solution.model, toas, ())
+    if solution.noise is None:
+        return member
+    return member._replace(data=dataclasses.replace(member.data, noise=solution.noise))
+
+
 def _look(member: Member, sizes: dict[str, int]) -> Look:
     model, data = _widen(member, sizes)
-    both = stack([at_reference(model), dataclasses.replace(model, par=None)])
+    both = stack([at_reference(model), model])
     parts = call(_parts, (both, data))
     before, after, white, sigma = (np.asarray(ordered(part, member.order, len(member.toas))) for part in parts)
     weight = 1 / sigma**2
