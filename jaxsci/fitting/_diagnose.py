@@ -1,5 +1,6 @@
 """Why a fit failed, in words that name the array and the row. Runs on the host, after the fact."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -12,6 +13,22 @@ from ..core._dataset import AbstractDataset
 from ._diagnose_stream import explain_stream
 from ._solution import RESULTS, Solution
 from ._stream import StreamedDataset
+
+
+def judge(
+    solution: Solution, model: Any, data: AbstractDataset, likelihood: Any, strict: bool = False, level: int = 3
+) -> None:
+    """Raise for a fit that failed; warn of what a researcher should know of one that went through.
+
+    **Arguments:** `strict`: raise for a start that lay outside its bounds too; `level`: as `warnings.warn` counts it.
+    """
+    if strict and np.asarray(solution.projected).any():
+        names = [n for n, p in zip(solution.names, np.asarray(solution.projected), strict=True) if p]
+        raise ValueError(f"the start of {', '.join(names)} lies outside its bounds (strict=True)")
+    if not bool(solution.success):
+        explain(solution, model, data, likelihood)
+    for message in report(solution):
+        warnings.warn(message, stacklevel=level)
 
 
 def explain(solution: Solution, model: Any, data: AbstractDataset, likelihood: Any) -> NoReturn:

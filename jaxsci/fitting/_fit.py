@@ -1,7 +1,6 @@
 """fit(): the one entry point."""
 
 import functools
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from ..core._loss import AbstractLoss, Linear
 from ..core._noise import AbstractNoise
 from ._adjoint import Given, KKTAdjoint
 from ._covariance import Covariance, careful, covariance, quick, scaled_by_scatter
-from ._diagnose import explain, report
+from ._diagnose import judge
 from ._objective import Objective
 from ._plan import Plan, flat_bounds, flat_priors, make_plan
 from ._program import call
@@ -342,12 +341,6 @@ def _judge(
     if not throw:
         return solution
     code, outside, lost, *_ = jax.device_get(flags)
-    if outside and strict:
-        names = [n for n, p in zip(solution.names, jax.device_get(solution.projected), strict=True) if p]
-        raise ValueError(f"the start of {', '.join(names)} lies outside its bounds (strict=True)")
-    if code != 0:
-        explain(solution, model, data, likelihood)
-    if outside or lost:
-        for message in report(solution):
-            warnings.warn(message, stacklevel=3)
+    if code != 0 or outside or lost:
+        judge(solution, model, data, likelihood, strict, 4)
     return solution

@@ -142,8 +142,10 @@ def tie(model: TimingModel, toas: TOAs, data: AnchoredTOAs, reference: TimingMod
     return eqx.tree_at(lambda d: d.phase, data, as_array(np.pad(fraction, (0, more))))
 
 
-def warn_of_idle(model: TimingModel, data: AnchoredTOAs, free: Sequence[str]) -> None:
-    """Warn, naming them, of free steps that no TOA sees: DMX or CMX without a TOA in the window, JUMP without any."""
+def warn_of_idle(model: TimingModel, data: AnchoredTOAs, free: Sequence[str]) -> list[str]:
+    """Warn of free steps that no TOA sees, and give their names: DMX or CMX without a TOA in the window, JUMP without
+    any.
+    """
     assert model.par is not None
     windows = {"DMX": data.window, "CMX": data.cm_window}
     counts = {stem: np.bincount(np.asarray(index))[1:] for stem, index in windows.items() if index is not None}
@@ -154,6 +156,7 @@ def warn_of_idle(model: TimingModel, data: AnchoredTOAs, free: Sequence[str]) ->
     idle = [name for name in free if name in steps - seen]
     if idle:
         warnings.warn(f"no TOA depends on {', '.join(idle)}: the error is infinite", stacklevel=3)
+    return idle
 
 
 def _take(toas: TOAs, order: np.ndarray) -> TOAs:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from ..core._errors import suggest
 from ..core._module import Module
 from ..core._parameter import parameters
+from ..fitting._diagnose import judge
 from ..fitting._fit import fit as core_fit
 from ..fitting._plan import as_names, make_plan
 from ..fitting._solution import Solution
@@ -136,6 +137,7 @@ def fit(
     *,
     solver: Any = SOLVER,
     throw: bool = True,
+    strict: bool = False,
     **choices: Any,
 ) -> TimingSolution:
     """Fit a timing model: generalised least squares with all the noise of the par file.
@@ -149,7 +151,7 @@ def fit(
     - `free`: PINT's names, such as `("F0", "F1", "DMX_0003")`; `None` for those that the par file flags. Names that
       begin with `noise.`, such as `"noise.EFAC"` or `"noise.TNREDAMP"`, free parameters of the noise too, by maximum
       likelihood; `solution.noise` is the noise found.
-    - `solver`, `throw`, `choices`: as in `jaxsci.fit`.
+    - `solver`, `throw`, `strict`, `choices`: as in `jaxsci.fit`.
 
     **Returns:** a `TimingSolution`.
 
@@ -163,7 +165,7 @@ def fit(
     noisy = tuple(name for name in wanted if name.startswith("noise."))
     names, places = chosen(model, tuple(name for name in wanted if name not in noisy))
     data, _ = anchor(model, toas)
-    warn_of_idle(model, data, names)
+    idle = warn_of_idle(model, data, names)
     start = bare(model)
     leaves = tuple(dict.fromkeys(place.split("[")[0] for place in (*places, "PHOFF")))
     leaves += noisy
@@ -173,9 +175,18 @@ def fit(
     bounds = {name: pair for name, pair in limits(model).items() if name in leaves}
     bounds |= choices.pop("bounds", None) or {}
     solution = core_fit(
-        start, data, free=leaves, bounds=bounds or None, solver=solver, active=pinned, throw=throw, **choices
+        start, data, free=leaves, bounds=bounds or None, solver=solver, active=pinned, throw=False, **choices
     )
+    if throw:
+        known = dict(zip(places, names, strict=True))
+        judge(_renamed(solution, known, idle), start, data, choices.get("likelihood"), strict)
     return TimingSolution(solution, model, names, tuple(plan.names.index(place) for place in places))
+
+
+def _renamed(solution: Solution, known: Mapping[str, str], told: Sequence[str]) -> Solution:
+    """With PINT's names, as determined in what is `told` of already."""
+    names = tuple(known.get(name, name) for name in solution.names)
+    return dataclasses.replace(solution, names=names, determined=solution.determined | np.isin(names, told))
 
 
 def chosen(model: TimingModel, free: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
