@@ -1,5 +1,6 @@
 """Par and tim files through PINT, what is cached, and what is refused."""
 
+import gzip
 import re
 
 import numpy as np
@@ -25,6 +26,25 @@ def test_what_pint_reads_is_what_comes_with_the_package(pulsar, shared_data):
     model, toas = timing.load(*pulsar, clock_dir=shared_data / "timing" / "clock")
     ours = timing.residuals(*timing.bundled("NGC6440E"))
     assert np.abs(np.asarray(timing.residuals(model, toas)) - np.asarray(ours)).max() < 1e-10
+
+
+TEMPO2 = {  # tim file, rms of the difference in ns, which is PINT's own
+    "J1744-1134.basic": ("J1744-1134.Rcvr1_2.GASP.8y.x", 0.9),
+    "B1855+09_NANOGrav_9yv1.gls": ("B1855+09_NANOGrav_9yv1", 6.7),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TEMPO2)
+def test_residuals_are_those_of_tempo2(name, shared_data, tmp_path):
+    """Both were made with TT(TAI), whatever the par file says now."""
+    folder, (tim, rms) = shared_data / "timing", TEMPO2[name]
+    text = (folder / "par" / f"{name}.par").read_text()
+    (tmp_path / "x.par").write_text(re.sub(r"^CLK\s+\S+", "CLK TT(TAI)", text, flags=re.M))
+    (tmp_path / "x.tim").write_bytes(gzip.decompress((folder / "tim" / f"{tim}.tim.gz").read_bytes()))
+    model, toas = timing.load(tmp_path / "x.par", tmp_path / "x.tim", clock_dir=folder / "clock")
+    theirs = np.loadtxt(folder / "golden" / f"{name}.par.tempo2_test.gz", skiprows=1, usecols=0)
+    assert round(1e9 * np.std(np.asarray(timing.residuals(model, toas)) - theirs), 1) <= rms
 
 
 def test_what_was_read_is_kept_by_its_content(pulsar, shared_data, monkeypatch):
