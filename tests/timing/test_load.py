@@ -2,12 +2,13 @@
 
 import gzip
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from jaxsci import timing
-from jaxsci.timing import io
+from jaxsci.timing import _clocks, io
 
 pint = pytest.importorskip("pint", reason="pip install 'jaxsci[timing]'")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -72,6 +73,48 @@ def test_what_was_read_is_kept_by_its_content(pulsar, shared_data, monkeypatch):
     assert len(read) == 3
     timing.load(par, tim, clock_dir=clocks, cache=False)
     assert len(read) == 4
+
+
+def late(folder):
+    """Put GPS a millisecond off."""
+    path = folder / "T2runtime" / "clock" / "gps2utc.clk"
+    rows = [line.split() for line in path.read_text().splitlines()]
+    path.write_text("\n".join(" ".join([r[0], repr(float(r[1]) + 1e-3), *r[2:]] if r[0] != "#" else r) for r in rows))
+
+
+def test_clocks_are_those_that_the_folder_has_now(pulsar, shared_data, tmp_path):
+    """PINT keeps what it has read, in memory and by address."""
+    from pint.observatory import global_clock_corrections as repository
+
+    before = repository.global_clock_correction_url_base
+    for name in ("one", "two"):
+        shutil.copytree(shared_data / "timing" / "clock", tmp_path / name, copy_function=shutil.copyfile)
+    late(tmp_path / "two")
+    _, first = timing.load(*pulsar, clock_dir=tmp_path / "one")
+    _, second = timing.load(*pulsar, clock_dir=tmp_path / "two")
+    np.testing.assert_allclose(second.second - first.second, 1e-3, atol=1e-9)
+    late(tmp_path / "one")
+    _, third = timing.load(*pulsar, clock_dir=tmp_path / "one")
+    assert np.array_equal(third.second, second.second)
+    assert repository.global_clock_correction_url_base == before
+
+
+def test_clocks_that_pint_has_fetched_are_part_of_the_content(pulsar, tmp_path, monkeypatch):
+    clock, read = tmp_path / "contents", []
+    toas = timing.bundled("NGC6440E")[1]
+    monkeypatch.setattr(_clocks, "_fetched", lambda: {"https://x/pulsar-clock-corrections/gps2utc.clk": clock})
+    monkeypatch.setattr(io, "_read", lambda *words: read.append(clock.write_text("2")) or toas)
+    clock.write_text("1")
+    for _ in range(2):  # the first reading fetches another version
+        timing.load(*pulsar)
+    assert len(read) == 1
+    clock.write_text("3")
+    timing.load(*pulsar)
+    monkeypatch.setenv("PINT_CLOCK_OVERRIDE", str(tmp_path / "own"))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "gps2utc.clk").write_text("4")
+    timing.load(*pulsar)
+    assert len(read) == 3
 
 
 def test_toas_from_npz_need_no_pint(pulsar, monkeypatch):
