@@ -91,7 +91,7 @@ def _numbers(name: str, where: Any, npix: int, nest: bool) -> np.ndarray:
 
 def _groups(index: Mapping[str, np.ndarray], sizes: Mapping[str, int], first: np.ndarray) -> np.ndarray:
     """Connected components of cells that share an element of any parameter."""
-    if len(first) < 2:
+    if len(first) < 2 or not index:
         return np.zeros(len(first), np.int64)
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components

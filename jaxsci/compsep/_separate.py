@@ -152,7 +152,7 @@ def _answer(mixing: MixingMatrix, pixels: Sky, cells: Cells, fits: Fits | None, 
     free, sets, s, npix, units = about
     model, k = mixing, len(cells.first)
     if fits is None:
-        empty, zero = jnp.zeros((0, 0, k)), jnp.zeros(0, int)
+        empty, zero = jnp.zeros((0, 0, k)), jnp.zeros(0, jnp.int32)
         fits = Fits({}, {}, {}, empty, zero, zero, jnp.zeros(0))
     else:
         moving, rest = eqx.partition(mixing, free_spec(mixing, free))
