@@ -3,13 +3,19 @@
 from . import algebra as algebra
 from ._analytic import AnalyticSED as AnalyticSED
 from ._bandpass import Bands as Bands
-from ._forecast import Forecast as Forecast, Spectra as Spectra, xForecast as xForecast
+from ._forecast import (
+    Forecast as Forecast,
+    Spectra as Spectra,
+    harmonic_xForecast as harmonic_xForecast,
+    xForecast as xForecast,
+)
 from ._harmonic import (
     Harmonics as Harmonics,
     harmonic_ilc as harmonic_ilc,
     harmonics as harmonics,
     synthesise as synthesise,
 )
+from ._harmonic_fit import HarmonicSeparation as HarmonicSeparation, harmonic_comp_sep as harmonic_comp_sep
 from ._ilc import Combination as Combination, ilc as ilc
 from ._instrument import Instrument as Instrument, instruments as instruments
 from ._likelihood import Maps as Maps, Sky as Sky

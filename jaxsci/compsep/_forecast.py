@@ -1,4 +1,4 @@
-"""What foreground removal does to the tensor-to-scalar ratio: xForecast.
+"""What foreground removal does to the tensor-to-scalar ratio: xForecast, in pixels and in harmonic space.
 
 Stompor, Errard and Poletti 2016, Phys. Rev. D 94, 083526; Errard and Stompor 2019, Phys. Rev. D 99, 043529.
 """
@@ -7,6 +7,7 @@ import importlib.resources
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
@@ -17,15 +18,15 @@ from ..core._module import Module
 from ..core._parameter import leaf_names, match, put
 from ..fitting._program import call
 from . import algebra
-from ._harmonic import harmonics
+from ._bandpass import as_frequencies
+from ._harmonic import Harmonics, harmonics
+from ._harmonic_fit import fit_modes, harmonic_weights
 from ._healpix import nside_of
-from ._instrument import Instrument
+from ._instrument import Instrument, check_units
 from ._mixing import MixingMatrix
 from ._sed import CMB
 from ._separate import separate
 from ._separation import Separation
-
-_ARCMIN = np.pi / 180 / 60
 
 
 class Spectra(Module):
@@ -124,21 +125,60 @@ def xForecast(
     column, lmax, cls = _checked(mixing, instrument, foregrounds, lmax, spectra)
     data = jnp.asarray(foregrounds, float)
     found = separate(mixing, instrument, data, free=free, mask=mask, units="uK_CMB", **options)
+    weights = 1 / instrument.sigma(data.shape[2], "Q").T ** 2
+    modes = harmonics(jnp.where(found.used, data, 0), lmax=lmax, mask=np.asarray(found.used))
+    fit = mixing, instrument, found, column
+    return _forecast(fit, modes, jnp.nan_to_num(weights), cls, (r, lensing, lmin, modelled))
+
+
+def harmonic_xForecast(
+    mixing: MixingMatrix,
+    instrument: Any,
+    foregrounds: Any,
+    *,
+    free: Sequence[str] | None = None,
+    r: float = 0.0,
+    lensing: float = 1.0,
+    lmin: int = 2,
+    lmax: int | None = None,
+    mask: Any = None,
+    spectra: Spectra | None = None,
+    modelled: bool = False,
+    **options: Any,
+) -> Forecast:
+    """As `xForecast`, separated as by `harmonic_comp_sep`: channels weigh at each multipole by noise over beam squared.
+
+    Without beams it is `xForecast` of the multipoles from lmin to lmax.
+
+    **Arguments:** as in `xForecast`; `foregrounds`: before any beam. `mask`: weights of pixels, 1 (or True) = used.
+
+    **Raises:** as `xForecast`.
+    """
+    column, lmax, cls = _checked(mixing, instrument, foregrounds, lmax, spectra)
+    modes = harmonics(foregrounds, lmax=lmax, mask=mask)
+    weights = harmonic_weights(instrument, "Q", instrument.fwhm, lmax)
+    check_units(mixing, "uK_CMB")
+    found, _ = fit_modes(mixing, as_frequencies(instrument.nu), modes, weights, lmin, {"free": free, **options})
+    fit = mixing, instrument, found, column
+    return _forecast(fit, modes, weights.T, cls, (r, lensing, lmin, modelled))
+
+
+def _forecast(fit: Any, modes: Harmonics, weights: Float[Array, "q f"], cls: Spectra, choices: Any) -> Forecast:
+    """From a fit of the foregrounds to r; `weights` of the channels at each multipole, or one row for all."""
+    (mixing, instrument, found, column), (r, lensing, lmin, modelled) = fit, choices
+    lmax = int(np.max(np.asarray(modes.ell)))
     best = _best(mixing, found)
-    inv_n = 1 / instrument.sigma(data.shape[2], "Q")[:, 0] ** 2
     names = tuple(name for name, _ in leaf_names(best, match(best, list(found.free), "the mixing matrix")))
-    used = found.used[None, None]
-    residuals = call(_residuals, (best, instrument.nu, inv_n, data, found.covariance[:, :, 0]), (names, column))
-    rows = jnp.concatenate([residuals[0][None], residuals[1]])
-    modes = harmonics(jnp.where(used, rows, 0), lmax=lmax, mask=np.asarray(found.used))
-    power = modes.spectrum()[:, :, 1, lmin : lmax + 1]
+    sigma = found.covariance[:, :, 0]
+    left = call(_residuals, (best, instrument.nu, weights, modes, sigma), (names, column))
+    power = left.spectrum()[:, :, 0, lmin : lmax + 1]
     ell = jnp.arange(lmin, lmax + 1).astype(float)
-    noise = _noise(best, instrument, column, ell)
-    statistical = jnp.einsum("ij,ijl->l", found.covariance[:, :, 0], power[1:, 1:])
+    noise = _noise(best, instrument, column, lmin, lmax)
+    statistical = jnp.einsum("ij,ijl->l", sigma, power[1:, 1:])
     theory = cls.tensor[2, lmin : lmax + 1], lensing * cls.scalar[2, lmin : lmax + 1]
-    where = (jnp.asarray(r), statistical, power[0, 0], jnp.mean(found.used.astype(float)))
-    at, sigma = call(_ratio, (ell, *theory, noise, where), (modelled,))
-    return Forecast(ell, *theory, noise, statistical, power[0, 0], at, at - r, sigma, found)
+    where = (jnp.asarray(r), statistical, power[0, 0], modes.fsky)
+    at, error = call(_ratio, (ell, *theory, noise, where), (modelled,))
+    return Forecast(ell, *theory, noise, statistical, power[0, 0], at, at - r, error, found)
 
 
 def _checked(mixing: Any, instrument: Any, foregrounds: Any, lmax: Any, spectra: Any) -> tuple[int, int, Spectra]:
@@ -166,24 +206,33 @@ def _best(mixing: MixingMatrix, found: Separation) -> MixingMatrix:
 
 
 def _residuals(
-    mixing: MixingMatrix, nu: Any, inv_n: Array, data: Array, covariance: Array, free: tuple[str, ...], column: int
-) -> tuple[Array, Array]:
-    """In the CMB: (the mean residual to second order (s, pixel), its derivatives (p, s, pixel))."""
+    mixing: MixingMatrix,
+    nu: Any,
+    weights: Array,
+    modes: Harmonics,
+    covariance: Array,
+    free: tuple[str, ...],
+    column: int,
+) -> Harmonics:
+    """B of what foregrounds leave in the CMB: the mean to second order, then its derivatives (1 + p, 1, a)."""
     A, dA, ddA = mixing.eval(nu), mixing.diff(nu, free), mixing.diff_diff(nu, free)
-    W, dW, ddW = algebra.W(A, inv_n), algebra.W_dB(A, dA, inv_n), algebra.W_dBdB(A, dA, ddA, inv_n)
-    second = jnp.einsum("ij,ijf->f", covariance, ddW[:, :, column]) / 2
-    mean = jnp.einsum("f,fsp->sp", W[column] + second, data)
-    return mean, jnp.einsum("kf,fsp->ksp", dW[:, column], data)
+
+    def combinations(inv_n: Array) -> Array:
+        W, dW, ddW = algebra.W(A, inv_n), algebra.W_dB(A, dA, inv_n), algebra.W_dBdB(A, dA, ddA, inv_n)
+        second = jnp.einsum("ij,ijf->f", covariance, ddW[:, :, column]) / 2
+        return jnp.concatenate([(W[column] + second)[None], dW[:, column]])
+
+    rows = jax.vmap(combinations, out_axes=-1)(weights)
+    each = rows[..., jnp.minimum(modes.ell, weights.shape[0] - 1)]
+    left = jnp.einsum("rfa,fa->ra", each.astype(modes.alm.dtype), modes.alm[:, 1])
+    return Harmonics(left[:, None], modes.ell, modes.twice, modes.fsky)
 
 
-def _noise(mixing: MixingMatrix, instrument: Instrument, column: int, ell: Array) -> Float[Array, " l"]:
+def _noise(mixing: MixingMatrix, instrument: Instrument, column: int, lmin: int, lmax: int) -> Float[Array, " l"]:
     """(A^T N_l^-1 A)^-1 of the CMB with N_l the channels' white noise over their beams squared."""
-    depth = jnp.asarray(instrument.depth_p) * _ARCMIN
-    width = jnp.zeros_like(depth) if instrument.fwhm is None else instrument.fwhm * _ARCMIN / np.sqrt(8 * np.log(2))
-    beam = jnp.exp(-ell[:, None] * (ell[:, None] + 1) * width[None, :] ** 2)
-    weight = jnp.where(jnp.isnan(depth), 0, 1 / depth**2)[None, :] * beam
+    weights = harmonic_weights(instrument, "Q", instrument.fwhm, lmax)[:, lmin:]
     A = mixing.eval(instrument.nu)
-    return jnp.stack([algebra.invAtNA(A, row)[column, column] for row in weight])
+    return jax.vmap(lambda row: algebra.invAtNA(A, row)[column, column], 1)(weights)
 
 
 def _ratio(

@@ -1,0 +1,136 @@
+"""Spectra fitted to spherical harmonic coefficients, where each multipole has noise of its own."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float, Int
+
+from ..core._errors import suggest
+from ..core._module import Module
+from ._bandpass import as_frequencies, channel_count
+from ._harmonic import Harmonics, harmonics, synthesise
+from ._healpix import nside_of
+from ._instrument import Instrument
+from ._mixing import MixingMatrix
+from ._separate import separate
+from ._separation import Separation
+
+_ARCMIN = np.pi / 180 / 60
+
+
+class HarmonicSeparation(Module):
+    """Component maps of a fit in the harmonic domain.
+
+    - `amplitudes`: (c, s, pixel) I, Q, U of each component, its beams divided out, without multipoles below lmin and
+      above lmax. `alm`: (c, s, a) their coefficients, in the order of `Harmonics`.
+    - `separation`: the fit. Its pixels are real coefficients (a_l0, and the root of 2 times the real and imaginary
+      parts of the others), of multipole `ell`; its Q and U are E and B. `fsky`: the fraction of the sky in use.
+    """
+
+    amplitudes: Float[Array, "c s pix"]
+    alm: Complex[Array, "c s a"]
+    separation: Separation
+    ell: Int[Array, " real"]
+    fsky: Float[Array, ""]
+    components: tuple[str, ...] = eqx.field(static=True)
+
+    def component(self, name: str) -> Float[Array, "s pix"]:
+        """The map of a component.
+
+        **Raises:** `ValueError` for a name that none has.
+        """
+        if name not in self.components:
+            raise ValueError(f"no component {name!r}{suggest(name, self.components)}: {', '.join(self.components)}")
+        return self.amplitudes[self.components.index(name)]
+
+
+def harmonic_comp_sep(
+    mixing: MixingMatrix,
+    instrument: Any,
+    data: Any,
+    *,
+    lmin: int = 2,
+    lmax: int | None = None,
+    inv_n: Any = None,
+    mask: Any = None,
+    fwhm: Any = None,
+    nest: bool = False,
+    iterations: int = 3,
+    **choices: Any,
+) -> HarmonicSeparation:
+    """Separate spherical harmonic coefficients, channels brought to one resolution by their beams.
+
+    A channel weighs by noise over beam squared, so that each keeps the multipoles that it resolves, which maps smoothed
+    to the widest beam do not. Under a mask coefficients are not independent; they are then weighted as pixels would be.
+
+    **Arguments:** `data`: (f, s, pixel), a whole sphere; s is 1 (I), 2 (QU) or 3 (IQU). `lmin`, `lmax`: multipoles that
+    are used, up to 2 nside by default. `inv_n`: (f, lmax + 1) of inverse power spectra of the noise, beams divided out,
+    or (f, f, lmax + 1) of inverse matrices; `None` takes the instrument's depths. `mask`, `nest`, `iterations`: as in
+    `harmonics`. `fwhm`: (f,) of the beams, arcmin; the instrument's by default. `choices`: as in `separate`.
+
+    **Raises:** `ValueError` as `separate` and `harmonics`.
+    """
+    nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
+    maps = np.asarray(data, float)
+    maps = maps[:, None] if maps.ndim == 2 else maps
+    if maps.ndim != 3 or maps.shape[0] != channel_count(nu) or maps.shape[1] > 3:
+        raise ValueError(f"maps should have shape ({channel_count(nu)}, s, pixel), but they have {np.shape(data)}")
+    fwhm = instrument.fwhm if fwhm is None and isinstance(instrument, Instrument) else fwhm
+    modes = harmonics(maps, lmax=lmax, mask=mask, fwhm=fwhm, nest=nest, iterations=iterations)
+    last = int(np.max(np.asarray(modes.ell)))
+    if inv_n is None:
+        letters = {1: "I", 2: "QU", 3: "IQU"}[maps.shape[1]]
+        inv_n = jnp.stack([harmonic_weights(instrument, letter, fwhm, last) for letter in letters], axis=1)
+    found, ell = fit_modes(mixing, nu, modes, inv_n, lmin, choices)
+    alm = _complex(found.amplitudes, modes, lmin)
+    nside = nside_of(maps.shape[2])
+    whole = jnp.stack([synthesise(rows, nside, nest=nest) for rows in alm])
+    return HarmonicSeparation(whole, alm, found, ell, modes.fsky, mixing.columns)
+
+
+def harmonic_weights(instrument: Any, stokes: str, fwhm: Any, lmax: int) -> Float[Array, "f ell"]:
+    """1 / N_l in 1/uK_CMB^2: the beam squared over the squared depth."""
+    if not isinstance(instrument, Instrument):
+        raise ValueError("give the inverse noise inv_n, or an Instrument with depths")
+    sigma = instrument.sigma(12, stokes)[:, 0]
+    ell = jnp.arange(lmax + 1.0)
+    width = jnp.zeros_like(sigma) if fwhm is None else jnp.asarray(fwhm, float) * (_ARCMIN / np.sqrt(8 * np.log(2)))
+    beam = jnp.exp(-(ell * (ell + 1))[None, :] * width[:, None] ** 2)
+    return jnp.where(jnp.isnan(sigma), 0, 12 / (4 * np.pi * sigma**2))[:, None] * beam
+
+
+def fit_modes(
+    mixing: MixingMatrix, nu: Any, modes: Harmonics, inv_n: Any, lmin: int, choices: dict[str, Any]
+) -> tuple[Separation, Int[Array, " real"]]:
+    """(the fit to real coefficients from lmin on, the multipole of each)."""
+    ell, twice = np.asarray(modes.ell), np.asarray(modes.twice)
+    f, s, _ = modes.alm.shape
+    power = jnp.asarray(inv_n, float)
+    count = int(ell.max()) + 1
+    shapes = ((f, count), (f, s, count), (f, f, count))
+    if power.shape not in shapes or (power.shape == (f, f, count) and f == s):
+        raise ValueError(f"the inverse noise has shape {power.shape}, but it should be {shapes[0]} or {shapes[2]}")
+    real = np.concatenate([ell, ell[twice > 1]])
+    kept = real >= lmin
+    if not kept.any():
+        raise ValueError(f"no multipole is left: lmin is {lmin}, but lmax is {count - 1}")
+    scaled = np.asarray(modes.alm) * np.sqrt(twice)
+    columns = np.concatenate([scaled.real, scaled.imag[..., twice > 1]], axis=-1)[..., kept]
+    if power.shape == (f, f, count):
+        weights = jnp.broadcast_to(power[None, ..., real[kept]], (s, f, f, int(kept.sum())))
+    else:
+        weights = jnp.broadcast_to(power.reshape(f, -1, count)[..., real[kept]], columns.shape)
+    return separate(mixing, nu, columns, inv_n=weights, **choices), jnp.asarray(real[kept])
+
+
+def _complex(columns: Float[Array, "c s real"], modes: Harmonics, lmin: int) -> Complex[Array, "c s a"]:
+    """Coefficients of real ones, 0 below lmin."""
+    ell, twice = np.asarray(modes.ell), np.asarray(modes.twice)
+    kept = np.concatenate([ell, ell[twice > 1]]) >= lmin
+    full = np.zeros((*columns.shape[:2], len(kept)))
+    full[..., kept] = np.nan_to_num(np.asarray(columns))
+    alm = full[..., : len(ell)].astype(complex)
+    alm.imag[..., twice > 1] = full[..., len(ell) :]
+    return jnp.asarray(alm / np.sqrt(twice))
