@@ -11,6 +11,7 @@ from ..core._parameter import numbers, param
 from ..core._typing import Scalar
 from ._binary import Sky
 from ._constants import KPC, MAS, YEAR
+from ._vector import Vector, dot
 
 
 class AbstractAstrometry(Module):
@@ -20,18 +21,17 @@ class AbstractAstrometry(Module):
     PX_ref: eqx.AbstractVar[Scalar]
 
     @abc.abstractmethod
-    def sky(self, time: Float[Array, " n"], position: Float[Array, "3 n"]) -> Sky:
+    def sky(self, time: Float[Array, " n"], position: Vector) -> Sky:
         """What an orbit's orientation needs: `time` in s from POSEPOCH, `position` of the observatory, lt-s."""
 
     @abc.abstractmethod
-    def direction(self, time: Float[Array, " n"]) -> Float[Array, "3 n"]:
+    def direction(self, time: Float[Array, " n"]) -> Vector:
         """Unit vector to the pulsar (ICRS) at `time`, seconds after POSEPOCH."""
 
-    def delay(self, direction: Float[Array, "3 n"], position: Float[Array, "3 n"]) -> Float[Array, " n"]:
+    def delay(self, direction: Vector, position: Vector) -> Float[Array, " n"]:
         """Roemer delay and parallax, s: -r.n + (r^2 - (r.n)^2) / (2 d), r = observatory from the barycentre, lt-s."""
-        along = jnp.sum(position * direction, axis=0)
-        square = jnp.sum(position * position, axis=0)
-        return (self.PX + self.PX_ref) / (2 * KPC) * (square - along * along) - along
+        along = dot(position, direction)
+        return (self.PX + self.PX_ref) / (2 * KPC) * (dot(position, position) - along * along) - along
 
 
 class AstrometryEquatorial(AbstractAstrometry):
@@ -52,12 +52,12 @@ class AstrometryEquatorial(AbstractAstrometry):
     PMDEC_ref: Scalar = numbers()
     PX_ref: Scalar = numbers()
 
-    def direction(self, time: Float[Array, " n"]) -> Float[Array, "3 n"]:
+    def direction(self, time: Float[Array, " n"]) -> Vector:
         longitude = jnp.deg2rad(15 * self.RAJ_ref) + jnp.deg2rad(15 * self.RAJ)
         latitude = jnp.deg2rad(self.DECJ_ref) + jnp.deg2rad(self.DECJ)
         return moving(longitude, latitude, self.PMRA + self.PMRA_ref, self.PMDEC + self.PMDEC_ref, time)
 
-    def sky(self, time: Float[Array, " n"], position: Float[Array, "3 n"]) -> Sky:
+    def sky(self, time: Float[Array, " n"], position: Vector) -> Sky:
         motion = self.PMRA + self.PMRA_ref, self.PMDEC + self.PMDEC_ref
         return _sky(self.direction(time), position, self.PX + self.PX_ref, *motion)
 
@@ -81,24 +81,24 @@ class AstrometryEcliptic(AbstractAstrometry):
     PX_ref: Scalar = numbers()
     obliquity: Scalar = numbers()
 
-    def direction(self, time: Float[Array, " n"]) -> Float[Array, "3 n"]:
+    def direction(self, time: Float[Array, " n"]) -> Vector:
         longitude = jnp.deg2rad(self.ELONG_ref) + jnp.deg2rad(self.ELONG)
         latitude = jnp.deg2rad(self.ELAT_ref) + jnp.deg2rad(self.ELAT)
         x, y, z = moving(longitude, latitude, self.PMELONG + self.PMELONG_ref, self.PMELAT + self.PMELAT_ref, time)
         sin, cos = jnp.sin(self.obliquity), jnp.cos(self.obliquity)
-        return jnp.stack([x, cos * y - sin * z, sin * y + cos * z])
+        return x, cos * y - sin * z, sin * y + cos * z
 
-    def sky(self, time: Float[Array, " n"], position: Float[Array, "3 n"]) -> Sky:
+    def sky(self, time: Float[Array, " n"], position: Vector) -> Sky:
         motion = self.PMELONG + self.PMELONG_ref, self.PMELAT + self.PMELAT_ref
         sin, cos = jnp.sin(self.obliquity), jnp.cos(self.obliquity)
 
-        def ecliptic(x: Array, y: Array, z: Array) -> Array:
-            return jnp.stack([x, cos * y + sin * z, cos * z - sin * y])
+        def ecliptic(x: Array, y: Array, z: Array) -> Vector:
+            return x, cos * y + sin * z, cos * z - sin * y
 
         return _sky(ecliptic(*self.direction(time)), ecliptic(*position), self.PX + self.PX_ref, *motion)
 
 
-def _sky(direction: Array, position: Array, parallax: Array, along: Array, across: Array) -> Sky:
+def _sky(direction: Vector, position: Vector, parallax: Array, along: Array, across: Array) -> Sky:
     x, y, z = direction
     flat = jnp.sqrt(x * x + y * y)
     east = (x * position[1] - y * position[0]) / flat
@@ -106,9 +106,7 @@ def _sky(direction: Array, position: Array, parallax: Array, along: Array, acros
     return Sky(east, north, parallax / KPC, along * (MAS / YEAR), across * (MAS / YEAR))
 
 
-def moving(
-    longitude: Scalar, latitude: Scalar, along: Scalar, across: Scalar, time: Float[Array, " n"]
-) -> Float[Array, "3 n"]:
+def moving(longitude: Scalar, latitude: Scalar, along: Scalar, across: Scalar, time: Float[Array, " n"]) -> Vector:
     """Unit vector in linear motion without radial velocity; angles in rad, motion in mas/yr, time in s.
 
     n = (n0 + t (mu_l e_l + mu_b e_b)) / |...|, as ERFA's pmsafe has it for an object at infinity.
@@ -118,4 +116,5 @@ def moving(
     here = (cos_l * cos_b, sin_l * cos_b, sin_b)
     drift = (-a * sin_l - b * cos_l * sin_b, a * cos_l - b * sin_l * sin_b, b * cos_b)
     shrink = 1 / jnp.sqrt(1 + (a * a + b * b) * time * time)
-    return jnp.stack([(h + d * time) * shrink for h, d in zip(here, drift, strict=True)])
+    x, y, z = ((h + d * time) * shrink for h, d in zip(here, drift, strict=True))
+    return x, y, z

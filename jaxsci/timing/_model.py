@@ -30,6 +30,7 @@ from ._par import Par
 from ._solar_system import planet_shapiro, solar_shapiro
 from ._solar_wind import SolarWind
 from ._spindown import Spindown
+from ._vector import dot, xyz
 from ._wave import CMWaveX, DMWaveX, Wave, WaveX
 
 
@@ -121,14 +122,14 @@ def _arrival(parts: Any, along: tuple[Any, ...], toas: Any) -> tuple[Any, ...]:
     """(delay up to the pulsar's system in s, ln of the frequency there in GHz, dispersion and chromatic measure)."""
     astrometry, dispersion, wind = parts
     steps, chromatic = along
-    position, velocity, sun = (x.T for x in (toas.position, toas.velocity, toas.sun))
+    position, velocity, sun = map(xyz, (toas.position, toas.velocity, toas.sun))
     direction = astrometry.direction(toas.since_position)
     far = ~jnp.isfinite(toas.frequency)
-    frequency = jnp.where(far, 1e3, toas.frequency) * (1 - jnp.sum(velocity * direction, axis=0))
+    frequency = jnp.where(far, 1e3, toas.frequency) * (1 - dot(velocity, direction))
     bent = solar_shapiro(direction, sun)
     if toas.planets is not None:
-        bent = bent + planet_shapiro(direction, jnp.moveaxis(toas.planets, 0, -1))
-    at_barycentre = jnp.all(position == 0, axis=0)
+        bent = bent + planet_shapiro(direction, toas.planets)
+    at_barycentre = (position[0] == 0) & (position[1] == 0) & (position[2] == 0)
     delay = astrometry.delay(direction, position) + jnp.where(at_barycentre, 0.0, bent) + toas.troposphere
     measure = dispersion.measure(toas.since_dispersion) + steps
     if wind is not None:
@@ -144,7 +145,7 @@ def _late(parts: Any, along: tuple[Any, ...], toas: Any) -> tuple[Array, Array |
     early, log_frequency, measure, steps = along
     time, delay = toas.elapsed + toas.delay, early
     if binary is not None:
-        sky = None if astrometry is None else astrometry.sky(toas.since_position, toas.position.T)
+        sky = None if astrometry is None else astrometry.sky(toas.since_position, xyz(toas.position))
         delay = delay + binary.delay(toas.since_orbit - early, sky)
     delay = delay + fd.delay(log_frequency)
     if waves is not None:

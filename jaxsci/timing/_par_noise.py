@@ -13,6 +13,7 @@ from ._model import TimingModel
 from ._noise import ChromaticNoise, DMNoise, SolarWindNoise, TimingNoise
 from ._par import Par
 from ._toas import TOAs
+from ._vector import xyz
 
 _REFERENCE = 1400.0  # MHz, where the noise of dispersion has the amplitude that the par file gives
 
@@ -150,6 +151,6 @@ def _scales(model: TimingModel, par: Par, toas: TOAs, data: Any) -> dict[str, tu
         "CHROM": (ratio ** float(par.value("TNCHROMIDX", "4")), 0.0),
     }
     if model.wind is not None:
-        path = np.asarray(model.wind.geometry(direction, data.sun.T))
+        path = np.asarray(model.wind.geometry(direction, xyz(data.sun)))
         scales["SW"] = path * K_DM * (ratio / _REFERENCE) ** 2, path
     return scales

@@ -8,6 +8,7 @@ from ..core._module import Module
 from ..core._parameter import numbers, param
 from ..core._typing import Scalar
 from ._constants import AU, KPC, YEAR
+from ._vector import Vector, dot
 
 _PARSEC = KPC / 1000
 _FAR = 1e14  # lt-s, where the line of sight ends
@@ -30,7 +31,7 @@ class SolarWind(Module):
     epoch: Scalar = numbers()
 
     def measure(
-        self, direction: Float[Array, "3 n"], sun: Float[Array, "3 n"], time: Float[Array, " n"]
+        self, direction: Vector, sun: Vector, time: Float[Array, " n"]
     ) -> Float[Array, " n"]:
         """Dispersion measure, pc cm^-3: `sun` seen from the observatory, lt-s, `time` in s from PEPOCH."""
         terms, years = self.NE_SW + self.NE_SW_ref, (time - self.epoch) / YEAR
@@ -39,10 +40,10 @@ class SolarWind(Module):
             density = density * years / (k + 1) + terms[k]
         return density * self.geometry(direction, sun)
 
-    def geometry(self, direction: Float[Array, "3 n"], sun: Float[Array, "3 n"]) -> Float[Array, " n"]:
+    def geometry(self, direction: Vector, sun: Vector) -> Float[Array, " n"]:
         """Dispersion measure over the density at 1 au, pc."""
-        distance = jnp.sqrt(jnp.sum(sun * sun, axis=0))
-        cos = jnp.sum(sun * direction, axis=0) / distance
+        distance = jnp.sqrt(dot(sun, sun))
+        cos = dot(sun, direction) / distance
         sin = jnp.sqrt(jnp.maximum(1 - cos * cos, 1e-16))
         angle = jnp.arctan2(sin, -cos)
         if self.SWP is None or self.SWP_ref is None:
