@@ -163,7 +163,7 @@ def gradient(quick: bool) -> Iterator[Row]:
 
         def likelihood(parts: Any, data: Any = data) -> Any:
             model, noise = parts
-            residual = model.residual(data, flat=True)
+            residual = model.residual(data)
             return noise.cost(residual, data.mask) + noise.logdet(data.mask) / 2
 
         parts = (bare(model), data.noise)

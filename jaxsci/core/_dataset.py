@@ -40,6 +40,14 @@ class AbstractDataset(Module):
         del at, y, likelihood, derivatives
         return None
 
+    def jacobian(self, at: Any, y: Float[Array, " p"]) -> tuple[Float[Array, " n"], Float[Array, "p n"]] | None:
+        """(`residual` at y, its derivatives with y) by a shorter way than by one tangent each; `None` without one.
+
+        `at` as in `sums`.
+        """
+        del at, y
+        return None
+
 
 class Dataset(AbstractDataset):
     """Observations y of a model at inputs x.

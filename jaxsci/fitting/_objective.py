@@ -64,13 +64,13 @@ class Objective(Module):
         """The Linearisation at y."""
         if self.free_noise:
             return self._joint(y)
-        return self._add_prior(y, self.likelihood.finish(self._total(y, jacobian_t)))
+        return self._add_prior(y, self.likelihood.finish(self._total(y, True)))
 
     def cost(self, y: Float[Array, " p"]) -> Scalar:
         """The cost alone."""
         if self.free_noise:
             return self._noise_cost(y) + self.prior_cost(y)
-        return self.likelihood.finish(self._total(y, _no_jacobian)).cost + self.prior_cost(y)
+        return self.likelihood.finish(self._total(y, False)).cost + self.prior_cost(y)
 
     def hessian(self, y: Float[Array, " p"]) -> Float[Array, "p p"]:
         """The exact second derivative of the cost."""
@@ -116,7 +116,7 @@ class Objective(Module):
             return lin.cost, cholesky(lin.gram)[0].T
 
         def weigh(data: Any, likelihood: AbstractLikelihood) -> tuple[Array, Array]:
-            residual, jac_t = jacobian_t(lambda y: data.residual(self.model(y)), y)
+            residual, jac_t = self._linearised(data, y)
             cost, jac_t, _ = likelihood.weigh(jac_t, residual, data.mask)
             return cost, jac_t.T if self.whole else qr_r(jac_t.T)
 
@@ -150,15 +150,23 @@ class Objective(Module):
             return False
         return self.chunk is None or self.data.mask.shape[0] <= self.chunk
 
-    def _total(self, y: Array, jacobian: Callable[..., Any]) -> PyTree:
+    def _linearised(self, data: AbstractDataset, y: Array) -> tuple[Array, Array]:
+        """(residuals, their derivatives with y, shape (p, n))."""
+        short = data.jacobian(self, y)
+        return jacobian_t(lambda y: data.residual(self.model(y)), y) if short is None else short
+
+    def _total(self, y: Array, derivatives: bool) -> PyTree:
         """The likelihood's sums over all rows."""
 
         def sums(data: AbstractDataset, likelihood: AbstractLikelihood) -> PyTree:
-            short = data.sums(self, y, likelihood, jacobian is jacobian_t)
+            short = data.sums(self, y, likelihood, derivatives)
             if short is not None:
                 return short
-            residual, jac_t = jacobian(lambda y: data.residual(self.model(y)), y)
-            return likelihood.sums(jac_t, residual, data.mask)
+            if derivatives:
+                residual, jac_t = self._linearised(data, y)
+                return likelihood.sums(jac_t, residual, data.mask)
+            residual = data.residual(self.model(y))
+            return likelihood.sums(jnp.zeros((0, residual.shape[0]), residual.dtype), residual, data.mask)
 
         return self._fold(self.likelihood, sums, lambda a, b: jtu.tree_map(jnp.add, a, b))
 
@@ -194,10 +202,7 @@ class Objective(Module):
         model, noise = self.parts(y)
         residual = self.data.residual(model)
 
-        def of_model(y: Array) -> Array:
-            return self.data.residual(self.model(y))
-
-        _, jac_t = jacobian_t(of_model, y)
+        _, jac_t = self._linearised(self.data, y)
         ready = noise.prepare(mask)
         gauss_newton = ready.finish(ready.sums(jac_t, residual, mask)).gram
 
@@ -210,7 +215,7 @@ class Objective(Module):
 
     def _joint_rows(self, y: Array) -> Array:
         """Rows of the model, of the noise's own information, and of the priors."""
-        residual, jac_t = jacobian_t(lambda y: self.data.residual(self.model(y)), y)
+        residual, jac_t = self._linearised(self.data, y)
         _, jac_t, _ = self.parts(y)[1].prepare(self.data.mask).weigh(jac_t, residual, self.data.mask)
         return jnp.concatenate([jac_t.T, noise_rows(self, y), jnp.diag(self.prior_root())])
 
@@ -264,11 +269,6 @@ def _sum_over(fn: Callable[..., Any], xs: PyTree, add: Callable[..., Any]) -> Py
     shapes = jax.eval_shape(fn, jtu.tree_map(lambda x: x[0], xs))
     start = jtu.tree_map(lambda s: jnp.full(s.shape, s.dtype == bool, s.dtype), shapes)
     return jax.lax.scan(lambda total, x: (add(total, fn(x)), None), start, xs)[0]
-
-
-def _no_jacobian(fn: Callable[..., Any], y: Array) -> tuple[Array, Array]:
-    value = fn(y)
-    return value, jnp.zeros((0, value.shape[0]), value.dtype)
 
 
 def least_squares_linearise(residual: Callable[..., Any], y: Float[Array, " p"]) -> Linearisation:

@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,6 +20,7 @@ from ..core._parameter import as_array, put
 from ..core._rows import rows
 from ..core._typing import Flag
 from ._build import epoch_of_orbit, listed, spins
+from ._columns import linearised
 from ._model import TimingModel
 from ._par import Par
 from ._par_noise import epochs as epochs, in_windows, noise_of, selection
@@ -65,8 +67,11 @@ class AnchoredTOAs(AbstractDataset):
         return self.measures is not None
 
     def residual(self, model: TimingModel) -> Float[Array, " n"]:
-        """Timing residuals, s, without second derivatives: the curvature of a fit is that of Gauss and Newton."""
-        return model.residual(self, flat=True)
+        return model.residual(self)
+
+    def jacobian(self, at: Any, y: Float[Array, " p"]) -> tuple[Float[Array, " n"], Float[Array, "p n"]]:
+        value, rows = linearised(at.model(y), at.places, self)
+        return value, jnp.pad(rows, ((0, y.size - rows.shape[0]), (0, 0)))  # free parameters of the noise come last
 
     def finite(self) -> Flag:
         numbers = (self.elapsed, self.delay, self.phase, self.since_orbit, self.troposphere)

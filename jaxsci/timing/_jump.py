@@ -1,6 +1,5 @@
 """Steps of phase between receivers, and the phase of the first pulse."""
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core._module import Module
@@ -18,10 +17,13 @@ class PhaseJump(Module):
     JUMP: Float[Array, " j"] = param(unit="s")
     JUMP_ref: Float[Array, " j"] = numbers()
 
-    def change(self, masks: Float[Array, "n j"], spin: Spindown) -> Float[Array, " n"]:
-        """Turns beyond those of the reference values."""
-        turns = self.JUMP * (spin.F[0] + spin.F_ref[0]) + self.JUMP_ref * spin.F[0]
-        return jnp.sum(masks * turns[None, :], axis=1)
+    def delay(self, masks: Float[Array, "n j"]) -> Float[Array, " n"]:
+        """Seconds beyond those of the reference values."""
+        return masks @ self.JUMP
+
+    def change(self, delay: Float[Array, " n"], masks: Float[Array, "n j"], spin: Spindown) -> Float[Array, " n"]:
+        """Turns beyond those of the reference values; `delay` as that gives it."""
+        return delay * (spin.F[0] + spin.F_ref[0]) + (masks @ self.JUMP_ref) * spin.F[0]
 
 
 class PhaseOffset(Module):

@@ -21,8 +21,7 @@ from ._build import (
     windows as windows,
 )
 from ._chromatic import Chromatic, ChromaticCMX
-from ._columns import by_columns
-from ._dispersion import DispersionDM, DispersionDMX, DispersionJump, dispersion_delay
+from ._dispersion import DispersionDM, DispersionDMX, DispersionJump, dispersion_delay, inside
 from ._frequency_dependent import FD
 from ._glitch import Glitch
 from ._jump import PhaseJump, PhaseOffset
@@ -81,19 +80,46 @@ class TimingModel(Module):
 
     def delay(self, toas: Any) -> Float[Array, " n"]:
         """Seconds from the observatory to the pulsar's own time, at anchored TOAs."""
-        early = _arrival(self._early(), self._measures(toas), toas)
-        return _late(self._late(), early, toas)[0]
+        return self._travel(self.steps(toas), toas)[0]
 
-    def residual(self, toas: Any, flat: bool = False) -> Float[Array, " n"]:
+    def residual(self, toas: Any) -> Float[Array, " n"]:
         """Timing residuals, s: phase, less that of the nearest pulse, over F0, at anchored TOAs.
 
-        Rows of wideband data that measure dispersion have theirs, pc cm^-3. `flat` leaves out the second derivatives
-        with the parameters, which a fit by Gauss-Newton does not need.
+        Rows of wideband data that measure dispersion have theirs, pc cm^-3.
         """
-        rest = eqx.tree_at(lambda m: (m.dmx, m.cmx), self, (None, None), is_leaf=lambda x: x is None)
-        if self.dmx.DMX.shape[0] <= _FEW:
-            return _residual(rest, self._measures(toas), toas, flat)
-        return by_columns(_residual, rest, self._measures(toas), toas, flat)
+        return self.residual_of(self.steps(toas), toas)
+
+    def steps(self, toas: Any) -> dict[str, Float[Array, " n"]]:
+        """What each TOA gets from parameters that step between rows, by the name of their leaf; see `tables`."""
+        found = {"dmx.DMX": self.dmx.measure(toas.window), "jump.JUMP": self.jump.delay(toas.jumps)}
+        if self.cmx is not None:
+            found["cmx.CMX"] = self.cmx.measure(toas.cm_window)
+        if self.dm_jump is not None and toas.wideband:
+            found["dm_jump.DMJUMP"] = self.dm_jump.measure(toas.dm_jumps)
+        return found
+
+    def tables(self, toas: Any) -> dict[str, Float[Array, "w n"]]:
+        """The derivatives of `steps` with the elements of those leaves."""
+        found = {"dmx.DMX": inside(self.dmx.DMX, toas.window), "jump.JUMP": toas.jumps.T}
+        if self.cmx is not None:
+            found["cmx.CMX"] = inside(self.cmx.CMX, toas.cm_window)
+        if self.dm_jump is not None and toas.wideband:
+            found["dm_jump.DMJUMP"] = -toas.dm_jumps.T
+        return found
+
+    def residual_of(self, steps: dict[str, Float[Array, " n"]], toas: Any) -> Float[Array, " n"]:
+        """`residual`, with what `steps` gave."""
+        delay, measure = self._travel(steps, toas)
+        change = self.spin.change(toas.elapsed, delay - toas.delay)
+        change = change + self.jump.change(steps["jump.JUMP"], toas.jumps, self.spin)
+        phase = toas.phase + change - self.offset.PHOFF
+        if self.glitch is not None or self.wave is not None:
+            phase = phase + self.extra_phase(toas, delay)
+        residual = phase / self.spin.F_ref[0]
+        if not toas.wideband:
+            return residual
+        measure = measure + steps.get("dm_jump.DMJUMP", 0.0)
+        return jnp.where(toas.measures, toas.dm - measure, residual)
 
     def extra_phase(self, toas: Any, delay: Array) -> Float[Array, " n"]:
         """Turns beyond those of a steady spin-down and of JUMPs, with small numbers in float64: glitches and waves."""
@@ -105,106 +131,44 @@ class TimingModel(Module):
             total = total + self.wave.phase(time, self.spin.F[0] + self.spin.F_ref[0])
         return total
 
-    def _measures(self, toas: Any) -> tuple[Array | None, ...]:
-        """What steps in windows add: (dispersion, chromatic measure)."""
-        return self.dmx.measure(toas.window), None if self.cmx is None else self.cmx.measure(toas.cm_window)
+    def _travel(self, steps: dict[str, Array], toas: Any) -> tuple[Array, Array]:
+        """(all of the delay in s, dispersion measure)."""
+        delay, frequency, measure = self._arrival(steps, toas)
+        far, time = ~jnp.isfinite(toas.frequency), toas.elapsed + toas.delay
+        log_frequency = jnp.where(far, 0.0, jnp.log(frequency / 1e3))
+        if self.binary is not None:
+            sees = isinstance(self.binary, DD) and isinstance(self.binary.shapiro, Kopeikin)
+            sky = self.astrometry.sky(toas.since_position, xyz(toas.position)) if sees else None
+            delay = delay + self.binary.delay(toas.since_orbit - delay, sky)
+        delay = delay + self.fd.delay(log_frequency)
+        if self.waves is not None:
+            delay = delay + self.waves.delay(time - delay)
+        if self.dm_waves is not None:
+            more = self.dm_waves.measure(time)
+            delay = delay + jnp.where(far, 0.0, dispersion_delay(more, frequency))
+            measure = measure + more
+        if self.chromatic is not None:
+            more = steps.get("cmx.CMX")
+            if self.cm_waves is not None:
+                more = self.cm_waves.measure(time) + (0.0 if more is None else more)
+            delay = delay + jnp.where(far, 0.0, self.chromatic.delay(time, more, log_frequency))
+        return delay, measure
 
-    def _early(self) -> tuple[Any, ...]:
-        return self.astrometry, self.dispersion, self.wind
-
-    def _late(self) -> tuple[Any, ...]:
-        sees = isinstance(self.binary, DD) and isinstance(self.binary.shapiro, Kopeikin)
-        sky = self.astrometry if sees else None
-        return sky, self.binary, self.fd, self.waves, self.dm_waves, self.chromatic, self.cm_waves
-
-
-def _arrival(parts: Any, along: tuple[Any, ...], toas: Any) -> tuple[Any, ...]:
-    """(delay up to the pulsar's system in s, ln of the frequency there in GHz, dispersion and chromatic measure)."""
-    astrometry, dispersion, wind = parts
-    steps, chromatic = along
-    position, velocity, sun = map(xyz, (toas.position, toas.velocity, toas.sun))
-    direction = astrometry.direction(toas.since_position)
-    far = ~jnp.isfinite(toas.frequency)
-    frequency = jnp.where(far, 1e3, toas.frequency) * (1 - dot(velocity, direction))
-    bent = solar_shapiro(direction, sun)
-    if toas.planets is not None:
-        bent = bent + planet_shapiro(direction, toas.planets)
-    at_barycentre = (position[0] == 0) & (position[1] == 0) & (position[2] == 0)
-    delay = astrometry.delay(direction, position) + jnp.where(at_barycentre, 0.0, bent) + toas.troposphere
-    measure = dispersion.measure(toas.since_dispersion) + steps
-    if wind is not None:
-        measure = measure + wind.measure(direction, sun, toas.elapsed + toas.delay)
-    delay = delay + jnp.where(far, 0.0, dispersion_delay(measure, frequency))
-    log_frequency = jnp.where(far, 0.0, jnp.log(frequency / 1e3))
-    return delay, log_frequency, measure if toas.wideband else None, chromatic
-
-
-def _late(parts: Any, along: tuple[Any, ...], toas: Any) -> tuple[Array, Array | None]:
-    """(all of the delay, dispersion measure)."""
-    astrometry, binary, fd, waves, dm_waves, chromatic, cm_waves = parts
-    early, log_frequency, measure, steps = along
-    time, delay = toas.elapsed + toas.delay, early
-    if binary is not None:
-        sky = None if astrometry is None else astrometry.sky(toas.since_position, xyz(toas.position))
-        delay = delay + binary.delay(toas.since_orbit - early, sky)
-    delay = delay + fd.delay(log_frequency)
-    if waves is not None:
-        delay = delay + waves.delay(time - delay)
-    far = ~jnp.isfinite(toas.frequency)
-    if dm_waves is not None:
-        more = dm_waves.measure(time)
-        delay = delay + jnp.where(far, 0.0, dispersion_delay(more, 1e3 * jnp.exp(log_frequency)))
-        measure = None if measure is None else measure + more
-    if chromatic is not None:
-        if cm_waves is not None:
-            more = cm_waves.measure(time)
-            steps = more if steps is None else steps + more
-        delay = delay + jnp.where(far, 0.0, chromatic.delay(time, steps, log_frequency))
-    return delay, measure
-
-
-def _row(parts: Any, along: tuple[Any, ...], toas: Any) -> Array:
-    late, model = parts
-    delay, measure = _late(late, along, toas)
-    spin = model.spin
-    change = spin.change(toas.elapsed, delay - toas.delay) + model.jump.change(toas.jumps, spin)
-    phase = toas.phase + change - model.offset.PHOFF
-    if model.glitch is not None or model.wave is not None:
-        phase = phase + model.extra_phase(toas, delay)
-    residual = phase / spin.F_ref[0]
-    if measure is None:
-        return residual
-    if model.dm_jump is not None:
-        measure = measure + model.dm_jump.measure(toas.dm_jumps)
-    return jnp.where(toas.measures, toas.dm - measure, residual)
-
-
-_FEW = 16  # windows of DMX: columns of their own are cheaper than one of the measure that all of them step
-
-_ELSEWHERE = (
-    "astrometry",
-    "dispersion",
-    "dmx",
-    "wind",
-    "binary",
-    "fd",
-    "waves",
-    "dm_waves",
-    "chromatic",
-    "cmx",
-    "cm_waves",
-)
-
-
-def _residual(model: TimingModel, along: tuple[Any, ...], toas: Any, flat: bool = False) -> Array:
-    arrived = by_columns(_arrival, model._early(), along, toas, flat)
-    last = eqx.tree_at(
-        lambda m: [getattr(m, name) for name in _ELSEWHERE],
-        model,
-        [None] * len(_ELSEWHERE),
-        is_leaf=lambda x: x is None,
-    )
-    return by_columns(_row, (model._late(), last), arrived, toas, flat)
+    def _arrival(self, steps: dict[str, Array], toas: Any) -> tuple[Array, Array, Array]:
+        """(delay up to the pulsar's system in s, the frequency there in MHz, dispersion measure)."""
+        position, velocity, sun = map(xyz, (toas.position, toas.velocity, toas.sun))
+        direction = self.astrometry.direction(toas.since_position)
+        far = ~jnp.isfinite(toas.frequency)
+        frequency = jnp.where(far, 1e3, toas.frequency) * (1 - dot(velocity, direction))
+        bent = solar_shapiro(direction, sun)
+        if toas.planets is not None:
+            bent = bent + planet_shapiro(direction, toas.planets)
+        at_barycentre = (position[0] == 0) & (position[1] == 0) & (position[2] == 0)
+        delay = self.astrometry.delay(direction, position) + jnp.where(at_barycentre, 0.0, bent) + toas.troposphere
+        measure = self.dispersion.measure(toas.since_dispersion) + steps["dmx.DMX"]
+        if self.wind is not None:
+            measure = measure + self.wind.measure(direction, sun, toas.elapsed + toas.delay)
+        return delay + jnp.where(far, 0.0, dispersion_delay(measure, frequency)), frequency, measure
 
 
 def limits(model: TimingModel) -> dict[str, tuple[Array, Array]]:

@@ -30,9 +30,7 @@ class SolarWind(Module):
     SWP_ref: Scalar | None = numbers()
     epoch: Scalar = numbers()
 
-    def measure(
-        self, direction: Vector, sun: Vector, time: Float[Array, " n"]
-    ) -> Float[Array, " n"]:
+    def measure(self, direction: Vector, sun: Vector, time: Float[Array, " n"]) -> Float[Array, " n"]:
         """Dispersion measure, pc cm^-3: `sun` seen from the observatory, lt-s, `time` in s from PEPOCH."""
         terms, years = self.NE_SW + self.NE_SW_ref, (time - self.epoch) / YEAR
         density = jnp.zeros_like(years)
