@@ -27,7 +27,7 @@ from ._toas import TOAs
 from .io import load
 
 _EXACT = Context(prec=40)
-SOLVER = GaussNewton(rtol=3e-5, damping=1e-14)
+SOLVER = GaussNewton(rtol=1e-4, damping=1e-14)
 """Timing models are all but linear: full steps from the start, damped only where one fails."""
 _UNITS = {"F": "Hz/s", "DM": "pc cm^-3/yr"}
 

@@ -1,9 +1,30 @@
 """Many pulsars in one call."""
 
-import pytest
+from pathlib import Path
 
+import numpy as np
+import pytest
+from test_fit import check_against_pint
+
+from benchmarks._ng9 import staged
 from jaxsci import timing
 from jaxsci.timing._array import _member, buckets
+
+NANOGRAV = sorted({key.split("/")[0] for key in np.load(Path(__file__).with_name("pint_fits.npz")).files})
+
+
+@pytest.fixture(scope="module")
+def fitted(shared_data):
+    """All staged pulsars of NANOGrav in one call."""
+    assert {path.stem for path in (shared_data / "timing" / "ng9").glob("*.par")} == set(NANOGRAV)
+    solutions = timing.fit_array(*zip(*map(staged, NANOGRAV), strict=True))
+    return dict(zip(NANOGRAV, solutions, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NANOGRAV)
+def test_a_pulsar_of_an_array_is_that_of_pint(name, fitted):
+    check_against_pint(fitted[name], name)
 
 
 def test_a_batch_gives_what_each_fit_gives():

@@ -26,6 +26,7 @@ from ...core._typing import Flag, Scalar
 from .._objective import least_squares_linearise
 
 _POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient
+_RISE = 1e-9  # of the cost, by rounding; more where what counts as converged is worth more
 _FINE = 1e-13  # a step this small in units of the noise is not worth an evaluation
 _HELD = 1e-6  # a parameter this near to a bound, in units of the noise, is as good as on it
 _FAR = 1e-3  # a search that ends with a step so long, in units of the residual, has not found an optimum
@@ -219,7 +220,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         eps = jnp.finfo(y.dtype).eps
         new = evaluate.linearise(state.trial)
         finite = _finite(new)
-        accept, ratio, slope = _judge(state, new, finite, bounds)
+        accept, ratio, slope = _judge(state, new, finite, bounds, max(_RISE, self.rtol**2))
         y = jnp.where(accept, state.trial, y)
         lin = jtu.tree_map(lambda a, b: jnp.where(accept, a, b), new, state.lin)
         scale = jnp.maximum(state.scale, jnp.sqrt(jnp.maximum(diagonal(lin.gram), 0)))
@@ -282,17 +283,19 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         return y, aux, {}
 
 
-def _judge(state: TrustState, new: Linearisation, finite: Array, bounds: Bounds) -> tuple[Array, Array, Array]:
+def _judge(
+    state: TrustState, new: Linearisation, finite: Array, bounds: Bounds, rise: float
+) -> tuple[Array, Array, Array]:
     """(take the trial point?, actual over promised decrease, scaled gradient at the point kept).
 
-    While polishing the gradient judges: the cost is flat to rounding there.
+    While polishing the gradient judges: the cost is flat to rounding there, and may rise by so much of itself.
     """
     actual = jnp.where(finite, state.lin.cost - new.cost, -jnp.inf)
     ratio = jnp.where(state.predicted > 0, actual / jnp.where(state.predicted > 0, state.predicted, 1), -1)
     norms = jnp.sqrt(jnp.maximum(diagonal(new.gram), 0))
     scaled = jnp.abs(new.grad) / jnp.maximum(jnp.maximum(state.scale, norms), jnp.finfo(norms.dtype).tiny)
     slope = jnp.max(jnp.where(bounds.held(state.trial, new.grad), 0, scaled), initial=0)
-    no_worse = new.cost <= state.lin.cost + 1e-9 * jnp.abs(state.lin.cost)
+    no_worse = new.cost <= state.lin.cost + rise * jnp.abs(state.lin.cost)
     flatter = (slope < 0.9 * state.slope) | state.snaps
     better = jnp.where(state.polish > 0, flatter & no_worse, actual > 0)
     accept = finite & (better | state.first)
