@@ -26,6 +26,8 @@ RECEIVERS = (DATA, MODEL, "#c98a1b", "#4c9a6a", "#8a63b5", "#2a9d9d")
 _LEVELS = (2.296, 6.180, 11.829)
 """Delta chi2 of two parameters within which 68.3 %, 95.4 % and 99.7 % lie."""
 
+_EDGE = "#17406d"
+_FARTHEST = 8.0  # of the root of the excess of chi2: all beyond has the same colour
 _MANY = 800
 _SCALES = ((1e-6, "\N{MICRO SIGN}s"), (1e-3, "ms"), (1.0, "s"))
 
@@ -143,24 +145,29 @@ def plot_sky(models: Mapping[str, TimingModel], ax: "Axes | None" = None) -> "Ax
 
 
 def plot_grid(x: Any, y: Any, chi2: Any, names: tuple[str, str] = ("", ""), ax: "Axes | None" = None) -> "Axes":
-    """Chi2 over two parameters: its excess over the least, and where it is that of 1, 2 and 3 sigma.
+    """Chi2 over two parameters: its excess over the least, with lines of 1, 2 and 3 sigma, which the colour bar names.
 
     **Arguments:** `x` (a,), `y` (b,): values; `chi2`: shape (a, b); `names`: of the two; `ax`: where to draw.
 
     **Returns:** the axes.
     """
+    from matplotlib.patheffects import withStroke
+
     ax = _axes(ax)
     x, y, chi2 = (np.asarray(part, float) for part in (x, y, chi2))
     excess = chi2 - np.nanmin(chi2)
-    shade = ax.pcolormesh(x, y, np.sqrt(excess).T, cmap="Blues_r", vmin=0, vmax=8, shading="nearest", rasterized=True)
+    root, levels = np.sqrt(excess), np.sqrt(_LEVELS)
+    shade = ax.pcolormesh(x, y, root.T, cmap="Blues_r", vmin=0, vmax=_FARTHEST, shading="nearest", rasterized=True)
+    lines = ax.contour(x, y, root.T, levels=levels, colors="white", linewidths=1.2)
+    lines.set(path_effects=[withStroke(linewidth=2.6, foreground=_EDGE)])  # seen on pale cells too
     bar = ax.figure.colorbar(shade, ax=ax, pad=0.02)
+    bar.add_lines(lines)
+    sigmas = [f"{k}\N{GREEK SMALL LETTER SIGMA}" for k in range(1, len(levels) + 1)]
+    bar.set_ticks([0.0, *levels, _FARTHEST], labels=["0", *sigmas, f"{_FARTHEST:g}"])
     bar.set_label("root of excess of χ²")
     bar.outline.set_linewidth(0.4)  # type: ignore[operator]
-    lines = ax.contour(x, y, excess.T, levels=_LEVELS, colors=MODEL, linewidths=1.2)
-    labels = {level: f"{k}\N{GREEK SMALL LETTER SIGMA}" for k, level in enumerate(_LEVELS, 1)}
-    ax.clabel(lines, fmt=labels, fontsize="small")
     best = np.unravel_index(np.nanargmin(excess), excess.shape)
-    ax.plot(x[best[0]], y[best[1]], "+", color=MODEL, ms=9, mew=1.5)
+    ax.plot(x[best[0]], y[best[1]], "+", color="white", ms=9, mew=1.5)
     ax.set(xlabel=names[0], ylabel=names[1])
     return ax
 

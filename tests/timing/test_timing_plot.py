@@ -74,3 +74,6 @@ def test_grid_has_contours_at_1_2_and_3_sigma(axes):
     radius = [np.abs(path.vertices[:, 0]).max() for path in contours.get_paths()]
     np.testing.assert_allclose(radius, np.sqrt([2.296, 6.180, 11.829]), rtol=0.01)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("a", "b")
+    bar = axes.figure.axes[-1]
+    np.testing.assert_allclose(bar.get_yticks()[1:-1], np.sqrt([2.296, 6.180, 11.829]))
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["0", "1σ", "2σ", "3σ", "8"]
