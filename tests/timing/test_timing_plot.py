@@ -76,4 +76,5 @@ def test_grid_has_contours_at_1_2_and_3_sigma(axes):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("a", "b")
     bar = axes.figure.axes[-1]
     np.testing.assert_allclose(bar.get_yticks()[1:-1], np.sqrt([2.296, 6.180, 11.829]))
-    assert [text.get_text() for text in bar.get_yticklabels()] == ["0", "1σ", "2σ", "3σ", "8"]
+    labels = [text.get_text() for text in bar.get_yticklabels()]
+    assert labels == ["0", *(f"{k}\N{GREEK SMALL LETTER SIGMA}" for k in (1, 2, 3)), "8"]
