@@ -18,6 +18,7 @@ from ._harmonic import (
 from ._harmonic_fit import HarmonicSeparation as HarmonicSeparation, harmonic_comp_sep as harmonic_comp_sep
 from ._ilc import Combination as Combination, ilc as ilc
 from ._instrument import Instrument as Instrument, instruments as instruments
+from ._kmeans import kmeans as kmeans
 from ._likelihood import Maps as Maps, Sky as Sky
 from ._mixing import MixingMatrix as MixingMatrix
 from ._noise import UNSEEN as UNSEEN
