@@ -1,8 +1,10 @@
 """`task = "compsep"`: separations of one sky, or forecasts."""
 
 import dataclasses
+import importlib.util
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from .. import compsep
 from ..compsep import Forecast, MixingMatrix, Separation
+from ..compsep.io import write_separation
 from ..core._parameter import match
 from ..parallel._checkpoint import write_framed
 from ._build import Job
@@ -19,12 +22,14 @@ from ._compsep_load import SkyData, read_instrument, read_mixing, read_sky
 from ._config import Config, check_keys, flatten, shown, take
 from ._errors import CLASS_ERRORS, ConfigError
 from ._registry import Registry
+from ._results import slugs
 from ._run import _codes
 from ._task import Task
 
-_TOP = ("task", "title", "description", "instrument", "sky", "components", "fit", "forecast", "data")
+_TOP = ("task", "title", "description", "instrument", "sky", "components", "fit", "forecast", "output", "data")
 _FIT = ("free", "patches", "bounds", "marginal", "tolerance", "max_steps")
 _DATA = ("name", "components", *_FIT)
+_OUTPUT = ("fits",)
 _FORECAST = ("r", "lensing", "lmin", "lmax", "modelled")
 
 
@@ -38,6 +43,7 @@ class SkyFit:
     sky: SkyData
     options: dict[str, Any]
     forecast: dict[str, Any] | None
+    fits: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +118,7 @@ def build(config: Config, registry: Registry) -> Job:
     forecast = take(tables, "forecast", dict, "")
     if forecast is not None:
         check_keys(forecast, _FORECAST, "forecast")
+    fits = _fits(tables)
     title = take(tables, "title", str, "", config.path.stem)
     entries = take(tables, "data", list, "", [{"name": title}])
     members = []
@@ -123,8 +130,17 @@ def build(config: Config, registry: Registry) -> Job:
         own = _chosen(mixing, entry, where)
         options = _options({**shared, **entry}, own, where)
         name = take(entry, "name", str, where, f"fit {k + 1}")
-        members.append(SkyFit(name, own, instrument, sky, options, forecast))
+        members.append(SkyFit(name, own, instrument, sky, options, forecast, fits))
     return Job(title, take(tables, "description", str, "", ""), tuple(members))
+
+
+def _fits(tables: Mapping[str, Any]) -> bool:
+    output = take(tables, "output", dict, "", {})
+    check_keys(output, _OUTPUT, "output")
+    fits = take(output, "fits", bool, "output", False)
+    if fits and importlib.util.find_spec("healpy") is None:
+        raise ConfigError("output.fits", "writing FITS maps takes healpy: install jaxsci[sky]")
+    return fits
 
 
 def _chosen(mixing: MixingMatrix, entry: Mapping[str, Any], where: str) -> MixingMatrix:
@@ -179,6 +195,16 @@ def _fit_one(member: SkyFit) -> SkyOutcome:
         member.mixing, member.instrument, sky.maps, inv_n=weights, mask=sky.mask, units=sky.units, **options
     )
     return SkyOutcome(member, found)
+
+
+def files(outcomes: Sequence[SkyOutcome]) -> dict[str, Callable[[Path], object]]:
+    """What writes the FITS maps of each separation into a folder of its own, where a config asks for them."""
+    names = slugs([outcome.member.name for outcome in outcomes])
+    return {
+        f"maps/{name}": partial(write_separation, separation=outcome.separation, overwrite=True)
+        for name, outcome in zip(names, outcomes, strict=True)
+        if outcome.member.fits and outcome.separation is not None
+    }
 
 
 def record(outcome: SkyOutcome) -> dict[str, Any]:
@@ -273,5 +299,6 @@ TASK = Task(
     fit=fit,
     record=record,
     draw=draw,
+    files=files,
 )
 """CMB component separation."""

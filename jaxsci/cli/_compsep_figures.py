@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _DPI = 130  # of the maps, which are images
 _COLUMNS = 3
+_MAP, _CURVE = 2.1, 2.5  # inches of a row
 
 
 def draw(outcome: "SkyOutcome", salt: str) -> str:
@@ -25,20 +26,28 @@ def _draw_sky(outcome: "SkyOutcome") -> Any:
     found, sky = outcome.separation, outcome.member.sky
     assert found is not None
     panels = dict(plot.panels(found, outcome.member.instrument, sky.maps))
+    curves = [panels.pop("spectra")]
     for name in found.free:
         truth = sky.truth.get(name)
         if truth is not None and found.values[name].shape[0] > 8:
-            panels[f"{name}, pulls"] = _pulls(found, name, truth)
+            curves.append(_pulls(found, name, truth))
     if sky.cmb is not None and "cmb" in found.components:
         k = found.components.index("cmb")
-        panels["cmb, pulls"] = lambda ax: plot.plot_pulls(found.amplitudes[k], found.errors[k], sky.cmb, "CMB", ax)
-    rows = -(-len(panels) // _COLUMNS)
-    figure = Figure(figsize=(9.4, 2.25 * rows), dpi=_DPI, facecolor="none", layout="constrained")
-    axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
-    for ax, panel in zip(axes, panels.values(), strict=False):
-        panel(ax)
-    for ax in axes[len(panels) :]:
-        ax.set_visible(False)
+        curves.append(lambda ax: plot.plot_pulls(found.amplitudes[k], found.errors[k], sky.cmb, "CMB", ax))
+    return _arranged(Figure, list(panels.values()), curves)
+
+
+def _arranged(make: Any, maps: list[Any], curves: list[Any]) -> Any:
+    """Maps in rows of one height, curves below them, whose axes would push maps aside."""
+    heights = [_MAP * -(-len(maps) // _COLUMNS), _CURVE * -(-len(curves) // _COLUMNS)]
+    figure = make(figsize=(9.4, sum(heights)), dpi=_DPI, facecolor="none", layout="constrained")
+    for part, panels in zip(figure.subfigures(2, 1, height_ratios=heights), (maps, curves), strict=True):
+        part.set_facecolor("none")
+        axes = part.subplots(-(-len(panels) // _COLUMNS), _COLUMNS, squeeze=False).ravel()
+        for ax, panel in zip(axes, panels, strict=False):
+            panel(ax)
+        for ax in axes[len(panels) :]:
+            ax.set_visible(False)
     return figure
 
 

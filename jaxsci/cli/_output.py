@@ -51,10 +51,13 @@ def output_folder(out: Path | None, config: Path) -> Path:
     return folder
 
 
-def write_results(folder: Path, document: dict[str, Any], outcomes: Sequence[Any], files: Mapping[str, str]) -> None:
+def write_results(folder: Path, document: dict[str, Any], outcomes: Sequence[Any], files: Mapping[str, Any]) -> None:
     """Write the solutions and other files, then results.csv and results.json, whose members say where theirs are."""
-    for name, text in files.items():
-        write_whole(folder / name, text)
+    for name, what in files.items():
+        if callable(what):
+            what(folder / name)
+        else:
+            write_whole(folder / name, what)
     write_solutions(folder / "solutions", document["members"], outcomes)
     write_whole(folder / "results.csv", as_csv(document["members"]))
     write_whole(folder / "results.json", as_json(document))

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..core import Dataset
@@ -28,7 +29,7 @@ class Task:
     - `fit`: (members, report, beside) -> (places, outcomes), as they are done.
     - `record`: outcome -> its numbers. `draw`: (outcome, salt) -> its figure, SVG.
     - `pictures`: outcomes -> {title: a function that draws it, given a salt}, of the whole run.
-    - `files`: outcomes -> {path in the output folder: text}, beside what every run writes.
+    - `files`: outcomes -> {path in the output folder: text, or what writes there}, beside what every run writes.
     """
 
     build: Callable[[Config, Registry], Job]
@@ -39,7 +40,7 @@ class Task:
     record: Callable[[Any], dict[str, Any]]
     draw: Callable[[Any, str], str]
     pictures: Callable[[Sequence[Any]], Mapping[str, Callable[[str], str]]] = lambda outcomes: {}
-    files: Callable[[Sequence[Any]], Mapping[str, str]] = lambda outcomes: {}
+    files: Callable[[Sequence[Any]], Mapping[str, str | Callable[[Path], object]]] = lambda outcomes: {}
 
 
 def task_of(config: Config) -> Task:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH = 480  # of a map in points of its own; its height is half of that
+_LETTERS = 14  # of all numbers below a bar of colours, beyond which they run into each other
+_FEW = 6  # channels that are marked on the axis, each by its frequency
 _SIGNED, _PLAIN = "RdBu_r", "viridis"
 _LINES = ("#e09f3e", "#2a9d8f", "#7b5ea7", "#8d99ae", "#b56576")
 
@@ -42,11 +44,11 @@ def plot_map(
     limits: tuple[float | int, float | int] | None = None,
     width: int = _WIDTH,
 ) -> "Axes":
-    """A map of the sky, longitude 0 in the middle and rising to the left; pixels that are NaN or UNSEEN stay empty.
+    """A map of the sky, longitude 0 in the middle and rising to the left; pixels that are not finite stay empty.
 
-    **Arguments:** `values`: (pixel,), RING unless `nest`. `label`: of the colour bar. `ax`: a new figure by default.
-    `signed`: colours about 0; by default where values have both signs. `limits`: of the colours; the 1st and 99th
-    percentile by default, said by pointed ends of the bar. `width`: of the image in dots.
+    **Arguments:** `values`: (pixel,), RING unless `nest`; UNSEEN masks. `label`: of the colour bar. `ax`: a new figure
+    by default. `signed`: colours about 0; by default where values have both signs. `limits`: of the colours; the 1st
+    and 99th percentile by default, said by pointed ends of the bar. `width`: of the image in dots.
 
     **Returns:** the axes.
 
@@ -74,12 +76,27 @@ def plot_map(
     ax.set_axis_off()
     ax.set_xlim(-2.03, 2.03)
     ax.set_ylim(-1.03, 1.03)
+    _scale(ax, picture, label, beyond, seen.size > 0)
+    return ax
+
+
+def _scale(ax: "Axes", picture: Any, label: str, beyond: str, some: bool) -> None:
+    """The bar of colours below a map, or what to know of one without any."""
     bar = ax.figure.colorbar(
         picture, ax=ax, orientation="horizontal", shrink=0.6, aspect=28, pad=0.04, extend=beyond, label=label
     )
     bar.outline.set_linewidth(0.4)  # type: ignore[operator]
-    bar.ax.locator_params(nbins=3)
-    return ax
+    if not some:
+        ax.text(0, 0, "no finite value", ha="center", va="center")
+        bar.set_ticks([])
+        bar.solids.set_visible(False)  # type: ignore[union-attr]
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        return
+    bar.ax.locator_params(axis="x", nbins=3)
+    low, high = picture.get_clim()
+    shown = [tick for tick in bar.get_ticks() if low <= tick <= high]
+    if sum(map(len, bar.ax.xaxis.get_major_formatter().format_ticks(shown))) > _LETTERS:
+        bar.set_ticks([shown[0], shown[-1]])
 
 
 def _projected(nside: int, nest: bool, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +233,7 @@ def plot_spectra(
     ax.plot(grid, over_pixels(parts.sum(1)), color=MODEL, lw=1.8, label="sum")
     bars = None if sigma is None or pixel is None else np.asarray(sigma)[:, 0]
     ax.errorbar(centre, over_pixels(data[:, chosen]), bars, fmt="o", ms=4, color=DATA, label="data", zorder=4)
-    _logarithmic(ax)
+    _logarithmic(ax, centre if len(centre) <= _FEW else None)
     ax.set_xlabel("frequency / GHz")
     what = f"rms of {separation.stokes[0]}" if pixel is None else f"|{separation.stokes[0]}|"
     ax.set_ylabel(f"{what} / {separation.units}")
@@ -305,12 +322,14 @@ def plot_forecast(forecast: Forecast, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
-def _logarithmic(ax: "Axes") -> None:
-    """Both axes, with plain numbers along the lower one."""
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+def _logarithmic(ax: "Axes", marks: np.ndarray | None = None) -> None:
+    """Both axes, with plain numbers along the lower one: these, or those of each decade."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if marks is None else FixedLocator(marks.tolist()))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
+    if marks is not None:
+        ax.xaxis.set_minor_locator(NullLocator())

@@ -69,6 +69,23 @@ def test_a_simulated_sky_comes_back(tmp_path):
     assert (out / "solutions" / "global.eqx").stat().st_size > 1000
 
 
+def test_maps_are_written_where_asked_for(tmp_path):
+    from jaxsci.compsep import io
+
+    done, out = run(tmp_path, CONFIG.replace("[instrument]", "[output]\nfits = true\n[instrument]", 1))
+    assert done.exit_code == 0, done.output
+    written = out / "maps" / "global"
+    names = sorted(path.name for path in written.iterdir())
+    assert names == ["chi2.fits", "cmb.fits", "dust.fits", "parameters.fits", "sync.fits"]
+    cmb = io.read_map(written / "cmb.fits", fields=["Q", "Q_ERROR"])
+    assert cmb.shape == (2, 3072)
+    assert 0 < cmb[1].min() <= cmb[1].max() < 0.1
+    (member,) = json.loads((out / "results.json").read_text())["members"]
+    beta, error = io.read_sky_map(written / "parameters.fits", ["dust.beta", "dust.beta.error"]).values[:, 100]
+    row = member["parameters"][0]
+    np.testing.assert_allclose([beta, error], [row["value"], row["std"]], rtol=1e-12)
+
+
 def test_two_real_bands_hold_one_component(tmp_path):
     done, out = run(tmp_path, WMAP)
     assert done.exit_code == 0, done.output
@@ -97,6 +114,7 @@ def built(tmp_path, text):
         ('"dust.beta" = 0', '"dust.beta" = 3', r"sky: .*power of two up to 16"),
         ('"dust.beta" = 0', '"dust.beta" = 0.5', r"sky\.varies\.dust\.beta: should be an nside"),
         ('title = "A sky"', 'titel = "A sky"', r"titel: .*did you mean 'title'"),
+        ("[components.cmb]", "[output]\npng = true\n[components.cmb]", r"output\.png: .*fits"),
         ("[components.cmb]", "[forecast]\nr0 = 1\n[components.cmb]", r"forecast\.r0"),
     ],
 )

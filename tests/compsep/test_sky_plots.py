@@ -1,5 +1,7 @@
 """Pictures of separations: where pixels land, what is drawn, what is refused."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -78,6 +80,37 @@ def test_colours_are_signed_where_values_are():
     assert plot.plot_map(np.full(NPIX, np.nan)).images[0].get_clim() == (0.0, 1.0)
     with pytest.raises(ValueError, match="no HEALPix map"):
         plot.plot_map(np.ones(40))
+
+
+def bar_of(ax):
+    return next(other for other in ax.figure.axes if other is not ax)
+
+
+def test_a_map_of_nothing_says_so():
+    ax = plot.plot_map(np.full(NPIX, np.inf), "error")
+    assert [text.get_text() for text in ax.texts] == ["no finite value"]
+    assert len(bar_of(ax).get_xticks()) == 0
+    assert bar_of(ax).get_xlabel() == "error"
+
+
+@pytest.mark.parametrize("low", [0.0766, 1000.0, -3.2])
+def test_numbers_below_a_map_do_not_touch(low):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3, 2.2), layout="constrained")
+    ax = plot.plot_map(np.linspace(low, low + 7e-4 * (1 + abs(low)), NPIX), "x", figure.subplots())
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in bar_of(ax).get_xticklabels() if label.get_text()]
+    boxes = [box for box in boxes if bar_of(ax).bbox.x0 <= (box.x0 + box.x1) / 2 <= bar_of(ax).bbox.x1]
+    assert boxes
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+
+
+def test_few_channels_are_marked_by_their_frequency(answer):
+    separation, maps = answer
+    ax = plot.plot_spectra(separation, NU, maps)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["30", "44", "70", "100", "143"]
+    assert len(ax.xaxis.get_minorticklocs()) == 0
 
 
 def test_every_panel_is_drawn(answer):
