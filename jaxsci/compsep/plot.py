@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH = 480  # of a map in points of its own; its height is half of that
-_LETTERS = 14  # of all numbers below a bar of colours, beyond which they run into each other
+_LETTERS = 15  # of numbers that have room below a bar of colours
 _FEW = 6  # channels that are marked on the axis, each by its frequency
 _SIGNED, _PLAIN = "RdBu_r", "viridis"
 _LINES = ("#e09f3e", "#2a9d8f", "#7b5ea7", "#8d99ae", "#b56576")
@@ -95,8 +95,9 @@ def _scale(ax: "Axes", picture: Any, label: str, beyond: str, some: bool) -> Non
     bar.ax.locator_params(axis="x", nbins=3)
     low, high = picture.get_clim()
     shown = [tick for tick in bar.get_ticks() if low <= tick <= high]
-    if sum(map(len, bar.ax.xaxis.get_major_formatter().format_ticks(shown))) > _LETTERS:
-        bar.set_ticks([shown[0], shown[-1]])
+    widest = max(map(len, bar.ax.xaxis.get_major_formatter().format_ticks(shown)), default=0)
+    if len(shown) > 1 and widest * (high - low) > _LETTERS * (shown[1] - shown[0]):
+        bar.set_ticks(shown[::2])
 
 
 def _projected(nside: int, nest: bool, width: int) -> tuple[np.ndarray, np.ndarray]:
