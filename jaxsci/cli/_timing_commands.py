@@ -17,6 +17,7 @@ from .. import timing
 from ..timing import TimingModel, TimingSolution, TOAs
 from ..timing._anchor import lay_out
 from ..timing._notation import notation
+from ..timing._par_out import PREFIX
 from ..timing._retimed import retimed
 from ..timing._whitened import ordered
 from ..timing.io import tim_text
@@ -27,8 +28,10 @@ from ._files import write_whole
 from ._report import NO_FIGURES
 from ._session import prepare
 from ._timing_load import read_pulsar
+from ._timing_noise import noise_names, noise_rows
 
 FINE, FAILED = 0, 3
+_WIDEST = 999
 
 
 def _read(par: str, tim: Path | None, ephem: str | None, clock_dir: Path | None) -> tuple[str, TimingModel, TOAs]:
@@ -53,11 +56,12 @@ def fit(
     """Fit, show the table and write the new par file; returns the exit code."""
     name, model, toas = _read(par, tim, ephem, clock_dir)
     try:
-        solution = timing.fit(model, toas, free or None, throw=False)
+        solution = timing.fit(model, toas, _names(free or (), model, toas), throw=False)
     except CLASS_ERRORS as error:
         raise ConfigError(name, _first_line(error)) from error
-    console = Console()
-    console.print(_table(solution))
+    console, table = Console(), _table(solution, toas)
+    whole = Console(width=_WIDEST).measure(table).maximum
+    Console(width=max(console.width, whole)).print(table)  # no value is cut short
     rms = 1e6 * _rms(solution.model, toas)
     console.print(
         f"{name}: chi2 {float(solution.chi2):.3f} for {solution.dof} degrees of freedom "
@@ -119,7 +123,17 @@ def _text(par: str, tim: Path | None) -> str:
     return (lzma.decompress(raw) if tim.suffix == ".xz" else raw).decode("utf-8")
 
 
-def _table(solution: TimingSolution) -> Table:
+def _names(free: Sequence[str], model: TimingModel, toas: TOAs) -> tuple[str, ...] | None:
+    """What to free; `None` for the par file's flags, which stand too where only noise is named."""
+    noisy = [name for name in free if name.startswith(PREFIX)]
+    if not noisy:
+        return tuple(free) or None
+    assert model.par is not None
+    plain = tuple(name for name in free if name not in noisy) or model.par.free
+    return (*plain, *noise_names(noisy, model, toas, "--free", True))
+
+
+def _table(solution: TimingSolution, toas: TOAs) -> Table:
     """As tempo2's: name, value before, fitted value with the error of its last digits, change in errors."""
     table = Table("parameter", "before", "fitted", "change / error", "unit", box=None)
     par = solution.start.par
@@ -132,6 +146,11 @@ def _table(solution: TimingSolution) -> Table:
         table.add_row(
             name, "" if line is None else line.text, notation(name, exact[name], std[name]), change, units[name]
         )
+    for row in noise_rows(solution, toas):
+        known = math.isfinite(row["std"]) and row["std"] > 0
+        change = f"{row['offset'] / row['std']:.3f}" if known else "not determined"
+        about = " ".join([row["unit"], *row["remarks"]]).strip()
+        table.add_row(row["name"], f"{row['value'] - row['offset']:.6g}", row["text"], change, about)
     return table
 
 

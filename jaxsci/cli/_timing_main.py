@@ -45,7 +45,12 @@ def fit(
     par: Par,
     tim: Tim = None,
     free: Annotated[
-        list[str] | None, typer.Option("--free", metavar="NAME", help="What to fit; by default the par file's flags.")
+        list[str] | None,
+        typer.Option(
+            "--free",
+            metavar="NAME",
+            help="What to fit; by default the par file's flags. noise.EFAC and the like fit its noise too.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="NEW.par", help="Write the new par file.")] = None,
     ephem: Ephem = None,

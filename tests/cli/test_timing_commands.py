@@ -25,6 +25,29 @@ def test_fit_shows_a_table_and_writes_a_par_file(command, tmp_path):
     assert rms[0] == pytest.approx(rms[1], abs=1e-3)
 
 
+@pytest.mark.slow
+def test_noise_that_is_fitted_has_rows_of_its_own(command, tmp_path):
+    """One EFAC for all: EFAC^2 = chi2 / n with the errors as they are; the rest is what the par file flags."""
+    toas = bundled_files()["timing/NGC6440E.npz"]
+    text = bundled_files()["timing/NGC6440E.par"].read_text() + "EFAC MJD 50000 60000 1.7\n"
+    (tmp_path / "noisy.par").write_text(text)
+    done = command("timing", "fit", tmp_path / "noisy.par", toas, "--free", "noise.EFAC", "-o", tmp_path / "new.par")
+    assert done.exit_code == 0, done.output
+    solution = timing.fit(*timing.bundled("NGC6440E"))
+    for name in solution.names:
+        assert re.search(rf"^ {name} +\S+ +\S+\(\d\d\)", done.stdout, flags=re.M), name
+    (value,) = re.findall(r"EFAC1 +1\.7 +(\S+)\(\d\d\) +\S+ +MJD 50000 60000", done.stdout)
+    assert float(value) == pytest.approx(np.sqrt(float(solution.chi2) / len(timing.TOAs.load(toas))), abs=6e-3)
+    (again,) = re.findall(r"^EFAC +MJD 50000 60000 (\S+)", (tmp_path / "new.par").read_text(), flags=re.M)
+    assert float(again) == pytest.approx(float(value), abs=6e-3)
+
+
+def test_noise_that_there_is_not(command):
+    done = command("timing", "fit", "bundled:J0931-1902", "--free", "noise.EFOC")
+    assert done.exit_code == 2
+    assert "no EFOC; did you mean 'EFAC'?" in done.output
+
+
 def test_residuals_are_written_and_drawn(command, tmp_path):
     done = command("timing", "residuals", NAME, "-o", tmp_path / "r.csv", "--plot", tmp_path / "r.png")
     assert done.exit_code == 0, done.output
