@@ -29,7 +29,8 @@ def par_text(solution: TimingSolution | TimingModel) -> str:
     """A par file with the fitted values, errors and fit flags, noise too; the lines of the old one else.
 
     Names are PINT's. RAJ and DECJ are sexagesimal, with errors in seconds and arcseconds as par files have them. What a
-    new fit makes stale (CHI2, TRES) is left out. A model without errors keeps its flags.
+    new fit makes stale (CHI2, TRES) is left out, and an ECORR of 0 becomes a comment: PINT divides by it. A model
+    without errors keeps its flags.
 
     **Returns:** the text, which `TimingModel.parse` and PINT read back to the same residuals.
 
@@ -75,7 +76,8 @@ def _written(line: Line, par: Par, offsets: Mapping[str, float], std: Mapping[st
     words = [f"{stem:<{_WIDTH}}", *([line.select] if line.select else []), f"{text:<{_DIGITS}}"]
     if flag or error:
         words += [str(int(flag)), error]
-    return " ".join(words).rstrip() + "\n"
+    idle = stem == "ECORR" and line.value == 0  # PINT divides by it
+    return ("# " if idle else "") + " ".join(words).rstrip() + "\n"
 
 
 def _number(name: str, exact: Decimal, std: float) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._anchor import anchor
+from ._anchor import _rows, anchor
 from ._constants import DAY
 from ._fit import _residual, bare
 from ._model import TimingModel
@@ -39,7 +39,7 @@ def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOA
     for _ in range(_ROUNDS):
         data, order = anchor(model, toas)
         late = _residual(start, data)
-        timed = jnp.arange(len(order)) < len(toas)  # the phase of all is anyone's, and anew in each round
+        timed = jnp.arange(len(late)) < len(toas)  # the phase of all is anyone's, and anew in each round
         toas = _moved(toas, jnp.where(timed, jnp.mean(late[: len(toas)]), 0.0) - late, order)
     if key is None:
         return toas
@@ -54,7 +54,7 @@ def _moved(toas: TOAs, change: Array, order: np.ndarray) -> TOAs:
     if toas.dm is None:
         return toas
     dm = np.array(toas.dm)
-    dm[order[count:]] += np.asarray(change)[count:]
+    dm[_rows(toas, order)[count:]] += np.asarray(change)[count:]
     return dataclasses.replace(toas, dm=jnp.asarray(dm))
 
 

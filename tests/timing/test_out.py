@@ -59,6 +59,15 @@ def test_selections_and_offsets_of_a_model(tmp_path):
         timing.par_text(timing.TimingModel.parse(text).__class__(**{**vars(model), "par": None}))
 
 
+def test_an_ecorr_of_0_is_a_comment():
+    """PINT raises for one: it weighs by 1 / ECORR^2."""
+    text = "PSR X\nRAJ 17:48:52.75\nDECJ -00:21:29.5\nF0 61.485476554\nPEPOCH 53750\nDM 223.9\n"
+    text += "ECORR -f A 0.0\nECORR -f B 0.3\n"
+    written = timing.par_text(timing.TimingModel.parse(text))
+    assert "# ECORR        -f A 0.0\n" in written
+    assert [line.select for line in Par.parse(written).lines if line.name.startswith("ECORR")] == ["-f B"]
+
+
 PINT = """
 import lzma, sys, pathlib, warnings
 warnings.simplefilter("ignore")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_components import invented
 
 from jaxsci import timing
 
@@ -40,6 +41,39 @@ def test_fits_of_simulated_toas_recover_the_truth():
     assert abs(np.mean(pulls)) < 3 / np.sqrt(len(pulls))
     assert np.std(pulls) == pytest.approx(1.0, abs=0.3)
     assert np.mean(seen) == pytest.approx(1.0, abs=3 * np.sqrt(2 / (8 * 58)))
+
+
+def test_simulated_dispersions_are_those_of_the_model():
+    model, toas = invented("WIDEBAND")
+    n = len(toas)
+    perfect = timing.simulate(model, toas)
+    residual = np.asarray(_residual(model, perfect))
+    assert np.abs(residual[n:]).max() < 1e-12
+    assert np.abs(residual[:n] - residual[:n].mean()).max() < 1e-11
+    assert np.abs(np.asarray(perfect.dm - toas.dm)).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_fits_of_simulated_dispersions_recover_the_truth():
+    model, toas = invented("WIDEBAND")
+    free, pulls, squares, apart = ("F0", "F1", "DM", "DMJUMP1", "DMWXSIN_0001"), [], [], []
+    for seed in range(8):
+        noisy = timing.simulate(model, toas, key=jax.random.key(seed))
+        data, _ = timing.anchor(model, noisy)
+        apart.append(np.asarray(_residual(model, noisy) / jnp.sqrt(data.noise.variance()))[len(toas) :])
+        solution = timing.fit(model, noisy, free)
+        squares.append(float(solution.chi2))
+        pulls += [solution.offsets[name] / solution.std[name] for name in free]
+    assert np.mean(squares) == pytest.approx(solution.dof, abs=3 * np.sqrt(2 * solution.dof / 8))
+    assert np.std(apart) > 0.9
+    assert abs(np.mean(pulls)) < 3 / np.sqrt(len(pulls))
+    assert np.std(pulls) == pytest.approx(1.0, abs=0.3)
+
+
+def _residual(model, toas):
+    """Of times and dispersions, at the model's values."""
+    data, _ = timing.anchor(model, toas)
+    return jax.jit(lambda m, d: m.residual(d))(dataclasses.replace(model, par=None), data)
 
 
 def test_of_white_noise_whitened_residuals_are_residuals_over_errors():
