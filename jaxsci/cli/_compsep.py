@@ -226,7 +226,7 @@ def record(outcome: SkyOutcome) -> dict[str, Any]:
     return out | {
         "num_data": int(found.num_data),
         "dof": dof,
-        "rank": determined,
+        "rank": determined + len(_ratio(outcome)),
         "num_steps": int(np.max(np.asarray(found.steps), initial=0)),
         "chi2": chi2,
         "reduced_chi2": chi2 / dof if dof > 0 else float("nan"),
@@ -243,7 +243,8 @@ def record(outcome: SkyOutcome) -> dict[str, Any]:
 def _more(outcome: SkyOutcome) -> list[str]:
     found, cmb = outcome.separation, outcome.member.sky.cmb
     assert found is not None
-    facts = [f"{found.result.shape[0]} independent fits"] if found.free else []
+    count = found.result.shape[0]
+    facts = [f"{count} independent fit{'s' * (count != 1)}"] if found.free else []
     if cmb is not None and "cmb" in found.components and outcome.forecast is None:
         k = found.components.index("cmb")
         pulls = (np.asarray(found.amplitudes[k]) - cmb) / np.asarray(found.errors[k])

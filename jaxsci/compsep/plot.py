@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH = 480  # of a map in points of its own; its height is half of that
-_LETTERS = 15  # of numbers that have room below a bar of colours
+_LETTERS = 17  # of numbers that have room below a bar of colours
 _FEW = 6  # channels that are marked on the axis, each by its frequency
 _SIGNED, _PLAIN = "RdBu_r", "viridis"
 _LINES = ("#e09f3e", "#2a9d8f", "#7b5ea7", "#8d99ae", "#b56576")

@@ -69,6 +69,18 @@ def test_a_simulated_sky_comes_back(tmp_path):
     assert (out / "solutions" / "global.eqx").stat().st_size > 1000
 
 
+def test_a_forecast_counts_r_among_its_parameters(tmp_path):
+    table = "[forecast]\nr = 0.01\n[components.cmb]"
+    text = CONFIG.replace("[components.cmb]", table, 1).replace("varies", "noise = false\ncmb = 0.0\nvaries", 1)
+    done, out = run(tmp_path, text)
+    assert done.exit_code == 0, done.output
+    (member,) = json.loads((out / "results.json").read_text())["members"]
+    assert [row["name"] for row in member["parameters"]] == ["dust.beta", "dust.temp", "sync.beta", "r"]
+    assert member["rank"] == 4
+    assert abs(member["parameters"][3]["value"] - 0.01) < 0.1 * member["parameters"][3]["std"]
+    assert "1 independent fit" in member["facts"]
+
+
 def test_maps_are_written_where_asked_for(tmp_path):
     from jaxsci.compsep import io
 
