@@ -1,4 +1,7 @@
-"""The two pixel orders of HEALPix and how a coarse grid contains a fine one (Gorski et al. 2005, ApJ 622, 759)."""
+"""The two pixel orders of HEALPix and how a coarse grid contains a fine one (Gorski et al. 2005, ApJ 622, 759).
+
+healpy has them too; they are here, and tested against it, so that a fit needs no extra, nor a compiled dependency more.
+"""
 
 import numpy as np
 
