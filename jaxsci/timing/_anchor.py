@@ -35,7 +35,7 @@ class AnchoredTOAs(AbstractDataset):
       from the pulse each TOA is taken for.
     - `since_position`, `since_dispersion`, `since_orbit`: seconds from POSEPOCH, DMEPOCH, and T0 or TASC.
     - `window`, `cm_window`: which window of DMX and of CMX, counted from 1.
-    - `jumps`, `dm_jumps`: 1 where a JUMP or DMJUMP applies, shape (n, j).
+    - `jumps`, `dm_jumps`, `fd_jumps`: 1 where a JUMP, DMJUMP or FDJUMP applies, shape (n, j).
     - `measures`: True for the rows of wideband data that measure dispersion, `dm`; `None` without.
     - the others as in `TOAs`; `planets` `None` where they do not count.
     """
@@ -60,6 +60,7 @@ class AnchoredTOAs(AbstractDataset):
     measures: Bool[Array, " n"] | None = rows(False, default=None)
     dm: Float[Array, " n"] | None = rows(0.0, default=None)
     dm_jumps: Float[Array, "n d"] | None = rows(0.0, default=None)
+    fd_jumps: Float[Array, "n k"] | None = rows(0.0, default=None)
 
     @property
     def wideband(self) -> bool:
@@ -141,7 +142,7 @@ def tie(model: TimingModel, toas: TOAs, data: AnchoredTOAs, reference: TimingMod
     known = [as_array(np.pad(x, (0, more), mode="edge")) for x in (elapsed.float(), delay)]
     data = eqx.tree_at(lambda d: [d.elapsed, d.delay], data, known)
     extra = np.zeros(n)
-    if model.glitch is not None or model.wave is not None:
+    if model.has_extra_phase:
         extra = np.asarray(_extra(reference, data))[:n]
     fraction = _fraction(par, elapsed, extra, picked, np.asarray(data.jumps)[:n]) - extra
     return eqx.tree_at(lambda d: d.phase, data, as_array(np.pad(fraction, (0, more))))
@@ -154,7 +155,7 @@ def warn_of_idle(model: TimingModel, data: AnchoredTOAs, free: Sequence[str]) ->
     assert model.par is not None
     windows = {"DMX": data.window, "CMX": data.cm_window}
     counts = {stem: np.bincount(np.asarray(index))[1:] for stem, index in windows.items() if index is not None}
-    masks = {"JUMP": data.jumps, "DMJUMP": data.dm_jumps}
+    masks = {"JUMP": data.jumps, "DMJUMP": data.dm_jumps, "FDJUMP": data.fd_jumps}
     counts |= {stem: np.asarray(mask).sum(axis=0) for stem, mask in masks.items() if mask is not None}
     seen = {name for stem, many in counts.items() for name, n in zip(listed(model.par, stem), many, strict=False) if n}
     steps = {name for stem in counts for name in listed(model.par, stem)}
@@ -218,12 +219,13 @@ def _unanchored(
         measures=as_array(measures) if wide else None,
         dm=None if toas.dm is None or not wide else jnp.where(measures, toas.dm, 0.0),
         dm_jumps=_masks(par, toas, "DMJUMP") if wide and model.dm_jump is not None else None,
+        fd_jumps=None if model.fd_jump is None else _masks(par, toas, "FDJUMP"),
     )
     return dataclasses.replace(data, noise=noise_of(model, toas, data, epoch, jitter))
 
 
 def _masks(par: Par, toas: TOAs, stem: str) -> Array:
-    masks = [toas.select(selection(par, name)) for name in par.numbered(stem)]
+    masks = [toas.select(selection(par, name)) for name in listed(par, stem)]
     return as_array(np.reshape(masks, (len(masks), len(toas))).T.astype(float))
 
 

@@ -115,8 +115,9 @@ def _kind(member: Member) -> Any:
         for path, leaf in leaves
         if jtu.keystr(path[1:]) not in wide
     ]
-    jumps = member.data.dm_jumps
-    others = (member.data.planets is None, member.data.wideband, None if jumps is None else jumps.shape[1:])
+    masks = (member.data.dm_jumps, member.data.fd_jumps)
+    jumps = tuple(None if mask is None else mask.shape[1:] for mask in masks)
+    others = (member.data.planets is None, member.data.wideband, jumps)
     return structure, tuple(shapes), others
 
 

@@ -1,7 +1,9 @@
 """From a par file to the components of a timing model."""
 
+import re
 import warnings
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,11 +13,12 @@ from ._astrometry import AstrometryEcliptic, AstrometryEquatorial
 from ._chromatic import Chromatic, ChromaticCMX
 from ._constants import OBLIQUITY
 from ._dispersion import DispersionDM, DispersionDMX, DispersionJump
-from ._frequency_dependent import FD
+from ._frequency_dependent import FD, FDJump
 from ._glitch import Glitch
 from ._jump import PhaseJump, PhaseOffset
 from ._orbit import binary_of, epoch_name
-from ._par import Par
+from ._par import Par, number
+from ._pieces import PiecewiseSpindown, TabulatedPhase
 from ._solar_wind import SolarWind
 from ._spindown import Spindown
 from ._wave import CMWaveX, DMWaveX, Wave, WaveX
@@ -25,13 +28,16 @@ _KNOWN |= {"TZRFRQ", "TZRSITE", "NITS", "INFO", "CHI2", "CHI2R", "EPHVER", "MODE
 _KNOWN |= {"PEPOCH", "POSEPOCH", "DMEPOCH", "CORRECT_TROPOSPHERE", "BINARY", "RNAMP", "RNIDX", "TNREDAMP", "TNREDGAM"}
 _KNOWN |= {"TNREDC", "DMX", "PLANET_SHAPIRO", "TRACK", "BIPMVERSION", "SWM", "SWP", "SWEPOCH", "CMEPOCH", "WXEPOCH"}
 _KNOWN |= {"DMWXEPOCH", "CMWXEPOCH", "WAVEEPOCH", "WAVE_OM", "TNCHROMIDX", "K96", "NHARMS", "DMRES", "TNREDTSPAN"}
+_KNOWN |= {"FDJUMPLOG", "SIFUNC"}
 _KNOWN |= {f"TN{kind}{part}" for kind in ("DM", "CHROM", "SW") for part in ("AMP", "GAM", "C", "TSPAN")}
 _STEMS = (
     *("EFAC", "EQUAD", "ECORR", "DMEFAC", "DMEQUAD", "DMXR1_", "DMXR2_", "DMXEP_", "DMXF1_", "DMXF2_", "CMXR1_"),
-    *("CMXR2_", "WXFREQ_", "DMWXFREQ_", "CMWXFREQ_", "WAVE"),
+    *("CMXR2_", "WXFREQ_", "DMWXFREQ_", "CMWXFREQ_", "WAVE", "IFUNC", "PWEP_", "PWSTART_", "PWSTOP_"),
 )
 _UNUSED = ("NE_SW", "CM", "DILATEFREQ")  # these may stand in a par file if they say nothing
 _GLITCH = ("GLEP", "GLPH", "GLF0", "GLF1", "GLF2", "GLF0D", "GLTD")
+_PIECES = ("PWPH", "PWF0", "PWF1", "PWF2")
+_FD_JUMP = re.compile(r"FD(\d+)JUMP(\d+)$")
 _NO = ("N", "NO", "F", "FALSE")
 _FROM_ONE, _FROM_ZERO = ("FD", "JUMP", "DMJUMP"), ("F", "FB")
 _POLYNOMIALS = ("DM", "CM", "NE_SW")
@@ -52,6 +58,7 @@ def components(par: Par) -> dict[str, Any]:
         "wind": _wind(par),
         "binary": binary_of(par),
         "fd": FD(*_list(par, "FD")),
+        "fd_jump": _fd_jump(par),
         "waves": _waves(par, WaveX, "WX"),
         "dm_waves": _waves(par, DMWaveX, "DMWX"),
         "chromatic": chromatic,
@@ -61,6 +68,8 @@ def components(par: Par) -> dict[str, Any]:
         "jump": PhaseJump(*_list(par, "JUMP")),
         "glitch": _glitch(par),
         "wave": _wave(par),
+        "pieces": _pieces(par),
+        "table": _table(par),
         "dm_jump": DispersionJump(*_list(par, "DMJUMP")) if par.numbered("DMJUMP") else None,
         "offset": PhaseOffset(jnp.zeros(())),
     }
@@ -93,6 +102,11 @@ def listed(par: Par, leaf: str) -> tuple[str, ...]:
         return par.numbered(leaf, 0)
     if leaf in _POLYNOMIALS:
         return (leaf, *par.numbered(leaf))
+    if leaf == "FDJUMP":
+        found = [match for match in (_FD_JUMP.match(line.name) for line in par.lines) if match]
+        return tuple(match[0] for match in sorted(found, key=lambda match: (int(match[1]), int(match[2]))))
+    if leaf in _PIECES:
+        return tuple(f"{leaf}_{name[5:]}" for name in par.prefixed("PWEP_"))
     if leaf in _GLITCH:
         return tuple(f"{leaf}_{name[5:]}" for name in par.prefixed("GLEP_"))
     return par.prefixed(f"{leaf}_")
@@ -197,6 +211,48 @@ def _wave(par: Par) -> Wave | None:
             raise ValueError(f"{name} should have two numbers, of a sine and of a cosine, but it is {' '.join(pair)!r}")
     sine, cosine = (jnp.asarray([float(pair[k]) for pair in pairs]) for k in (0, 1))
     return Wave(sine, cosine, jnp.asarray(float(par.value("WAVE_OM", None))), _epoch(par, "WAVEEPOCH"))
+
+
+def _fd_jump(par: Par) -> FDJump | None:
+    names = listed(par, "FDJUMP")
+    if not names:
+        return None
+    powers = tuple(int(name[2:].split("JUMP")[0]) for name in names)
+    return FDJump(*_list(par, "FDJUMP"), powers=powers, log=par.yes("FDJUMPLOG", "Y"))
+
+
+def _pieces(par: Par) -> PiecewiseSpindown | None:
+    epochs = par.prefixed("PWEP_")
+    for part in (*_PIECES, "PWSTART", "PWSTOP"):
+        for name in par.prefixed(f"{part}_"):
+            par.value(f"PWEP_{name.split('_')[1]}", None)
+    if not epochs:
+        return None
+    values = {f"{leaf}_ref": _list(par, leaf)[1] for leaf in _PIECES}
+    times = {
+        field: jnp.stack([_epoch(par, name.replace("PWEP", stem), needed=True) for name in epochs])
+        for field, stem in (("epoch", "PWEP"), ("start", "PWSTART"), ("stop", "PWSTOP"))
+    }
+    return PiecewiseSpindown(**{leaf: jnp.zeros(len(epochs)) for leaf in _PIECES}, **values, **times)
+
+
+def _table(par: Par) -> TabulatedPhase | None:
+    names = par.numbered("IFUNC")
+    if not names:
+        return None
+    kind = par.value("SIFUNC", None)
+    if kind not in (0, 2):
+        raise ValueError(f"SIFUNC {kind} is not supported; there are 0 (steps) and 2 (straight lines)")
+    pairs = [par.word(name).split() for name in names]
+    for name, pair in zip(names, pairs, strict=True):
+        if len(pair) < 2:
+            raise ValueError(f"{name} should have two numbers, an MJD and seconds, but it is {' '.join(pair)!r}")
+    start = par.value("PEPOCH", None)
+    days = [number(pair[0], name) - start for name, pair in zip(names, pairs, strict=True)]
+    if any(later <= earlier for earlier, later in pairwise(days)):
+        raise ValueError("the times of IFUNC1, IFUNC2, ... should rise")
+    seconds = jnp.asarray([float(day * 86400) for day in days])
+    return TabulatedPhase(seconds, jnp.asarray([float(pair[1]) for pair in pairs]), linear=kind == 2)
 
 
 def _glitch(par: Par) -> Glitch | None:

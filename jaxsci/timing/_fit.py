@@ -74,7 +74,8 @@ class TimingSolution(Module):
     def units(self) -> dict[str, str]:
         """The unit of each."""
         about = parameters(self.start)
-        return {name: _unit(name, about) for name in self.names}
+        leaves = {pint: element.split("[")[0] for element, pint in elements(self.start)}
+        return {name: _unit(name, leaves[name], about) for name in self.names}
 
     @property
     def chi2(self) -> Float[Array, ""]:
@@ -115,14 +116,11 @@ class TimingSolution(Module):
         return "\n".join([head, f"{'parameter':<12} {'value':>24} {'error':>12}  unit", *rows])
 
 
-def _unit(name: str, about: Mapping[str, Any]) -> str:
-    if name in about:
-        return about[name].unit
-    stem = name.rstrip("0123456789").rstrip("_")
-    order = name[len(stem) :]
-    if stem in _UNITS and order not in ("", "0"):
-        return _UNITS[stem] + ("" if order == "1" else f"^{order}")
-    return about[stem].unit
+def _unit(name: str, leaf: str, about: Mapping[str, Any]) -> str:
+    order = name.removeprefix(leaf)
+    if leaf in _UNITS and order not in ("", "0"):
+        return _UNITS[leaf] + ("" if order == "1" else f"^{order}")
+    return about[leaf].unit
 
 
 def bare(model: TimingModel) -> TimingModel:

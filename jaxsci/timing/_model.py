@@ -22,10 +22,11 @@ from ._build import (
 )
 from ._chromatic import Chromatic, ChromaticCMX
 from ._dispersion import DispersionDM, DispersionDMX, DispersionJump, dispersion_delay, inside
-from ._frequency_dependent import FD
+from ._frequency_dependent import FD, FDJump
 from ._glitch import Glitch
 from ._jump import PhaseJump, PhaseOffset
 from ._par import Par
+from ._pieces import PiecewiseSpindown, TabulatedPhase
 from ._solar_system import planet_shapiro, solar_shapiro
 from ._solar_wind import SolarWind
 from ._spindown import Spindown
@@ -48,6 +49,7 @@ class TimingModel(Module):
     wind: SolarWind | None = transparent()
     binary: AbstractBinary | None = transparent()
     fd: FD = transparent()
+    fd_jump: FDJump | None = transparent()
     waves: WaveX | None = transparent()
     dm_waves: DMWaveX | None = transparent()
     chromatic: Chromatic | None = transparent()
@@ -57,6 +59,8 @@ class TimingModel(Module):
     jump: PhaseJump = transparent()
     glitch: Glitch | None = transparent()
     wave: Wave | None = transparent()
+    pieces: PiecewiseSpindown | None = transparent()
+    table: TabulatedPhase | None = transparent()
     dm_jump: DispersionJump | None = transparent()
     offset: PhaseOffset = transparent()
     par: Par | None = eqx.field(static=True)  # type: ignore[misc]
@@ -113,7 +117,7 @@ class TimingModel(Module):
         change = self.spin.change(toas.elapsed, delay - toas.delay)
         change = change + self.jump.change(steps["jump.JUMP"], toas.jumps, self.spin)
         phase = toas.phase + change - self.offset.PHOFF
-        if self.glitch is not None or self.wave is not None:
+        if self.has_extra_phase:
             phase = phase + self.extra_phase(toas, delay)
         residual = phase / self.spin.F_ref[0]
         if not toas.wideband:
@@ -121,14 +125,25 @@ class TimingModel(Module):
         measure = measure + steps.get("dm_jump.DMJUMP", 0.0)
         return jnp.where(toas.measures, toas.dm - measure, residual)
 
+    @property
+    def has_extra_phase(self) -> bool:
+        """True where `extra_phase` is not 0."""
+        return any(part is not None for part in (self.glitch, self.wave, self.pieces, self.table))
+
     def extra_phase(self, toas: Any, delay: Array) -> Float[Array, " n"]:
-        """Turns beyond those of a steady spin-down and of JUMPs, with small numbers in float64: glitches and waves."""
+        """Turns beyond those of a steady spin-down and of JUMPs, with small numbers in float64: glitches, waves, pieces
+        and tables.
+        """
         time = toas.elapsed + (toas.delay - delay)
-        total = jnp.zeros_like(time)
+        total, frequency = jnp.zeros_like(time), self.spin.F[0] + self.spin.F_ref[0]
         if self.glitch is not None:
             total = total + self.glitch.phase(time)
         if self.wave is not None:
-            total = total + self.wave.phase(time, self.spin.F[0] + self.spin.F_ref[0])
+            total = total + self.wave.phase(time, frequency)
+        if self.pieces is not None:
+            total = total + self.pieces.phase(time, toas.elapsed + toas.delay)
+        if self.table is not None:
+            total = total + self.table.phase(time, frequency)
         return total
 
     def _travel(self, steps: dict[str, Array], toas: Any) -> tuple[Array, Array]:
@@ -141,6 +156,8 @@ class TimingModel(Module):
             sky = self.astrometry.sky(toas.since_position, xyz(toas.position)) if sees else None
             delay = delay + self.binary.delay(toas.since_orbit - delay, sky)
         delay = delay + self.fd.delay(log_frequency)
+        if self.fd_jump is not None:
+            delay = delay + self.fd_jump.delay(log_frequency, far, toas.fd_jumps)
         if self.waves is not None:
             delay = delay + self.waves.delay(time - delay)
         if self.dm_waves is not None:

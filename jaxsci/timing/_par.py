@@ -1,5 +1,6 @@
 """Par files: names, exact values, flags; with PINT's names whatever the dialect."""
 
+import re
 from collections.abc import Iterator
 from decimal import Context, Decimal, InvalidOperation
 from typing import NamedTuple
@@ -31,11 +32,14 @@ _ALIASES = {
     "CLOCK": "CLK",
 }
 _MASKED = {"EFAC", "EQUAD", "ECORR", "JUMP", "TNEQ", "DMJUMP", "DMEFAC", "DMEQUAD"}
+_FD_JUMP = re.compile(r"FD(\d+)JUMP$")
+_FD_JUMP_TEMPO2 = re.compile(r"FDJUMP(\d+)$")
+_PAIRS = ("WAVE", "IFUNC")
 _RANGES = {"MJD", "FREQ"}
 _SEXAGESIMAL = {"RAJ", "DECJ"}
 _PICO = {"PBDOT", "A1DOT", "EDOT", "XPBDOT"}  # in 1e-12 where larger than 1e-7, as tempo wrote them
 _WORDS = {"PSR", "EPHEM", "CLK", "UNITS", "TIMEEPH", "T2CMETHOD", "BINARY", "ECL", "INFO", "TZRSITE", "DILATEFREQ"}
-_WORDS |= {"CORRECT_TROPOSPHERE", "PLANET_SHAPIRO", "DMDATA", "MODE", "EPHVER", "TRACK", "K96"}
+_WORDS |= {"CORRECT_TROPOSPHERE", "PLANET_SHAPIRO", "DMDATA", "MODE", "EPHVER", "TRACK", "K96", "FDJUMPLOG"}
 _SPANS = {"START", "FINISH"}  # a flag there says that only TOAs within are used: nothing is fitted
 _EXACT = Context(prec=60)
 
@@ -72,7 +76,7 @@ class Par(NamedTuple):
         counts: dict[str, int] = {}
         for line in _without_tneq(list(_lines(text))):
             name = line.name
-            if name in _MASKED:
+            if is_masked(name):
                 counts[name] = counts.get(name, 0) + 1
                 name = f"{name}{counts[name]}"
             if name in lines:
@@ -121,6 +125,11 @@ class Par(NamedTuple):
         return tuple(line.name for line in self.lines if line.fit)
 
 
+def is_masked(name: str) -> bool:
+    """True for a line that selects TOAs by a flag."""
+    return name in _MASKED or _FD_JUMP.match(name) is not None
+
+
 def _is_numbered(name: str, stem: str) -> bool:
     return name.startswith(stem) and name[len(stem) :].isdigit()
 
@@ -140,13 +149,14 @@ def _lines(text: str) -> Iterator[Line]:
         words = row.split("#")[0].split()
         if not words or words[0] == "C":
             continue
-        name = _ALIASES.get(words[0].upper(), words[0].upper())
+        name = _FD_JUMP_TEMPO2.sub(r"FD\1JUMP", words[0].upper())
+        name = _ALIASES.get(name, name)
         select, rest = "", words[1:]
-        if name in _MASKED:
+        if is_masked(name):
             select, rest = _selected(row, name, rest)
         if not rest:
             raise ValueError(f"{row.strip()!r}: {name} has no value")
-        if name.startswith("WAVE") and name[4:].isdigit():
+        if any(_is_numbered(name, stem) for stem in _PAIRS):
             rest = [" ".join(rest)]
         flag = rest[1] if len(rest) > 1 else ""
         fit = flag == "1" and name not in _WORDS | _SPANS

@@ -59,6 +59,17 @@ def test_residuals_are_those_of_pint(name):
     assert difference(moved(model, steps), toas, FILE[f"{name}/moved"]) < 0.1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["BT", "DD", "ELL1"])
+def test_xpbdot_is_a_part_of_pbdot(name):
+    """PINT has it in DDGR alone: the orbits that are counted are those of PBDOT + XPBDOT, the period is not."""
+    text = "".join(f"{line}\n" for line in str(FILE[f"{name}/par"]).splitlines() if not line.startswith("PBDOT"))
+    (_, toas), values = invented(name), ("PBDOT -2.1e-12\n", "PBDOT -2.4e-12\nXPBDOT 3e-13\n", "PBDOT -2.4e-12\n")
+    one, both, less = (timing.residuals(timing.TimingModel.parse(text + lines), toas) for lines in values)
+    assert float(jnp.abs(one - both).max()) < 1e-9
+    assert float(jnp.abs(one - less).max()) > 1e-6
+
+
 def test_which_share_a_program():
     names = ("ELL1", "ELL1_ECC", "ELL1_FB", "ELL1H", "DD", "DDS", "WIND", "PLANETS", "WIDEBAND", "RANGES")
     members = [_member(k, *invented(name), None) for k, name in enumerate(names)]

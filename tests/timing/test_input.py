@@ -11,6 +11,7 @@ import pytest
 import jaxsci as js
 from jaxsci import timing
 from jaxsci.timing._anchor import warn_of_idle
+from jaxsci.timing._model import elements
 from jaxsci.timing._par import Par
 
 BASE = "PSR X\nRAJ 17:48:52.75 1\nDECJ -20:21:29.0\nF0 61.485476554 1\nF1 -1.181D-15\nPEPOCH 53750\nDM 223.9\n"
@@ -47,6 +48,13 @@ def test_repeated_selections_are_numbered():
         (BASE + "GLEP_1 54000\nGLF0D_1 1e-8", "needs a GLTD_1"),
         (BASE + "GLEP_1 54000 1\nGLPH_1 0.1 1", "only one can be fitted"),
         (BASE + "SWXDM_0001 1e-3", "SWXDM_0001"),
+        (BASE + "IFUNC1 54000 1e-5 0", "no SIFUNC"),
+        (BASE + "SIFUNC 1\nIFUNC1 54000 1e-5 0", "SIFUNC 1 is not supported"),
+        (BASE + "SIFUNC 2\nIFUNC1 54000", "two numbers"),
+        (BASE + "SIFUNC 2\nIFUNC1 54000 1e-5\nIFUNC2 53000 1e-5", "should rise"),
+        (BASE + "PWF0_1 1e-7", "no PWEP_1"),
+        (BASE + "PWEP_1 54000\nPWSTART_1 53000", "no PWSTOP_1"),
+        (BASE + "FD1JUMP 1e-5", "FD1JUMP should select"),
         (BASE + "NE_SW 7\nSWM 2", "SWM 2 is not supported"),
         (BASE + "NE_SW 7\nNE_SW1 1", "no SWEPOCH"),
         (BASE + "NE_SW 7\nSWM 1\nSWP 0.9", "SWP is 0.9"),
@@ -86,6 +94,25 @@ def test_lines_that_are_not_understood_may_be_passed_over():
     with pytest.warns(UserWarning, match="MOON 3"):
         model = timing.TimingModel.parse(BASE + "MOON 3", unknown="warn")
     assert model.par.word("MOON") == "3"
+
+
+def test_jumps_of_profile_evolution_by_the_names_of_pint_and_tempo2():
+    model = timing.TimingModel.parse(BASE + "FDJUMP2 -f A 1e-6 1\nFD1JUMP -f B 2e-6\nFDJUMP1 -f A 3e-6 1\n")
+    assert [pint for leaf, pint in elements(model) if leaf.startswith("FDJUMP")] == ["FD1JUMP1", "FD1JUMP2", "FD2JUMP1"]
+    assert model.fd_jump.powers == (1, 1, 2)
+    assert np.asarray(model.fd_jump.FDJUMP_ref).tolist() == [2e-6, 3e-6, 1e-6]
+    assert model.par.free[2:] == ("FD2JUMP1", "FD1JUMP2")
+    again = timing.TimingModel.parse(timing.par_text(model))
+    assert again.par.value("FD1JUMP2") == model.par.value("FD1JUMP2")
+
+
+def test_a_table_of_phases_keeps_its_ends():
+    """SIFUNC 0: the value of the last time before, as tempo2 has it; PINT 1.1.8 takes others."""
+    lines = "IFUNC1 53751 1e-4 0\nIFUNC2 53753 3e-4 0\nIFUNC3 53757 2e-4 0\n"
+    days = jnp.asarray([0.0, 1.0, 2.5, 3.0, 5.0, 8.0])
+    for kind, expected in ((0, [1, 1, 1, 3, 3, 2]), (2, [1, 1, 2.5, 3, 2.5, 2])):
+        table = timing.TimingModel.parse(f"{BASE}SIFUNC {kind}\n{lines}").table
+        np.testing.assert_allclose(table.phase(86400 * days, jnp.asarray(10.0)), 1e-3 * np.array(expected), rtol=1e-12)
 
 
 def test_t2_is_what_it_stands_for():

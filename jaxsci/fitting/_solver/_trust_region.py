@@ -27,6 +27,7 @@ from .._objective import least_squares_linearise
 
 _POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient
 _RISE = 1e-9  # of the cost, by rounding; more where what counts as converged is worth more
+_SNAP_RISE = 1e-6  # onto a bound it is nothing to go: what the cost changes by is rounding in the model
 _FINE = 1e-13  # a step this small in units of the noise is not worth an evaluation
 _HELD = 1e-6  # a parameter this near to a bound, in units of the noise, is as good as on it
 _FAR = 1e-3  # a search that ends with a step so long, in units of the residual, has not found an optimum
@@ -51,6 +52,10 @@ class Bounds(Module):
             return jnp.zeros(y.shape, bool)
         low = (y - self.lower <= gap) & (grad > 0)
         return self.fixed | low | ((self.upper - y <= gap) & (grad < 0))
+
+    def reached(self, y: Float[Array, " p"]) -> Bool[Array, " p"]:
+        """Parameters that are on a bound."""
+        return (y <= self.lower) | (y >= self.upper) if self.exist else jnp.zeros(y.shape, bool)
 
     def clip(self, y: Float[Array, " p"]) -> Float[Array, " p"]:
         return jnp.clip(y, self.lower, self.upper) if self.exist else y
@@ -129,7 +134,7 @@ class TrustState(Module):
     exact: Flag  # True: use the exact Hessian instead of the Gauss-Newton matrix
     first: Flag
     polish: Int[Array, ""]  # 0 while searching, then counts undamped steps
-    snaps: Flag  # the trial puts a parameter onto the bound that it all but touches
+    snaps: Flag  # the trial of a polishing step puts a parameter onto a bound
     done: Flag
     failed: Flag  # not finite at the start
     stalled: Flag  # no step decreases the cost although the gradient says so
@@ -252,6 +257,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         target = bounds.clip(y + jnp.where(proposal.solved & proposal.determined, proposal.newton, 0))
         target = jnp.where(held, bounds.nearest(y), target) if bounds.exist else target
         snaps = jnp.any(held & (target != y))
+        lands = jnp.any((target != y) & bounds.reached(target))
         usable = (proposal.solved & proposal.determined & ~tiny & (polish <= _POLISH)) | snaps
         state = TrustState(
             trial=jnp.where(cornered, y, jnp.where(polish > 0, target, proposal.trial)),
@@ -267,7 +273,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
             exact=exact | cornered,
             first=cornered,
             polish=polish,
-            snaps=snaps & (polish > 0),
+            snaps=(snaps | lands) & (polish > 0),
             done=((polish > 0) & (~usable | (~searching & ~accept))) | lost,
             failed=state.first & ~finite,
             stalled=jnp.where(searching, settled & ~converged & far & ~cornered, state.stalled) | lost,
@@ -295,7 +301,8 @@ def _judge(
     norms = jnp.sqrt(jnp.maximum(diagonal(new.gram), 0))
     scaled = jnp.abs(new.grad) / jnp.maximum(jnp.maximum(state.scale, norms), jnp.finfo(norms.dtype).tiny)
     slope = jnp.max(jnp.where(bounds.held(state.trial, new.grad), 0, scaled), initial=0)
-    no_worse = new.cost <= state.lin.cost + rise * jnp.abs(state.lin.cost)
+    allowed = jnp.where(state.snaps, max(_SNAP_RISE, rise), rise).astype(new.cost.dtype)
+    no_worse = new.cost <= state.lin.cost + allowed * jnp.abs(state.lin.cost)
     flatter = (slope < 0.9 * state.slope) | state.snaps
     better = jnp.where(state.polish > 0, flatter & no_worse, actual > 0)
     accept = finite & (better | state.first)
