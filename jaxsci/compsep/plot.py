@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 480  # of a map in points of its own; its height is half of that
 _LETTERS = 17  # of numbers that have room below a bar of colours
+_PULLS = 500  # from which a histogram has narrow bins
 _FEW = 6  # channels that are marked on the axis, each by its frequency
 _SIGNED, _PLAIN = "RdBu_r", "viridis"
 _LINES = ("#e09f3e", "#2a9d8f", "#7b5ea7", "#8d99ae", "#b56576")
@@ -187,9 +188,10 @@ def plot_pulls(values: Any, errors: Any, truth: Any, label: str = "", ax: "Axes 
     pulls = pulls[np.isfinite(pulls)]
     if not pulls.size:
         return ax
-    grid, edges = np.linspace(-4, 4, 161), np.linspace(-4, 4, 41).tolist()
+    bins = 40 if pulls.size >= _PULLS else 16
+    grid, edges = np.linspace(-4, 4, 161), np.linspace(-4, 4, bins + 1).tolist()
     ax.hist(pulls, edges, color=DATA, alpha=0.75)
-    ax.plot(grid, 0.2 * pulls.size * np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=MODEL, lw=1.4)
+    ax.plot(grid, 8 / bins * pulls.size * np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=MODEL, lw=1.4)
     ax.set_yticks([])
     beyond = int((np.abs(pulls) > 4).sum())
     more = f", {beyond} beyond 4" if beyond else ""

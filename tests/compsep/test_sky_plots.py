@@ -149,6 +149,11 @@ def test_pulls(answer):
     separation, _ = answer
     ax = plot.plot_pulls(separation.values["sync.beta"], separation.std["sync.beta"], -3.0, "sync.beta")
     assert "pull of sync.beta" in ax.get_xlabel()
+    for count in (100, 10_000):
+        few = plot.plot_pulls(np.random.default_rng(1).normal(size=count), np.ones(count), 0.0, "x")
+        area = sum(patch.get_height() * patch.get_width() for patch in few.patches)
+        curve = few.lines[0]
+        np.testing.assert_allclose(np.trapezoid(curve.get_ydata(), curve.get_xdata()), area, rtol=1e-3)
     assert plot.plot_pulls(np.full(3, np.nan), np.ones(3), 0.0, "x").get_xlabel() == ""
 
 
