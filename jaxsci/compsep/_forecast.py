@@ -158,7 +158,8 @@ def harmonic_xForecast(
     modes = harmonics(foregrounds, lmax=lmax, mask=mask)
     weights = harmonic_weights(instrument, "Q", instrument.fwhm, lmax)
     check_units(mixing, "uK_CMB")
-    found, _ = fit_modes(mixing, as_frequencies(instrument.nu), modes, weights, lmin, {"free": free, **options})
+    both = jnp.stack([weights, weights], axis=1)
+    found, _ = fit_modes(mixing, as_frequencies(instrument.nu), modes, both, lmin, {"free": free, **options})
     fit = mixing, instrument, found, column
     return _forecast(fit, modes, weights.T, cls, (r, lensing, lmin, modelled))
 

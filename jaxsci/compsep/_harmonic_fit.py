@@ -80,10 +80,8 @@ def harmonic_comp_sep(
     fwhm = instrument.fwhm if fwhm is None and isinstance(instrument, Instrument) else fwhm
     modes = harmonics(maps, lmax=lmax, mask=mask, fwhm=fwhm, nest=nest, iterations=iterations)
     last = int(np.max(np.asarray(modes.ell)))
-    if inv_n is None:
-        letters = {1: "I", 2: "QU", 3: "IQU"}[maps.shape[1]]
-        inv_n = jnp.stack([harmonic_weights(instrument, letter, fwhm, last) for letter in letters], axis=1)
-    found, ell = fit_modes(mixing, nu, modes, inv_n, lmin, choices)
+    weights = _stacked(inv_n, instrument, fwhm, maps.shape[:2], last + 1)
+    found, ell = fit_modes(mixing, nu, modes, weights, lmin, choices)
     alm = _complex(found.amplitudes, modes, lmin)
     nside = nside_of(maps.shape[2])
     whole = jnp.stack([synthesise(rows, nside, nest=nest) for rows in alm])
@@ -101,28 +99,35 @@ def harmonic_weights(instrument: Any, stokes: str, fwhm: Any, lmax: int) -> Floa
     return jnp.where(jnp.isnan(sigma), 0, 12 / (4 * np.pi * sigma**2))[:, None] * beam
 
 
-def fit_modes(
-    mixing: MixingMatrix, nu: Any, modes: Harmonics, inv_n: Any, lmin: int, choices: dict[str, Any]
-) -> tuple[Separation, Int[Array, " real"]]:
-    """(the fit to real coefficients from lmin on, the multipole of each)."""
-    ell, twice = np.asarray(modes.ell), np.asarray(modes.twice)
-    f, s, _ = modes.alm.shape
+def _stacked(inv_n: Any, instrument: Any, fwhm: Any, shape: tuple[int, int], count: int) -> Array:
+    """Inverse noise of each Stokes parameter: (f, s, l), or (s, f, f, l) for matrices."""
+    f, s = shape
+    if inv_n is None:
+        letters = {1: "I", 2: "QU", 3: "IQU"}[s]
+        return jnp.stack([harmonic_weights(instrument, letter, fwhm, count - 1) for letter in letters], axis=1)
     power = jnp.asarray(inv_n, float)
-    count = int(ell.max()) + 1
-    shapes = ((f, count), (f, s, count), (f, f, count))
-    if power.shape not in shapes or (power.shape == (f, f, count) and f == s):
-        raise ValueError(f"the inverse noise has shape {power.shape}, but it should be {shapes[0]} or {shapes[2]}")
+    if power.shape == (f, count):
+        return jnp.broadcast_to(power[:, None], (f, s, count))
+    if power.shape == (f, f, count):
+        return jnp.broadcast_to(power, (s, f, f, count))
+    raise ValueError(f"the inverse noise has shape {power.shape}, but it should be {(f, count)} or {(f, f, count)}")
+
+
+def fit_modes(
+    mixing: MixingMatrix, nu: Any, modes: Harmonics, weights: Array, lmin: int, choices: dict[str, Any]
+) -> tuple[Separation, Int[Array, " real"]]:
+    """(the fit to real coefficients from lmin on, the multipole of each).
+
+    **Arguments:** `weights`: inverse power spectra of the noise (f, s, l), or matrices (s, f, f, l).
+    """
+    ell, twice = np.asarray(modes.ell), np.asarray(modes.twice)
     real = np.concatenate([ell, ell[twice > 1]])
     kept = real >= lmin
     if not kept.any():
-        raise ValueError(f"no multipole is left: lmin is {lmin}, but lmax is {count - 1}")
+        raise ValueError(f"no multipole is left: lmin is {lmin}, but lmax is {ell.max()}")
     scaled = np.asarray(modes.alm) * np.sqrt(twice)
     columns = np.concatenate([scaled.real, scaled.imag[..., twice > 1]], axis=-1)[..., kept]
-    if power.shape == (f, f, count):
-        weights = jnp.broadcast_to(power[None, ..., real[kept]], (s, f, f, int(kept.sum())))
-    else:
-        weights = jnp.broadcast_to(power.reshape(f, -1, count)[..., real[kept]], columns.shape)
-    return separate(mixing, nu, columns, inv_n=weights, **choices), jnp.asarray(real[kept])
+    return separate(mixing, nu, columns, inv_n=weights[..., real[kept]], **choices), jnp.asarray(real[kept])
 
 
 def _complex(columns: Float[Array, "c s real"], modes: Harmonics, lmin: int) -> Complex[Array, "c s a"]:

@@ -108,6 +108,36 @@ def test_beams_make_the_fit_better_than_a_common_resolution(sky):
         assert float(found.separation.std[name][0]) < float(common.separation.std[name][0])
 
 
+@pytest.mark.parametrize(("count", "stokes"), [(2, "QU"), (3, "IQU"), (2, "I")])
+def test_as_many_channels_as_stokes_parameters(count, stokes):
+    """The CMB alone is the mean of channels, weighted by their depths in each of T, E, B."""
+    rng, s = np.random.default_rng(6), len(stokes)
+    few = compsep.Instrument(
+        frequency=FREQUENCY[:count], depth_i=np.array([1.0, 2, 3])[:count], depth_p=np.array([5.0, 4, 3])[:count]
+    )
+    maps = rng.normal(size=(count, s, 12 * 4**2))
+    cmb = compsep.MixingMatrix(cmb=compsep.CMB())
+    found = compsep.harmonic_comp_sep(cmb, few, maps, lmax=6, free=())
+    alm = np.asarray(compsep.harmonics(maps, lmax=6).alm)
+    for k, letter in enumerate(stokes):
+        weight = np.asarray(few.depth_i if letter == "I" else few.depth_p) ** -2.0
+        mean = np.einsum("f,fa->a", weight, alm[:, k]) / weight.sum()
+        np.testing.assert_allclose(found.alm[0, k, 2:7], mean[2:7], atol=1e-12)  # m = 0
+        error = 1 / np.sqrt(weight.sum()) * ARCMIN
+        np.testing.assert_allclose(found.separation.errors[0, k], error, rtol=1e-10)
+
+
+def test_a_mask_leaves_the_information_of_its_pixels(sky):
+    maps = observed(SHARP, *sky)
+    mask = np.abs(healpy.pix2vec(NSIDE, np.arange(NPIX))[2]) > 0.4
+    pixels = compsep.separate(mixing(), SHARP, maps, free=FREE, mask=mask)
+    found = compsep.harmonic_comp_sep(mixing(), SHARP, maps, free=FREE, lmax=LMAX, mask=mask)
+    np.testing.assert_allclose(found.fsky, mask.mean(), rtol=1e-12)
+    for name, value in zip(FREE, (1.6, -3.1), strict=True):
+        np.testing.assert_allclose(found.separation.std[name], pixels.std[name], rtol=0.05)
+        assert abs(float(found.separation.values[name][0]) - value) < 4 * float(found.separation.std[name][0])
+
+
 def test_matrices_without_correlation_are_spectra(sky):
     maps = observed(SHARP, *sky)
     power = np.broadcast_to(1 / (DEPTH[:, None] * ARCMIN) ** 2, (len(FREQUENCY), LMAX + 1))
