@@ -26,7 +26,7 @@ from ...core._typing import Flag, Scalar
 from .._objective import least_squares_linearise
 
 _POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient
-_RISE = 1e-9  # of the cost, by rounding; more where what counts as converged is worth more
+_RISE = 1e-9  # of the cost, by rounding; more where ten steps that count as small are worth more
 _SNAP_RISE = 1e-6  # onto a bound it is nothing to go: what the cost changes by is rounding in the model
 _FINE = 1e-13  # a step this small in units of the noise is not worth an evaluation
 _HELD = 1e-6  # a parameter this near to a bound, in units of the noise, is as good as on it
@@ -225,7 +225,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         eps = jnp.finfo(y.dtype).eps
         new = evaluate.linearise(state.trial)
         finite = _finite(new)
-        accept, ratio, slope = _judge(state, new, finite, bounds, max(_RISE, self.rtol**2))
+        accept, ratio, slope = _judge(state, new, finite, bounds, max(_RISE, (10 * self.rtol) ** 2))
         y = jnp.where(accept, state.trial, y)
         lin = jtu.tree_map(lambda a, b: jnp.where(accept, a, b), new, state.lin)
         scale = jnp.maximum(state.scale, jnp.sqrt(jnp.maximum(diagonal(lin.gram), 0)))
