@@ -23,16 +23,14 @@ class Chromatic(Module):
     TNCHROMIDX_ref: Scalar = numbers()
     epoch: Scalar = numbers()
 
-    def delay(self, time: Float[Array, " n"], more: Array | None, log_frequency: Float[Array, " n"]) -> Array:
+    def delay(self, time: Float[Array, " n"], more: Float[Array, " n"], log_frequency: Float[Array, " n"]) -> Array:
         """The delay at ln(nu / 1 GHz), s; `time` in s from PEPOCH, `more` chromatic measure from steps and waves."""
         terms, years = self.CM + self.CM_ref, (time - self.epoch) / YEAR
         total = jnp.zeros_like(years)
         for k in range(terms.shape[0] - 1, -1, -1):
             total = total * years / (k + 1) + terms[k]
-        if more is not None:
-            total = total + more
         index = self.TNCHROMIDX + self.TNCHROMIDX_ref
-        return K_DM * total * jnp.exp(-index * (log_frequency + jnp.log(1e3)))
+        return K_DM * (total + more) * jnp.exp(-index * (log_frequency + jnp.log(1e3)))
 
 
 class ChromaticCMX(Module):

@@ -23,7 +23,8 @@ def linearised(model: Any, free: PyTree, toas: Any) -> tuple[Float[Array, " n"],
     - `free`: a tree of the same structure, `None` where a leaf is not free.
     """
     steps, tables = model.steps(toas), model.tables(toas)
-    leaves, structure = jtu.tree_flatten(model)
+    leaves = jtu.tree_leaves(model)
+    structure: Any = jtu.tree_structure(model)
     names = [jtu.keystr(path, simple=True, separator=".") for path, _ in jtu.tree_leaves_with_path(model)]
     spots = dict(zip(names, structure.flatten_up_to(free), strict=True))
     start = {name: leaf for name, leaf in zip(names, leaves, strict=True) if spots[name] is not None and leaf.size}

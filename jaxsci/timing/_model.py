@@ -165,10 +165,10 @@ class TimingModel(Module):
             delay = delay + jnp.where(far, 0.0, dispersion_delay(more, frequency))
             measure = measure + more
         if self.chromatic is not None:
-            more = steps.get("cmx.CMX")
+            steep = steps.get("cmx.CMX", jnp.zeros_like(time))
             if self.cm_waves is not None:
-                more = self.cm_waves.measure(time) + (0.0 if more is None else more)
-            delay = delay + jnp.where(far, 0.0, self.chromatic.delay(time, more, log_frequency))
+                steep = steep + self.cm_waves.measure(time)
+            delay = delay + jnp.where(far, 0.0, self.chromatic.delay(time, steep, log_frequency))
         return delay, measure
 
     def _arrival(self, steps: dict[str, Array], toas: Any) -> tuple[Array, Array, Array]:
