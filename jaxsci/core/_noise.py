@@ -2,6 +2,7 @@
 
 import abc
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
@@ -71,7 +72,7 @@ class White(AbstractNoise):
     sigma: Scalar = param(bounds=(0, None), doc="standard deviation, in the data's unit")
 
     def prepare(self, mask: Bool[Array, " n"]) -> AbstractLikelihood:
-        return _Weighted(jnp.where(mask, 1 / self.sigma, 0))
+        return _Weighted(self.logdet(mask), jnp.where(mask, 1 / self.sigma, 0))
 
     def valid(self, mask: Bool[Array, " n"]) -> Flag:
         return (self.sigma > 0) & jnp.isfinite(self.sigma)
@@ -104,7 +105,7 @@ class Diagonal(AbstractNoise):
         return (self.efac.astype(dtype) * self.sigma) ** 2 + self.equad.astype(dtype) ** 2
 
     def prepare(self, mask: Bool[Array, " n"]) -> AbstractLikelihood:
-        return _Weighted(jnp.where(mask, 1 / jnp.sqrt(self.variance()), 0))
+        return _Weighted(self.logdet(mask), jnp.where(mask, 1 / jnp.sqrt(self.variance()), 0))
 
     def valid(self, mask: Bool[Array, " n"]) -> Flag:
         variance = self.variance()
@@ -139,7 +140,8 @@ class Dense(AbstractNoise):
         return jnp.where(ok, factor, jnp.nan)
 
     def prepare(self, mask: Bool[Array, " n"]) -> AbstractLikelihood:
-        return _Whitener(triangular_inverse(self._factor(mask)))
+        factor = self._factor(mask)
+        return _Whitener(_log_squares(factor), triangular_inverse(factor))
 
     def valid(self, mask: Bool[Array, " n"]) -> Flag:
         return jnp.all(jnp.isfinite(self._factor(mask)))
@@ -148,7 +150,7 @@ class Dense(AbstractNoise):
         return solve_lower(self._factor(mask), jnp.where(mask, residual, 0))
 
     def logdet(self, mask: Bool[Array, " n"]) -> Scalar:
-        return 2 * jnp.sum(jnp.log(jnp.diagonal(self._factor(mask))))
+        return _log_squares(self._factor(mask))
 
 
 class LowRank(AbstractNoise):
@@ -186,7 +188,8 @@ class LowRank(AbstractNoise):
     def prepare(self, mask: Bool[Array, " n"]) -> AbstractLikelihood:
         modes, factor = self._modes(mask)
         correct = solve_upper(jnp.eye(factor.shape[0], dtype=factor.dtype) + factor.T, triangular_inverse(factor))
-        return _LowRankWhitener(self.diagonal.prepare(mask), modes, modes @ correct)
+        logdet = self.diagonal.logdet(mask) + _log_squares(factor)
+        return _LowRankWhitener(logdet, self.diagonal.prepare(mask), modes, modes @ correct)
 
     def whiten(self, residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> Float[Array, " n"]:
         modes, factor = self._modes(mask)
@@ -195,7 +198,7 @@ class LowRank(AbstractNoise):
         return z - modes @ solve_upper(jnp.eye(factor.shape[0], dtype=factor.dtype) + factor.T, inner)
 
     def logdet(self, mask: Bool[Array, " n"]) -> Scalar:
-        return self.diagonal.logdet(mask) + 2 * jnp.sum(jnp.log(jnp.diagonal(self._modes(mask)[1])))
+        return self.diagonal.logdet(mask) + _log_squares(self._modes(mask)[1])
 
     def sums(self, jac_t: Float[Array, "p n"], residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> PyTree:
         stack = jnp.concatenate([jac_t, residual[None, :], self.basis.T])
@@ -210,17 +213,25 @@ class LowRank(AbstractNoise):
         return Linearisation(total[-1, -1] / 2, total[:-1, -1], total[:-1, :-1])
 
 
+def _log_squares(factor: Float[Array, "n n"]) -> Scalar:
+    """log-determinant of L L^T."""
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
+
+
 class AbstractPrepared(AbstractNoise):
-    """A noise that has been made ready for one data set; its log-determinant is no longer asked for."""
+    """A noise that has been made ready for one data set, with the log-determinant that came along."""
+
+    log_determinant: eqx.AbstractVar[Scalar]
 
     def logdet(self, mask: Bool[Array, " n"]) -> Scalar:
-        raise NotImplementedError("ask the noise itself for its log-determinant")
+        return self.log_determinant
 
     def valid(self, mask: Bool[Array, " n"]) -> Flag:
         raise NotImplementedError("ask the noise itself whether it is valid")
 
 
 class _Weighted(AbstractPrepared):
+    log_determinant: Scalar
     weight: Float[Array, " n"]
 
     def whiten(self, residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> Float[Array, " n"]:
@@ -228,6 +239,7 @@ class _Weighted(AbstractPrepared):
 
 
 class _Whitener(AbstractPrepared):
+    log_determinant: Scalar
     inverse_factor: Float[Array, "n n"]
 
     def whiten(self, residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> Float[Array, " n"]:
@@ -235,6 +247,7 @@ class _Whitener(AbstractPrepared):
 
 
 class _LowRankWhitener(AbstractPrepared):
+    log_determinant: Scalar
     diagonal: AbstractLikelihood
     modes: Float[Array, "n k"]
     correction: Float[Array, "n k"]

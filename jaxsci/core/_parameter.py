@@ -219,9 +219,9 @@ def put(module: PyTree, values: Mapping[str, Any]) -> PyTree:
         if path not in by_path:
             return leaf
         name = by_path[path]
-        value = jnp.asarray(new[name], jnp.asarray(leaf).dtype)
-        if value.shape not in ((), jnp.shape(leaf)):
-            raise ValueError(f"{name} has shape {jnp.shape(leaf)}, but the new value has shape {value.shape}")
-        return jnp.broadcast_to(value, jnp.shape(leaf))
+        value, shape = jnp.asarray(new[name], jnp.result_type(leaf)), jnp.shape(leaf)
+        if value.shape not in ((), shape):
+            raise ValueError(f"{name} has shape {shape}, but the new value has shape {value.shape}")
+        return value if value.shape == shape else jnp.broadcast_to(value, shape)
 
     return jtu.tree_map_with_path(replace, module)

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..core._loss import AbstractLoss, Linear
 from ..core._module import Module
+from ..core._parameter import as_array
 from ._diagnose import report
 from ._fit import check
 from ._plan import Plan, as_names, flat_bounds, flat_priors, make_plan
@@ -53,7 +54,7 @@ class BatchSolution(Module):
         for group, members in zip(self.groups, self.members, strict=True):
             at = np.flatnonzero(members == i)
             if len(at):
-                return jtu.tree_map(lambda x: x[at[0]], group)  # noqa: B023
+                return jtu.tree_map(lambda x: as_array(np.asarray(x)[at[0]]), group)  # noqa: B023
         raise IndexError(i)
 
     def __iter__(self) -> Iterator[Solution]:
@@ -217,7 +218,7 @@ def _nothing(search: Any) -> None:
 
 def _lanes(block: Block, total: int, free: Any, bounds: Any, priors: Any, loss: AbstractLoss) -> tuple[Plan, Lanes]:
     """The plan of these members, and everything that varies among them with a leading axis."""
-    model, data = (jtu.tree_map(lambda x: jnp.asarray(x[0]), tree) for tree in (block.models, block.data))
+    model, data = (jtu.tree_map(lambda x: as_array(x[0]), tree) for tree in (block.models, block.data))
     plan = make_plan(model, data.noise, free)
     check(plan, data, loss, None, None)
     lower, upper = _bounds(plan, bounds or {}, block.members, total)
@@ -263,7 +264,7 @@ def _merge(groups: list[Solution], members: list[np.ndarray]) -> tuple[tuple[Sol
         place = np.concatenate([members[k] for k in same])
         order = np.argsort(place)
         merged.append(
-            jtu.tree_map(lambda *x: jnp.asarray(np.concatenate(x)[order]), *(groups[k] for k in same))  # noqa: B023
+            jtu.tree_map(lambda *x: as_array(np.concatenate(x)[order]), *(groups[k] for k in same))  # noqa: B023
         )
         places.append(place[order])
     return tuple(merged), tuple(places)

@@ -8,13 +8,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core._dataset import AbstractDataset
 from ..core._likelihood import AbstractLikelihood, Linearisation, Robust
 from ..core._linalg import cholesky, dot, gram, qr_r, svd_square
 from ..core._module import Module
-from ..core._noise import AbstractNoise
+from ..core._noise import AbstractNoise, AbstractPrepared
 from ..core._rows import split_rows
 from ..core._typing import Flag, Scalar
 from ._stream import Stream
@@ -94,7 +94,8 @@ class Objective(Module):
         apart = noise.coupled and not self.whole
 
         def of_noise(data: Any, noise: AbstractLikelihood) -> tuple[Array, Array]:
-            log = noise.logdet(data.mask) if isinstance(noise, AbstractNoise) else jnp.zeros(())
+            known = self.likelihood if isinstance(self.likelihood, AbstractPrepared) else noise
+            log = known.logdet(data.mask) if isinstance(known, AbstractNoise) else jnp.zeros(())
             return noise.valid(data.mask), log
 
         def look(data: Any, noise: Any) -> tuple[Array, ...]:
@@ -189,7 +190,7 @@ class Objective(Module):
         model, noise = self.parts(y)
         residual = self.data.residual(model)
         assert isinstance(noise, AbstractNoise)
-        return noise.cost(residual, self.data.mask) + noise.logdet(self.data.mask) / 2
+        return minus_log_likelihood(noise, residual, self.data.mask)
 
     def _joint(self, y: Array) -> Linearisation:
         """Model parameters by Gauss-Newton, noise parameters by the expected information.
@@ -208,7 +209,7 @@ class Objective(Module):
 
         def noise_only(y: Array) -> Array:
             noise = self.parts(y)[1]
-            return noise.cost(residual, mask) + noise.logdet(mask) / 2
+            return minus_log_likelihood(noise, residual, mask)
 
         cost, grad = jax.value_and_grad(self._noise_cost)(y)
         return self._add_prior(y, Linearisation(cost, grad, gauss_newton + _noise_information(self, y, noise_only)))
@@ -229,7 +230,7 @@ def noise_rows(objective: Objective, y: Float[Array, " p"]) -> Float[Array, "m p
 
     def noise_only(y: Array) -> Array:
         noise = objective.parts(y)[1]
-        return noise.cost(residual, mask) + noise.logdet(mask) / 2
+        return minus_log_likelihood(noise, residual, mask)
 
     values, vectors = svd_square(jax.hessian(noise_only)(y))
     return jnp.sqrt(values)[:, None] * vectors.T
@@ -240,6 +241,12 @@ def _noise_information(objective: Objective, y: Array, noise_only: Callable[...,
         return jax.hessian(noise_only)(y)
     _, log_t = jacobian_t(lambda y: objective.parts(y)[1].log_variance(objective.data.mask), y)
     return gram(log_t, log_t) / 2
+
+
+def minus_log_likelihood(noise: AbstractNoise, residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> Scalar:
+    """r^T C^-1 r / 2 + log |C| / 2."""
+    ready: Any = noise.prepare(mask)
+    return ready.cost(residual, mask) + ready.logdet(mask) / 2
 
 
 def jacobian_t(fn: Callable[..., Any], y: Float[Array, " p"]) -> tuple[Float[Array, " n"], Float[Array, "p n"]]:

@@ -10,10 +10,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..core._errors import suggest
-from ..core._parameter import Parameter, as_bounds, element_names, free_spec, get, leaf_names, match, parameters
+from ..core._parameter import (
+    Parameter,
+    as_array,
+    as_bounds,
+    element_names,
+    free_spec,
+    get,
+    leaf_names,
+    match,
+    parameters,
+)
 from ..core._prior import Normal
 from ._solution import Fitted
 
@@ -81,21 +92,23 @@ def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None) -> tuple[Array | N
     if not bounds and all(isinstance(b, int | float) for a in plan.about for b in a.bounds):
         return _declared_bounds(plan)
     given = _by_name(plan, bounds or {}, "bounds")
-    lower: list[Array] = []
-    upper: list[Array] = []
+    traced = any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((given, [a.bounds for a in plan.about])))
+    xp: Any = jnp if traced else np  # on the device each shape would be a program of its own
+    lower: list[Any] = []
+    upper: list[Any] = []
     for (name, shape), about in zip(plan.free, plan.about, strict=True):
         low, high = as_bounds(given[name], f"bounds of {name}") if name in given else about.bounds
         for side, value in ((lower, low), (upper, high)):
-            array = jnp.asarray(value, plan.dtype)
+            array = xp.asarray(value, plan.dtype)
             if array.shape not in ((), shape):
                 raise ValueError(f"bounds of {name} have shape {array.shape}, but {name} has shape {shape}")
-            side.append(jnp.ravel(jnp.broadcast_to(array, shape)))
-    low, high = jnp.concatenate(lower), jnp.concatenate(upper)
-    if not isinstance(low, jax.core.Tracer) and not isinstance(high, jax.core.Tracer):
-        wrong = [n for n, bad in zip(plan.names, jax.device_get(~(low <= high)), strict=True) if bad]
+            side.append(xp.ravel(xp.broadcast_to(array, shape)))
+    low, high = xp.concatenate(lower), xp.concatenate(upper)
+    if not traced:
+        wrong = [n for n, bad in zip(plan.names, ~(low <= high), strict=True) if bad]
         if wrong:
             raise ValueError(f"the lower bound of {', '.join(wrong)} lies above its upper bound, or is not a number")
-    return low, high
+    return as_array(low), as_array(high)
 
 
 @functools.lru_cache(maxsize=512)
@@ -137,7 +150,7 @@ def flat_priors(plan: Plan, priors: Mapping[str, Any] | None) -> tuple[Array, Ar
 @functools.lru_cache(maxsize=512)
 def _no_priors(size: int, dtype: Any) -> tuple[Array, Array]:
     with jax.ensure_compile_time_eval():
-        return jnp.zeros(size, dtype), jnp.zeros(size, dtype)
+        return as_array(np.zeros(size, dtype)), as_array(np.zeros(size, dtype))
 
 
 def chosen(plan: Plan, patterns: tuple[str, ...], what: str) -> set[str]:

@@ -16,7 +16,7 @@ from ..core._dataset import AbstractDataset
 from ..core._errors import require_x64
 from ..core._likelihood import AbstractLikelihood
 from ..core._noise import Unit
-from ..core._parameter import as_array, put
+from ..core._parameter import as_array, get, parameters, put
 from ..core._rows import rows
 from ..core._typing import Flag
 from ._build import epoch_of_orbit, listed, spins
@@ -81,7 +81,8 @@ class AnchoredTOAs(AbstractDataset):
 
 def at_reference(model: TimingModel) -> TimingModel:
     """The model with all offsets 0 and without its par file."""
-    return dataclasses.replace(put(model, {"*": 0.0}), par=None)
+    zeros = {name: as_array(np.zeros(get(model, name).shape)) for name in parameters(model)}
+    return dataclasses.replace(put(model, zeros), par=None)
 
 
 @eqx.filter_jit
@@ -200,8 +201,8 @@ def _unanchored(
     wide = bool(measures.any())
     data = AnchoredTOAs(
         elapsed=since(start),
-        delay=jnp.zeros(n),
-        phase=jnp.zeros(n),
+        delay=np.zeros(n),
+        phase=np.zeros(n),
         since_position=since(par.value("POSEPOCH", str(start))),
         since_dispersion=since(par.value("DMEPOCH", str(start))),
         since_orbit=since(epoch_of_orbit(par)),
@@ -209,15 +210,15 @@ def _unanchored(
         position=toas.position,
         velocity=toas.velocity,
         sun=toas.sun,
-        troposphere=toas.troposphere if par.yes("CORRECT_TROPOSPHERE", "Y") else jnp.zeros(n),
+        troposphere=toas.troposphere if par.yes("CORRECT_TROPOSPHERE", "Y") else np.zeros(n),
         window=as_array(in_windows(par, "DMX", np.asarray(toas.utc))),
         jumps=_masks(par, toas, "JUMP"),
         noise=Unit(),
-        mask=jnp.ones(n, bool),
+        mask=np.ones(n, bool),
         planets=_planets(par, toas),
         cm_window=None if model.cmx is None else as_array(in_windows(par, "CMX", np.asarray(toas.utc))),
         measures=as_array(measures) if wide else None,
-        dm=None if toas.dm is None or not wide else jnp.where(measures, toas.dm, 0.0),
+        dm=None if toas.dm is None or not wide else np.where(measures, toas.dm, 0.0),
         dm_jumps=_masks(par, toas, "DMJUMP") if wide and model.dm_jump is not None else None,
         fd_jumps=None if model.fd_jump is None else _masks(par, toas, "FDJUMP"),
     )

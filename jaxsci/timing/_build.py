@@ -7,8 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
+from ..core._parameter import as_array
 from ._astrometry import AstrometryEcliptic, AstrometryEquatorial
 from ._chromatic import Chromatic, ChromaticCMX
 from ._constants import OBLIQUITY
@@ -131,7 +133,7 @@ def epoch_of_orbit(par: Par) -> Decimal:
 
 def _list(par: Par, leaf: str) -> tuple[Array, Array]:
     values = [float(par.value(name)) for name in listed(par, leaf)]
-    return jnp.zeros(len(values)), jnp.asarray(values, float)
+    return as_array(np.zeros(len(values))), as_array(np.array(values, float))
 
 
 def _astrometry(par: Par) -> AstrometryEquatorial | AstrometryEcliptic:

@@ -144,12 +144,15 @@ class TimingNoise(AbstractNoise):
         shrink = (1 - 1 / jnp.sqrt(1 + excess)) / jnp.where(weight > 0, weight, 1)
         modes = (self.modes() * jnp.sqrt(self.power())[None, :]).T * root[None, :]
         gain = excess / (1 + excess) / jnp.where(weight > 0, weight, 1)
+        logdet = jnp.sum(jnp.where(mask, jnp.log(self.variance()), 0)) + jnp.sum(jnp.log1p(excess))
         if not modes.shape[0]:
-            return PreparedNoise(root, self.epoch, shrink, gain, excess, modes, modes, jnp.zeros((0, 0)))
+            return PreparedNoise(logdet, root, self.epoch, shrink, gain, modes, modes, jnp.zeros((0, 0)))
         half = _shrunk(modes, root, shrink, self.epoch)
         factor, ok = cholesky(jnp.eye(modes.shape[0]) + half @ half.T)
         full = _shrunk(half, root, shrink, self.epoch)
-        return PreparedNoise(root, self.epoch, shrink, gain, excess, half, full, jnp.where(ok, factor, jnp.nan))
+        factor = jnp.where(ok, factor, jnp.nan)
+        logdet = logdet + 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
+        return PreparedNoise(logdet, root, self.epoch, shrink, gain, half, full, factor)
 
     def valid(self, mask: Bool[Array, " n"]) -> Flag:
         variance = self.variance()
@@ -160,25 +163,22 @@ class TimingNoise(AbstractNoise):
         return self.prepare(mask).whiten(residual, mask)
 
     def logdet(self, mask: Bool[Array, " n"]) -> Scalar:
-        ready = self.prepare(mask)
-        white = jnp.sum(jnp.where(mask, jnp.log(self.variance()), 0))
-        modes = 2 * jnp.sum(jnp.log(jnp.diagonal(ready.factor)))
-        return white + jnp.sum(jnp.log1p(ready.excess)) + modes
+        return self.prepare(mask).log_determinant
 
 
 class PreparedNoise(AbstractPrepared):
     """A `TimingNoise` with all that does not depend on the residuals.
 
-    - `inverse`: 1/sigma, 0 where masked; u below. `excess`: J times the summed weights of each epoch.
+    - `inverse`: 1/sigma, 0 where masked; u below.
     - `shrink`, `gain`: an epoch's z becomes z - shrink u (u . z), and once more z - gain u (u . z).
     - `half`, `full`: the scaled modes after that whitening once and twice, (k, n). `factor`: L of 1 + half half^T.
     """
 
+    log_determinant: Scalar
     inverse: Float[Array, " n"]
     epoch: Int[Array, " n"]
     shrink: Float[Array, " s"]
     gain: Float[Array, " s"]
-    excess: Float[Array, " s"]
     half: Float[Array, "k n"]
     full: Float[Array, "k n"]
     factor: Float[Array, "k k"]

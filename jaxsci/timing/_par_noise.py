@@ -46,7 +46,7 @@ def _groups(par: Par, toas: TOAs, stem: str) -> tuple[np.ndarray, Array]:
             raise ValueError(f"{stem}{int(index[here].max())} and {name} select the same TOAs")
         index[here] = k
         values.append(float(par.value(name)))
-    return index, jnp.asarray(values, float)
+    return index, as_array(np.array(values, float))
 
 
 def epochs(par: Par, toas: TOAs) -> tuple[np.ndarray, np.ndarray]:

@@ -67,7 +67,7 @@ class TOAs(Module):
             return (values >= float(low)) & (values <= float(high))
         if flag not in self.flags:
             raise ValueError(f"no TOA has the flag {flag!r}{suggest(flag, self.flags)} (there are: {self.flags})")
-        return np.asarray(self.selected[:, self.flags.index(flag)])
+        return np.asarray(self.selected)[:, self.flags.index(flag)]
 
     def check(self) -> None:
         """Raise `ValueError` for numbers that make no sense, naming the TOA."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import optimistix as optx
+from jaxtyping import Array
 
 from ...core._linalg import diagonal, dot, factorise, largest_row, scaled, shifted
 from ._trust_region import AbstractTrustSolver, Local, Proposal, TrustState, quadratic
@@ -45,12 +47,17 @@ class GaussNewton(AbstractTrustSolver):
         eps = jnp.finfo(grad.dtype).eps
         # a parameter without effect, and a held one, gets a unit pivot and so no step
         idle = (diagonal(matrix) == 0).astype(grad.dtype)
-        undamped = factorise(shifted(matrix, idle + grad.size * eps))
-        damped = factorise(shifted(matrix, idle + radius))
-        newton = undamped.solve(grad)
+
+        def solved(extra: Array) -> tuple[Array, Array, Array]:
+            factor = factorise(shifted(matrix, extra))
+            return factor.solve(grad), factor.ok, factor.least
+
+        # undamped and damped side by side: what is compiled once
+        both = jax.vmap(solved)(jnp.stack([idle + grad.size * eps, idle + radius]))
+        (newton, damped), (sound, ok), (least, _) = both
         # an indefinite matrix (exact Hessian far from the optimum): a short step downhill, then more damping
         downhill = grad / (radius + largest_row(matrix))
-        step = -jnp.where(damped.ok, damped.solve(grad), downhill) * inverse
+        step = -jnp.where(ok, damped, downhill) * inverse
         decrement = jnp.sqrt(jnp.maximum(dot(newton, grad), 0))
         trial = local.y + step
         if local.bounds.exist:
@@ -60,7 +67,7 @@ class GaussNewton(AbstractTrustSolver):
             share = jnp.maximum(0.995, 1 - decrement / size)
             trial = jnp.where(inner == trial, trial, local.y + share * (inner - local.y))
         step = trial - local.y
-        radius = jnp.where(damped.ok, radius, 10 * radius)
+        radius = jnp.where(ok, radius, 10 * radius)
         return Proposal(
             trial=trial,
             radius=radius,
@@ -69,6 +76,6 @@ class GaussNewton(AbstractTrustSolver):
             length=radius,
             newton=-newton * inverse,
             decrement=decrement,
-            solved=undamped.ok,
-            determined=undamped.least > 64 * grad.size * eps,
+            solved=sound,
+            determined=least > 64 * grad.size * eps,
         )
