@@ -25,7 +25,7 @@ from ._model import TimingModel, elements, limits
 from ._toas import TOAs
 
 _BUCKETS = 3
-_SLACK = 1.5  # of padded work: a program fewer saves seconds of compilation
+_SLACK = 1.6  # of padded work: a program fewer saves seconds of compilation
 _MODEL = ("spin.F", "dispersion.DM", "dmx.DMX", "fd.FD", "jump.JUMP")
 _NOISE = ("EFAC", "EQUAD", "ECORR", "jitter")
 
