@@ -15,6 +15,7 @@ import jaxsci as js
 from jaxsci import timing
 from jaxsci.core._parameter import free_spec
 from jaxsci.fitting._plan import make_plan
+from jaxsci.timing._binary import eccentric_anomaly
 from jaxsci.timing._columns import linearised
 from jaxsci.timing._model import elements
 from jaxsci.timing._precision import TwoDouble, phase, seconds_between
@@ -110,3 +111,14 @@ def test_round_and_divide():
     number = TwoDouble.of(Decimal("12345678901234567.5")) / TwoDouble.of(3.0)
     assert float(number.round()) == pytest.approx(4115226300411522.0, abs=1)
     assert math.isclose(number.float(), 12345678901234567.5 / 3)
+
+
+@pytest.mark.parametrize("eccentricity", [0.0, 1e-8, 0.1, 0.6, 0.9, 0.99])
+def test_keplers_equation_holds_to_rounding(eccentricity):
+    near = 10.0 ** np.arange(-12, 0)
+    mean = jnp.asarray(np.concatenate([np.linspace(0, 2 * np.pi, 1001), near, 2 * np.pi - near]))
+    e = jnp.full(mean.shape, eccentricity)
+    anomaly = jax.jit(eccentric_anomaly)(mean, e)
+    assert jnp.abs(anomaly - eccentricity * jnp.sin(anomaly) - mean).max() < 3e-15
+    slope = jax.jit(lambda m: jax.jvp(lambda m: eccentric_anomaly(m, e), (m,), (jnp.ones_like(m),))[1])(mean)
+    np.testing.assert_allclose(slope * (1 - eccentricity * jnp.cos(anomaly)), 1, rtol=1e-14)
