@@ -5,11 +5,11 @@ these tiny problems themselves; here a step of a block of cells is a handful of 
 Marquardt 1963; bounds by an active set and projection (Bertsekas 1982), as `jaxsci.GaussNewton`.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -18,12 +18,12 @@ from jaxtyping import Array, Float, Int
 
 from ..core._linalg import factorise
 from ..core._module import Module
-from ..core._parameter import free_spec
+from ..core._parameter import free_spec, get
 from ..fitting._program import call
 from ._likelihood import Maps, Sky
 from ._mixing import MixingMatrix
+from ._slabs import Observed, Slabs, by_blocks, whitened
 
-_BLOCK = 512
 _ROUNDS = (7, 14)  # evaluations before a look at which cells are done; after those, as many as are left
 _STALLED = 1e12  # a damping that no step survives
 _WELL = 1e-10  # the smallest pivot of a unit-diagonal information that counts as known
@@ -39,132 +39,115 @@ class Limits(Module):
 
 
 class CellFits(NamedTuple):
-    """Of each of k cells, last axis: values (p, k), cost, inverse information (p, p, k), and how the search ended.
+    """Of each of k cells, last axis, on the host: values (p, k), cost, covariance (p, p, k), how the search ended.
 
     `determined` (p, k): False where the data say nothing, and the covariance is infinite. `at_bound` (p, k): -1, 0, 1.
     """
 
-    values: Array
-    cost: Array
-    covariance: Array
-    steps: Array
-    done: Array
-    stalled: Array
-    determined: Array
-    at_bound: Array
+    values: Any
+    cost: Any
+    covariance: Any
+    steps: Any
+    done: Any
+    stalled: Any
+    determined: Any
+    at_bound: Any
 
 
 class _Search(NamedTuple):
     """The carry: the accepted point with its cost, gradient, information; the trial; damping (0: none) and promise."""
 
-    at: Array
-    cost: Array
-    grad: Array
-    gram: Array
-    trial: Array
-    damping: Array
-    predicted: Array
-    steps: Array
-    done: Array
-    stalled: Array
+    at: Any
+    cost: Any
+    grad: Any
+    gram: Any
+    trial: Any
+    damping: Any
+    predicted: Any
+    steps: Any
+    done: Any
+    stalled: Any
+
+
+class _Known(NamedTuple):
+    """What is known of the parameters where a search stands."""
+
+    covariance: Any
+    determined: Any
+    at_bound: Any
 
 
 def fit_cells(
     mixing: MixingMatrix,
-    sky: Sky,
+    nu: Any,
+    observed: Observed,
     free: Sequence[str],
-    start: Float[Array, "p k"],
     limits: Limits,
-    *,
+    marginal: bool = False,
     tolerance: float = 1e-6,
     max_steps: int = 100,
 ) -> CellFits:
-    """Fit the free parameters of each cell of a sky to that cell's data alone.
+    """Fit the free parameters of each cell to that cell's data alone, from where the mixing matrix has them.
 
-    **Arguments:** `start`: where each cell starts. `tolerance`: a cell is done when the step that is left is shorter
-    than this many standard errors. `max_steps`: evaluations of a cell at most.
+    **Arguments:** `tolerance`: a cell is done when the step that is left is shorter than this many standard errors.
+    `max_steps`: evaluations of a cell at most.
     """
-    k = start.shape[1]
-    size = min(_BLOCK, -(-k // 16) * 16)
-    maps = tuple(Maps(_padded(m.data, k, size), _padded(m.root, k, size)) for m in sky.maps)
-    count = tuple(_padded(c, k, size) for c in sky.count)
-    problem = (mixing, sky.nu, maps, count, limits)
-    choices = (tuple(free), size, tolerance, sky.marginal)
-    at = _padded(start, k, size, edge=True)
-    found = _rounds(problem, at, k, choices, max_steps)
-    found = jtu.tree_map(lambda x: x[..., :k], found)
-    return _conclude(found, limits)
-
-
-def _padded(array: Array, k: int, size: int, edge: bool = False) -> Array:
-    if array.shape[-1] != k or k % size == 0:
-        return array
-    return jnp.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, -k % size)], mode="edge" if edge else "constant")
-
-
-def _blank(at: Array) -> _Search:
-    p, k = at.shape
-    zero, none = jnp.zeros(k, at.dtype), jnp.zeros(k, bool)
-    gram = jnp.zeros((p, p, k), at.dtype)
-    return _Search(at, zero + jnp.inf, jnp.zeros_like(at), gram, at, zero, zero, jnp.zeros(k, int), none, none)
-
-
-def _rounds(problem: Any, at: Array, k: int, choices: tuple[Any, ...], max_steps: int) -> _Search:
-    """A few steps of all cells, then of those that are not done, gathered into full blocks again."""
-    found = jtu.tree_map(np.array, _blank(at))
-    found.done[k:] = True
-    size, pending, data = choices[1], np.arange(at.shape[1]), problem
-    mixing, nu, maps, count, limits = problem
-    for steps in (*_ROUNDS, max_steps):
-        steps = min(steps, max_steps - int(np.min(found.steps[pending])))
-        search = jtu.tree_map(lambda x: jnp.asarray(_take(x, pending, at.shape[1])), found)  # noqa: B023
-        blocks = jnp.array(-(-len(pending) // size))
-        new = jtu.tree_map(np.asarray, call(_run, (data, search, blocks, jnp.array(steps)), (choices,)))
-        for old, now in zip(found, new, strict=True):
-            old[..., pending] = now[..., : len(pending)]
+    k = observed.columns.shape[1]
+    slabs, counts = Slabs.of(k), observed.counts()
+    start = np.array([float(get(mixing, name)) for name in free])
+    start = np.clip(start, np.asarray(limits.lower), np.asarray(limits.upper))
+    found, known = _blank(start, k), _unknown(len(free), k)
+    state = jtu.tree_leaves((found, known))
+    pending = np.arange(k)
+    for most in (*_ROUNDS, max_steps):
+        steps = np.asarray(min(most, max_steps - int(np.min(found.steps[pending]))))
+        for cells, blocks in slabs.parts(pending):
+            maps = call(whitened, (observed.take(cells, slabs),))
+            count = tuple(slabs.fill(c, cells) for c in counts)
+            search = jtu.tree_map(lambda x: slabs.fill(x, cells, x.dtype == bool), found)  # noqa: B023
+            args = (mixing, nu, limits, maps, count, search, blocks, steps)
+            new = call(_run, args, (tuple(free), slabs.size, tolerance, marginal))
+            for whole, part in zip(state, jtu.tree_leaves(new), strict=True):
+                whole[..., cells] = np.asarray(part)[..., : len(cells)]
         pending = np.flatnonzero(~found.done & (found.steps < max_steps))
         if not len(pending):
             break
-        fewer = jtu.tree_map(lambda x: _some(x, pending, at.shape[1]), (maps, count))  # noqa: B023
-        data = (mixing, nu, *fewer, limits)
-    return _Search(*map(jnp.asarray, found))
+    ended = found.done & ~found.stalled
+    return CellFits(found.at, found.cost, known[0], found.steps, ended, found.stalled, known[1], known[2])
 
 
-def _take(x: np.ndarray, cells: np.ndarray, length: int) -> np.ndarray:
-    if len(cells) == length:
-        return x
-    out = np.zeros((*x.shape[:-1], length), x.dtype)
-    out[..., : len(cells)] = x[..., cells]
-    if x.dtype == bool:
-        out[..., len(cells) :] = True  # what fills up the last block is done already
-    return out
+def _blank(start: np.ndarray, k: int) -> _Search:
+    p, kind = len(start), start.dtype
+    at = np.repeat(start[:, None], k, axis=1)
+    zero, none = np.zeros((3, k), kind), np.zeros((2, k), bool)
+    cost, gram = np.full(k, np.inf, kind), np.zeros((p, p, k), kind)
+    return _Search(at, cost, np.zeros_like(at), gram, at.copy(), zero[0], zero[1], np.zeros(k, int), *none)
 
 
-def _some(x: Array, cells: np.ndarray, length: int) -> Array:
-    return jnp.asarray(_take(np.asarray(x), cells, length)) if x.shape[-1] == length else x
+def _unknown(p: int, k: int) -> _Known:
+    return _Known(np.zeros((p, p, k)), np.zeros((p, k), bool), np.zeros((p, k), int))
 
 
 def _run(
-    problem: Any, search: _Search, blocks: Int[Array, ""], steps: Int[Array, ""], choices: tuple[Any, ...]
-) -> _Search:
+    mixing: MixingMatrix,
+    nu: Any,
+    limits: Limits,
+    maps: tuple[Maps, ...],
+    count: tuple[Array, ...],
+    search: _Search,
+    blocks: Int[Array, ""],
+    steps: Int[Array, ""],
+    *choices: Any,
+) -> tuple[_Search, _Known]:
     """At most so many evaluations of the cells in the first blocks, block after block."""
     free, size, tolerance, marginal = choices
-    mixing, nu, maps, count, limits = problem
-    length = search.cost.shape[0]
 
-    def one(i: Array, search: _Search) -> _Search:
-        def part(x: Array) -> Array:
-            return lax.dynamic_slice_in_dim(x, i * size, size, x.ndim - 1) if x.shape[-1] == length else x
+    def block(part: Any) -> tuple[_Search, _Known]:
+        maps, count, search = part
+        ended = Block(mixing, nu, maps, count, limits, free, tolerance, marginal).run(search, steps)
+        return ended, _conclude(ended, limits)
 
-        here = Block(mixing, nu, jtu.tree_map(part, maps), jtu.tree_map(part, count), limits, free, tolerance, marginal)
-        ended = here.run(jtu.tree_map(part, search), steps)
-
-        def put(whole: Array, new: Array) -> Array:
-            return lax.dynamic_update_slice_in_dim(whole, new, i * size, whole.ndim - 1)
-
-        return jtu.tree_map(put, search, ended)
-
-    return lax.fori_loop(0, blocks, one, search)
+    return by_blocks(block, (maps, count, search), size, blocks)
 
 
 class Block(Module):
@@ -183,13 +166,12 @@ class Block(Module):
         """(cost (k,), gradient (p, k), information (p, p, k)), priors included."""
         moving, rest = eqx.partition(self.mixing, free_spec(self.mixing, self.free))
         model = eqx.combine(jtu.tree_unflatten(jtu.tree_structure(moving), list(at)), rest)
-        index = dict.fromkeys(self.free, jnp.arange(at.shape[1]))
-        cells = Sky(self.nu, self.maps, index, self.count, self.marginal).cells(model, self.free)
-        p = range(at.shape[0])
-        gram = jnp.stack([jnp.stack([cells.gram[max(i, j)][min(i, j)] for j in p]) for i in p])
+        cells = Sky(self.nu, self.maps, None, self.count, self.marginal).cells(model, self.free)
         off, weight = at - self.limits.mean[:, None], self.limits.weight[:, None]
-        gram = gram + jnp.where(jnp.eye(len(p), dtype=bool)[:, :, None], weight[:, None, :], 0)
-        return cells.cost + jnp.sum(weight * off * off, 0) / 2, jnp.stack(cells.grad) + weight * off, gram
+        diagonal = jnp.eye(at.shape[0], dtype=bool)[:, :, None]
+        gram = cells.gram + jnp.where(diagonal, weight[:, None, :], 0)
+        prior = total(weight * off * off) / 2
+        return cells.cost + prior, cells.grad + weight * off, gram
 
     def run(self, search: _Search, steps: Int[Array, ""]) -> _Search:
         """Step until all cells are done, or have taken so many steps."""
@@ -241,12 +223,16 @@ class Block(Module):
         trial = jnp.clip(at + step, lower, upper)
         step = trial - at
         curve = sum(step[i] * sum(gram[i, j] * step[j] for j in range(len(step))) for i in range(len(step)))
-        distance = jnp.where(newton.ok, jnp.sum(slope * newton.solve(slope), 0), jnp.inf)
-        return trial, -jnp.sum(grad * step, 0) - curve / 2, distance
+        distance = jnp.where(newton.ok, total(slope * newton.solve(slope)), jnp.inf)
+        return trial, -total(grad * step) - curve / 2, distance
 
 
-@jax.jit
-def _conclude(found: _Search, limits: Limits) -> CellFits:
+def total(x: Float[Array, "p k"]) -> Float[Array, " k"]:
+    """The sum over a few parameters, which as a reduction would be a slow call of its own."""
+    return functools.reduce(jnp.add, x)
+
+
+def _conclude(found: _Search, limits: Limits) -> _Known:
     """Covariances, honest where the data say nothing."""
     lower, upper = limits.lower[:, None], limits.upper[:, None]
     p = found.at.shape[0]
@@ -255,15 +241,12 @@ def _conclude(found: _Search, limits: Limits) -> CellFits:
     diagonal = jnp.stack([found.gram[i, i] for i in range(p)])
     known = (diagonal > 0) & ~fixed
     scale = jnp.where(known, 1 / jnp.sqrt(jnp.where(known, diagonal, 1)), 0)
-    factor = factorise(found.gram * scale[:, None] * scale[None, :] + eye * (~known).astype(scale.dtype)[:, None])
-    units = jnp.broadcast_to(eye, found.gram.shape)
-    inverse = jnp.stack([factor.solve(units[i]) for i in range(p)]) * scale[:, None] * scale[None, :]
-    lost = (~known & ~fixed) | (known & (factor.least < _WELL)[None])
+    unit = found.gram * scale[:, None] * scale[None, :] + eye * (~known).astype(scale.dtype)[:, None]
+    factor = factorise(unit[:, :, None])
+    inverse = factor.solve(jnp.broadcast_to(eye, found.gram.shape)) * scale[:, None] * scale[None, :]
+    lost = (~known & ~fixed) | (known & (factor.least < _WELL))
     either = lost[:, None] | lost[None, :]
     inverse = jnp.where(either, jnp.where(eye > 0, jnp.inf, jnp.nan), inverse)
     held = fixed[:, None] | fixed[None, :]
     at_bound = jnp.where(fixed, 0, jnp.where(found.at >= upper, 1, jnp.where(found.at <= lower, -1, 0)))
-    covariance = jnp.where(held, 0, inverse)
-    return CellFits(
-        found.at, found.cost, covariance, found.steps, found.done & ~found.stalled, found.stalled, ~lost, at_bound
-    )
+    return _Known(jnp.where(held, 0, inverse), ~lost, at_bound)

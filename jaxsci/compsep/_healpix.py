@@ -54,7 +54,7 @@ def parents(nside: int, coarse: int, nest: bool = False) -> np.ndarray:
             f"a parameter's nside should be a power of two up to {nside}, or 0 for one value, not {coarse}"
         )
     down = (nside // coarse) ** 2
-    if nest:
+    if nest or coarse == nside:
         return np.arange(12 * nside * nside) // down
     return nest_to_ring(coarse)[ring_to_nest(nside) // down]
 

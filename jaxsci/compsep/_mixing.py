@@ -1,5 +1,6 @@
 """The mixing matrix: what each component contributes to each frequency channel."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,10 +60,10 @@ class MixingMatrix(Module):
     @property
     def columns(self) -> tuple[str, ...]:
         """A name for each column; a `MomentExpansion` has several."""
-        probe = jax.ShapeDtypeStruct((1,), jnp.zeros(()).dtype)
         found: list[str] = []
         for name, component in zip(self.names, self.components, strict=True):
-            count = jax.eval_shape(lambda sed, nu: sed.columns(nu), _one_pixel(component), probe).shape[1]
+            shapes, structure = jax.tree_util.tree_flatten(_one_pixel(component))
+            count = _width(structure, tuple(shapes))
             found.extend([name] if count == 1 else [f"{name}[{k}]" for k in range(count)])
         return tuple(found)
 
@@ -99,6 +100,14 @@ class MixingMatrix(Module):
         moving, rest = eqx.partition(self, free_spec(self, chosen))
         y, unravel = jfu.ravel_pytree(moving)
         return lambda y: eqx.combine(unravel(y), rest).eval(nu), y
+
+
+@functools.lru_cache(maxsize=512)
+def _width(structure: Any, shapes: tuple[Any, ...]) -> int:
+    """How many columns a component of this form has."""
+    probe = jax.ShapeDtypeStruct((1,), jnp.zeros(()).dtype)
+    component = jax.tree_util.tree_unflatten(structure, shapes)
+    return jax.eval_shape(lambda sed, nu: sed.columns(nu), component, probe).shape[1]
 
 
 def _one_pixel(component: AbstractSED) -> AbstractSED:

@@ -13,15 +13,15 @@ from jaxtyping import Array
 from ..core._parameter import free_spec, leaf_names, match
 from ..fitting._program import call
 from ..fitting._solver.gauss_newton import GaussNewton
+from ._amplitudes import ComponentMaps, component_maps
 from ._bandpass import as_frequencies, channel_count
-from ._errors import propagated
 from ._instrument import Instrument, check_units
-from ._likelihood import Maps, Sky, project
 from ._mixing import MixingMatrix
 from ._noise import UNSEEN, alike, roots, weighted
 from ._patches import Cells, Where, lay_out
 from ._separation import Separation
-from ._spatial import Fits, cell_sky, fit_sky
+from ._slabs import Observed
+from ._spatial import Fits, fit_sky, on_host
 
 _STOKES = {1: "I", 2: "QU", 3: "IQU"}
 
@@ -74,41 +74,55 @@ def separate(
     f, s, npix = data.shape
     names = match(mixing, ["*"] if free is None else free, "the mixing matrix") if free != () else []
     chosen = tuple(name for name, _ in leaf_names(mixing, names))
-    found = roots(_depths(instrument, s, npix, units) if inv_n is None else inv_n, f, s, npix)
+    found = _depth_roots(instrument, s, npix, units) if inv_n is None else roots(inv_n, f, s, npix)
     used = _used(data, found, mask, len(mixing.columns))
     single = any(root.shape[-1] != 1 for root in found)
     cells = lay_out(chosen, patches, used, nest=nest, single=single)
     if not len(cells.pixel):
         raise ValueError("no pixel is left: every one is masked, UNSEEN, or has fewer channels than components")
-    sets = alike(found)
-    observed = [data[:, np.array(members)][:, :, cells.pixel] for members in sets]
-    whiteners = [r if r.shape[-1] == 1 else r[..., cells.pixel] for r in (found[members[0]] for members in sets)]
+    sets = tuple(map(tuple, alike(found)))
+    columns = cells.columns()
+    pixels = np.where(columns < 0, -1, cells.pixel[columns])
+    observed = Observed(data, sets, tuple(found[members[0]] for members in sets), pixels)
     how = {"bounds": bounds, "priors": priors, "solver": solver, "tolerance": tolerance, "max_steps": max_steps}
-    sky = cell_sky(nu, observed, whiteners, cells, marginal) if chosen else None
-    fits = None if sky is None else fit_sky(mixing, sky, cells, chosen, **how)
-    pixels = Sky(nu, [Maps.make(x, r) for x, r in zip(observed, whiteners, strict=True)], _index(cells))
-    return _answer(mixing, pixels, cells, fits, (chosen, tuple(map(tuple, sets)), s, npix, units))
+    if chosen:
+        fits = fit_sky(mixing, nu, observed, cells, chosen, marginal=marginal, **how)
+    else:
+        fits = _nothing(len(cells.first))
+    component = component_maps(mixing, nu, observed.alone(cells.pixel), cells, chosen, (fits.values, fits.covariance))
+    return _answer(mixing, cells, fits, component, (chosen, s, npix, units))
 
 
-def _as_maps(maps: Any, f: int) -> Array:
-    data = jnp.asarray(maps, float)
+def _nothing(k: int) -> Fits:
+    """Of no parameters."""
+    zero = np.zeros(0, np.int32)  # as the codes of RESULTS are
+    return Fits({}, {}, {}, np.zeros((0, 0, k)), zero, zero, np.zeros(0))
+
+
+def _as_maps(maps: Any, f: int) -> Any:
+    data: Any = maps if isinstance(maps, jax.core.Tracer) else np.asarray(maps)
+    data = data.astype(float) if data.dtype != float else data
     data = data[:, None] if data.ndim == 2 else data
     if data.ndim != 3 or data.shape[0] != f or data.shape[1] not in _STOKES:
         raise ValueError(
             f"maps should have shape (f, s, pixel) with f = {f} channels and s = 1 (I), 2 (QU) or 3 (IQU), "
-            f"but they have shape {jnp.shape(maps)}"
+            f"but they have shape {np.shape(maps)}"
         )
     return data
 
 
-def _depths(instrument: Any, s: int, npix: int, units: str) -> Array:
+def _depth_roots(instrument: Any, s: int, npix: int, units: str) -> list[Any]:
     if not isinstance(instrument, Instrument):
         raise ValueError("give the inverse noise inv_n, or an Instrument with depths")
+    return [on_host(root) for root in call(_depths, (instrument,), (s, npix, units))]
+
+
+def _depths(instrument: Instrument, s: int, npix: int, units: str) -> list[Array]:
     sigma = instrument.sigma(npix, _STOKES[s], units)
-    return jnp.where(jnp.isnan(sigma), 0, 1 / sigma**2)
+    return [jnp.where(jnp.isnan(column), 0, 1 / column)[:, None] for column in sigma.T]
 
 
-def _used(data: Array, found: Sequence[Array], mask: Any, columns: int) -> np.ndarray:
+def _used(data: Any, found: Sequence[Any], mask: Any, columns: int) -> np.ndarray:
     """Pixels with data; a NaN where there is weight is an error."""
     npix = data.shape[2]
     used = np.ones(npix, bool) if mask is None else np.asarray(mask)
@@ -121,7 +135,7 @@ def _used(data: Array, found: Sequence[Array], mask: Any, columns: int) -> np.nd
         used = used & (np.sum(weight, axis=0) >= columns)
         if isinstance(data, jax.core.Tracer):
             continue
-        values = np.asarray(data[:, stokes])
+        values = data[:, stokes]
         used = used & ~np.any((values <= 0.99 * UNSEEN) & weight, axis=0)
         bad = used & np.any(~np.isfinite(values) & weight, axis=0)
         if bad.any():
@@ -132,63 +146,42 @@ def _used(data: Array, found: Sequence[Array], mask: Any, columns: int) -> np.nd
     return used
 
 
-def _index(cells: Cells) -> dict[str, Array]:
-    return {name: jnp.asarray(inside) for name, inside in cells.element.items()}
-
-
-def _maps_of(model: MixingMatrix, pixels: Sky, covariance: Array | None, free: tuple[str, ...]) -> Any:
-    """Of each set of Stokes parameters (amplitudes, errors (c, t, pixel), chi2 (pixel,), -d^T N^-1 A s / 2)."""
-    values, moved = pixels.spectra(model, free)
-    out = []
-    for maps in pixels.maps:
-        p = project(maps, values)
-        chi2 = jnp.sum(p.residual**2, (0, 1))
-        variance = propagated(maps, p, moved, covariance)
-        out.append((p.amplitude, jnp.sqrt(variance), chi2, (jnp.sum(chi2) - jnp.sum(maps.data**2)) / 2))
-    return out
-
-
-def _answer(mixing: MixingMatrix, pixels: Sky, cells: Cells, fits: Fits | None, about: Any) -> Separation:
-    free, sets, s, npix, units = about
-    model, k = mixing, len(cells.first)
-    if fits is None:
-        empty, zero = jnp.zeros((0, 0, k)), jnp.zeros(0, jnp.int32)
-        fits = Fits({}, {}, {}, empty, zero, zero, jnp.zeros(0))
-    else:
+def _answer(mixing: MixingMatrix, cells: Cells, fits: Fits, component: ComponentMaps, about: Any) -> Separation:
+    free, s, npix, units = about
+    model = mixing
+    if free:
         moving, rest = eqx.partition(mixing, free_spec(mixing, free))
-        leaves = [fits.values[name] for name in free]
+        leaves = [jnp.asarray(fits.values[name]) for name in free]
         model = eqx.combine(jtu.tree_unflatten(jtu.tree_structure(moving), leaves), rest)
-    covariance = fits.covariance[:, :, cells.cell] if free else None
-    parts = call(_maps_of, (model, pixels, covariance), (free,))
-    order = np.argsort([member for members in sets for member in members])
-    amplitudes, errors = (jnp.concatenate([part[i] for part in parts], axis=1)[:, order] for i in (0, 1))
-    used = [jnp.broadcast_to(_channels(m), (*m.data.shape[::2],)).sum() * m.data.shape[1] for m in pixels.maps]
 
-    def whole(x: Array, fill: Any) -> Array:
-        return jnp.full((*x.shape[:-1], npix), fill, x.dtype).at[..., cells.pixel].set(x)
+    def whole(x: Any, fill: Any) -> Array:
+        if isinstance(x, jax.core.Tracer):
+            return jnp.full((*x.shape[:-1], npix), fill, x.dtype).at[..., cells.pixel].set(x)
+        out = np.full((*x.shape[:-1], npix), fill, x.dtype)
+        out[..., cells.pixel] = x
+        return jnp.asarray(out)
+
+    def arrays(named: Any) -> Any:
+        return jtu.tree_map(jnp.asarray, named)
 
     return Separation(
         model=model,
-        values=fits.values,
-        std=fits.std,
-        at_bound=fits.at_bound,
-        index={name: whole(inside, -1) for name, inside in _index(cells).items()},
-        amplitudes=whole(amplitudes, jnp.nan),
-        errors=whole(errors, jnp.nan),
-        chi2=whole(sum(part[2] for part in parts), jnp.nan),
-        covariance=fits.covariance,
-        cell=whole(jnp.asarray(cells.cell), -1),
-        result=fits.result,
-        steps=fits.steps,
-        cost=jnp.sum(fits.cost),
-        minus_log_like=jnp.sum(jnp.stack([part[3] for part in parts])),
-        num_data=jnp.sum(jnp.stack(used)),
+        values=arrays(fits.values),
+        std=arrays(fits.std),
+        at_bound=arrays(fits.at_bound),
+        index={name: whole(inside, -1) for name, inside in cells.element.items()},
+        amplitudes=whole(component.amplitude, np.nan),
+        errors=whole(component.error, np.nan),
+        chi2=whole(component.chi2, np.nan),
+        covariance=arrays(fits.covariance),
+        cell=whole(cells.cell, -1),
+        result=arrays(fits.result),
+        steps=arrays(fits.steps),
+        cost=arrays(fits.cost.sum()),
+        minus_log_like=arrays(component.minus_log_like.sum()),
+        num_data=arrays(component.num_data.sum().astype(int)),
         free=free,
         components=mixing.columns,
         stokes=_STOKES[s],
         units=units,
     )
-
-
-def _channels(maps: Maps) -> Array:
-    return weighted(maps.root)

@@ -1,6 +1,6 @@
 """From maps and the places of parameters to fits: cells of pixels, and groups of cells that share parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from ..core._loss import Linear
 from ..core._noise import Unit
@@ -17,11 +17,11 @@ from ..fitting._fit import fit_once
 from ..fitting._plan import flat_bounds, flat_priors, make_plan
 from ..fitting._program import call
 from ..fitting._solution import RESULTS, Solution
-from ._cells import Limits, fit_cells
-from ._likelihood import Maps, Sky
+from ._cells import CellFits, Limits, fit_cells
+from ._likelihood import Sky
 from ._mixing import MixingMatrix
-from ._noise import weighted
 from ._patches import Cells
+from ._slabs import Observed, whitened
 
 _FEW = 8  # parameters of a cell that is fitted by itself; the small solves are unrolled
 
@@ -32,52 +32,23 @@ class Fits(NamedTuple):
     `covariance` (p, p, k) of the parameters of each cell. `result`, `steps`, `cost` of each group.
     """
 
-    values: dict[str, Array]
-    std: dict[str, Array]
-    at_bound: dict[str, Array]
-    covariance: Array
-    result: Array
-    steps: Array
-    cost: Array
-
-
-def cell_sky(nu: Any, observed: Sequence[Array], found: Sequence[Array], cells: Cells, marginal: bool) -> Sky:
-    """The pixels of each cell side by side; more than there are channels are replaced by as many that say the same.
-
-    **Arguments:** `observed`: (f, t, pixel) for each set of t Stokes parameters of equal noise; `found`: its root.
-    """
-    columns = cells.columns()
-    filled = jnp.asarray(columns >= 0)
-    maps, count = [], []
-    for data, root in zip(observed, found, strict=True):
-        f, t, _ = data.shape
-        taken = jnp.where(filled, data[:, :, np.maximum(columns, 0)], 0).reshape(f, -1, columns.shape[1])
-        if root.shape[-1] == 1:
-            taken = jnp.where(weighted(root)[:, None], taken, 0)  # a channel without weight may hold anything
-        if taken.shape[1] > f and root.shape[-1] == 1:
-            taken = compress(taken)
-        maps.append(Maps.make(taken, root))
-        count.append(jnp.asarray(t * np.sum(columns >= 0, axis=0), taken.dtype))
-    index = {name: jnp.asarray(inside[cells.first]) for name, inside in cells.element.items()}
-    return Sky(nu, maps, index, count, marginal)
-
-
-def compress(data: Float[Array, "f m k"]) -> Float[Array, "f f k"]:
-    """f columns with the same sum of squares as m, whatever linear map is applied: L of data = L Q.
-
-    Equal noise and spectra within a cell make the likelihood a function of them alone; unlike the covariance of the
-    data they lose no digits.
-    """
-    upper = jnp.linalg.qr(jnp.moveaxis(data, 2, 0).swapaxes(1, 2), mode="r")
-    return jnp.moveaxis(upper.swapaxes(1, 2), 0, 2)
+    values: dict[str, Any]
+    std: dict[str, Any]
+    at_bound: dict[str, Any]
+    covariance: Any
+    result: Any
+    steps: Any
+    cost: Any
 
 
 def fit_sky(
     mixing: MixingMatrix,
-    sky: Sky,
+    nu: Any,
+    observed: Observed,
     cells: Cells,
     free: tuple[str, ...],
     *,
+    marginal: bool,
     bounds: Mapping[str, Any] | None,
     priors: Mapping[str, Any] | None,
     solver: Any,
@@ -86,40 +57,30 @@ def fit_sky(
 ) -> Fits:
     """Fit all parameters: each cell by itself where none shares any with another, else each group."""
     plan = make_plan(mixing, Unit(), free)
-    lower, upper = flat_bounds(plan, bounds)
-    if lower is None or upper is None:
-        lower, upper = jnp.full(len(free), -jnp.inf), jnp.full(len(free), jnp.inf)
-    limits = Limits(lower, upper, *flat_priors(plan, priors))
+    within: Any = flat_bounds(plan, bounds)
+    if within[0] is None or within[1] is None:
+        within = np.full(len(free), -np.inf), np.full(len(free), np.inf)
+    mean, weight = flat_priors(plan, priors)
+    limits = Limits(within[0], within[1], mean, weight)
     # the loop over cells is for the host; within a transformation the core's fits have derivatives too
-    traced = any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, sky, limits)))
+    traced = any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, nu, observed, limits)))
     if cells.alone and len(free) <= _FEW and not traced:
-        return _each(mixing, sky, cells, free, limits, tolerance, max_steps)
-    return _grouped(mixing, sky, cells, free, limits, solver, max_steps)
+        how = marginal, tolerance, max_steps
+        return _each(fit_cells(mixing, nu, observed, free, limits, *how), cells, free)
+    return _grouped((mixing, nu, observed, limits), cells, free, marginal, (solver, max_steps))
 
 
-def _each(
-    mixing: MixingMatrix,
-    sky: Sky,
-    cells: Cells,
-    free: tuple[str, ...],
-    limits: Limits,
-    tolerance: float,
-    max_steps: int,
-) -> Fits:
-    k = len(cells.first)
-    start = jnp.stack([jnp.full(k, get(mixing, name)) for name in free])
-    start = jnp.clip(start, limits.lower[:, None], limits.upper[:, None])
-    found = fit_cells(mixing, sky, free, start, limits, tolerance=tolerance, max_steps=max_steps)
+def _each(found: CellFits, cells: Cells, free: tuple[str, ...]) -> Fits:
     # a cell's number is that of its element of every parameter, but each counts them in its own order
     place = [np.argsort(cells.element[name][cells.first]) for name in free]
 
-    def named(rows: Array) -> dict[str, Array]:
+    def named(rows: np.ndarray) -> dict[str, Any]:
         return {name: row[at] for name, row, at in zip(free, rows, place, strict=True)}
 
-    errors = jnp.sqrt(jnp.stack([found.covariance[i, i] for i in range(len(free))]))
+    errors = np.sqrt(np.stack([found.covariance[i, i] for i in range(len(free))]))
     code: Any = RESULTS
-    result = jnp.where(found.done, code.successful._value, code.max_steps_reached._value)
-    result = jnp.where(found.stalled, code.stalled._value, result)
+    result = np.where(found.done, code.successful._value, code.max_steps_reached._value)
+    result = np.where(found.stalled, code.stalled._value, result)
     bound = named(found.at_bound)
     return Fits(named(found.values), named(errors), bound, found.covariance, result, found.steps, found.cost)
 
@@ -154,19 +115,14 @@ def _rows(owner: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     return out, rank
 
 
-def _grouped(
-    mixing: MixingMatrix,
-    sky: Sky,
-    cells: Cells,
-    free: tuple[str, ...],
-    limits: Limits,
-    solver: Any,
-    max_steps: int,
-) -> Fits:
+def _grouped(problem: Any, cells: Cells, free: tuple[str, ...], marginal: bool, how: Any) -> Fits:
+    mixing, nu, observed, limits = problem
     layout = _Layout.of(cells)
-    skies = _stacked(sky, layout)
-    real = {name: jnp.asarray(layout.elements[name] >= 0) for name in free}
-    found = _fit_groups(mixing, skies, free, limits, real, (solver, max_steps))
+    index = {name: inside[cells.first] for name, inside in cells.element.items()}
+    skies = call(_group_skies, (nu, observed, observed.counts(), index, layout), (marginal,))
+    real = {name: layout.elements[name] >= 0 for name in free}
+    found = _fit_groups(mixing, skies, free, limits, real, how)
+    y, errors, bound, every = map(on_host, (found.y, found.standard_errors, found.at_bound, found.covariance))
     names, at = [name for name, _ in found.free], 0
     values, std, at_bound, offset = {}, {}, {}, {}
     for name in names:
@@ -174,26 +130,35 @@ def _grouped(
         group, place = np.nonzero(layout.elements[name] >= 0)
         order = np.argsort(layout.elements[name][group, place])
         group, place = group[order], place[order] + at
-        values[name], offset[name] = found.y[group, place], at
-        std[name], at_bound[name] = found.standard_errors[group, place], found.at_bound[group, place]
+        values[name], offset[name] = y[group, place], at
+        std[name], at_bound[name] = errors[group, place], bound[group, place]
         at += width
-    where = jnp.stack([jnp.asarray(layout.local[name] + offset[name]) for name in free])
-    covariance = found.covariance[cells.group[None, None], where[:, None], where[None, :]]
-    return Fits(
-        {name: values[name] for name in free},
-        {name: std[name] for name in free},
-        {name: at_bound[name] for name in free},
-        covariance,
-        found.result._value,
-        found.num_steps,
-        found.cost,
-    )
+    where = np.stack([layout.local[name] + offset[name] for name in free])
+    covariance = every[cells.group[None, None], where[:, None], where[None, :]]
+    named = [{name: each[name] for name in free} for each in (values, std, at_bound)]
+    ended = found.result._value, found.num_steps, found.cost
+    return Fits(named[0], named[1], named[2], covariance, *map(on_host, ended))
+
+
+def on_host(x: Any) -> Any:
+    """A NumPy array, unless it is being traced: NumPy indexes without a program for each shape."""
+    return x if isinstance(x, jax.core.Tracer) else np.asarray(x)
+
+
+def _group_skies(nu: Any, observed: Observed, counts: Any, index: Any, layout: _Layout, marginal: bool) -> Sky:
+    """A sky for each group, with the pixels of each cell side by side."""
+    filled, at = observed.columns >= 0, jnp.maximum(observed.columns, 0)
+    taken = []
+    for members, root in zip(observed.sets, observed.root, strict=True):
+        data = jnp.where(filled, observed.data[:, np.array(members)][:, :, at], 0)
+        its = root if root.shape[-1] == 1 else root[..., at[0]]
+        taken.append((data.reshape(data.shape[0], -1, data.shape[-1]), its))
+    return _stacked(Sky(nu, whitened(taken), index, counts, marginal), layout)
 
 
 def _stacked(sky: Sky, layout: _Layout) -> Sky:
     """One sky a group, all of one shape; cells that fill up have no data."""
-    k, taken = sky.count[0].shape[0], np.maximum(layout.cells, 0)
-    real = jnp.asarray(layout.cells >= 0)
+    k, taken, real = sky.count[0].shape[0], jnp.maximum(layout.cells, 0), layout.cells >= 0
 
     def gather(x: Array) -> Array:
         if x.shape[-1] != k:
@@ -201,7 +166,7 @@ def _stacked(sky: Sky, layout: _Layout) -> Sky:
         rows = jnp.moveaxis(x[..., taken], -2, 0)
         return jnp.where(real.reshape(len(taken), *(1,) * (x.ndim - 1), -1), rows, 0)
 
-    index = {name: jnp.asarray(np.where(layout.cells >= 0, layout.local[name][taken], 0)) for name in sky.names}
+    index = {name: jnp.where(real, layout.local[name][taken], 0) for name in sky.names}
     # a single cell has the shape of what all cells share; then there is nothing to gather anyway
     maps, count = jtu.tree_map(gather, (sky.maps, sky.count))
 
@@ -212,7 +177,7 @@ def _stacked(sky: Sky, layout: _Layout) -> Sky:
 
 
 def _fit_groups(
-    mixing: MixingMatrix, skies: Sky, free: tuple[str, ...], limits: Limits, real: dict[str, Array], how: Any
+    mixing: MixingMatrix, skies: Sky, free: tuple[str, ...], limits: Limits, real: dict[str, Any], how: Any
 ) -> Solution:
     """A stacked Solution. As in `jaxsci.fit`, first by a program without the branches that few fits take."""
     args = mixing, skies, limits, real

@@ -1,0 +1,156 @@
+"""Sums over channels and the small systems of every pixel: the algebra under the likelihood.
+
+Arrays have pixels last, so that the algebra of a pixel is a vector operation over all of them, and products of several
+columns are one array, so that each is one loop.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Float
+
+from ..core._linalg import factorise
+
+_UNROLL = 32  # channels
+_MANY = 64  # cells from which it pays to compile longer
+_NOTHING = 256  # roundings below which a difference is 0
+
+
+class Moments(NamedTuple):
+    """Sums over channels of products of whitened columns a, their derivatives b and data d.
+
+    `normal`: a a (c, c, k). `data`: a d (c, m, k). `side`: a b (c, b, k). `whole`: b b (b, b, k). `along`: b d
+    (b, m, k). k is 1 where neither varies.
+    """
+
+    normal: Array
+    data: Array
+    side: Array
+    whole: Array
+    along: Array
+
+    @staticmethod
+    def of(columns: Float[Array, "f c _"], moved: Float[Array, "f b _"], data: Float[Array, "f m k"]) -> "Moments":
+        """The sums of these columns, derivatives and data."""
+        normal, side, whole = products(columns, columns), products(columns, moved), products(moved, moved)
+        return Moments(normal, products(columns, data), side, whole, products(moved, data))
+
+
+class Solved(NamedTuple):
+    """Amplitudes (c, m, k), M^-1 of each `side` (c, b, k), and log |M| (k,), M = A^T N^-1 A."""
+
+    amplitude: Array
+    parts: Array
+    logdet: Array
+
+    @staticmethod
+    def of(moments: Moments) -> "Solved":
+        """The small systems of every pixel."""
+        factor = factorise(moments.normal[:, :, None])
+        logdet = -functools.reduce(jnp.add, map(jnp.log, factor.inverse_pivots))
+        return Solved(factor.solve(moments.data), factor.solve(moments.side), logdet[0])
+
+
+class Cells(NamedTuple):
+    """Of each cell: cost (k,), gradient (p, k) and information (p, p, k)."""
+
+    cost: Array
+    grad: Array
+    gram: Array
+
+
+Places = list[tuple[int, int]]
+"""(parameter, column) for each derivative."""
+
+
+def slack(moments: Moments, solved: Solved) -> Float[Array, "b m k"]:
+    """b^T r of each derivative, with the residual r = d - A s."""
+    return moments.along - products(moments.side, solved.amplitude)
+
+
+def cells_of(moments: Moments, solved: Solved, places: Places, p: int, count: Array | None) -> Cells:
+    """What one set of maps adds, but for the residual; `count` of columns where amplitudes are integrated out."""
+    s = solved.amplitude
+    k = s.shape[2]
+    if not places:
+        zero = jnp.zeros((p, k), s.dtype)
+        return Cells(_integrated(solved, count, k), zero, jnp.zeros((p, p, k), s.dtype))
+    lit = jnp.stack([s[j] for _, j in places])
+    grad = -_added(lit * slack(moments, solved))
+    left = moments.whole - products(moments.side, solved.parts)
+    least = _NOTHING * jnp.finfo(left.dtype).eps * moments.whole
+    left = jnp.where(jnp.eye(len(places), dtype=bool)[:, :, None] & (left <= least), 0, left)
+    gram = left * _added(lit[:, None] * lit[None])
+    if count is not None:
+        grad = grad + count[None] * jnp.stack([solved.parts[j, a] for a, (_, j) in enumerate(places)])
+    owned = [[a for a, (i, _) in enumerate(places) if i == parameter] for parameter in range(p)]
+    rows = [
+        [functools.reduce(jnp.add, (gram[max(a, b), min(a, b)] for a in one for b in other)) for other in owned]
+        for one in owned
+    ]
+    slope = [functools.reduce(jnp.add, (grad[a] for a in one)) for one in owned]
+    return Cells(_integrated(solved, count, k), jnp.stack(slope), jnp.stack([jnp.stack(row) for row in rows]))
+
+
+def _integrated(solved: Solved, count: Array | None, k: int) -> Array:
+    return jnp.zeros(k, solved.logdet.dtype) if count is None else count * solved.logdet / 2
+
+
+def explained(columns: Float[Array, "f c _"], amplitude: Float[Array, "c m k"]) -> Float[Array, "f m k"]:
+    """A s."""
+    parts = (columns[:, j, None] * s[None] for j, s in enumerate(amplitude))
+    return functools.reduce(jnp.add, parts)
+
+
+def square(columns: Float[Array, "f c _"], amplitude: Float[Array, "c m k"], data: Float[Array, "f m k"]) -> Array:
+    """|r|^2 / 2 of each cell, from the residual itself: a difference of moments would lose its digits."""
+    residual = data - explained(columns, amplitude)
+    return squares(residual) / 2
+
+
+def squares(x: Float[Array, "f m k"]) -> Float[Array, " k"]:
+    """The sum of squares of each cell."""
+    if x.shape[0] > _UNROLL or x.shape[-1] < _MANY:
+        return jnp.sum(x * x, axis=(0, 1))
+    return _added(functools.reduce(jnp.add, (x[f] * x[f] for f in range(x.shape[0]))))
+
+
+def products(x: Float[Array, "f p _"], y: Float[Array, "f q _"]) -> Float[Array, "p q k"]:
+    """Sums over the leading axis of all products; over many cells written out, several times as fast as a reduction."""
+    if x.shape[0] > _UNROLL or max(x.shape[-1], y.shape[-1]) < _MANY:
+        return jnp.sum(x[:, :, None] * y[:, None], axis=0)
+    return functools.reduce(jnp.add, (x[f][:, None] * y[f][None] for f in range(x.shape[0])))
+
+
+def _added(x: Float[Array, "*n m k"]) -> Float[Array, "*n k"]:
+    """The sum over the last axis but one."""
+    if x.shape[-2] > _UNROLL or x.shape[-1] < _MANY:
+        return jnp.sum(x, axis=-2)
+    return functools.reduce(jnp.add, (x[..., i, :] for i in range(x.shape[-2])))
+
+
+def apart(fn: Callable[..., Any], *args: Any) -> Any:
+    """fn(*args), which a branch keeps from being fused with what makes its arguments or takes its results.
+
+    Left alone, XLA recomputes small pieces of algebra in each of their many users, five times the work in all. Of few
+    cells that is no matter.
+    """
+    if max(x.shape[-1] for x in jtu.tree_leaves(args) if eqx.is_inexact_array(x) and x.ndim) < _MANY:
+        return fn(*args)
+    first = next(x for x in jtu.tree_leaves(args) if eqx.is_inexact_array(x) and x.size)
+    arrays, rest = eqx.partition(args, eqx.is_array)
+
+    def run(arrays: Any) -> Any:
+        return fn(*eqx.combine(arrays, rest))
+
+    def spoilt(arrays: Any) -> Any:
+        return jtu.tree_map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(run, arrays))
+
+    fine = eqxi.unvmap_any(jnp.ravel(first)[0] == jnp.ravel(first)[0])
+    return jax.lax.cond(fine, run, spoilt, arrays)
