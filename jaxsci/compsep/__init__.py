@@ -3,6 +3,7 @@
 from . import algebra as algebra
 from ._analytic import AnalyticSED as AnalyticSED
 from ._bandpass import Bands as Bands
+from ._blocks import separate_blocks as separate_blocks
 from ._forecast import (
     Forecast as Forecast,
     Spectra as Spectra,
@@ -41,4 +42,5 @@ from ._sed import (
 )
 from ._separate import separate as separate
 from ._separation import Separation as Separation
+from ._stored import StoredSeparation as StoredSeparation
 from ._units import conversion as conversion

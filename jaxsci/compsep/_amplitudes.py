@@ -32,7 +32,13 @@ class ComponentMaps(NamedTuple):
 
 
 def component_maps(
-    mixing: MixingMatrix, nu: Any, observed: Observed, cells: Cells, free: tuple[str, ...], fitted: Any
+    mixing: MixingMatrix,
+    nu: Any,
+    observed: Observed,
+    cells: Cells,
+    free: tuple[str, ...],
+    fitted: Any,
+    slabs: Slabs | None = None,
 ) -> ComponentMaps:
     """Amplitudes by generalised least squares, slab after slab.
 
@@ -49,7 +55,8 @@ def component_maps(
         rows = [values[name][cells.element[name]] for name in free]
         known = covariance[:, :, cells.cell]
         return _in_order(call(_maps_of, (mixing, nu, taken, rows, known), (free,)), order)
-    slabs, count = Slabs.of(len(cells.pixel)), len(cells.pixel)
+    count = len(cells.pixel)
+    slabs = slabs or Slabs.of(count)
     c, s = len(mixing.columns), len(order)
     maps, ones = np.empty((2, c, s, count)), np.empty((3, count))
     out = ComponentMaps(maps[0], maps[1], *ones)

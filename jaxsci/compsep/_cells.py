@@ -86,6 +86,7 @@ def fit_cells(
     marginal: bool = False,
     tolerance: float = 1e-6,
     max_steps: int = 100,
+    slabs: Slabs | None = None,
 ) -> CellFits:
     """Fit the free parameters of each cell to that cell's data alone, from where the mixing matrix has them.
 
@@ -93,7 +94,7 @@ def fit_cells(
     `max_steps`: evaluations of a cell at most.
     """
     k = observed.columns.shape[1]
-    slabs, counts = Slabs.of(k), observed.counts()
+    slabs, counts = slabs or Slabs.of(k), observed.counts()
     start = np.array([float(get(mixing, name)) for name in free])
     start = np.clip(start, np.asarray(limits.lower), np.asarray(limits.upper))
     found, known = _blank(start, k), _unknown(len(free), k)

@@ -10,7 +10,7 @@ from ._moments import Moments, Places, Solved, slack
 
 
 def propagated(
-    moments: Moments, solved: Solved, places: Places, covariance: Float[Array, "p p k"]
+    places: Places, moments: Moments, solved: Solved, covariance: Float[Array, "p p k"]
 ) -> Float[Array, "c m k"]:
     """Variances of the amplitudes: diag (A^T N^-1 A)^-1 + (ds/dB) Sigma (ds/dB)^T.
 

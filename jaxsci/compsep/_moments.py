@@ -141,7 +141,7 @@ def apart(fn: Callable[..., Any], *args: Any) -> Any:
     Left alone, XLA recomputes small pieces of algebra in each of their many users, five times the work in all. Of few
     cells that is no matter.
     """
-    if max(x.shape[-1] for x in jtu.tree_leaves(args) if eqx.is_inexact_array(x) and x.ndim) < _MANY:
+    if max((x.shape[-1] for x in jtu.tree_leaves(args) if eqx.is_inexact_array(x) and x.ndim), default=0) < _MANY:
         return fn(*args)
     first = next(x for x in jtu.tree_leaves(args) if eqx.is_inexact_array(x) and x.size)
     arrays, rest = eqx.partition(args, eqx.is_array)

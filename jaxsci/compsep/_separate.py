@@ -1,7 +1,7 @@
 """separate(): from maps to components, spectra and errors."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,10 +20,10 @@ from ._mixing import MixingMatrix
 from ._noise import UNSEEN, alike, roots, weighted
 from ._patches import Cells, Where, lay_out
 from ._separation import Separation
-from ._slabs import Observed
+from ._slabs import Observed, Slabs
 from ._spatial import Fits, fit_sky, on_host
 
-_STOKES = {1: "I", 2: "QU", 3: "IQU"}
+STOKES = {1: "I", 2: "QU", 3: "IQU"}
 
 
 def separate(
@@ -68,29 +68,90 @@ def separate(
 
     **Raises:** `ValueError` for wrong names, shapes, units, resolutions, and for NaN where there is weight.
     """
-    nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
-    check_units(mixing, units)
-    data = _as_maps(maps, channel_count(nu))
+    how = {"bounds": bounds, "priors": priors, "solver": solver, "tolerance": tolerance, "max_steps": max_steps}
+    task = Task.of(mixing, instrument, free, units, nest, marginal, **how)
+    data = as_maps(maps, channel_count(task.nu))
     f, s, npix = data.shape
-    names = match(mixing, ["*"] if free is None else free, "the mixing matrix") if free != () else []
-    chosen = tuple(name for name, _ in leaf_names(mixing, names))
-    found = _depth_roots(instrument, s, npix, units) if inv_n is None else roots(inv_n, f, s, npix)
-    used = _used(data, found, mask, len(mixing.columns))
+    found = task.depths(instrument, s, npix) if inv_n is None else roots(inv_n, f, s, npix)
+    used, bad = usable(data, found, mask, len(mixing.columns))
+    if bad.any():
+        raise ValueError(
+            f"the maps are not finite in {bad.sum()} pixels (the first is {np.flatnonzero(bad)[0]}) where there is "
+            "weight: set them to UNSEEN, mask them, or give them no weight"
+        )
+    return _answer(task, solve(task, data, found, used, patches), data.shape[1:])
+
+
+class Task(NamedTuple):
+    """What is the same for every part of a sky: a model, which of its parameters are fitted, and how."""
+
+    mixing: MixingMatrix
+    nu: Any
+    free: tuple[str, ...]
+    units: str
+    nest: bool
+    marginal: bool
+    how: dict[str, Any]
+
+    @staticmethod
+    def of(
+        mixing: MixingMatrix,
+        instrument: Any,
+        free: Sequence[str] | None = None,
+        units: str = "uK_CMB",
+        nest: bool = False,
+        marginal: bool = False,
+        bounds: Mapping[str, Any] | None = None,
+        priors: Mapping[str, Any] | None = None,
+        solver: Any = GaussNewton(),
+        tolerance: float = 1e-6,
+        max_steps: int = 100,
+    ) -> "Task":
+        """From the arguments of `separate`."""
+        nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
+        check_units(mixing, units)
+        names = match(mixing, ["*"] if free is None else free, "the mixing matrix") if free != () else []
+        chosen = tuple(name for name, _ in leaf_names(mixing, names))
+        how = {"bounds": bounds, "priors": priors, "solver": solver, "tolerance": tolerance, "max_steps": max_steps}
+        return Task(mixing, nu, chosen, units, nest, marginal, how)
+
+    def depths(self, instrument: Any, s: int, npix: int) -> list[Any]:
+        """The roots of the inverse noise that the instrument's depths mean for pixels of this size."""
+        if not isinstance(instrument, Instrument):
+            raise ValueError("give the inverse noise inv_n, or an Instrument with depths")
+        return [on_host(root) for root in call(_depths, (instrument,), (s, npix, self.units))]
+
+
+class Found(NamedTuple):
+    """The fits of cells, and the component maps of the pixels in use."""
+
+    cells: Cells
+    fits: Fits
+    component: ComponentMaps
+
+
+def solve(
+    task: Task, data: Any, found: Sequence[Any], used: np.ndarray, patches: Any, slabs: Slabs | None = None
+) -> Found:
+    """Fit the spectra of these pixels and separate them.
+
+    **Arguments:** `data`: (f, s, pixel). `found`: the root of the noise of each Stokes parameter. `used`: (pixel,).
+    `slabs`: the shape of the programs; by default as the number of cells asks for.
+    """
     single = any(root.shape[-1] != 1 for root in found)
-    cells = lay_out(chosen, patches, used, nest=nest, single=single)
+    cells = lay_out(task.free, patches, used, nest=task.nest, single=single)
     if not len(cells.pixel):
         raise ValueError("no pixel is left: every one is masked, UNSEEN, or has fewer channels than components")
-    sets = tuple(map(tuple, alike(found)))
-    columns = cells.columns()
+    sets, columns = tuple(map(tuple, alike(list(found)))), cells.columns()
     pixels = np.where(columns < 0, -1, cells.pixel[columns])
     observed = Observed(data, sets, tuple(found[members[0]] for members in sets), pixels)
-    how = {"bounds": bounds, "priors": priors, "solver": solver, "tolerance": tolerance, "max_steps": max_steps}
-    if chosen:
-        fits = fit_sky(mixing, nu, observed, cells, chosen, marginal=marginal, **how)
+    if task.free:
+        common = task.mixing, task.nu, observed, cells, task.free
+        fits = fit_sky(*common, marginal=task.marginal, slabs=slabs, **task.how)
     else:
         fits = _nothing(len(cells.first))
-    component = component_maps(mixing, nu, observed.alone(cells.pixel), cells, chosen, (fits.values, fits.covariance))
-    return _answer(mixing, cells, fits, component, (chosen, s, npix, units))
+    every, fitted = observed.alone(cells.pixel), (fits.values, fits.covariance)
+    return Found(cells, fits, component_maps(task.mixing, task.nu, every, cells, task.free, fitted, slabs))
 
 
 def _nothing(k: int) -> Fits:
@@ -99,11 +160,15 @@ def _nothing(k: int) -> Fits:
     return Fits({}, {}, {}, np.zeros((0, 0, k)), zero, zero, np.zeros(0))
 
 
-def _as_maps(maps: Any, f: int) -> Any:
+def as_maps(maps: Any, f: int) -> Any:
+    """(f, s, pixel) in double precision.
+
+    **Raises:** `ValueError` for another shape.
+    """
     data: Any = maps if isinstance(maps, jax.core.Tracer) else np.asarray(maps)
     data = data.astype(float) if data.dtype != float else data
     data = data[:, None] if data.ndim == 2 else data
-    if data.ndim != 3 or data.shape[0] != f or data.shape[1] not in _STOKES:
+    if data.ndim != 3 or data.shape[0] != f or data.shape[1] not in STOKES:
         raise ValueError(
             f"maps should have shape (f, s, pixel) with f = {f} channels and s = 1 (I), 2 (QU) or 3 (IQU), "
             f"but they have shape {np.shape(maps)}"
@@ -111,23 +176,18 @@ def _as_maps(maps: Any, f: int) -> Any:
     return data
 
 
-def _depth_roots(instrument: Any, s: int, npix: int, units: str) -> list[Any]:
-    if not isinstance(instrument, Instrument):
-        raise ValueError("give the inverse noise inv_n, or an Instrument with depths")
-    return [on_host(root) for root in call(_depths, (instrument,), (s, npix, units))]
-
-
 def _depths(instrument: Instrument, s: int, npix: int, units: str) -> list[Array]:
-    sigma = instrument.sigma(npix, _STOKES[s], units)
+    sigma = instrument.sigma(npix, STOKES[s], units)
     return [jnp.where(jnp.isnan(column), 0, 1 / column)[:, None] for column in sigma.T]
 
 
-def _used(data: Any, found: Sequence[Any], mask: Any, columns: int) -> np.ndarray:
-    """Pixels with data; a NaN where there is weight is an error."""
+def usable(data: Any, found: Sequence[Any], mask: Any, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """(pixels with data, pixels that would have some but are not finite where there is weight)."""
     npix = data.shape[2]
     used = np.ones(npix, bool) if mask is None else np.asarray(mask)
     if used.shape != (npix,) or used.dtype != bool:
         raise ValueError(f"mask should be bool[{npix}] (True = used), but it is {used.dtype}{list(used.shape)}")
+    bad = np.zeros(npix, bool)
     for stokes, root in enumerate(found):
         if isinstance(root, jax.core.Tracer):
             continue
@@ -137,18 +197,14 @@ def _used(data: Any, found: Sequence[Any], mask: Any, columns: int) -> np.ndarra
             continue
         values = data[:, stokes]
         used = used & ~np.any((values <= 0.99 * UNSEEN) & weight, axis=0)
-        bad = used & np.any(~np.isfinite(values) & weight, axis=0)
-        if bad.any():
-            raise ValueError(
-                f"the maps are not finite in {bad.sum()} pixels (the first is {np.flatnonzero(bad)[0]}) where there is "
-                "weight: set them to UNSEEN, mask them, or give them no weight"
-            )
-    return used
+        bad |= used & np.any(~np.isfinite(values) & weight, axis=0)
+    bad &= used
+    return used & ~bad, bad
 
 
-def _answer(mixing: MixingMatrix, cells: Cells, fits: Fits, component: ComponentMaps, about: Any) -> Separation:
-    free, s, npix, units = about
-    model = mixing
+def _answer(task: Task, solved: Found, shape: tuple[int, int]) -> Separation:
+    (cells, fits, component), (s, npix) = solved, shape
+    mixing, free, model = task.mixing, task.free, task.mixing
     if free:
         moving, rest = eqx.partition(mixing, free_spec(mixing, free))
         leaves = [jnp.asarray(fits.values[name]) for name in free]
@@ -182,6 +238,6 @@ def _answer(mixing: MixingMatrix, cells: Cells, fits: Fits, component: Component
         num_data=arrays(component.num_data.sum().astype(int)),
         free=free,
         components=mixing.columns,
-        stokes=_STOKES[s],
-        units=units,
+        stokes=STOKES[s],
+        units=task.units,
     )

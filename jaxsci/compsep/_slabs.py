@@ -47,6 +47,10 @@ class Slabs(NamedTuple):
         return out
 
 
+MANY = Slabs(_SIZES[-1], _BLOCKS * _SIZES[-1])
+"""For any number of cells, so that their bits do not depend on it."""
+
+
 class Observed(NamedTuple):
     """Maps of s Stokes parameters as the host has them, in sets of equal noise, and the pixels of each cell.
 

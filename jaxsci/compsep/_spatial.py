@@ -21,7 +21,7 @@ from ._cells import CellFits, Limits, fit_cells
 from ._likelihood import Sky
 from ._mixing import MixingMatrix
 from ._patches import Cells
-from ._slabs import Observed, whitened
+from ._slabs import Observed, Slabs, whitened
 
 _FEW = 8  # parameters of a cell that is fitted by itself; the small solves are unrolled
 
@@ -54,6 +54,7 @@ def fit_sky(
     solver: Any,
     tolerance: float,
     max_steps: int,
+    slabs: Slabs | None = None,
 ) -> Fits:
     """Fit all parameters: each cell by itself where none shares any with another, else each group."""
     plan = make_plan(mixing, Unit(), free)
@@ -65,7 +66,7 @@ def fit_sky(
     # the loop over cells is for the host; within a transformation the core's fits have derivatives too
     traced = any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, nu, observed, limits)))
     if cells.alone and len(free) <= _FEW and not traced:
-        how = marginal, tolerance, max_steps
+        how = marginal, tolerance, max_steps, slabs
         return _each(fit_cells(mixing, nu, observed, free, limits, *how), cells, free)
     return _grouped((mixing, nu, observed, limits), cells, free, marginal, (solver, max_steps))
 

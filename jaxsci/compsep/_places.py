@@ -1,0 +1,85 @@
+"""Where a sky that is read block by block may be cut: between patches, never through one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core._errors import suggest
+from ._healpix import nside_of
+from ._patches import Where
+
+
+class Places:
+    """The elements of parameters for any run of pixels, without those of the whole sky.
+
+    **Raises:** `ValueError` for a parameter that is the same everywhere, or whose patches no run of pixels contains.
+    """
+
+    def __init__(self, free: Sequence[str], patches: Mapping[str, Where] | Where | None, npix: int, nest: bool):
+        spec: Mapping[str, Any] = patches if isinstance(patches, Mapping) else dict.fromkeys(free, patches)
+        for name in spec:
+            if name not in free:
+                raise ValueError(f"patches: no free parameter {name!r}{suggest(name, free)} (free: {', '.join(free)})")
+        self.npix = npix
+        self.spec = {name: _checked(name, spec.get(name, 0), npix, nest) for name in free}
+
+    def numbers(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        """The patch of each of these pixels, by name; negative where the pixel is not used."""
+        pixels = np.arange(start, stop)
+        return {
+            name: pixels // where if isinstance(where, int) else np.asarray(where[start:stop])
+            for name, where in self.spec.items()
+        }
+
+    def cuts(self, block: int) -> list[int]:
+        """Where blocks of up to so many pixels begin, and the end.
+
+        **Raises:** `ValueError` for a patch that is longer than a block, or in several runs of pixels.
+        """
+        at, seen = [0], dict.fromkeys(self.spec, -1)
+        while at[-1] < self.npix:
+            start = at[-1]
+            # a short rest would have programs of its own
+            stop = self.npix if self.npix - start <= block + block // 8 else start + block
+            ahead = self.numbers(start, min(stop + 1, self.npix))
+            fine = np.ones(stop - start, bool)
+            for name, number in ahead.items():
+                if np.any((number >= 0) & (number <= seen[name])):
+                    raise ValueError(f"patches of {name} should be runs of pixels, numbered as they come; sort them")
+                highest = np.maximum.accumulate(number)
+                lowest = np.minimum.accumulate(np.where(number < 0, np.iinfo(np.int64).max, number)[::-1])[::-1]
+                fine[: len(number) - 1] &= highest[:-1] < lowest[1:]
+            if not fine.any():
+                raise ValueError(f"the patches at pixel {start} are longer than block={block}; raise it")
+            at.append(start + int(np.flatnonzero(fine)[-1]) + 1)
+            for name, number in ahead.items():
+                seen[name] = max(seen[name], int(number[: at[-1] - start].max()))
+        return at
+
+
+def _checked(name: str, where: Any, npix: int, nest: bool) -> Any:
+    """Pixels in a patch, or the patch numbers as they are."""
+    if where is None:
+        return 1
+    if np.ndim(where) == 0:
+        if where == 0:
+            raise ValueError(
+                f"{name} has one value for the whole sky, which no block knows: name its patches, fix it, or use "
+                "jaxsci.compsep.separate"
+            )
+        nside, coarse = nside_of(npix), int(where)
+        if coarse < 1 or coarse & (coarse - 1) or coarse > nside:
+            raise ValueError(f"a parameter's nside should be a power of two up to {nside}, not {coarse}")
+        if coarse < nside and not nest:
+            raise ValueError(
+                f"patches of {name} of nside {coarse} are no runs of pixels in RING order: give maps in NESTED order "
+                "and nest=True"
+            )
+        return (nside // coarse) ** 2
+    if tuple(where.shape) != (npix,) or not np.issubdtype(where.dtype, np.integer):
+        raise ValueError(
+            f"patches of {name} should be {npix} integers, one for each pixel of the maps, "
+            f"but they are {where.dtype}{list(where.shape)}"
+        )
+    return where
