@@ -3,16 +3,15 @@
 import functools
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Int
 
-from ..core._parameter import free_spec
 from ..fitting._program import call
 from ._errors import propagated
+from ._fixed import at_lanes
 from ._likelihood import Maps, Sky, places_of
 from ._mixing import MixingMatrix
 from ._moments import Moments, Solved, apart, square, squares
@@ -52,7 +51,7 @@ def component_maps(
             (observed.data[:, np.array(members)][:, :, at], root if root.shape[-1] == 1 else root[..., at])
             for members, root in zip(observed.sets, observed.root, strict=True)
         ]
-        rows = [values[name][cells.element[name]] for name in free]
+        rows = {name: values[name][cells.element[name]] for name in free} | cells.fixed
         known = covariance[:, :, cells.cell]
         return _in_order(call(_maps_of, (mixing, nu, taken, rows, known), (free,)), order)
     count = len(cells.pixel)
@@ -61,7 +60,8 @@ def component_maps(
     maps, ones = np.empty((2, c, s, count)), np.empty((3, count))
     out = ComponentMaps(maps[0], maps[1], *ones)
     for part, blocks in slabs.parts(np.arange(count)):
-        rows = [slabs.fill(np.asarray(values[name]), cells.element[name][part], 1.0) for name in free]
+        rows = {name: slabs.fill(np.asarray(values[name]), cells.element[name][part], 1.0) for name in free}
+        rows |= {name: slabs.fill(fixed, part, fixed[0]) for name, fixed in cells.fixed.items()}
         known = slabs.fill(np.asarray(covariance), cells.cell[part])
         args = mixing, nu, observed.take(part, slabs), rows, known, blocks
         new = _in_order(call(_maps_by_blocks, args, (free, slabs.size)), order)
@@ -82,7 +82,7 @@ def _maps_by_blocks(
     mixing: MixingMatrix,
     nu: Any,
     taken: Any,
-    rows: list[Array],
+    rows: dict[str, Array],
     covariance: Array,
     blocks: Int[Array, ""],
     free: tuple[str, ...],
@@ -96,10 +96,9 @@ def _maps_by_blocks(
 
 
 def _maps_of(
-    mixing: MixingMatrix, nu: Any, taken: Any, rows: list[Array], covariance: Array, free: tuple[str, ...]
+    mixing: MixingMatrix, nu: Any, taken: Any, rows: dict[str, Array], covariance: Array, free: tuple[str, ...]
 ) -> ComponentMaps:
-    moving, rest = eqx.partition(mixing, free_spec(mixing, free))
-    model = eqx.combine(jtu.tree_unflatten(jtu.tree_structure(moving), rows), rest)
+    model = at_lanes(mixing, rows)
     maps = tuple(Maps.make(data, root) for data, root in taken)
     columns, moved = apart(lambda model: Sky(nu, maps).spectra(model, free), model)
     parts = [_set_of(m, columns, moved, places_of(model, free), covariance) for m in maps]

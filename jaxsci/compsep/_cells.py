@@ -6,7 +6,7 @@ Marquardt 1963; bounds by an active set and projection (Bertsekas 1982), as `jax
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -20,6 +20,7 @@ from ..core._linalg import factorise
 from ..core._module import Module
 from ..core._parameter import free_spec, get
 from ..fitting._program import call
+from ._fixed import at_lanes
 from ._likelihood import Maps, Sky
 from ._mixing import MixingMatrix
 from ._slabs import Observed, Slabs, by_blocks, whitened
@@ -87,11 +88,12 @@ def fit_cells(
     tolerance: float = 1e-6,
     max_steps: int = 100,
     slabs: Slabs | None = None,
+    fixed: Mapping[str, np.ndarray] | None = None,
 ) -> CellFits:
     """Fit the free parameters of each cell to that cell's data alone, from where the mixing matrix has them.
 
     **Arguments:** `tolerance`: a cell is done when the step that is left is shorter than this many standard errors.
-    `max_steps`: evaluations of a cell at most.
+    `max_steps`: evaluations of a cell at most. `fixed`: (k,) parameters that vary without being fitted.
     """
     k = observed.columns.shape[1]
     slabs, counts = slabs or Slabs.of(k), observed.counts()
@@ -106,7 +108,8 @@ def fit_cells(
             maps = call(whitened, (observed.take(cells, slabs),))
             count = tuple(slabs.fill(c, cells) for c in counts)
             search = jtu.tree_map(lambda x: slabs.fill(x, cells, x.dtype == bool), found)  # noqa: B023
-            args = (mixing, nu, limits, maps, count, search, blocks, steps)
+            still = {name: slabs.fill(x, cells, x[0]) for name, x in (fixed or {}).items()}
+            args = (mixing, nu, limits, maps, count, (search, still), blocks, steps)
             new = call(_run, args, (tuple(free), slabs.size, tolerance, marginal))
             for whole, part in zip(state, jtu.tree_leaves(new), strict=True):
                 whole[..., cells] = np.asarray(part)[..., : len(cells)]
@@ -135,7 +138,7 @@ def _run(
     limits: Limits,
     maps: tuple[Maps, ...],
     count: tuple[Array, ...],
-    search: _Search,
+    search: tuple[_Search, dict[str, Array]],
     blocks: Int[Array, ""],
     steps: Int[Array, ""],
     *choices: Any,
@@ -144,8 +147,8 @@ def _run(
     free, size, tolerance, marginal = choices
 
     def block(part: Any) -> tuple[_Search, _Known]:
-        maps, count, search = part
-        ended = Block(mixing, nu, maps, count, limits, free, tolerance, marginal).run(search, steps)
+        maps, count, (search, fixed) = part
+        ended = Block(at_lanes(mixing, fixed), nu, maps, count, limits, free, tolerance, marginal).run(search, steps)
         return ended, _conclude(ended, limits)
 
     return by_blocks(block, (maps, count, search), size, blocks)

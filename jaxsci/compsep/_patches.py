@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core._errors import suggest
+from ._fixed import kinds
 from ._healpix import nside_of, parents
 
 Where = int | np.ndarray
@@ -17,6 +18,7 @@ class Cells(NamedTuple):
 
     - `pixel`: the used pixels. `element`: for each parameter that of each of them. `sizes`: how many elements.
     - `cell`: the cell of each used pixel. `first`: a used pixel of each cell. `group`: the group of each cell.
+    - `fixed`: the values at the used pixels of parameters that vary without being fitted.
     """
 
     pixel: np.ndarray
@@ -25,6 +27,7 @@ class Cells(NamedTuple):
     cell: np.ndarray
     first: np.ndarray
     group: np.ndarray
+    fixed: dict[str, Any]
 
     def columns(self) -> np.ndarray:
         """(m, k): the used pixels of each cell, -1 where it has fewer than m."""
@@ -48,11 +51,13 @@ def lay_out(
     *,
     nest: bool = False,
     single: bool = False,
+    fixed: Mapping[str, Any] | None = None,
 ) -> Cells:
     """Cells and groups for these free parameters.
 
     **Arguments:** `patches`: an nside or patch numbers for all parameters or by name, 0 (global) for those not named;
     a negative patch number masks a pixel. `used`: boolean, which pixels have data. `single`: every pixel is a cell.
+    `fixed`: (pixel,) parameters that vary without being fitted; a cell has one value of each.
 
     **Raises:** `ValueError` for names that are not free, a wrong nside, or patches of another length.
     """
@@ -70,9 +75,12 @@ def lay_out(
     together = np.zeros(len(pixel), np.int64)
     for name, inside in index.items():
         _, together = np.unique(together * sizes[name] + inside, return_inverse=True)
+    for name, values in (fixed or {}).items():
+        _, together = np.unique(together * len(pixel) + kinds(name, values, pixel), return_inverse=True)
+    known = {name: values[pixel] for name, values in (fixed or {}).items()}
     cell = np.arange(len(pixel)) if single else together
     first = np.unique(cell, return_index=True)[1]
-    return Cells(pixel, index, sizes, cell, first, _groups(index, sizes, first))
+    return Cells(pixel, index, sizes, cell, first, _groups(index, sizes, first), known)
 
 
 def _numbers(name: str, where: Any, npix: int, nest: bool) -> np.ndarray:

@@ -15,6 +15,7 @@ from ..fitting._program import call
 from ..fitting._solver.gauss_newton import GaussNewton
 from ._amplitudes import ComponentMaps, component_maps
 from ._bandpass import as_frequencies, channel_count
+from ._fixed import at_lanes, checked, not_fixed
 from ._instrument import Instrument, check_units
 from ._mixing import MixingMatrix
 from ._noise import UNSEEN, alike, roots, weighted
@@ -33,6 +34,7 @@ def separate(
     *,
     free: Sequence[str] | None = None,
     patches: Mapping[str, Where] | Where = 0,
+    fixed: Mapping[str, Any] | None = None,
     inv_n: Any = None,
     mask: Any = None,
     bounds: Mapping[str, Any] | None = None,
@@ -55,9 +57,10 @@ def separate(
     - `instrument`: an `Instrument`, or frequencies in GHz, or `Bands`.
     - `maps`: (f, s, pixel) for s = 1 (I), 2 (QU) or 3 (IQU), or (f, pixel); UNSEEN masks a pixel. Pixels are a whole
       HEALPix sphere in RING order (`nest=True` for NESTED) where parameters have an nside, else anything.
-    - `free`: names or globs of the parameters to fit; `None` for all of them, `()` for none.
+    - `free`: names or globs of the parameters to fit; `None` for all that are not `fixed`, `()` for none.
     - `patches`: where they vary: an nside (0: one value for all pixels) or an integer for each pixel, for all
       parameters or by name; 0 for those not named.
+    - `fixed`: by name, (pixel,) values of parameters that vary over the sky and are not fitted.
     - `inv_n`: inverse variances (f,), (f, s), (f, s, pixel) or inverse covariances (f, f), (s, f, f), (s, f, f, pixel),
       in 1/units^2; zeros mask channels. `None` takes the instrument's depths.
     - `mask`: (pixel,), True = used. `bounds`, `priors`: as in `jaxsci.fit`. `units`: of the maps.
@@ -69,7 +72,8 @@ def separate(
     **Raises:** `ValueError` for wrong names, shapes, units, resolutions, and for NaN where there is weight.
     """
     how = {"bounds": bounds, "priors": priors, "solver": solver, "tolerance": tolerance, "max_steps": max_steps}
-    task = Task.of(mixing, instrument, free, units, nest, marginal, **how)
+    others = not_fixed(mixing, fixed)
+    task = Task.of(mixing, instrument, others if free is None else free, units, nest, marginal, **how)
     data = as_maps(maps, channel_count(task.nu))
     f, s, npix = data.shape
     found = task.depths(instrument, s, npix) if inv_n is None else roots(inv_n, f, s, npix)
@@ -79,7 +83,9 @@ def separate(
             f"the maps are not finite in {bad.sum()} pixels (the first is {np.flatnonzero(bad)[0]}) where there is "
             "weight: set them to UNSEEN, mask them, or give them no weight"
         )
-    return _answer(task, solve(task, data, found, used, patches), data.shape[1:])
+    maps_of = checked(fixed, task.free, npix)
+    solved = solve(task, data, found, used, patches, fixed=maps_of)
+    return _answer(task._replace(mixing=at_lanes(task.mixing, maps_of)), solved, (s, npix))
 
 
 class Task(NamedTuple):
@@ -131,15 +137,21 @@ class Found(NamedTuple):
 
 
 def solve(
-    task: Task, data: Any, found: Sequence[Any], used: np.ndarray, patches: Any, slabs: Slabs | None = None
+    task: Task,
+    data: Any,
+    found: Sequence[Any],
+    used: np.ndarray,
+    patches: Any,
+    slabs: Slabs | None = None,
+    fixed: Mapping[str, Any] | None = None,
 ) -> Found:
     """Fit the spectra of these pixels and separate them.
 
     **Arguments:** `data`: (f, s, pixel). `found`: the root of the noise of each Stokes parameter. `used`: (pixel,).
-    `slabs`: the shape of the programs; by default as the number of cells asks for.
+    `slabs`: the shape of the programs; by default as the number of cells asks for. `fixed`: as `separate` has it.
     """
     single = any(root.shape[-1] != 1 for root in found)
-    cells = lay_out(task.free, patches, used, nest=task.nest, single=single)
+    cells = lay_out(task.free, patches, used, nest=task.nest, single=single, fixed=fixed)
     if not len(cells.pixel):
         raise ValueError("no pixel is left: every one is masked, UNSEEN, or has fewer channels than components")
     sets, columns = tuple(map(tuple, alike(list(found)))), cells.columns()

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -12,12 +11,13 @@ from jaxtyping import Array
 
 from ..core._loss import Linear
 from ..core._noise import Unit
-from ..core._parameter import free_spec, get
+from ..core._parameter import get
 from ..fitting._fit import fit_once
 from ..fitting._plan import flat_bounds, flat_priors, make_plan
 from ..fitting._program import call
 from ..fitting._solution import RESULTS, Solution
 from ._cells import CellFits, Limits, fit_cells
+from ._fixed import at_lanes
 from ._likelihood import Sky
 from ._mixing import MixingMatrix
 from ._patches import Cells
@@ -67,7 +67,8 @@ def fit_sky(
     traced = any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, nu, observed, limits)))
     if cells.alone and len(free) <= _FEW and not traced:
         how = marginal, tolerance, max_steps, slabs
-        return _each(fit_cells(mixing, nu, observed, free, limits, *how), cells, free)
+        fixed = {name: values[cells.first] for name, values in cells.fixed.items()}
+        return _each(fit_cells(mixing, nu, observed, free, limits, *how, fixed), cells, free)
     return _grouped((mixing, nu, observed, limits), cells, free, marginal, (solver, max_steps))
 
 
@@ -122,7 +123,9 @@ def _grouped(problem: Any, cells: Cells, free: tuple[str, ...], marginal: bool, 
     index = {name: inside[cells.first] for name, inside in cells.element.items()}
     skies = call(_group_skies, (nu, observed, observed.counts(), index, layout), (marginal,))
     real = {name: layout.elements[name] >= 0 for name in free}
-    found = _fit_groups(mixing, skies, free, limits, real, how)
+    taken = np.maximum(layout.cells, 0)
+    fixed = {name: values[cells.first][taken] for name, values in cells.fixed.items()}
+    found = _fit_groups(mixing, skies, free, limits, (real, fixed), how)
     y, errors, bound, every = map(on_host, (found.y, found.standard_errors, found.at_bound, found.covariance))
     names, at = [name for name, _ in found.free], 0
     values, std, at_bound, offset = {}, {}, {}, {}
@@ -178,10 +181,10 @@ def _stacked(sky: Sky, layout: _Layout) -> Sky:
 
 
 def _fit_groups(
-    mixing: MixingMatrix, skies: Sky, free: tuple[str, ...], limits: Limits, real: dict[str, Any], how: Any
+    mixing: MixingMatrix, skies: Sky, free: tuple[str, ...], limits: Limits, places: Any, how: Any
 ) -> Solution:
     """A stacked Solution. As in `jaxsci.fit`, first by a program without the branches that few fits take."""
-    args = mixing, skies, limits, real
+    args = mixing, skies, limits, places
     solution, flags = call(_all_groups, args, (free, *how, False), (free, *how, True))
     if isinstance(flags, jax.core.Tracer):
         return solution
@@ -193,25 +196,25 @@ def _all_groups(
     mixing: MixingMatrix,
     skies: Sky,
     limits: Limits,
-    real: dict[str, Array],
+    places: Any,
     free: tuple[str, ...],
     solver: Any,
     max_steps: int,
     complete: bool,
 ) -> tuple[Solution, Array]:
-    moving, rest = eqx.partition(mixing, free_spec(mixing, free))
-    structure = jtu.tree_structure(moving)
     start = jnp.clip(jnp.stack([get(mixing, name) for name in free]), limits.lower, limits.upper)
 
-    def one(sky: Sky, real: dict[str, Array]) -> tuple[Solution, Array]:
+    def one(sky: Sky, places: Any) -> tuple[Solution, Array]:
+        real, fixed = places
+
         def flat(each: Array) -> Array:
             return jnp.concatenate([jnp.broadcast_to(each[k], real[name].shape) for k, name in enumerate(free)])
 
         inside, y = jnp.concatenate([real[name] for name in free]), flat(start)
-        starts = [jnp.broadcast_to(start[k], real[name].shape) for k, name in enumerate(free)]
-        model = eqx.combine(jtu.tree_unflatten(structure, starts), rest)
+        starts = {name: jnp.broadcast_to(start[k], real[name].shape) for k, name in enumerate(free)}
+        model = at_lanes(mixing, starts | fixed)
         lower, upper = jnp.where(inside, flat(limits.lower), y), jnp.where(inside, flat(limits.upper), y)
         problem = (model, sky, lower, upper, flat(limits.mean), flat(limits.weight), None, solver, Linear(), None)
         return fit_once(problem, make_plan(model, sky.noise, free), None, max_steps, None, complete)
 
-    return jax.vmap(one)(skies, real)
+    return jax.vmap(one)(skies, places)

@@ -14,7 +14,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from ..core._parameter import free_spec
+from ..core._parameter import free_spec, leaf_names, parameters
 from ..fitting._program import call
 from ..plot import DATA, MODEL, _axes
 from ._bandpass import Bands
@@ -289,11 +289,13 @@ def _columns(separation: Separation, nu: Any) -> np.ndarray:
 
 
 def _mixing_of_pixels(model: MixingMatrix, index: dict[str, Array], nu: Any, free: tuple[str, ...]) -> Array:
-    if not free:
+    maps = [name for name, shape in leaf_names(model, parameters(model)) if shape != ()]
+    if not maps:
         return model.eval(nu)[:, :, None]
-    moving, rest = eqx.partition(model, free_spec(model, free))
+    moving, rest = eqx.partition(model, free_spec(model, maps))
     leaves, structure = jtu.tree_flatten(moving)
-    here = [leaf[jnp.maximum(index[name], 0)] for leaf, name in zip(leaves, free, strict=True)]
+    # one that is not fitted has a value for each pixel as it is
+    here = [x[jnp.maximum(index[name], 0)] if name in free else x for x, name in zip(leaves, maps, strict=True)]
     each = jax.vmap(lambda leaves: eqx.combine(jtu.tree_unflatten(structure, leaves), rest).eval(nu))(here)
     return jnp.moveaxis(each, 0, 2)
 
