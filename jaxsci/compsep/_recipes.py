@@ -6,6 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ..core._parameter import match
+from ._fixed import not_fixed
 from ._mixing import MixingMatrix
 from ._separate import separate
 from ._separation import Separation
@@ -37,19 +39,23 @@ def weighted_comp_sep(
 def multi_res_comp_sep(
     mixing: MixingMatrix, instrument: Any, data: Any, nsides: Sequence[int], **choices: Any
 ) -> Separation:
-    """An nside for each parameter, in the order of `mixing.parameters`."""
-    return separate(mixing, instrument, data, patches=_each(mixing, nsides), **choices)
+    """An nside for each parameter that is fitted, in the order of `mixing.parameters`."""
+    return separate(mixing, instrument, data, patches=_each(mixing, nsides, **choices), **choices)
 
 
 def adaptive_comp_sep(
     mixing: MixingMatrix, instrument: Any, data: Any, patch_ids: Sequence[Any], **choices: Any
 ) -> Separation:
-    """Patch numbers of all pixels for each parameter, in the order of `mixing.parameters`."""
-    return separate(mixing, instrument, data, patches=_each(mixing, [np.asarray(p) for p in patch_ids]), **choices)
+    """Patch numbers of all pixels for each parameter that is fitted, in the order of `mixing.parameters`."""
+    places = _each(mixing, [np.asarray(p) for p in patch_ids], **choices)
+    return separate(mixing, instrument, data, patches=places, **choices)
 
 
-def _each(mixing: MixingMatrix, places: Sequence[Any]) -> Mapping[str, Any]:
-    names = mixing.parameters
+def _each(
+    mixing: MixingMatrix, places: Sequence[Any], free: Sequence[str] | None = None, fixed: Any = None, **_: Any
+) -> Mapping[str, Any]:
+    fitted = match(mixing, free, "the mixing matrix") if free else not_fixed(mixing, fixed)
+    names = [name for name in mixing.parameters if fitted is None or name in fitted]
     if len(places) != len(names):
         raise ValueError(f"there are {len(places)} places for {len(names)} parameters: {', '.join(names)}")
     return dict(zip(names, places, strict=True))
