@@ -152,6 +152,37 @@ def first_separation(kind: str) -> dict[str, float]:
     return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
 
+def stream_sky(folder: str, tiles: str) -> dict[str, float]:
+    """Single pixels of so many copies of a sky of nside 64, single precision, from disk to disk, after a small run.
+
+    Seconds, and MiB of resident memory above what the process had. Deletes nothing.
+    """
+    import numpy as np
+
+    import jaxsci as js
+    from jaxsci import compsep
+
+    js.enable_x64()
+    from ._skies import LITEBIRD, maps, mixing
+
+    tile, place = np.asarray(maps(64, "IQU"), np.float32), Path(folder) / "maps.npy"
+    length = tile.shape[2]
+    choices: dict[str, Any] = {"inv_n": 1 / np.asarray(LITEBIRD.sigma(length, "IQU")) ** 2, "resume": False}
+    spent: dict[str, float] = {}
+    for count in (1, int(tiles)):
+        sky = np.lib.format.open_memmap(place, "w+", np.float32, (*tile.shape[:2], count * length))
+        for at in range(0, count * length, length):
+            sky[..., at : at + length] = tile
+        sky.flush()
+        sky = np.load(place, mmap_mode="r")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+        before, cpu, wall = _memory("VmRSS"), time.process_time(), time.perf_counter()
+        found = compsep.separate_blocks(mixing(), LITEBIRD, sky, Path(folder) / "out", **choices)
+        spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        spent |= {"mebibytes": _memory("VmHWM") - before, "pixels": found.totals.used, "failed": found.totals.failed}
+    return spent
+
+
 def timing_array() -> dict[str, float]:
     """All staged pulsars in one call: wall s and CPU-s of the first call, wall s of the next.
 
@@ -188,7 +219,16 @@ def _memory(kind: str) -> float:
 
 _MEASURES = {
     f.__name__: f
-    for f in (import_jax, import_jaxsci, first_fit, compile_bounded, stream_from_disk, first_separation, timing_array)
+    for f in (
+        import_jax,
+        import_jaxsci,
+        first_fit,
+        compile_bounded,
+        stream_from_disk,
+        first_separation,
+        stream_sky,
+        timing_array,
+    )
 }
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Figures of fgbuster in the notes are of earlier runs on one core, not timed besi
 is installed, which takes Python 3.12.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -182,6 +183,21 @@ def first_call(quick: bool) -> Iterator[Row]:
         seen = in_fresh_process("first_separation", kind)
         note = "peers 14 to 60"
         yield Row(f"first call, {kind}", seen["cpu"], "CPU-s", wall=seen["wall"], bar=at_most(5), note=note)
+
+
+@case("a sky from disk", slow=True)
+def from_disk(quick: bool) -> Iterator[Row]:
+    """Each pixel of nside 512, IQU, 15 bands, in blocks of 65536: 566 MB of maps, 880 MB of results."""
+    with tempfile.TemporaryDirectory() as folder:
+        seen = in_fresh_process("stream_sky", folder, "64")
+    n, name = int(seen["pixels"]), "single pixels, nside 512, from disk to disk"
+    note = f"float32 maps; {int(seen['failed'])} not converged"
+    yield Row(name, n / seen["cpu"], "px / core-s", n=n, wall=n / seen["wall"], bar=at_least(1e5), note=note)
+    block = 65_536 * 8 * (15 * 3 + 2 * 9 + 3 * 5 + 1) / 2**20
+    limit = at_most(1.3 * block + 200)
+    yield Row(
+        f"{name}: peak memory", seen["mebibytes"], "MiB", n=n, bar=limit, note=f"a block with results {block:.0f}"
+    )
 
 
 @case("single pixels on a GPU")
