@@ -65,16 +65,20 @@ def lay_out(
     for name in spec:
         if name not in free:
             raise ValueError(f"patches: no free parameter {name!r}{suggest(name, free)} (free: {', '.join(free)})")
-    ids = {name: _numbers(name, spec.get(name, 0), len(used), nest) for name in free}
+    made: dict[Any, np.ndarray] = {}  # most often all parameters have one place, and a sky is long
+    ids = {}
+    for name in free:
+        where = spec.get(name, 0)
+        key = int(where) if np.ndim(where) == 0 else ("numbers", id(where))
+        ids[name] = made[key] = made[key] if key in made else _numbers(name, where, len(used), nest)
     used = used & np.all([i >= 0 for i in ids.values()], axis=0)
     pixel = np.flatnonzero(used)
-    index, sizes = {}, {}
-    for name, number in ids.items():
-        present, index[name] = np.unique(number[pixel], return_inverse=True)
-        sizes[name] = len(present)
+    found = {id(number): np.unique(number[pixel], return_inverse=True) for number in made.values()}
+    index = {name: found[id(number)][1] for name, number in ids.items()}
+    sizes = {name: len(found[id(number)][0]) for name, number in ids.items()}
     together = np.zeros(len(pixel), np.int64)
-    for name, inside in index.items():
-        _, together = np.unique(together * sizes[name] + inside, return_inverse=True)
+    for present, inside in found.values():
+        _, together = np.unique(together * len(present) + inside, return_inverse=True)
     for name, values in (fixed or {}).items():
         _, together = np.unique(together * len(pixel) + kinds(name, values, pixel), return_inverse=True)
     known = {name: values[pixel] for name, values in (fixed or {}).items()}
@@ -101,6 +105,8 @@ def _groups(index: Mapping[str, np.ndarray], sizes: Mapping[str, int], first: np
     """Connected components of cells that share an element of any parameter."""
     if len(first) < 2 or not index:
         return np.zeros(len(first), np.int64)
+    if all(size == len(first) for size in sizes.values()):
+        return np.arange(len(first))
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
