@@ -16,7 +16,7 @@ from ..core._dataset import AbstractDataset
 from ..core._errors import require_x64
 from ..core._likelihood import AbstractLikelihood
 from ..core._noise import Unit
-from ..core._parameter import as_array, get, parameters, put
+from ..core._parameter import as_array, leaf_values, put
 from ..core._rows import rows
 from ..core._typing import Flag
 from ._build import epoch_of_orbit, listed, spins
@@ -81,7 +81,7 @@ class AnchoredTOAs(AbstractDataset):
 
 def at_reference(model: TimingModel) -> TimingModel:
     """The model with all offsets 0 and without its par file."""
-    zeros = {name: as_array(np.zeros(get(model, name).shape)) for name in parameters(model)}
+    zeros = {name: as_array(np.zeros(value.shape)) for name, value in leaf_values(model)}
     return dataclasses.replace(put(model, zeros), par=None)
 
 

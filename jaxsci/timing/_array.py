@@ -16,7 +16,7 @@ import equinox as eqx
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core._parameter import element_names, get
+from ..core._parameter import element_names, leaf_values
 from ..core._rows import row_pads
 from ..fitting._batch import fit_batch
 from ._anchor import AnchoredTOAs, at_reference, lay_out, tie, warn_of_idle
@@ -165,7 +165,8 @@ def lay_bucket(members: Sequence[Member]) -> Laid:
     wide = [_widen(member, sizes) for member in members]
     models, data = jtu.tree_map(lambda *x: np.stack(x), *wide)
     free = tuple(dict.fromkeys(name.split("[")[0] for m in members for name in (*m.free, "PHOFF")))
-    return Laid(models, data, free, {leaf: _bounds(leaf, members, wide) for leaf in free})
+    values = [dict(leaf_values(model)) for model, _ in wide]
+    return Laid(models, data, free, {leaf: _bounds(leaf, members, values) for leaf in free})
 
 
 def _fit_bucket(members: list[Member], *, solver: Any, max_steps: int) -> list[tuple[int, TimingSolution]]:
@@ -177,11 +178,11 @@ def _fit_bucket(members: list[Member], *, solver: Any, max_steps: int) -> list[t
     ]
 
 
-def _bounds(leaf: str, members: Sequence[Member], wide: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(leaf: str, members: Sequence[Member], values: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     """Equal bounds for what a member does not free."""
     lower, upper = [], []
-    for member, (model, _) in zip(members, wide, strict=True):
-        value = np.asarray(get(model, leaf))
+    for member, known in zip(members, values, strict=True):
+        value = np.asarray(known[leaf])
         free = np.array([name in (*member.free, "PHOFF") for name in element_names(leaf, value.shape)])
         free = free.reshape(value.shape)
         low, high = limits(member.model).get(leaf, (-np.inf, np.inf))

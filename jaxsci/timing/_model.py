@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core._module import Module
-from ..core._parameter import get, parameters, transparent
+from ..core._parameter import leaf_values, transparent
 from ._astrometry import AstrometryEcliptic, AstrometryEquatorial
 from ._binary import DD, ELL1, AbstractBinary, Kopeikin, ShapiroSini
 from ._build import (
@@ -202,8 +202,8 @@ def elements(model: TimingModel) -> Iterator[tuple[str, str]]:
     `F[0]` is F0, `DM[1]` is DM1, `DMX[4]` the fifth of the par file's windows.
     """
     assert model.par is not None
-    for name in parameters(model):
-        if not get(model, name).shape:
+    for name, value in leaf_values(model):
+        if not value.shape:
             yield name, name
             continue
         for k, pint in enumerate(listed(model.par, name)):
