@@ -16,6 +16,7 @@ import numpy as np
 import jaxsci as js
 from jaxsci import timing
 from jaxsci.fitting._fit import make_ready, unused
+from jaxsci.fitting._objective import minus_log_likelihood
 from jaxsci.fitting._plan import make_plan
 from jaxsci.fitting._program import cheap_compile
 from jaxsci.timing._array import _member, buckets, lay_bucket
@@ -169,7 +170,7 @@ def gradient(quick: bool) -> Iterator[Row]:
         def likelihood(parts: Any, data: Any = data) -> Any:
             model, noise = parts
             residual = model.residual(data)
-            return noise.cost(residual, data.mask) + noise.logdet(data.mask) / 2
+            return minus_log_likelihood(noise, residual, data.mask)
 
         parts = (bare(model), data.noise)
         value, slope = eqx.filter_jit(likelihood), eqx.filter_jit(eqx.filter_grad(likelihood))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
-from ..core._errors import suggest
+from ..core._errors import place_of
 from ..core._module import Module
 from ._bandpass import as_frequencies, channel_count
 from ._harmonic import Harmonics, harmonics, synthesise
@@ -41,9 +41,7 @@ class HarmonicSeparation(Module):
 
         **Raises:** `ValueError` for a name that none has.
         """
-        if name not in self.components:
-            raise ValueError(f"no component {name!r}{suggest(name, self.components)}: {', '.join(self.components)}")
-        return self.amplitudes[self.components.index(name)]
+        return self.amplitudes[place_of(name, self.components, "component")]
 
 
 def harmonic_comp_sep(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core._errors import suggest
+from ..core._errors import place_of
 from ..core._linalg import cholesky, triangular_inverse
 from ..core._module import Module
 from ..fitting._program import call
@@ -41,9 +41,7 @@ class Combination(Module):
 
         **Raises:** `ValueError` for a name that none has.
         """
-        if name not in self.components:
-            raise ValueError(f"no component {name!r}{suggest(name, self.components)}: {', '.join(self.components)}")
-        return self.amplitudes[self.components.index(name)]
+        return self.amplitudes[place_of(name, self.components, "component")]
 
 
 def ilc(mixing: MixingMatrix, instrument: Any, maps: Any, *, regions: Any = None, mask: Any = None) -> Combination:

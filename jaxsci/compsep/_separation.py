@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core._errors import suggest
+from ..core._errors import place_of
 from ..core._module import Module
 from ..core._typing import Scalar
 from ..fitting._solution import RESULTS
@@ -77,9 +77,7 @@ class Separation(Module):
 
         **Raises:** `ValueError` for a name that no column has.
         """
-        if name not in self.components:
-            raise ValueError(f"no component {name!r}{suggest(name, self.components)}: {', '.join(self.components)}")
-        return self.amplitudes[self.components.index(name)]
+        return self.amplitudes[place_of(name, self.components, "component")]
 
     def summary(self) -> str:
         """A table of the fitted parameters, and how the fits ended."""
@@ -98,7 +96,5 @@ class Separation(Module):
         return "\n".join(lines)
 
     def _spread(self, by_name: dict[str, Array], name: str) -> Array:
-        if name not in self.free:
-            raise ValueError(f"no fitted parameter {name!r}{suggest(name, self.free)}: {', '.join(self.free)}")
-        index = self.index[name]
+        index = self.index[self.free[place_of(name, self.free, "fitted parameter")]]
         return jnp.where(index >= 0, by_name[name][jnp.maximum(index, 0)], jnp.nan)

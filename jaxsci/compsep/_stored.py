@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core._errors import suggest
+from ..core._errors import place_of
 from ..fitting._source import ArrayRows
 from ..parallel._checkpoint import read_framed, write_framed
 
@@ -80,15 +80,15 @@ class StoredSeparation(NamedTuple):
 
     def parameter_map(self, name: str) -> Any:
         """A fitted parameter at each pixel."""
-        return self.values[self._place(name, self.free, "fitted parameter")]
+        return self.values[place_of(name, self.free, "fitted parameter")]
 
     def error_map(self, name: str) -> Any:
         """The standard error of a parameter at each pixel."""
-        return self.std[self._place(name, self.free, "fitted parameter")]
+        return self.std[place_of(name, self.free, "fitted parameter")]
 
     def component(self, name: str) -> Any:
         """The amplitudes (s, pixel) of a component."""
-        return self.amplitudes[self._place(name, self.components, "component")]
+        return self.amplitudes[place_of(name, self.components, "component")]
 
     def summary(self) -> str:
         """How many pixels, how well they fit, how the fits ended."""
@@ -101,12 +101,6 @@ class StoredSeparation(NamedTuple):
                 f"{t.failed} independent fits did not converge, {t.steps} evaluations at most",
             ]
         )
-
-    @staticmethod
-    def _place(name: str, names: tuple[str, ...], what: str) -> int:
-        if name not in names:
-            raise ValueError(f"no {what} {name!r}{suggest(name, names)}: {', '.join(names)}")
-        return names.index(name)
 
 
 class Ledger:

@@ -1,7 +1,7 @@
 """How jaxsci words its complaints: name the thing, show what is there, say what to do next."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 
@@ -10,6 +10,16 @@ def suggest(bad: str, known: Iterable[str]) -> str:
     """`"; did you mean 'tau'?"`, or nothing when no known name is near."""
     near = difflib.get_close_matches(str(bad), list(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def place_of(name: str, names: Sequence[str], what: str) -> int:
+    """Where a name stands among others.
+
+    **Raises:** `ValueError`, saying `what` it should name and what there is.
+    """
+    if name not in names:
+        raise ValueError(f"no {what} {name!r}{suggest(name, names)}: {', '.join(names)}")
+    return names.index(name)
 
 
 def enable_x64() -> None:

@@ -254,10 +254,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         lost = jnp.array(False) if evaluate.exact else exact | cornered
         polish = jnp.where(searching, jnp.where(settled & ~cornered, 1, 0), state.polish + 1)
         tiny = jnp.all((step <= eps * jnp.abs(y)) | held) | (proposal.decrement <= _FINE * size)
-        target = bounds.clip(y + jnp.where(proposal.solved & proposal.determined, proposal.newton, 0))
-        target = jnp.where(held, bounds.nearest(y), target) if bounds.exist else target
-        snaps = jnp.any(held & (target != y))
-        lands = jnp.any((target != y) & bounds.reached(target))
+        target, snaps, lands = _polished(y, proposal, held, bounds)
         usable = (proposal.solved & proposal.determined & ~tiny & (polish <= _POLISH)) | snaps
         state = TrustState(
             trial=jnp.where(cornered, y, jnp.where(polish > 0, target, proposal.trial)),
@@ -287,6 +284,14 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
 
     def postprocess(self, fn, y, aux, args, options, state, tags, result):  # type: ignore[no-untyped-def]
         return y, aux, {}
+
+
+def _polished(y: Array, proposal: Proposal, held: Array, bounds: Bounds) -> tuple[Array, Array, Array]:
+    """(where an undamped step leads, whether it puts a held parameter onto its bound, or any parameter onto one)."""
+    target = bounds.clip(y + jnp.where(proposal.solved & proposal.determined, proposal.newton, 0))
+    target = jnp.where(held, bounds.nearest(y), target) if bounds.exist else target
+    moved = target != y
+    return target, jnp.any(held & moved), jnp.any(moved & bounds.reached(target))
 
 
 def _judge(
