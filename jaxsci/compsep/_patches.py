@@ -61,14 +61,9 @@ def lay_out(
 
     **Raises:** `ValueError` for names that are not free, a wrong nside, or patches of another length.
     """
-    spec: Mapping[str, Any] = patches if isinstance(patches, Mapping) else dict.fromkeys(free, patches)
-    for name in spec:
-        if name not in free:
-            raise ValueError(f"patches: no free parameter {name!r}{suggest(name, free)} (free: {', '.join(free)})")
     made: dict[Any, np.ndarray] = {}  # most often all parameters have one place, and a sky is long
     ids = {}
-    for name in free:
-        where = spec.get(name, 0)
+    for name, where in by_parameter(free, patches).items():
         key = int(where) if np.ndim(where) == 0 else ("numbers", id(where))
         ids[name] = made[key] = made[key] if key in made else _numbers(name, where, len(used), nest)
     used = used & np.all([i >= 0 for i in ids.values()], axis=0)
@@ -85,6 +80,18 @@ def lay_out(
     cell = np.arange(len(pixel)) if single else together
     first = np.unique(cell, return_index=True)[1]
     return Cells(pixel, index, sizes, cell, first, _groups(index, sizes, first), known)
+
+
+def by_parameter(free: Sequence[str], patches: Any) -> dict[str, Any]:
+    """What `patches` says of each free parameter: 0 of those that it does not name.
+
+    **Raises:** `ValueError` for a name that is not free.
+    """
+    spec: Mapping[str, Any] = patches if isinstance(patches, Mapping) else dict.fromkeys(free, patches)
+    for name in spec:
+        if name not in free:
+            raise ValueError(f"patches: no free parameter {name!r}{suggest(name, free)} (free: {', '.join(free)})")
+    return {name: spec.get(name, 0) for name in free}
 
 
 def _numbers(name: str, where: Any, npix: int, nest: bool) -> np.ndarray:

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core._errors import suggest
 from ._healpix import nside_of
-from ._patches import Where
+from ._patches import Where, by_parameter
 
 
 class Places:
@@ -17,12 +16,8 @@ class Places:
     """
 
     def __init__(self, free: Sequence[str], patches: Mapping[str, Where] | Where | None, npix: int, nest: bool):
-        spec: Mapping[str, Any] = patches if isinstance(patches, Mapping) else dict.fromkeys(free, patches)
-        for name in spec:
-            if name not in free:
-                raise ValueError(f"patches: no free parameter {name!r}{suggest(name, free)} (free: {', '.join(free)})")
         self.npix = npix
-        self.spec = {name: _checked(name, spec.get(name, 0), npix, nest) for name in free}
+        self.spec = {name: _checked(name, where, npix, nest) for name, where in by_parameter(free, patches).items()}
 
     def numbers(self, start: int, stop: int) -> dict[str, np.ndarray]:
         """The patch of each of these pixels, by name; negative where the pixel is not used."""
