@@ -19,7 +19,7 @@ from ._harmonic import (
 from ._harmonic_fit import HarmonicSeparation as HarmonicSeparation, harmonic_comp_sep as harmonic_comp_sep
 from ._ilc import Combination as Combination, ilc as ilc
 from ._instrument import Instrument as Instrument, instruments as instruments
-from ._kmeans import kmeans as kmeans
+from ._kmeans import kmeans as kmeans, soft_kmeans as soft_kmeans
 from ._likelihood import Maps as Maps, Sky as Sky
 from ._mixing import MixingMatrix as MixingMatrix
 from ._noise import UNSEEN as UNSEEN
@@ -42,5 +42,6 @@ from ._sed import (
 )
 from ._separate import separate as separate
 from ._separation import Separation as Separation
+from ._soft import SoftPatches as SoftPatches
 from ._stored import StoredSeparation as StoredSeparation
 from ._units import conversion as conversion

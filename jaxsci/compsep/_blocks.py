@@ -196,7 +196,7 @@ def _blank(p: int, c: int, s: int, n: int) -> dict[str, np.ndarray]:
 
 
 def _filled(arrays: dict[str, np.ndarray], task: Task, found: Found, bad: int) -> tuple[dict[str, np.ndarray], Totals]:
-    (pixel, element, _, cell, _, group, _), fits, component = found
+    (pixel, element, _, cell, _, group, *_), fits, component = found
     for i, name in enumerate(task.free):
         for target, source in (("values", fits.values), ("std", fits.std), ("at_bound", fits.at_bound)):
             arrays[target][i, pixel] = np.asarray(source[name])[element[name]]

@@ -8,7 +8,7 @@ the small algebra of each pixel is a vector operation.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -26,6 +26,7 @@ from ..core._typing import Flag
 from ._bandpass import Frequencies, over_bands
 from ._mixing import MixingMatrix
 from ._moments import Cells, Moments, Places, Solved, apart, cells_of, explained, square
+from ._soft import mean
 
 
 class Maps(Module):
@@ -63,7 +64,8 @@ class Sky(AbstractDataset):
 
     - `nu`: frequencies in GHz, or `Bands`. `maps`: a `Maps` for each set of Stokes parameters of equal noise.
     - `count`: how many pixels of them each cell has. (Their data may be fewer columns that say the same.)
-    - `names`, `index`: which element of each parameter that is a map each cell has; its own, where nothing is said.
+    - `names`, `index`: which element of each parameter that is a map each cell has; its own, where nothing is said. In
+      soft patches they are several (q, k), whose mean with the weights `share` it has.
     - `marginal`: integrate amplitudes out instead of maximising over them: log |A^T N^-1 A| / 2 a pixel more. The
       profile likelihood is what fgbuster has; it is biased where the signal is weak.
     """
@@ -71,7 +73,8 @@ class Sky(AbstractDataset):
     nu: Frequencies  # type: ignore[misc]
     maps: tuple[Maps, ...]  # type: ignore[misc]
     count: tuple[Float[Array, " k"], ...]  # type: ignore[misc]
-    index: tuple[Int[Array, " k"], ...]  # type: ignore[misc]
+    index: tuple[Int[Array, " k"] | Int[Array, "_ k"], ...]  # type: ignore[misc]
+    share: tuple[Float[Array, "_ k"] | None, ...]  # type: ignore[misc]
     noise: AbstractLikelihood  # type: ignore[misc]
     names: tuple[str, ...] = eqx.field(static=True)  # type: ignore[misc]
     marginal: bool = eqx.field(static=True)  # type: ignore[misc]
@@ -84,6 +87,7 @@ class Sky(AbstractDataset):
         index: Mapping[str, Array] | None = None,
         count: Sequence[Array] | None = None,
         marginal: bool = False,
+        share: Mapping[str, Array] | None = None,
     ):
         self.nu, self.maps = nu, tuple(maps)
         if count is None:
@@ -91,6 +95,7 @@ class Sky(AbstractDataset):
         self.count = tuple(count)
         self.names = tuple(index or ())
         self.index = tuple((index or {}).values())
+        self.share = tuple((share or {}).get(name) for name in self.names)
         self.mask = jnp.ones(sum(m.data.size for m in self.maps), bool)
         self.noise = White(jnp.ones(()))
         self.marginal = marginal
@@ -112,7 +117,7 @@ class Sky(AbstractDataset):
         """(columns, their derivatives at `places`); the last axis is k, or 1 where none of them varies."""
         columns: list[Array] = []
         moved: list[Array] = []
-        maps = dict(zip(self.names, self.index, strict=True))
+        maps = self._places()
         for label, component in zip(model.names, model.components, strict=True):
             wanted = [name.removeprefix(f"{label}.") for name in free if name.startswith(f"{label}.")]
             local = {name.removeprefix(f"{label}."): i for name, i in maps.items() if name.startswith(f"{label}.")}
@@ -130,15 +135,19 @@ class Sky(AbstractDataset):
         cost = jnp.sum(cells.cost)
         if not derivatives:
             return cost, 2 * cost[None, None]
-        maps = dict(zip(self.names, self.index, strict=True))
-        lanes = [place[maps[name]] if place.ndim else place for name, place in where.items()]
+        maps = self._places()
+        lanes = [_Lanes(place) if place.ndim == 0 else _Lanes.of(place, *maps[name]) for name, place in where.items()]
         p = y.shape[0]
         total = jnp.zeros((p + 1, p + 1), y.dtype).at[p, p].set(2 * cost)
         for i, place in enumerate(lanes):
-            total = _add(total, place, jnp.array(p), cells.grad[i])
+            total = _add(total, place, _Lanes(jnp.array(p)), cells.grad[i])
             for j, other in enumerate(lanes[: i + 1]):
                 total = _add(total, place, other, cells.gram[i, j] * (0.5 if i == j else 1))
         return cost, total
+
+    def _places(self) -> dict[str, tuple[Array, Array | None]]:
+        """(element, share) of each parameter that is a map."""
+        return dict(zip(self.names, zip(self.index, self.share, strict=True), strict=True))
 
     def cells(self, model: MixingMatrix, free: Sequence[str]) -> Cells:
         """Cost, gradient and information of each cell by itself, with respect to the free parameters there."""
@@ -173,12 +182,13 @@ def places_of(model: MixingMatrix, free: Sequence[str]) -> Places:
     ]
 
 
-def _component(component: Any, nu: Frequencies, wanted: list[str], index: Mapping[str, Array]) -> Any:
+def _component(component: Any, nu: Frequencies, wanted: list[str], index: Mapping[str, tuple[Any, Any]]) -> Any:
     """(columns (f, c, k), [derivative with respect to each wanted parameter (f, c, k)])."""
     shapes = dict(leaf_names(component, parameters(component)))
     leaves = dict(leaf_values(component))
     mapped = [name for name, shape in shapes.items() if shape]
-    values = {name: leaves[name][index[name]] if name in mapped and name in index else leaves[name] for name in shapes}
+    here = {name: mean(leaves[name], *index[name]) for name in mapped if name in index}
+    values = {name: here.get(name, leaves[name]) for name in shapes}
     moving, rest = eqx.partition(component, free_spec(component, shapes))
     structure = jtu.tree_structure(moving)
 
@@ -200,8 +210,22 @@ def _component(component: Any, nu: Frequencies, wanted: list[str], index: Mappin
     return jtu.tree_map(lambda x: jnp.moveaxis(x[:, :, 0], 2, 1), found)
 
 
-def _add(total: Array, row: Array, column: Array, lanes: Array) -> Array:
-    """total[row, column] += lanes and its mirror image, for places that are one for all lanes or one a lane."""
-    if row.ndim == 0 and column.ndim == 0:
-        lanes = jnp.sum(lanes)
-    return total.at[row, column].add(lanes).at[column, row].add(lanes)
+class _Lanes(NamedTuple):
+    """Where lanes belong in the sums: at one place for all (), or at several (q, k), with a share (q, k) in each."""
+
+    at: Array
+    share: Array | None = None
+
+    @staticmethod
+    def of(place: Array, index: Array, share: Array | None) -> "_Lanes":
+        return _Lanes(place[index].reshape(-1, index.shape[-1]), share)
+
+
+def _add(total: Array, row: _Lanes, column: _Lanes, lanes: Array) -> Array:
+    """total[row, column] += lanes and its mirror image."""
+    lanes = jnp.sum(lanes) if row.at.ndim == column.at.ndim == 0 else lanes[None, None]
+    at = []
+    for axis, (place, share) in ((1, row), (0, column)):
+        at.append(jnp.expand_dims(place, axis) if place.ndim else place)
+        lanes = lanes if share is None else lanes * jnp.expand_dims(share, axis)
+    return total.at[at[0], at[1]].add(lanes).at[at[1], at[0]].add(lanes)

@@ -8,15 +8,17 @@ import numpy as np
 from ..core._errors import suggest
 from ._fixed import kinds
 from ._healpix import nside_of, parents
+from ._soft import SoftPatches, mean
 
-Where = int | np.ndarray
-"""How a parameter varies: an nside (0: one value for the whole sky), or a patch number for each pixel."""
+Where = int | np.ndarray | SoftPatches
+"""How a parameter varies: an nside (0: one value for the whole sky), a patch number for each pixel, or several."""
 
 
 class Cells(NamedTuple):
     """Pixels in use, in cells that share every spectral parameter, in groups that share none.
 
-    - `pixel`: the used pixels. `element`: for each parameter that of each of them. `sizes`: how many elements.
+    - `pixel`: the used pixels. `element`: for each parameter that of each of them (n,), or several (q, n); then there
+      is a `share` (q, n) in each. `sizes`: how many elements.
     - `cell`: the cell of each used pixel. `first`: a used pixel of each cell. `group`: the group of each cell.
     - `fixed`: the values at the used pixels of parameters that vary without being fitted.
     """
@@ -28,6 +30,17 @@ class Cells(NamedTuple):
     first: np.ndarray
     group: np.ndarray
     fixed: dict[str, Any]
+    share: dict[str, np.ndarray]
+
+    def places(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(elements, shares) of each cell, by name."""
+        element, share = ({name: x[..., self.first] for name, x in each.items()} for each in (self.element, self.share))
+        return element, share
+
+    def means(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of each cell, from those of the elements."""
+        index, share = self.places()
+        return {name: mean(x, index[name], share.get(name)) for name, x in values.items()}
 
     def columns(self) -> np.ndarray:
         """(m, k): the used pixels of each cell, -1 where it has fewer than m."""
@@ -41,7 +54,7 @@ class Cells(NamedTuple):
     @property
     def alone(self) -> bool:
         """True where every cell has parameters of its own."""
-        return all(size == len(self.first) for size in self.sizes.values())
+        return not self.share and all(size == len(self.first) for size in self.sizes.values())
 
 
 def lay_out(
@@ -61,25 +74,50 @@ def lay_out(
 
     **Raises:** `ValueError` for names that are not free, a wrong nside, or patches of another length.
     """
-    made: dict[Any, np.ndarray] = {}  # most often all parameters have one place, and a sky is long
-    ids = {}
+    made: dict[Any, Any] = {}  # most often all parameters have one place, and a sky is long
+    key = {}
     for name, where in by_parameter(free, patches).items():
-        key = int(where) if np.ndim(where) == 0 else ("numbers", id(where))
-        ids[name] = made[key] = made[key] if key in made else _numbers(name, where, len(used), nest)
-    used = used & np.all([i >= 0 for i in ids.values()], axis=0)
+        key[name] = int(where) if _is_nside(where) else ("numbers", id(where))
+        made[key[name]] = made[key[name]] if key[name] in made else (name, _numbers(name, where, len(used), nest))
+    for _, number in made.values():
+        used = used & (number.used if isinstance(number, SoftPatches) else number >= 0)
     pixel = np.flatnonzero(used)
-    found = {id(number): np.unique(number[pixel], return_inverse=True) for number in made.values()}
-    index = {name: found[id(number)][1] for name, number in ids.items()}
-    sizes = {name: len(found[id(number)][0]) for name, number in ids.items()}
+    found = {at: _Elements.of(name, number, pixel) for at, (name, number) in made.items()}
     together = np.zeros(len(pixel), np.int64)
-    for present, inside in found.values():
-        _, together = np.unique(together * len(present) + inside, return_inverse=True)
+    for each in found.values():
+        for row in np.atleast_2d(each.inside):
+            together = _finer(together, row)
+        for row in () if each.share is None else each.share:
+            together = _finer(together, np.unique(row, return_inverse=True)[1])
     for name, values in (fixed or {}).items():
-        _, together = np.unique(together * len(pixel) + kinds(name, values, pixel), return_inverse=True)
+        together = _finer(together, kinds(name, values, pixel))
     known = {name: values[pixel] for name, values in (fixed or {}).items()}
+    elements = {name: found[at] for name, at in key.items()}
+    index = {name: each.inside for name, each in elements.items()}
+    sizes = {name: each.size for name, each in elements.items()}
+    share = {name: each.share for name, each in elements.items() if each.share is not None}
     cell = np.arange(len(pixel)) if single else together
     first = np.unique(cell, return_index=True)[1]
-    return Cells(pixel, index, sizes, cell, first, _groups(index, sizes, first), known)
+    return Cells(pixel, index, sizes, cell, first, _groups(index, sizes, first), known, share)
+
+
+def _finer(together: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Numbers of the pixels that have both numbers in common."""
+    return np.unique(together * (number.max(initial=0) + 1) + number, return_inverse=True)[1]
+
+
+class _Elements(NamedTuple):
+    """The elements of pixels, counted from 0; their shares, where a pixel has several; how many elements there are."""
+
+    inside: np.ndarray
+    share: np.ndarray | None
+    size: int
+
+    @staticmethod
+    def of(name: str, where: Any, pixel: np.ndarray) -> "_Elements":
+        numbers, share = where.checked(name, pixel) if isinstance(where, SoftPatches) else (where[pixel], None)
+        present, index = np.unique(numbers, return_inverse=True)
+        return _Elements(index.reshape(numbers.shape), share, len(present))
 
 
 def by_parameter(free: Sequence[str], patches: Any) -> dict[str, Any]:
@@ -94,11 +132,17 @@ def by_parameter(free: Sequence[str], patches: Any) -> dict[str, Any]:
     return {name: spec.get(name, 0) for name in free}
 
 
-def _numbers(name: str, where: Any, npix: int, nest: bool) -> np.ndarray:
-    if np.ndim(where) == 0:
+def _is_nside(where: Any) -> bool:
+    return not isinstance(where, SoftPatches) and np.ndim(where) == 0
+
+
+def _numbers(name: str, where: Any, npix: int, nest: bool) -> Any:
+    if _is_nside(where):
         if where == 0:
             return np.zeros(npix, np.int64)
         return parents(nside_of(npix), int(where), nest)
+    if isinstance(where, SoftPatches):
+        return where.over(name, npix)
     number = np.asarray(where)
     if number.shape != (npix,) or not np.issubdtype(number.dtype, np.integer):
         raise ValueError(
@@ -112,7 +156,7 @@ def _groups(index: Mapping[str, np.ndarray], sizes: Mapping[str, int], first: np
     """Connected components of cells that share an element of any parameter."""
     if len(first) < 2 or not index:
         return np.zeros(len(first), np.int64)
-    if all(size == len(first) for size in sizes.values()):
+    if all(inside.ndim == 1 and sizes[name] == len(first) for name, inside in index.items()):
         return np.arange(len(first))
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -120,8 +164,9 @@ def _groups(index: Mapping[str, np.ndarray], sizes: Mapping[str, int], first: np
     cells = np.arange(len(first))
     offset, rows, columns = len(first), [], []
     for name, inside in index.items():
-        rows.append(cells)
-        columns.append(offset + inside[first])
+        for elements in np.atleast_2d(inside[..., first]):
+            rows.append(cells)
+            columns.append(offset + elements)
         offset += sizes[name]
     ends = np.concatenate(rows), np.concatenate(columns)
     links = coo_matrix((np.ones(len(ends[0])), ends), (offset, offset))

@@ -7,6 +7,7 @@ import numpy as np
 
 from ._healpix import nside_of
 from ._patches import Where, by_parameter
+from ._soft import SoftPatches
 
 
 class Places:
@@ -57,6 +58,8 @@ def _checked(name: str, where: Any, npix: int, nest: bool) -> Any:
     """Pixels in a patch, or the patch numbers as they are."""
     if where is None:
         return 1
+    if isinstance(where, SoftPatches):
+        raise ValueError(f"soft patches of {name} tie all blocks together: use jaxsci.compsep.separate")
     if np.ndim(where) == 0:
         if where == 0:
             raise ValueError(

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from ..core._parameter import match
 from ._fixed import not_fixed
@@ -46,8 +45,8 @@ def multi_res_comp_sep(
 def adaptive_comp_sep(
     mixing: MixingMatrix, instrument: Any, data: Any, patch_ids: Sequence[Any], **choices: Any
 ) -> Separation:
-    """Patch numbers of all pixels for each parameter that is fitted, in the order of `mixing.parameters`."""
-    places = _each(mixing, [np.asarray(p) for p in patch_ids], **choices)
+    """Patch numbers of all pixels, or `SoftPatches`, for each parameter that is fitted, in their order."""
+    places = _each(mixing, patch_ids, **choices)
     return separate(mixing, instrument, data, patches=places, **choices)
 
 

@@ -58,8 +58,8 @@ def separate(
     - `maps`: (f, s, pixel) for s = 1 (I), 2 (QU) or 3 (IQU), or (f, pixel); UNSEEN masks a pixel. Pixels are a whole
       HEALPix sphere in RING order (`nest=True` for NESTED) where parameters have an nside, else anything.
     - `free`: names or globs of the parameters to fit; `None` for all that are not `fixed`, `()` for none.
-    - `patches`: where they vary: an nside (0: one value for all pixels) or an integer for each pixel, for all
-      parameters or by name; 0 for those not named.
+    - `patches`: where they vary: an nside (0: one value for all pixels), an integer for each pixel, or `SoftPatches`,
+      for all parameters or by name; 0 for those not named.
     - `fixed`: by name, (pixel,) values of parameters that vary over the sky and are not fitted.
     - `inv_n`: inverse variances (f,), (f, s), (f, s, pixel) or inverse covariances (f, f), (s, f, f), (s, f, f, pixel),
       in 1/units^2; zeros mask channels. `None` takes the instrument's depths.
@@ -162,8 +162,9 @@ def solve(
         fits = fit_sky(*common, marginal=task.marginal, slabs=slabs, **task.how)
     else:
         fits = _nothing(len(cells.first))
-    every, fitted = observed.alone(cells.pixel), (fits.values, fits.covariance)
-    return Found(cells, fits, component_maps(task.mixing, task.nu, every, cells, task.free, fitted, slabs))
+    every, fitted = observed.alone(cells.pixel), (cells.means(fits.values), fits.covariance)
+    known = cells._replace(element=dict.fromkeys(task.free, cells.cell))
+    return Found(cells, fits, component_maps(task.mixing, task.nu, every, known, task.free, fitted, slabs))
 
 
 def _nothing(k: int) -> Fits:
@@ -238,6 +239,7 @@ def _answer(task: Task, solved: Found, shape: tuple[int, int]) -> Separation:
         std=arrays(fits.std),
         at_bound=arrays(fits.at_bound),
         index={name: whole(inside, -1) for name, inside in cells.element.items()},
+        weights={name: whole(share, 0.0) for name, share in cells.share.items()},
         amplitudes=whole(component.amplitude, np.nan),
         errors=whole(component.error, np.nan),
         chi2=whole(component.chi2, np.nan),

@@ -12,6 +12,7 @@ from ..core._module import Module
 from ..core._typing import Scalar
 from ..fitting._solution import RESULTS
 from ._mixing import MixingMatrix
+from ._soft import mean
 
 
 class Separation(Module):
@@ -19,7 +20,8 @@ class Separation(Module):
 
     - `model`: the mixing matrix, whose fitted parameters are maps (n,). `values`, `std`, `at_bound` by name: each
       fitted element, its standard error (inf where the data say nothing), and the bound it lies on (-1, 0, 1).
-    - `index` by name: the element of each pixel, -1 where it was not used; `used` says which were.
+    - `index` by name: the element of each pixel, -1 where it was not used; `used` says which were. In soft patches they
+      are several (q, pixel), of whose values the pixel has the mean with `weights` (q, pixel).
     - `amplitudes`: (c, s, pixel) component maps in the unit of the data, `errors` their standard errors, those of
       the spectra included. `chi2`: (pixel,) of each pixel. NaN where a pixel was not used.
     - `covariance`: (p, p, k) of the parameters of each cell of pixels; `cell`: the cell of each pixel, or -1.
@@ -31,7 +33,8 @@ class Separation(Module):
     values: dict[str, Float[Array, " _"]]
     std: dict[str, Float[Array, " _"]]
     at_bound: dict[str, Int[Array, " _"]]
-    index: dict[str, Int[Array, " pix"]]
+    index: dict[str, Int[Array, " pix"] | Int[Array, "_ pix"]]
+    weights: dict[str, Float[Array, "_ pix"]]
     amplitudes: Float[Array, "c s pix"]
     errors: Float[Array, "c s pix"]
     chi2: Float[Array, " pix"]
@@ -66,11 +69,14 @@ class Separation(Module):
 
     def parameter_map(self, name: str) -> Float[Array, " pix"]:
         """A fitted parameter at each pixel; NaN where none was used."""
-        return self._spread(self.values, name)
+        self._place(name)
+        here = mean(self.values[name], jnp.maximum(self.index[name], 0), self.weights.get(name))
+        return jnp.where(self.used, here, jnp.nan)
 
     def error_map(self, name: str) -> Float[Array, " pix"]:
         """The standard error of a parameter at each pixel; NaN where none was used."""
-        return self._spread(self.std, name)
+        i = self._place(name)
+        return jnp.where(self.used, jnp.sqrt(self.covariance[i, i])[jnp.maximum(self.cell, 0)], jnp.nan)
 
     def component(self, name: str) -> Float[Array, "s pix"]:
         """The amplitudes of a component.
@@ -95,6 +101,5 @@ class Separation(Module):
             lines.append(f"{name:<16} {value.size:>8} {np.median(value):>12.6g} {np.median(error):>13.3g} {bound:>11}")
         return "\n".join(lines)
 
-    def _spread(self, by_name: dict[str, Array], name: str) -> Array:
-        index = self.index[self.free[place_of(name, self.free, "fitted parameter")]]
-        return jnp.where(index >= 0, by_name[name][jnp.maximum(index, 0)], jnp.nan)
+    def _place(self, name: str) -> int:
+        return place_of(name, self.free, "fitted parameter")

@@ -100,9 +100,9 @@ class _Layout(NamedTuple):
         elements, local = {}, {}
         for name, inside in cells.element.items():
             owner = np.zeros(cells.sizes[name], np.int64)
-            owner[inside[cells.first]] = cells.group
+            owner[inside[..., cells.first]] = cells.group
             elements[name], rank = _rows(owner, count)
-            local[name] = rank[inside[cells.first]]
+            local[name] = rank[inside[..., cells.first]]
         return _Layout(_rows(cells.group, count)[0], elements, local)
 
 
@@ -120,8 +120,7 @@ def _rows(owner: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 def _grouped(problem: Any, cells: Cells, free: tuple[str, ...], marginal: bool, how: Any) -> Fits:
     mixing, nu, observed, limits = problem
     layout = _Layout.of(cells)
-    index = {name: inside[cells.first] for name, inside in cells.element.items()}
-    skies = call(_group_skies, (nu, observed, observed.counts(), index, layout), (marginal,))
+    skies = call(_group_skies, (nu, observed, observed.counts(), cells.places(), layout), (marginal,))
     real = {name: layout.elements[name] >= 0 for name in free}
     taken = np.maximum(layout.cells, 0)
     fixed = {name: values[cells.first][taken] for name, values in cells.fixed.items()}
@@ -137,11 +136,28 @@ def _grouped(problem: Any, cells: Cells, free: tuple[str, ...], marginal: bool, 
         values[name], offset[name] = y[group, place], at
         std[name], at_bound[name] = errors[group, place], bound[group, place]
         at += width
-    where = np.stack([layout.local[name] + offset[name] for name in free])
-    covariance = every[cells.group[None, None], where[:, None], where[None, :]]
+    share = cells.places()[1]
+    where = [(layout.local[name] + offset[name], share.get(name)) for name in free]
+    covariance = _of_cells(every, cells.group, where)
     named = [{name: each[name] for name in free} for each in (values, std, at_bound)]
     ended = found.result._value, found.num_steps, found.cost
     return Fits(named[0], named[1], named[2], covariance, *map(on_host, ended))
+
+
+def _of_cells(every: Any, group: np.ndarray, where: list[tuple[np.ndarray, Any]]) -> Any:
+    """(p, p, k): the covariance of the parameters that each cell has: of means, w^T Sigma w."""
+    xp: Any = jnp if isinstance(every, jax.core.Tracer) else np
+
+    def pair(i: int, j: int) -> Any:
+        (row, left), (column, right) = where[i], where[j]
+        row, column = np.atleast_2d(row)[:, None], np.atleast_2d(column)[None]
+        weight = (1 if left is None else left[:, None]) * (1 if right is None else right[None])
+        # an element that the data do not determine has an infinite variance, felt only where it has a share
+        total = (xp.where(weight != 0, every[group[None, None], row, column], 0) * weight).sum((0, 1))
+        return xp.where(xp.isnan(total), np.inf, total) if i == j else total
+
+    rows = range(len(where))
+    return xp.stack([xp.stack([pair(i, j) for j in rows]) for i in rows])
 
 
 def on_host(x: Any) -> Any:
@@ -149,7 +165,7 @@ def on_host(x: Any) -> Any:
     return x if isinstance(x, jax.core.Tracer) else np.asarray(x)
 
 
-def _group_skies(nu: Any, observed: Observed, counts: Any, index: Any, layout: _Layout, marginal: bool) -> Sky:
+def _group_skies(nu: Any, observed: Observed, counts: Any, places: Any, layout: _Layout, marginal: bool) -> Sky:
     """A sky for each group, with the pixels of each cell side by side."""
     filled, at = observed.columns >= 0, jnp.maximum(observed.columns, 0)
     taken = []
@@ -157,27 +173,32 @@ def _group_skies(nu: Any, observed: Observed, counts: Any, index: Any, layout: _
         data = jnp.where(filled, observed.data[:, np.array(members)][:, :, at], 0)
         its = root if root.shape[-1] == 1 else root[..., at[0]]
         taken.append((data.reshape(data.shape[0], -1, data.shape[-1]), its))
-    return _stacked(Sky(nu, whitened(taken), index, counts, marginal), layout)
+    index, share = places
+    return _stacked(Sky(nu, whitened(taken), index, counts, marginal, share), layout)
 
 
 def _stacked(sky: Sky, layout: _Layout) -> Sky:
     """One sky a group, all of one shape; cells that fill up have no data."""
     k, taken, real = sky.count[0].shape[0], jnp.maximum(layout.cells, 0), layout.cells >= 0
 
-    def gather(x: Array) -> Array:
-        if x.shape[-1] != k:
-            return jnp.broadcast_to(x, (len(taken), *x.shape))
-        rows = jnp.moveaxis(x[..., taken], -2, 0)
-        return jnp.where(real.reshape(len(taken), *(1,) * (x.ndim - 1), -1), rows, 0)
+    def turned(x: Any) -> Array:
+        return jnp.moveaxis(jnp.asarray(x)[..., taken], -2, 0)
 
-    index = {name: jnp.where(real, layout.local[name][taken], 0) for name in sky.names}
+    def blank(rows: Array) -> Array:
+        return jnp.where(real.reshape(len(taken), *(1,) * (rows.ndim - 2), -1), rows, 0)
+
+    def gather(x: Array) -> Array:
+        return blank(turned(x)) if x.shape[-1] == k else jnp.broadcast_to(x, (len(taken), *x.shape))
+
+    index = {name: blank(turned(layout.local[name])) for name in sky.names}
+    share = {name: turned(x) for name, x in zip(sky.names, sky.share, strict=True) if x is not None}
     # a single cell has the shape of what all cells share; then there is nothing to gather anyway
     maps, count = jtu.tree_map(gather, (sky.maps, sky.count))
 
-    def build(maps: Any, index: Any, count: Any) -> Sky:
-        return Sky(sky.nu, maps, index, count, sky.marginal)
+    def build(maps: Any, index: Any, count: Any, share: Any) -> Sky:
+        return Sky(sky.nu, maps, index, count, sky.marginal, share)
 
-    return jax.vmap(build)(maps, index, count)
+    return jax.vmap(build)(maps, index, count, share)
 
 
 def _fit_groups(

@@ -285,17 +285,18 @@ def _label(nu: Any, channel: int) -> str:
 
 def _columns(separation: Separation, nu: Any) -> np.ndarray:
     """The mixing matrix of each pixel (f, c, pixel)."""
-    return np.asarray(call(_mixing_of_pixels, (separation.model, separation.index, nu), (separation.free,)))
+    fitted = {name: separation.parameter_map(name) for name in separation.free}
+    return np.asarray(call(_mixing_of_pixels, (separation.model, fitted, nu)))
 
 
-def _mixing_of_pixels(model: MixingMatrix, index: dict[str, Array], nu: Any, free: tuple[str, ...]) -> Array:
+def _mixing_of_pixels(model: MixingMatrix, fitted: dict[str, Array], nu: Any) -> Array:
     maps = [name for name, shape in leaf_names(model, parameters(model)) if shape != ()]
     if not maps:
         return model.eval(nu)[:, :, None]
     moving, rest = eqx.partition(model, free_spec(model, maps))
     leaves, structure = jtu.tree_flatten(moving)
     # one that is not fitted has a value for each pixel as it is
-    here = [x[jnp.maximum(index[name], 0)] if name in free else x for x, name in zip(leaves, maps, strict=True)]
+    here = [fitted.get(name, x) for x, name in zip(leaves, maps, strict=True)]
     each = jax.vmap(lambda leaves: eqx.combine(jtu.tree_unflatten(structure, leaves), rest).eval(nu))(here)
     return jnp.moveaxis(each, 0, 2)
 

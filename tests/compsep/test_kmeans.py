@@ -74,3 +74,39 @@ def test_a_fit_takes_them():
     pulls = (np.asarray(found.values["dust.beta"]) - truth) / np.asarray(found.std["dust.beta"])
     assert np.max(np.abs(pulls)) < 3.5
     assert np.array_equal(np.asarray(found.index["dust.beta"]), patch)
+
+
+def test_soft_patches_are_those_of_the_nearest_middles(patches):
+    """Weights by the angle to the middles, whatever the order of pixels and how many are within reach."""
+    soft = compsep.soft_kmeans(COUNT, NSIDE, nearest=3, width=8.0, iterations=200)
+    assert np.array_equal(soft.numbers[0], patches)  # the nearest first
+    np.testing.assert_allclose(soft.weights.sum(axis=0), 1, rtol=1e-14)
+    middle = np.stack([POINTS[patches == k].mean(axis=0) for k in range(COUNT)])
+    middle /= np.linalg.norm(middle, axis=1)[:, None]
+    angle = np.degrees(np.arccos(np.clip(POINTS @ middle.T, -1, 1)))
+    order = np.argsort(angle, axis=1)[:, :3].T
+    expected = np.exp(-(np.take_along_axis(angle.T, order, 0) ** 2) / (2 * 8.0**2))
+    np.testing.assert_allclose(soft.weights, expected / expected.sum(axis=0), rtol=1e-2)  # Lloyd's last moves
+    assert np.mean(soft.numbers == order) > 0.99
+
+
+def test_width_and_reach_of_soft_patches():
+    hard = compsep.kmeans(9, 4)
+    narrow = compsep.soft_kmeans(9, 4, width=1e-3)
+    assert np.array_equal(narrow.numbers[0], hard)
+    assert np.mean(narrow.weights[0] == 1) > 0.95  # but for pixels half way between
+    wide = compsep.soft_kmeans(9, 4, nearest=9, width=1e4)
+    np.testing.assert_allclose(wide.weights, 1 / 9, rtol=1e-3)
+    mask = POINTS[:192, 2] < 0.9
+    order = nest_to_ring(4)
+    ring, nest = compsep.soft_kmeans(5, mask), compsep.soft_kmeans(5, mask[order], nest=True)
+    assert np.array_equal(nest.numbers, ring.numbers[:, order])
+    assert np.array_equal(ring.used, mask)
+    assert np.all(ring.weights[:, ~mask] == 0)
+
+
+def test_wrong_reach_is_named():
+    with pytest.raises(ValueError, match="nearest should be from 1 to 3"):
+        compsep.soft_kmeans(3, 4, nearest=4)
+    with pytest.raises(ValueError, match="width should be a positive angle in degrees"):
+        compsep.soft_kmeans(5, 4, width=-1.0)
