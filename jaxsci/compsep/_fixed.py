@@ -30,19 +30,23 @@ def not_fixed(mixing: MixingMatrix, fixed: Mapping[str, Any] | None) -> list[str
 
 
 def checked(fixed: Mapping[str, Any] | None, free: Sequence[str], npix: int) -> dict[str, Any]:
-    """(pixel,) each.
+    """The maps as they are, which may be on disk.
 
-    **Raises:** `ValueError` for a map of another size, and one of a parameter that is fitted.
+    **Raises:** `ValueError` for a map of another size than (pixel,), and one of a parameter that is fitted.
     """
-    maps = {name: x if isinstance(x, jax.core.Tracer) else np.asarray(x, float) for name, x in (fixed or {}).items()}
-    for name, values in maps.items():
+    for name, values in (fixed or {}).items():
         if name in free:
             raise ValueError(f"{name} is both fixed and free: leave it out of one of them")
-        if values.shape != (npix,):
+        if np.shape(values) != (npix,):
             raise ValueError(
-                f"fixed: {name} should have a value for each of {npix} pixels, but its shape is {values.shape}"
+                f"fixed: {name} should have a value for each of {npix} pixels, but its shape is {np.shape(values)}"
             )
-    return maps
+    return dict(fixed or {})
+
+
+def in_memory(fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """(pixel,) each, in double precision."""
+    return {name: x if isinstance(x, jax.core.Tracer) else np.asarray(x, float) for name, x in fixed.items()}
 
 
 def at_lanes(mixing: MixingMatrix, rows: Mapping[str, Any]) -> MixingMatrix:

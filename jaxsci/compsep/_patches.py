@@ -77,7 +77,7 @@ def lay_out(
     made: dict[Any, Any] = {}  # most often all parameters have one place, and a sky is long
     key = {}
     for name, where in by_parameter(free, patches).items():
-        key[name] = int(where) if _is_nside(where) else ("numbers", id(where))
+        key[name] = int(where) if is_nside(where) else ("numbers", id(where))
         made[key[name]] = made[key[name]] if key[name] in made else (name, _numbers(name, where, len(used), nest))
     for _, number in made.values():
         used = used & (number.used if isinstance(number, SoftPatches) else number >= 0)
@@ -132,12 +132,13 @@ def by_parameter(free: Sequence[str], patches: Any) -> dict[str, Any]:
     return {name: spec.get(name, 0) for name in free}
 
 
-def _is_nside(where: Any) -> bool:
+def is_nside(where: Any) -> bool:
+    """True for an nside, which means 0 too."""
     return not isinstance(where, SoftPatches) and np.ndim(where) == 0
 
 
 def _numbers(name: str, where: Any, npix: int, nest: bool) -> Any:
-    if _is_nside(where):
+    if is_nside(where):
         if where == 0:
             return np.zeros(npix, np.int64)
         return parents(nside_of(npix), int(where), nest)

@@ -6,19 +6,25 @@ from typing import Any
 import numpy as np
 
 from ._healpix import nside_of
-from ._patches import Where, by_parameter
+from ._patches import Where, by_parameter, is_nside
 from ._soft import SoftPatches
 
 
 class Places:
     """The elements of parameters for any run of pixels, without those of the whole sky.
 
-    **Raises:** `ValueError` for a parameter that is the same everywhere, or whose patches no run of pixels contains.
+    `everywhere`: each parameter has one value for all pixels.
+
+    **Raises:** `ValueError` for patches that no run of pixels contains, or one value for all beside others in patches.
     """
 
     def __init__(self, free: Sequence[str], patches: Mapping[str, Where] | Where | None, npix: int, nest: bool):
+        places = by_parameter(free, patches)
         self.npix = npix
-        self.spec = {name: _checked(name, where, npix, nest) for name, where in by_parameter(free, patches).items()}
+        self.everywhere = bool(places) and all(is_nside(where) and where == 0 for where in places.values())
+        # then nothing of theirs can be cut
+        some = {} if self.everywhere else places
+        self.spec = {name: _checked(name, where, npix, nest) for name, where in some.items()}
 
     def numbers(self, start: int, stop: int) -> dict[str, np.ndarray]:
         """The patch of each of these pixels, by name; negative where the pixel is not used."""
@@ -63,8 +69,8 @@ def _checked(name: str, where: Any, npix: int, nest: bool) -> Any:
     if np.ndim(where) == 0:
         if where == 0:
             raise ValueError(
-                f"{name} has one value for the whole sky, which no block knows: name its patches, fix it, or use "
-                "jaxsci.compsep.separate"
+                f"{name} has one value for the whole sky, which no block knows beside others in patches: name its "
+                "patches, fix it, or use jaxsci.compsep.separate"
             )
         nside, coarse = nside_of(npix), int(where)
         if coarse < 1 or coarse & (coarse - 1) or coarse > nside:

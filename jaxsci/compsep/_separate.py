@@ -15,7 +15,7 @@ from ..fitting._program import call
 from ..fitting._solver.gauss_newton import GaussNewton
 from ._amplitudes import ComponentMaps, component_maps
 from ._bandpass import as_frequencies, channel_count
-from ._fixed import at_lanes, checked, not_fixed
+from ._fixed import at_lanes, checked, in_memory, not_fixed
 from ._instrument import Instrument, check_units
 from ._mixing import MixingMatrix
 from ._noise import UNSEEN, alike, roots, weighted
@@ -83,7 +83,7 @@ def separate(
             f"the maps are not finite in {bad.sum()} pixels (the first is {np.flatnonzero(bad)[0]}) where there is "
             "weight: set them to UNSEEN, mask them, or give them no weight"
         )
-    maps_of = checked(fixed, task.free, npix)
+    maps_of = in_memory(checked(fixed, task.free, npix))
     solved = solve(task, data, found, used, patches, fixed=maps_of)
     return _answer(task._replace(mixing=at_lanes(task.mixing, maps_of)), solved, (s, npix))
 
@@ -144,11 +144,13 @@ def solve(
     patches: Any,
     slabs: Slabs | None = None,
     fixed: Mapping[str, Any] | None = None,
+    known: Fits | None = None,
 ) -> Found:
     """Fit the spectra of these pixels and separate them.
 
     **Arguments:** `data`: (f, s, pixel). `found`: the root of the noise of each Stokes parameter. `used`: (pixel,).
     `slabs`: the shape of the programs; by default as the number of cells asks for. `fixed`: as `separate` has it.
+    `known`: spectra that need no fit.
     """
     single = any(root.shape[-1] != 1 for root in found)
     cells = lay_out(task.free, patches, used, nest=task.nest, single=single, fixed=fixed)
@@ -157,14 +159,16 @@ def solve(
     sets, columns = tuple(map(tuple, alike(list(found)))), cells.columns()
     pixels = np.where(columns < 0, -1, cells.pixel[columns])
     observed = Observed(data, sets, tuple(found[members[0]] for members in sets), pixels)
-    if task.free:
+    if known is not None:
+        fits = known
+    elif task.free:
         common = task.mixing, task.nu, observed, cells, task.free
         fits = fit_sky(*common, marginal=task.marginal, slabs=slabs, **task.how)
     else:
         fits = _nothing(len(cells.first))
     every, fitted = observed.alone(cells.pixel), (cells.means(fits.values), fits.covariance)
-    known = cells._replace(element=dict.fromkeys(task.free, cells.cell))
-    return Found(cells, fits, component_maps(task.mixing, task.nu, every, known, task.free, fitted, slabs))
+    own = cells._replace(element=dict.fromkeys(task.free, cells.cell))
+    return Found(cells, fits, component_maps(task.mixing, task.nu, every, own, task.free, fitted, slabs))
 
 
 def _nothing(k: int) -> Fits:

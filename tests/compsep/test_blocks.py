@@ -160,6 +160,67 @@ def test_pixels_have_the_noise_of_their_own_block(tmp_path, maps):
     same_pixels(compsep.separate_blocks(three(), sky.LITEBIRD, source, out, block=900, inv_n=noise), whole)
 
 
+def test_fixed_maps_are_read_block_by_block(tmp_path, maps):
+    temp = 19 + 2 * np.random.default_rng(8).random(NPIX)
+    mixing, sources = three(), (on_disk(tmp_path, maps), on_disk(tmp_path, temp, "temp.npy"))
+    whole = compsep.separate(mixing, sky.LITEBIRD, maps, fixed={"dust.temp": temp}, patches=NSIDE)
+
+    def run(temp, **choices):
+        fixed = {"dust.temp": temp}
+        return compsep.separate_blocks(
+            mixing, sky.LITEBIRD, sources[0], tmp_path / "out", fixed=fixed, block=700, **choices
+        )
+
+    with pytest.raises(Stop):
+        run(sources[1], progress=stop_after(1400))
+    with pytest.raises(ValueError, match="other maps, models or settings"):
+        run(temp + 1)
+    stored = run(sources[1])
+    assert stored.free == ("dust.beta", "sync.beta")
+    same_pixels(stored, whole)
+    hole = np.where(np.arange(NPIX) == 1500, np.nan, temp)
+    stored = run(hole, resume=False)
+    assert stored.totals.bad == 1
+    np.testing.assert_array_equal(stored.result, np.where(np.arange(NPIX) == 1500, -2, 0))
+    same_pixels(stored, whole, np.arange(NPIX) != 1500)
+    with pytest.raises(ValueError, match=r"dust.temp should have a value for each of 3072 pixels"):
+        run(temp[:7])
+    with pytest.raises(ValueError, match=r"dust\.temp is both fixed and free"):
+        run(temp, free=("dust.temp",))
+
+
+def test_one_value_for_the_whole_sky_is_that_of_the_whole(tmp_path, maps):
+    """Patches of 0: all that the sky says of them is gathered in one pass; holes and channels without weight too."""
+    bad, mask, weights = maps.copy(), np.arange(NPIX) % 5 != 0, 1 / np.asarray(sky.LITEBIRD.sigma(NPIX, "QU")) ** 2
+    bad[3, 1, 1001:1010] = np.nan
+    bad[7], weights[7] = np.nan, 0
+    source, where = on_disk(tmp_path, bad), mask & ~((np.arange(NPIX) > 1000) & (np.arange(NPIX) < 1010))
+    tight = {"patches": 0, "tolerance": 1e-9, "inv_n": weights}
+    whole = compsep.separate(three(), sky.LITEBIRD, maps, mask=where, **tight)
+
+    def run(**choices):
+        how = {"block": 700, "mask": mask, **tight, **choices}
+        return compsep.separate_blocks(three(), sky.LITEBIRD, source, tmp_path / "out", **how)
+
+    with pytest.raises(Stop):
+        run(progress=stop_after(1400))
+    stored = run()
+    np.testing.assert_array_equal(stored.result == 0, where)
+    for name in whole.free:
+        np.testing.assert_allclose(stored.parameter_map(name)[where], float(whole.values[name][0]), rtol=1e-10)
+        np.testing.assert_allclose(stored.error_map(name)[where], float(whole.std[name][0]), rtol=1e-9)
+    np.testing.assert_allclose(stored.amplitudes, whole.amplitudes, rtol=1e-8, atol=1e-7)
+    np.testing.assert_allclose(stored.errors, whole.errors, rtol=1e-9)
+    assert stored.totals.dof == int(whole.dof)
+    assert stored.totals.failed == 0
+    assert stored.totals.steps > 1
+    assert stored.totals.chi2 == pytest.approx(float(np.nansum(whole.chi2)), rel=1e-12)
+    once = run(block=5000, resume=False)
+    np.testing.assert_allclose(once.values[:, 1], stored.values[:, 1], rtol=1e-12)
+    with pytest.raises(ValueError, match="no pixel is left"):
+        run(mask=np.zeros(NPIX, bool), resume=False)
+
+
 def test_single_precision_loses_less_than_the_noise_by_far(tmp_path, maps, whole):
     stored = compsep.separate_blocks(
         three(), sky.LITEBIRD, on_disk(tmp_path, maps.astype(np.float32)), tmp_path / "out"
@@ -172,7 +233,12 @@ def test_single_precision_loses_less_than_the_noise_by_far(tmp_path, maps, whole
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"patches": 0}, "dust.beta has one value for the whole sky"),
+        (
+            {"patches": 0, "marginal": True},
+            "one value for the whole sky, which in blocks goes without marginal",
+        ),
+        ({"patches": 0, "inv_n": np.ones((15, 2, NPIX))}, "goes without noise by pixel"),
+        ({"patches": 0, "fixed": {"dust.temp": np.full(NPIX, 20.0)}}, "goes without fixed maps"),
         ({"patches": {"dust.beta": 16}}, "dust.temp has one value for the whole sky"),
         ({"patches": 8}, "in RING order"),
         ({"patches": 3, "nest": True}, "power of two up to 16"),
