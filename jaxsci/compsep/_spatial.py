@@ -16,8 +16,11 @@ from ..fitting._fit import fit_once
 from ..fitting._plan import flat_bounds, flat_priors, make_plan
 from ..fitting._program import call
 from ..fitting._solution import RESULTS, Solution
+from ..fitting._solver._trust_region import AbstractTrustSolver
 from ._cells import CellFits, Limits, fit_cells
+from ._connected import GroupFits, fit_connected
 from ._fixed import at_lanes
+from ._layout import Layout, nested
 from ._likelihood import Sky
 from ._mixing import MixingMatrix
 from ._patches import Cells
@@ -87,61 +90,37 @@ def _each(found: CellFits, cells: Cells, free: tuple[str, ...]) -> Fits:
     return Fits(named(found.values), named(errors), bound, found.covariance, result, found.steps, found.cost)
 
 
-class _Layout(NamedTuple):
-    """Cells of g groups in h places each, -1 where there is none; elements of each parameter likewise."""
-
-    cells: np.ndarray
-    elements: dict[str, np.ndarray]
-    local: dict[str, np.ndarray]
-
-    @staticmethod
-    def of(cells: Cells) -> "_Layout":
-        count = int(cells.group.max(initial=-1)) + 1
-        elements, local = {}, {}
-        for name, inside in cells.element.items():
-            owner = np.zeros(cells.sizes[name], np.int64)
-            owner[inside[..., cells.first]] = cells.group
-            elements[name], rank = _rows(owner, count)
-            local[name] = rank[inside[..., cells.first]]
-        return _Layout(_rows(cells.group, count)[0], elements, local)
-
-
-def _rows(owner: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(the members of each owner, -1 beyond them; the place of each member there)."""
-    sizes = np.bincount(owner, minlength=count)
-    order = np.argsort(owner, kind="stable")
-    rank = np.empty(len(owner), np.int64)
-    rank[order] = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    out = np.full((count, sizes.max(initial=1)), -1)
-    out[owner, rank] = np.arange(len(owner))
-    return out, rank
-
-
 def _grouped(problem: Any, cells: Cells, free: tuple[str, ...], marginal: bool, how: Any) -> Fits:
     mixing, nu, observed, limits = problem
-    layout = _Layout.of(cells)
-    skies = call(_group_skies, (nu, observed, observed.counts(), cells.places(), layout), (marginal,))
+    layout, tree = Layout.of(cells), None
+    if layout.width > _FEW and isinstance(how[0], AbstractTrustSolver):
+        layout, tree = nested(cells, free) or (layout, None)
+    # in a tree the place of a cell says where its parameters are
+    places = cells.places() if tree is None else ({}, {})
+    skies = call(_group_skies, (nu, observed, observed.counts(), places, layout), (marginal,))
     real = {name: layout.elements[name] >= 0 for name in free}
     taken = np.maximum(layout.cells, 0)
     fixed = {name: values[cells.first][taken] for name, values in cells.fixed.items()}
-    found = _fit_groups(mixing, skies, free, limits, (real, fixed), how)
-    y, errors, bound, every = map(on_host, (found.y, found.standard_errors, found.at_bound, found.covariance))
-    names, at = [name for name, _ in found.free], 0
-    values, std, at_bound, offset = {}, {}, {}, {}
-    for name in names:
-        width = layout.elements[name].shape[1]
-        group, place = np.nonzero(layout.elements[name] >= 0)
+    if tree is None:
+        found = _fit_groups(mixing, skies, free, limits, (real, fixed), how)
+    else:
+        found = fit_connected(mixing, skies, free, tree, limits, (real, fixed), *how)
+    found = jtu.tree_map(on_host, found)
+    named, offset, at = {}, {}, 0
+    for name in free if tree is None else tree.names:
+        group, place = np.nonzero(real[name])
         order = np.argsort(layout.elements[name][group, place])
-        group, place = group[order], place[order] + at
-        values[name], offset[name] = y[group, place], at
-        std[name], at_bound[name] = errors[group, place], bound[group, place]
-        at += width
-    share = cells.places()[1]
-    where = [(layout.local[name] + offset[name], share.get(name)) for name in free]
-    covariance = _of_cells(every, cells.group, where)
-    named = [{name: each[name] for name in free} for each in (values, std, at_bound)]
-    ended = found.result._value, found.num_steps, found.cost
-    return Fits(named[0], named[1], named[2], covariance, *map(on_host, ended))
+        element = group[order], place[order] + at
+        named[name], offset[name] = [x[element] for x in (found.y, found.std, found.at_bound)], at
+        at += real[name].shape[1]
+    values, std, at_bound = ({name: named[name][i] for name in free} for i in range(3))
+    if tree is None:
+        where = [(layout.local[name] + offset[name], places[1].get(name)) for name in free]
+        covariance = _of_cells(found.covariance, cells.group, where)
+    else:
+        rank, finest = np.array([tree.names.index(name) for name in free]), layout.local[tree.names[0]]
+        covariance = found.covariance[cells.group, rank[:, None, None], rank[None, :, None], finest]
+    return Fits(values, std, at_bound, covariance, found.result, found.steps, found.cost)
 
 
 def _of_cells(every: Any, group: np.ndarray, where: list[tuple[np.ndarray, Any]]) -> Any:
@@ -165,7 +144,7 @@ def on_host(x: Any) -> Any:
     return x if isinstance(x, jax.core.Tracer) else np.asarray(x)
 
 
-def _group_skies(nu: Any, observed: Observed, counts: Any, places: Any, layout: _Layout, marginal: bool) -> Sky:
+def _group_skies(nu: Any, observed: Observed, counts: Any, places: Any, layout: Layout, marginal: bool) -> Sky:
     """A sky for each group, with the pixels of each cell side by side."""
     filled, at = observed.columns >= 0, jnp.maximum(observed.columns, 0)
     taken = []
@@ -177,7 +156,7 @@ def _group_skies(nu: Any, observed: Observed, counts: Any, places: Any, layout: 
     return _stacked(Sky(nu, whitened(taken), index, counts, marginal, share), layout)
 
 
-def _stacked(sky: Sky, layout: _Layout) -> Sky:
+def _stacked(sky: Sky, layout: Layout) -> Sky:
     """One sky a group, all of one shape; cells that fill up have no data."""
     k, taken, real = sky.count[0].shape[0], jnp.maximum(layout.cells, 0), layout.cells >= 0
 
@@ -203,14 +182,15 @@ def _stacked(sky: Sky, layout: _Layout) -> Sky:
 
 def _fit_groups(
     mixing: MixingMatrix, skies: Sky, free: tuple[str, ...], limits: Limits, places: Any, how: Any
-) -> Solution:
-    """A stacked Solution. As in `jaxsci.fit`, first by a program without the branches that few fits take."""
+) -> GroupFits:
+    """With any couplings. As in `jaxsci.fit`, first by a program without the branches that few fits take."""
     args = mixing, skies, limits, places
-    solution, flags = call(_all_groups, args, (free, *how, False), (free, *how, True))
-    if isinstance(flags, jax.core.Tracer):
-        return solution
-    stalled, well = jnp.any(flags[:, -2] != 0), jnp.all(flags[:, -1] != 0)
-    return solution if well and not stalled else call(_all_groups, args, (free, *how, True))[0]
+    found, flags = call(_all_groups, args, (free, *how, False), (free, *how, True))
+    if not isinstance(flags, jax.core.Tracer):
+        stalled, well = jnp.any(flags[:, -2] != 0), jnp.all(flags[:, -1] != 0)
+        found = found if well and not stalled else call(_all_groups, args, (free, *how, True))[0]
+    ended = found.result._value, found.num_steps, found.cost
+    return GroupFits(found.y, found.standard_errors, found.at_bound, found.covariance, *ended)
 
 
 def _all_groups(

@@ -5,7 +5,6 @@ Golub and Van Loan (4th ed.), section 4.3; Triggs et al. 1999, "Bundle Adjustmen
 """
 
 import math
-from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -87,10 +86,6 @@ def _(matrix: Arrow):  # type: ignore[no-untyped-def]
         rows = jnp.sum(jnp.abs(block), axis=2) + jnp.sum(jnp.abs(edge), axis=2)
         most = jnp.maximum(most, jnp.max(rows, initial=0))
     return jnp.maximum(most, jnp.max(top, initial=0))
-
-
-# checked where it is a field; a type checker need not tell the two apart, since every operation takes both
-Curvature = Any if TYPE_CHECKING else Float[Array, "p p"] | Arrow
 
 
 class ArrowFactor(Module):

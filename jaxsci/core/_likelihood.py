@@ -1,17 +1,22 @@
 """From residuals to numbers: what a solver sees of the data."""
 
 import abc
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ._arrow import Curvature
+from ._arrow import Arrow
 from ._linalg import products
 from ._loss import AbstractLoss
 from ._module import Module
+from ._nested import Nested
 from ._rows import rows
 from ._typing import Flag, Scalar
+
+# checked where it is a field; a type checker need not tell them apart, since every operation takes all
+Curvature = Any if TYPE_CHECKING else Float[Array, "p p"] | Arrow | Nested
 
 
 class Linearisation(Module):
@@ -19,7 +24,7 @@ class Linearisation(Module):
 
     - `cost`: minus the log-likelihood, less its constant; half of chi2 for Gaussian noise.
     - `grad`: its gradient with respect to the free parameters.
-    - `gram`: the Gauss-Newton (Fisher) matrix, positive semidefinite: dense, or an `Arrow`.
+    - `gram`: the Gauss-Newton (Fisher) matrix, positive semidefinite: dense, an `Arrow`, or `Nested`.
     """
 
     cost: Scalar

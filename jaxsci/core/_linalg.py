@@ -5,7 +5,7 @@ Up to `_UNROLL` rows the loops are unrolled at trace time, which XLA fuses; beyo
 Golub and Van Loan, Matrix Computations (4th ed.), algorithms 4.2.2, 5.1.1, 8.6.2 (one-sided Jacobi).
 
 What a solver does with a curvature matrix (`matvec`, `diagonal`, `scaled`, `shifted`, `largest_row`,
-`factorise`) is open to matrices of other structure: see `_arrow.py`.
+`factorise`) is open to matrices of other structure: see `_arrow.py`, `_nested.py`.
 """
 
 import functools

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import optimistix as optx
 from jax import lax
+from jaxtyping import Array
 
-from ..core._linalg import solve_general
+from ..core._linalg import diagonal, factorise, matvec, scaled, shifted, solve_general
 from ._solver._trust_region import read_options
 
 
@@ -53,16 +54,46 @@ def _implicit_jvp(primals, tangents):
     def equations(flat, varied):
         return kkt_rewrite(unravel(flat), None, eqx.combine(varied, constant))
 
-    matrix = jax.jacfwd(equations)(flat, varied)
     _, moved = jax.jvp(lambda varied: equations(flat, varied), (varied,), (t_inputs,))
-    tangent = -lax.custom_linear_solve(
+    if inputs[4].get("gram") is None:
+        tangent = -_solve_dense(jax.jacfwd(equations)(flat, varied), moved)
+    else:
+        tangent = -_solve_structured(inputs, root, moved)
+    zero = jtu.tree_map(lambda x: jax.custom_derivatives.zero_from_primal(x, symbolic_zeros=True), rest)
+    return (root, rest), (unravel(tangent), zero)
+
+
+def _solve_dense(matrix: Array, rhs: Array) -> Array:
+    return lax.custom_linear_solve(
         lambda x: jnp.sum(matrix * x[None, :], axis=1),
-        moved,
+        rhs,
         lambda _, b: solve_general(matrix, b),
         lambda _, b: solve_general(matrix.T, b),
     )
-    zero = jtu.tree_map(lambda x: jax.custom_derivatives.zero_from_primal(x, symbolic_zeros=True), rest)
-    return (root, rest), (unravel(tangent), zero)
+
+
+@no_type_check
+def _solve_structured(inputs, optimum, rhs):
+    """The same equations with a curvature that is no dense matrix: its exact Hessian H where nothing is held."""
+    fn, _, _, args, options, *_ = inputs
+    y, evaluate, bounds = read_options(fn, optimum, args, options)
+    held = bounds.held(y, evaluate.linearise(y).grad)
+    hessian, free = evaluate.hessian(y), (~held).astype(y.dtype)
+    alone = (held | (diagonal(hessian) == 0)).astype(y.dtype)
+    factor = factorise(shifted(scaled(hessian, free), alone))
+
+    def inner(b):
+        return jnp.where(factor.ok, free * factor.solve(free * b), jnp.nan)
+
+    def across(x):
+        return matvec(hessian, x)
+
+    return lax.custom_linear_solve(
+        lambda x: jnp.where(held, x, across(x)),
+        rhs,
+        lambda _, b: jnp.where(held, b, inner(b - across((1 - free) * b))),
+        lambda _, b: jnp.where(held, b - across(inner(b)), inner(b)),
+    )
 
 
 class KKTAdjoint(optx.AbstractAdjoint):

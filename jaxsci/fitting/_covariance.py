@@ -12,12 +12,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..core._likelihood import Linearisation
-from ..core._linalg import factorise, gram, length, solve_upper
+from ..core._linalg import diagonal, factorise, gram, length, scaled, shifted, solve_upper
 from ..core._module import Module
+from ..core._nested import Nested, down, eliminate, flat
 from ..core._typing import Flag, Scalar
 from ._objective import Objective
 
 _WELL = 1e-6  # the smallest pivot of a unit-diagonal matrix whose inverse still has ten digits
+_LEAST = 1e-10  # the smallest that counts as known where there are no rows to look at
 
 
 class Covariance(Module):
@@ -41,7 +43,7 @@ def quick(
 
     `known` is the Linearisation at y where a solver has it.
     """
-    lin = objective(y) if known is None else _recalled(objective, y, known)
+    lin = objective(y) if known is None else recalled(objective, y, known)
     return lin.cost, *_by_gram(lin.gram, fixed, objective.accuracy)
 
 
@@ -62,16 +64,16 @@ def careful(
 
 
 @eqx.filter_custom_jvp
-def _recalled(objective: Objective, y: Float[Array, " p"], known: Linearisation) -> Linearisation:
+def recalled(objective: Any, y: Float[Array, " p"], known: Linearisation) -> Linearisation:
     """objective(y), whose value the solver has kept but not its derivatives."""
     return known
 
 
-@_recalled.def_jvp
+@recalled.def_jvp
 def _recalled_jvp(primals: Any, tangents: Any) -> tuple[Linearisation, Linearisation]:
     objective, y, known = primals
     _, tangent = eqx.filter_jvp(lambda objective, y: objective(y), (objective, y), tangents[:2])
-    return _recalled(objective, y, known), tangent
+    return recalled(objective, y, known), tangent
 
 
 def _by_gram(matrix: Float[Array, "p p"], fixed: Bool[Array, " p"], accuracy: float) -> tuple[Covariance, Flag]:
@@ -84,6 +86,41 @@ def _by_gram(matrix: Float[Array, "p p"], fixed: Bool[Array, " p"], accuracy: fl
     well = factor.ok & (factor.least > least) & jnp.all(jnp.isfinite(matrix))
     rank = jnp.sum(~fixed)
     return Covariance(factor.invert() * outer, jnp.ones_like(fixed), rank), well
+
+
+class NestedCovariance(Module):
+    """What a `Nested` curvature says, as far as it couples parameters itself.
+
+    - `variance`: of each parameter; inf where it is not determined, 0 where it is fixed.
+    - `determined`: as in `Covariance`.
+    - `finest`: (p, p, *shape) covariances among each finest element and those in which it lies.
+    """
+
+    variance: Float[Array, " n"]
+    determined: Bool[Array, " n"]
+    finest: Float[Array, "p p *shape"]
+
+
+def nested_covariance(matrix: Nested, fixed: Bool[Array, " n"]) -> NestedCovariance:
+    """The entries of the inverse where the matrix has its own; a direction counts as determined as in `covariance`."""
+    norms = jnp.sqrt(jnp.maximum(diagonal(matrix), 0))
+    some = ~fixed & (norms > 0)
+    inverse = jnp.where(some, 1 / jnp.where(some, norms, 1), 0)
+    factor = eliminate(shifted(scaled(matrix, inverse), (~some).astype(norms.dtype)), _LEAST)
+    here, held = matrix.split(some), matrix.split(fixed)
+    lost = [s & ~(pivot > _LEAST) for s, pivot in zip(here, factor.pivots, strict=True)]
+    spoilt = factor.null(lost)
+    lost = [bad | (~s & ~h) for bad, s, h in zip(spoilt, here, held, strict=True)]
+    blocks, scale = factor.inverse(), matrix.split(inverse)
+    variance = flat([block[0, 0] * unit * unit for block, unit in zip(blocks, scale, strict=True)])
+    shape = matrix.shapes[0]
+    units, bad, still = (down(parts, shape) for parts in (scale, lost, held))
+    finest = blocks[0] * units[:, None] * units[None]
+    eye = jnp.eye(len(units), dtype=bool).reshape(len(units), len(units), *(1,) * len(shape))
+    finest = jnp.where(bad[:, None] | bad[None], jnp.where(eye, jnp.inf, jnp.nan), finest)
+    finest = jnp.where(still[:, None] | still[None], 0, finest)
+    gone = flat(lost)
+    return NestedCovariance(jnp.where(fixed, 0, jnp.where(gone, jnp.inf, variance)), ~gone, finest)
 
 
 def covariance(rows: Float[Array, "m p"], fixed: Bool[Array, " p"]) -> Covariance:

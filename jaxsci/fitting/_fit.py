@@ -245,7 +245,7 @@ def unused(y: Array, args: Any) -> Array:
     return y
 
 
-def _result(count: Array, fine: Array, valid: Array, ended: Any, stalled: Array) -> Any:
+def ending(count: Array, fine: Array, valid: Array, ended: Any, stalled: Array) -> Any:
     """The first of all reasons that applies."""
     code: Any = RESULTS  # its members are results; to a type checker they are the texts of the class body
     result = code.where(ended == optx.RESULTS.successful, code.successful, code.solver_failed)
@@ -305,7 +305,7 @@ def describe(
     """The Solution, from its point, how the search ended, and its curvature."""
     objective, lower, upper, fixed = ready.objective, ready.lower, ready.upper, ready.fixed
     count, fine, valid, log_norm = objective.inspect(ready.base)
-    result = _result(count, fine, valid, ended, stalled)
+    result = ending(count, fine, valid, ended, stalled)
     matrix, dof, rank, determined = _spread(ready, known, cost, count, result, scale_covariance)
     at_bound = jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0))
     model, noise = objective.parts(y)
