@@ -120,16 +120,18 @@ def evaluation(quick: bool) -> Iterator[Row]:
     data, sigma = _skies.maps(nside, "IQU"), _skies.LITEBIRD.sigma(npix, "IQU")
     names = tuple(js.parameters(_skies.mixing()))
     index = dict.fromkeys(names, jnp.arange(_BLOCK))
-    sets = [compsep.Maps.make(data[:, s], 1 / sigma[:, s.start, None]) for s in (slice(0, 1), slice(1, 3))]
-    blocks = [jnp.moveaxis(m.data.reshape(*m.data.shape[:2], -1, _BLOCK), 2, 0) for m in sets]
+    temperature = jnp.pad(data[:, :1], ((0, 0), (0, 1), (0, 0)))
+    whole = compsep.Maps.make(jnp.stack([temperature, data[:, 1:]]), 1 / sigma.T[:2, :, None])
+    blocks = jnp.moveaxis(whole.data.reshape(*whole.data.shape[:3], -1, _BLOCK), 3, 0)
+    count = jnp.broadcast_to(jnp.array([[1.0], [2.0]]), (2, _BLOCK))
     start = [jnp.full(_BLOCK, value) for value in (1.54, 20.0, -3.0)]
     model = eqx.tree_at(_spectra, _skies.mixing(), start)
 
     @jax.jit
     def evaluate(model: Any, blocks: Any) -> Any:
         def one(block: Any) -> Any:
-            maps = [compsep.Maps(part, whole.root) for part, whole in zip(block, sets, strict=True)]
-            return compsep.Sky(_skies.LITEBIRD.frequency, maps, index).cells(model, names)
+            maps = compsep.Maps(block, whole.root)
+            return compsep.Sky(_skies.LITEBIRD.frequency, maps, index, count).cells(model, names)
 
         return jax.lax.map(one, blocks)
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Int
 from ..fitting._program import call
 from ._errors import propagated
 from ._fixed import at_lanes
-from ._likelihood import Maps, Sky, places_of
+from ._likelihood import Maps, Sky, places_of, whiten
 from ._mixing import MixingMatrix
 from ._moments import Moments, Solved, apart, square, squares
 from ._noise import weighted
@@ -44,38 +44,34 @@ def component_maps(
     **Arguments:** `observed`: with every pixel a cell. `fitted`: values by name, and their covariance (p, p, cell).
     """
     values, covariance = fitted
-    order = np.argsort([member for members in observed.sets for member in members])
+    slots, sizes = observed.slots(), np.array([len(members) for members in observed.sets])
     if any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, nu, observed, fitted))):
-        at = cells.pixel
-        taken = [
-            (observed.data[:, np.array(members)][:, :, at], root if root.shape[-1] == 1 else root[..., at])
-            for members, root in zip(observed.sets, observed.root, strict=True)
-        ]
+        data, root = observed.gather(jnp.asarray(cells.pixel)[None])
         rows = {name: values[name][cells.element[name]] for name in free} | cells.fixed
         known = covariance[:, :, cells.cell]
-        return _in_order(call(_maps_of, (mixing, nu, taken, rows, known), (free,)), order)
+        return _in_order(call(_maps_of, (mixing, nu, (data[:, :, :, 0], root), rows, known, sizes), (free,)), slots)
     count = len(cells.pixel)
     slabs = slabs or Slabs.of(count)
-    c, s = len(mixing.columns), len(order)
+    c, s = len(mixing.columns), len(slots[0])
     maps, ones = np.empty((2, c, s, count)), np.empty((3, count))
     out = ComponentMaps(maps[0], maps[1], *ones)
     for part, blocks in slabs.parts(np.arange(count)):
         rows = {name: slabs.fill(np.asarray(values[name]), cells.element[name][part], 1.0) for name in free}
         rows |= {name: slabs.fill(fixed, part, fixed[0]) for name, fixed in cells.fixed.items()}
         known = slabs.fill(np.asarray(covariance), cells.cell[part])
-        args = mixing, nu, observed.take(part, slabs), rows, known, blocks
-        new = _in_order(call(_maps_by_blocks, args, (free, slabs.size)), order)
+        args = mixing, nu, observed.take(part, slabs), rows, known, sizes, blocks
+        new = _in_order(call(_maps_by_blocks, args, (free, slabs.size)), slots)
         for whole, one in zip(out, new, strict=True):
             whole[..., part] = one[..., : len(part)]
     return out
 
 
-def _in_order(maps: ComponentMaps, order: np.ndarray) -> ComponentMaps:
+def _in_order(maps: ComponentMaps, slots: tuple[np.ndarray, np.ndarray]) -> ComponentMaps:
     """Stokes parameters as the data have them, not set by set."""
-    if isinstance(maps.amplitude, jax.core.Tracer):
-        return maps._replace(amplitude=maps.amplitude[:, order], error=maps.error[:, order])
-    host = ComponentMaps(*map(np.asarray, maps))
-    return host._replace(amplitude=host.amplitude[:, order], error=host.error[:, order])
+    traced = isinstance(maps.amplitude, jax.core.Tracer)
+    host: Any = maps if traced else ComponentMaps(*map(np.asarray, maps))
+    chosen = [(jnp if traced else np).moveaxis(x[slots[0], :, slots[1]], 0, 1) for x in host[:2]]
+    return ComponentMaps(*chosen, *host[2:])
 
 
 def _maps_by_blocks(
@@ -84,35 +80,41 @@ def _maps_by_blocks(
     taken: Any,
     rows: dict[str, Array],
     covariance: Array,
+    sizes: Int[Array, " s"],
     blocks: Int[Array, ""],
     free: tuple[str, ...],
     size: int,
 ) -> ComponentMaps:
     def block(part: Any) -> ComponentMaps:
         taken, rows, covariance = part
-        return _maps_of(mixing, nu, taken, rows, covariance, free)
+        return _maps_of(mixing, nu, taken, rows, covariance, sizes, free)
 
     return by_blocks(block, (taken, rows, covariance), size, blocks)
 
 
 def _maps_of(
-    mixing: MixingMatrix, nu: Any, taken: Any, rows: dict[str, Array], covariance: Array, free: tuple[str, ...]
+    mixing: MixingMatrix,
+    nu: Any,
+    taken: tuple[Array, Array],
+    rows: dict[str, Array],
+    covariance: Array,
+    sizes: Int[Array, " s"],
+    free: tuple[str, ...],
 ) -> ComponentMaps:
+    """Amplitudes and errors (s, c, t, k) set by set; the rest of all sets together."""
     model = at_lanes(mixing, rows)
-    maps = tuple(Maps.make(data, root) for data, root in taken)
-    columns, moved = apart(lambda model: Sky(nu, maps).spectra(model, free), model)
-    parts = [_set_of(m, columns, moved, places_of(model, free), covariance) for m in maps]
-    together = [jnp.concatenate([part[i] for part in parts], axis=1) for i in (0, 1)]
-    return ComponentMaps(*together, *(sum(part[i] for part in parts) for i in (2, 3, 4)))
+    maps = Maps.make(*taken)
+    places, found = places_of(model, free), apart(lambda model: Sky(nu, maps).spectra(model, free), model)
 
+    def one(data: Array, root: Array, size: Array) -> tuple[Array, ...]:
+        a, b = (whiten(root, columns) for columns in found)
+        moments = apart(Moments.of, a, b, data)
+        solved = apart(Solved.of, moments)
+        chi2 = 2 * apart(square, a, solved.amplitude, data)
+        variance = apart(functools.partial(propagated, places), moments, solved, covariance)
+        used = jnp.sum(weighted(root), axis=0) * size
+        lost = (chi2 - squares(data)) / 2
+        return solved.amplitude, jnp.sqrt(variance), chi2, lost, jnp.broadcast_to(used, chi2.shape).astype(chi2.dtype)
 
-def _set_of(maps: Maps, columns: Array, moved: Array, places: Any, covariance: Array) -> ComponentMaps:
-    """One set of Stokes parameters."""
-    a, b = maps.whiten(columns), maps.whiten(moved)
-    moments = apart(Moments.of, a, b, maps.data)
-    solved = apart(Solved.of, moments)
-    chi2 = 2 * apart(square, a, solved.amplitude, maps.data)
-    variance = apart(functools.partial(propagated, places), moments, solved, covariance)
-    used = maps.data.shape[1] * jnp.sum(weighted(maps.root), axis=0).astype(chi2.dtype)
-    lost = (chi2 - squares(maps.data)) / 2
-    return ComponentMaps(solved.amplitude, jnp.sqrt(variance), chi2, lost, jnp.broadcast_to(used, chi2.shape))
+    amplitude, error, *rest = jax.vmap(one)(maps.data, maps.root, sizes)
+    return ComponentMaps(amplitude, error, *(functools.reduce(jnp.add, x) for x in rest))

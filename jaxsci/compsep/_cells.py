@@ -105,8 +105,8 @@ def fit_cells(
     for most in (*_ROUNDS, max_steps):
         steps = np.asarray(min(most, max_steps - int(np.min(found.steps[pending]))))
         for cells, blocks in slabs.parts(pending):
-            maps = call(whitened, (observed.take(cells, slabs),))
-            count = tuple(slabs.fill(c, cells) for c in counts)
+            maps = call(whitened, observed.take(cells, slabs))
+            count = slabs.fill(counts, cells)
             search = jtu.tree_map(lambda x: slabs.fill(x, cells, x.dtype == bool), found)  # noqa: B023
             still = {name: slabs.fill(x, cells, x[0]) for name, x in (fixed or {}).items()}
             args = (mixing, nu, limits, maps, count, (search, still), blocks, steps)
@@ -136,8 +136,8 @@ def _run(
     mixing: MixingMatrix,
     nu: Any,
     limits: Limits,
-    maps: tuple[Maps, ...],
-    count: tuple[Array, ...],
+    maps: Maps,
+    count: Float[Array, "s k"],
     search: tuple[_Search, dict[str, Array]],
     blocks: Int[Array, ""],
     steps: Int[Array, ""],
@@ -159,8 +159,8 @@ class Block(Module):
 
     mixing: MixingMatrix
     nu: Any
-    maps: tuple[Maps, ...]
-    count: tuple[Array, ...]
+    maps: Maps
+    count: Float[Array, "s k"]
     limits: Limits
     free: tuple[str, ...] = eqx.field(static=True)
     tolerance: float = eqx.field(static=True)

@@ -26,44 +26,47 @@ from ..core._typing import Flag
 from ._bandpass import Frequencies, over_bands
 from ._mixing import MixingMatrix
 from ._moments import Cells, Moments, Places, Solved, apart, cells_of, explained, square
+from ._noise import weighted
 from ._soft import mean
 
 
 class Maps(Module):
-    """Whitened data of Stokes parameters that have the same noise, in k cells of m columns each.
+    """Whitened data in s sets of Stokes parameters that have the same noise, in k cells of m columns each.
 
-    - `data`: R d. `root`: R with R^T R = N^-1, 1/sigma (f, q) or a matrix (f, f, q) for correlated channels; q is 1, or
-      k where the noise differs. Zeros mask channels.
+    - `data`: R d; a set with fewer columns has zeros in the rest. `root`: R with R^T R = N^-1, 1/sigma (s, f, q) or a
+      matrix (s, f, f, q) for correlated channels; q is 1, or k where the noise differs. Zeros mask channels.
     """
 
-    data: Float[Array, "f m k"]
-    root: Float[Array, "f q"] | Float[Array, "f f q"]
-
-    def whiten(self, columns: Float[Array, "f n _"]) -> Float[Array, "f n _"]:
-        """R of n spectra."""
-        if self.root.ndim == 2:
-            return self.root[:, None] * columns
-        if self.root.shape[2] == 1:
-            return jnp.tensordot(self.root[:, :, 0], columns, 1)
-        return jnp.sum(self.root[:, :, None] * columns[None], axis=1)
+    data: Float[Array, "s f m k"]
+    root: Float[Array, "s f q"] | Float[Array, "s f f q"]
 
     @staticmethod
-    def make(observed: Float[Array, "f m k"], root: Array) -> "Maps":
+    def make(observed: Float[Array, "s f m k"], root: Array) -> "Maps":
         """Whitened maps from observed ones, which may hold anything where no weight reaches."""
-        used = root != 0 if root.ndim == 2 else jnp.any(root != 0, axis=0)
-        data = jnp.where(used[:, None], observed, 0)
-        if root.ndim == 2:
-            return Maps(data * root[:, None], root)
-        if root.shape[2] == 1:
-            return Maps(jnp.einsum("fg,gmk->fmk", root[..., 0], data), root)
-        return Maps(jnp.sum(root[:, :, None] * data[None], axis=1), root)
+        return Maps(jax.vmap(_white_data)(observed, root), root)
+
+
+def _white_data(observed: Float[Array, "f m k"], root: Array) -> Float[Array, "f m k"]:
+    data = jnp.where(weighted(root)[:, None], observed, 0)
+    if root.ndim == 3 and root.shape[2] == 1:
+        return jnp.einsum("fg,gmk->fmk", root[..., 0], data)
+    return whiten(root, data)
+
+
+def whiten(root: Float[Array, "f q"] | Float[Array, "f f q"], columns: Float[Array, "f n _"]) -> Float[Array, "f n _"]:
+    """R of n spectra."""
+    if root.ndim == 2:
+        return root[:, None] * columns
+    if root.shape[2] == 1:
+        return jnp.tensordot(root[:, :, 0], columns, 1)
+    return jnp.sum(root[:, :, None] * columns[None], axis=1)
 
 
 class Sky(AbstractDataset):
     """Whitened maps in k cells; all pixels of a cell share the spectral parameters and the noise.
 
-    - `nu`: frequencies in GHz, or `Bands`. `maps`: a `Maps` for each set of Stokes parameters of equal noise.
-    - `count`: how many pixels of them each cell has. (Their data may be fewer columns that say the same.)
+    - `nu`: frequencies in GHz, or `Bands`. `maps`: of each set of Stokes parameters of equal noise.
+    - `count`: how many pixels of each set a cell has. (Their data may be fewer columns that say the same.)
     - `names`, `index`: which element of each parameter that is a map each cell has; its own, where nothing is said. In
       soft patches they are several (q, k), whose mean with the weights `share` it has.
     - `marginal`: integrate amplitudes out instead of maximising over them: log |A^T N^-1 A| / 2 a pixel more. The
@@ -71,8 +74,8 @@ class Sky(AbstractDataset):
     """
 
     nu: Frequencies  # type: ignore[misc]
-    maps: tuple[Maps, ...]  # type: ignore[misc]
-    count: tuple[Float[Array, " k"], ...]  # type: ignore[misc]
+    maps: Maps  # type: ignore[misc]
+    count: Float[Array, "s k"]  # type: ignore[misc]
     index: tuple[Int[Array, " k"] | Int[Array, "_ k"], ...]  # type: ignore[misc]
     share: tuple[Float[Array, "_ k"] | None, ...]  # type: ignore[misc]
     noise: AbstractLikelihood  # type: ignore[misc]
@@ -83,35 +86,35 @@ class Sky(AbstractDataset):
     def __init__(
         self,
         nu: Frequencies,
-        maps: Sequence[Maps],
+        maps: Maps,
         index: Mapping[str, Array] | None = None,
-        count: Sequence[Array] | None = None,
+        count: Array | None = None,
         marginal: bool = False,
         share: Mapping[str, Array] | None = None,
     ):
-        self.nu, self.maps = nu, tuple(maps)
-        if count is None:
-            count = [jnp.full(m.data.shape[2], float(m.data.shape[1]), m.data.dtype) for m in self.maps]
-        self.count = tuple(count)
+        self.nu, self.maps = nu, maps
+        s, _, m, k = maps.data.shape
+        self.count = jnp.full((s, k), float(m), maps.data.dtype) if count is None else count
         self.names = tuple(index or ())
         self.index = tuple((index or {}).values())
         self.share = tuple((share or {}).get(name) for name in self.names)
-        self.mask = jnp.ones(sum(m.data.size for m in self.maps), bool)
+        self.mask = jnp.ones(maps.data.size, bool)
         self.noise = White(jnp.ones(()))
         self.marginal = marginal
 
     def residual(self, model: MixingMatrix) -> Float[Array, " n"]:
         """-(1 - P) d, whitened."""
         columns, _ = self.spectra(model, ())
-        parts = []
-        for maps in self.maps:
-            white = maps.whiten(columns)
-            amplitude = Solved.of(Moments.of(white, white[:, :0], maps.data)).amplitude
-            parts.append(explained(white, amplitude) - maps.data)
-        return jnp.concatenate([part.ravel() for part in parts])
+
+        def one(data: Array, root: Array) -> Array:
+            white = whiten(root, columns)
+            amplitude = Solved.of(Moments.of(white, white[:, :0], data)).amplitude
+            return explained(white, amplitude) - data
+
+        return jax.vmap(one)(self.maps.data, self.maps.root).ravel()
 
     def finite(self) -> Flag:
-        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for m in self.maps for x in (m.data, m.root)]))
+        return jnp.all(jnp.isfinite(self.maps.data)) & jnp.all(jnp.isfinite(self.maps.root))
 
     def spectra(self, model: MixingMatrix, free: Sequence[str]) -> tuple[Float[Array, "f c _"], Float[Array, "f b _"]]:
         """(columns, their derivatives at `places`); the last axis is k, or 1 where none of them varies."""
@@ -155,18 +158,18 @@ class Sky(AbstractDataset):
         def spectra(model: MixingMatrix) -> Any:
             return self.spectra(model, free)
 
-        def whitened(found: Any, maps: tuple[Maps, ...]) -> list[Any]:
-            return [jtu.tree_map(m.whiten, found) for m in maps]
+        places, together = places_of(model, free), apart(spectra, model)
 
-        white = apart(whitened, apart(spectra, model), self.maps)
-        places = places_of(model, free)
-        parts = []
-        for maps, count, (columns, moved) in zip(self.maps, self.count, white, strict=True):
-            moments = apart(Moments.of, columns, moved, maps.data)
+        def one(data: Array, root: Array, count: Array) -> Cells:
+            columns, moved = apart(lambda found: jtu.tree_map(functools.partial(whiten, root), found), together)
+            moments = apart(Moments.of, columns, moved, data)
             solved = apart(Solved.of, moments)
-            part = cells_of(moments, solved, places, len(free), count if self.marginal else None)
-            parts.append(part._replace(cost=part.cost + apart(square, columns, solved.amplitude, maps.data)))
-        return jtu.tree_map(lambda *x: functools.reduce(jnp.add, x), *parts)
+            finish = functools.partial(cells_of, places, len(free))
+            part = apart(finish, moments, solved, count if self.marginal else None)
+            return part._replace(cost=part.cost + apart(square, columns, solved.amplitude, data))
+
+        parts = jax.vmap(one)(self.maps.data, self.maps.root, self.count)
+        return jtu.tree_map(lambda x: functools.reduce(jnp.add, x), parts)
 
 
 def places_of(model: MixingMatrix, free: Sequence[str]) -> Places:

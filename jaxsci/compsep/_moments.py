@@ -74,7 +74,7 @@ def slack(moments: Moments, solved: Solved) -> Float[Array, "b m k"]:
     return moments.along - products(moments.side, solved.amplitude)
 
 
-def cells_of(moments: Moments, solved: Solved, places: Places, p: int, count: Array | None) -> Cells:
+def cells_of(places: Places, p: int, moments: Moments, solved: Solved, count: Array | None) -> Cells:
     """What one set of maps adds, but for the residual; `count` of columns where amplitudes are integrated out."""
     s = solved.amplitude
     k = s.shape[2]
@@ -89,13 +89,11 @@ def cells_of(moments: Moments, solved: Solved, places: Places, p: int, count: Ar
     gram = left * _added(lit[:, None] * lit[None])
     if count is not None:
         grad = grad + count[None] * jnp.stack([solved.parts[j, a] for a, (_, j) in enumerate(places)])
-    owned = [[a for a, (i, _) in enumerate(places) if i == parameter] for parameter in range(p)]
-    rows = [
-        [functools.reduce(jnp.add, (gram[max(a, b), min(a, b)] for a in one for b in other)) for other in owned]
-        for one in owned
-    ]
-    slope = [functools.reduce(jnp.add, (grad[a] for a in one)) for one in owned]
-    return Cells(_integrated(solved, count, k), jnp.stack(slope), jnp.stack([jnp.stack(row) for row in rows]))
+    if [i for i, _ in places] != list(range(p)):  # a parameter that moves several columns, or none
+        owner = jnp.array([[float(i == parameter) for i, _ in places] for parameter in range(p)], s.dtype)
+        grad = jnp.tensordot(owner, grad, 1)
+        gram = jnp.moveaxis(jnp.tensordot(owner, jnp.tensordot(owner, gram, 1), ((1,), (1,))), 0, 1)
+    return Cells(_integrated(solved, count, k), grad, gram)
 
 
 def _integrated(solved: Solved, count: Array | None, k: int) -> Array:

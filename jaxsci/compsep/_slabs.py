@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from ._likelihood import Maps
 from ._noise import weighted
 
-_SIZES = (16, 64, 512)  # lanes of a block
+_SIZES = (16, 64, 528)  # lanes of a block; rows a multiple of 4096 bytes apart would share one set of the cache
 _BLOCKS = 16
 
 
@@ -67,35 +67,51 @@ class Observed(NamedTuple):
         """Every pixel a cell."""
         return self._replace(columns=pixel[None])
 
-    def counts(self) -> list[np.ndarray]:
-        """(k,) columns of data in each cell, for each set."""
-        return [len(members) * np.sum(self.columns >= 0, axis=0).astype(float) for members in self.sets]
+    def counts(self) -> np.ndarray:
+        """(s, k) columns of data in each cell, for each set."""
+        pixels = np.sum(self.columns >= 0, axis=0).astype(float)
+        return np.array([len(members) for members in self.sets])[:, None] * pixels
 
-    def take(self, cells: np.ndarray, slabs: Slabs) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(data (f, t m, lanes), root) of each set, for these cells; zeros in the lanes that are left."""
+    def take(self, cells: np.ndarray, slabs: Slabs) -> tuple[np.ndarray, np.ndarray]:
+        """(data (s, f, t m, lanes), root) of all sets, for these cells; zeros in the lanes that are left."""
         f, m, n = self.data.shape[0], self.columns.shape[0], len(cells)
         pixels = self.columns[:, cells]
-        out = []
-        for members, root in zip(self.sets, self.root, strict=True):
-            whole = np.zeros((f, len(members), m, slabs.length))
+        whole = np.zeros((len(self.sets), f, max(map(len, self.sets)), m, slabs.length))
+        for which, members in enumerate(self.sets):
             for t, stokes in enumerate(members):
                 for j, at in enumerate(pixels):
-                    np.take(self.data[:, stokes], at, axis=-1, out=whole[:, t, j, :n], mode="clip")
-            whole[..., :n][:, :, pixels < 0] = 0
-            its = root if root.shape[-1] == 1 else slabs.fill(root, pixels[0])
-            out.append((whole.reshape(f, -1, slabs.length), its))
-        return out
+                    np.take(self.data[:, stokes], at, axis=-1, out=whole[which, :, t, j, :n], mode="clip")
+        whole[..., :n][..., pixels < 0] = 0
+        its = [root if root.shape[-1] == 1 else slabs.fill(root, pixels[0]) for root in self.root]
+        return whole.reshape(*whole.shape[:2], -1, slabs.length), np.stack(np.broadcast_arrays(*its))
+
+    def gather(self, at: Any) -> tuple[Array, Array]:
+        """(data (s, f, t, m, k), root) of the pixels `at` (m, k), within a program."""
+        most = max(map(len, self.sets))
+        parts = []
+        for members in self.sets:
+            part = self.data[:, np.array(members)][:, :, at]
+            parts.append(jnp.pad(part, ((0, 0), (0, most - len(members)), (0, 0), (0, 0))))
+        its = [root if root.shape[-1] == 1 else root[..., at[0]] for root in self.root]
+        return jnp.stack(parts), jnp.stack(jnp.broadcast_arrays(*its))
+
+    def slots(self) -> tuple[np.ndarray, np.ndarray]:
+        """(set, place in it) of each Stokes parameter."""
+        where = {stokes: (k, t) for k, members in enumerate(self.sets) for t, stokes in enumerate(members)}
+        first, second = zip(*(where[stokes] for stokes in range(len(where))), strict=True)
+        return np.array(first), np.array(second)
 
 
-def whitened(taken: list[tuple[Array, Array]]) -> tuple[Maps, ...]:
-    """Maps of each set; more columns than there are channels are replaced by as many that say the same."""
-    maps = []
-    for data, root in taken:
-        if root.shape[-1] == 1:
-            data = jnp.where(weighted(root)[:, None], data, 0)  # a channel without weight may hold anything
-            data = compress(data) if data.shape[1] > data.shape[0] else data
-        maps.append(Maps.make(data, root))
-    return tuple(maps)
+def whitened(data: Float[Array, "s f m k"], root: Array) -> Maps:
+    """Maps of all sets; more columns than there are channels are replaced by as many that say the same."""
+
+    def compressed(data: Array, root: Array) -> Array:
+        # a channel without weight may hold anything
+        return compress(jnp.where(weighted(root)[:, None], data, 0))
+
+    if root.shape[-1] == 1 and data.shape[2] > data.shape[1]:
+        data = jax.vmap(compressed)(data, root)
+    return Maps.make(data, root)
 
 
 def compress(data: Array) -> Array:

@@ -147,18 +147,16 @@ def on_host(x: Any) -> Any:
 def _group_skies(nu: Any, observed: Observed, counts: Any, places: Any, layout: Layout, marginal: bool) -> Sky:
     """A sky for each group, with the pixels of each cell side by side."""
     filled, at = observed.columns >= 0, jnp.maximum(observed.columns, 0)
-    taken = []
-    for members, root in zip(observed.sets, observed.root, strict=True):
-        data = jnp.where(filled, observed.data[:, np.array(members)][:, :, at], 0)
-        its = root if root.shape[-1] == 1 else root[..., at[0]]
-        taken.append((data.reshape(data.shape[0], -1, data.shape[-1]), its))
+    data, root = observed.gather(at)
+    data = jnp.where(filled[None, None, None], data, 0)
+    data = data.reshape(*data.shape[:2], -1, data.shape[-1])
     index, share = places
-    return _stacked(Sky(nu, whitened(taken), index, counts, marginal, share), layout)
+    return _stacked(Sky(nu, whitened(data, root), index, counts, marginal, share), layout)
 
 
 def _stacked(sky: Sky, layout: Layout) -> Sky:
     """One sky a group, all of one shape; cells that fill up have no data."""
-    k, taken, real = sky.count[0].shape[0], jnp.maximum(layout.cells, 0), layout.cells >= 0
+    k, taken, real = sky.count.shape[1], jnp.maximum(layout.cells, 0), layout.cells >= 0
 
     def turned(x: Any) -> Array:
         return jnp.moveaxis(jnp.asarray(x)[..., taken], -2, 0)
