@@ -12,7 +12,7 @@ from jaxtyping import Array, Int
 from ..fitting._program import call
 from ._errors import propagated
 from ._fixed import at_lanes
-from ._likelihood import Maps, Sky, places_of, whiten
+from ._likelihood import Maps, Sky, places_of, white_pair
 from ._mixing import MixingMatrix
 from ._moments import Moments, Solved, apart, square, squares
 from ._noise import weighted
@@ -105,16 +105,12 @@ def _maps_of(
     model = at_lanes(mixing, rows)
     maps = Maps.make(*taken)
     places, found = places_of(model, free), apart(lambda model: Sky(nu, maps).spectra(model, free), model)
-
-    def one(data: Array, root: Array, size: Array) -> tuple[Array, ...]:
-        a, b = (whiten(root, columns) for columns in found)
-        moments = apart(Moments.of, a, b, data)
-        solved = apart(Solved.of, moments)
-        chi2 = 2 * apart(square, a, solved.amplitude, data)
-        variance = apart(functools.partial(propagated, places), moments, solved, covariance)
-        used = jnp.sum(weighted(root), axis=0) * size
-        lost = (chi2 - squares(data)) / 2
-        return solved.amplitude, jnp.sqrt(variance), chi2, lost, jnp.broadcast_to(used, chi2.shape).astype(chi2.dtype)
-
-    amplitude, error, *rest = jax.vmap(one)(maps.data, maps.root, sizes)
-    return ComponentMaps(amplitude, error, *(functools.reduce(jnp.add, x) for x in rest))
+    columns, moved = apart(white_pair, found, maps.root)
+    moments = apart(jax.vmap(Moments.of), columns, moved, maps.data)
+    solved = apart(jax.vmap(Solved.of), moments)
+    chi2 = 2 * apart(jax.vmap(square), columns, solved.amplitude, maps.data)
+    variance = apart(jax.vmap(functools.partial(propagated, places), (0, 0, None)), moments, solved, covariance)
+    used = jnp.sum(jax.vmap(weighted)(maps.root), axis=1) * sizes[:, None]
+    lost = (chi2 - jax.vmap(squares)(maps.data)) / 2
+    rest = (chi2, lost, jnp.broadcast_to(used, chi2.shape).astype(chi2.dtype))
+    return ComponentMaps(solved.amplitude, jnp.sqrt(variance), *(functools.reduce(jnp.add, x) for x in rest))

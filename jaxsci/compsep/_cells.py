@@ -2,7 +2,8 @@
 
 The core's `fit_batch` has the batch along the first axis and general trees in its carry, which costs more than
 these tiny problems themselves; here a step of a block of cells is a handful of vector operations. Levenberg 1944,
-Marquardt 1963; bounds by an active set and projection (Bertsekas 1982), as `jaxsci.GaussNewton`.
+Marquardt 1963, damped as Nielsen 1999; bounds by an active set and projection (Bertsekas 1982), as
+`jaxsci.GaussNewton`.
 """
 
 import functools
@@ -25,8 +26,10 @@ from ._likelihood import Maps, Sky
 from ._mixing import MixingMatrix
 from ._slabs import Observed, Slabs, by_blocks, whitened
 
-_ROUNDS = (7, 14)  # evaluations before a look at which cells are done; after those, as many as are left
+_ROUNDS = (5, 2, 3, 6, 14)  # evaluations before each look at which cells are done; after those, as many as are left
 _STALLED = 1e12  # a damping that no step survives
+_LEAP = 0.2  # of the room between the bounds: longer steps of faint pixels end in maxima of other components
+_NEAR = 1e-3  # standard errors over which the information stays what it is
 _WELL = 1e-10  # the smallest pivot of a unit-diagonal information that counts as known
 
 
@@ -56,7 +59,10 @@ class CellFits(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """The carry: the accepted point with its cost, gradient, information; the trial; damping (0: none) and promise."""
+    """The carry: the accepted point with its cost, gradient, information; the trial and what it promises.
+
+    `damping` (0: none) and its `growth` where a trial fails; `distance`: squared length of the undamped step.
+    """
 
     at: Any
     cost: Any
@@ -64,7 +70,9 @@ class _Search(NamedTuple):
     gram: Any
     trial: Any
     damping: Any
+    growth: Any
     predicted: Any
+    distance: Any
     steps: Any
     done: Any
     stalled: Any
@@ -123,9 +131,11 @@ def fit_cells(
 def _blank(start: np.ndarray, k: int) -> _Search:
     p, kind = len(start), start.dtype
     at = np.repeat(start[:, None], k, axis=1)
-    zero, none = np.zeros((3, k), kind), np.zeros((2, k), bool)
-    cost, gram = np.full(k, np.inf, kind), np.zeros((p, p, k), kind)
-    return _Search(at, cost, np.zeros_like(at), gram, at.copy(), zero[0], zero[1], np.zeros(k, int), *none)
+    zero, far, none = np.zeros((2, k), kind), np.full((2, k), np.inf, kind), np.zeros((2, k), bool)
+    growth, gram, steps = np.full(k, 2, kind), np.zeros((p, p, k), kind), np.zeros(k, int)
+    return _Search(
+        at, far[0], np.zeros_like(at), gram, at.copy(), zero[0], growth, zero[1], far[1], steps, none[0], none[1]
+    )
 
 
 def _unknown(p: int, k: int) -> _Known:
@@ -192,23 +202,36 @@ class Block(Module):
         """Judge the trial point and propose the next."""
         cost, grad, gram = self.evaluate(old.trial)
         first = jnp.isinf(old.cost)
-        finite = jnp.isfinite(cost) & jnp.all(jnp.isfinite(grad), 0)
+        finite = jnp.isfinite(cost) & jnp.isfinite(total(grad))
         slack = 1e-14 * jnp.abs(jnp.where(first, 0, old.cost))
         accept = finite & (first | (cost <= old.cost + slack))
-        gain = jnp.where(first, 1, (old.cost - cost) / jnp.where(old.predicted > 0, old.predicted, 1))
-        damping = jnp.where(gain > 0.75, 0.1 * old.damping, jnp.where(gain > 0.25, old.damping, 4 * old.damping))
-        damping = jnp.where(accept & (damping < 1e-5), 0, damping)
-        damping = jnp.where(accept, damping, jnp.maximum(8 * old.damping, 1e-3))
+        gain = (old.cost - cost) / jnp.where(old.predicted > 0, old.predicted, 1)
+        gain = jnp.where(first, 1, jnp.clip(gain, 0, 1))
+        eased = old.damping * jnp.maximum(0.1, 1 - (2 * gain - 1) ** 3)
+        damping = jnp.where(accept, eased * (eased >= 1e-5), jnp.maximum(old.growth * old.damping, 1e-3))
+        growth = jnp.where(accept, 2, 2 * old.growth)
         at, cost, grad, gram = (
             jnp.where(accept, new, was)
             for new, was in zip((old.trial, cost, grad, gram), (old.at, old.cost, old.grad, old.gram), strict=True)
         )
         trial, predicted, distance = self.propose(at, grad, gram, damping)
         stuck = (damping > _STALLED) | jnp.all(trial == at, 0) | (first & ~finite)
-        done = old.done | (distance <= self.tolerance**2) | stuck
         far = stuck & ~(distance <= 1e-6)
-        new = _Search(at, cost, grad, gram, trial, damping, predicted, old.steps + 1, done, old.stalled | (far & stuck))
+        there = distance <= self.tolerance**2
+        # the step that would be left after this one, if steps go on shrinking as they do: it needs no look
+        rate = distance / old.distance
+        close = accept & ~first & (damping == 0) & (rate < 0.01) & (distance < _NEAR**2) & ~self.meets(at, trial)
+        last = close & ~there & (rate * distance <= self.tolerance**2)
+        at, cost = jnp.where(last, trial, at), jnp.where(last, cost - predicted, cost)
+        kept = jnp.where(accept, distance, old.distance)
+        done = old.done | there | stuck | last
+        new = _Search(at, cost, grad, gram, trial, damping, growth, predicted, kept, old.steps + 1, done, far)
         return jtu.tree_map(lambda now, was: jnp.where(old.done, was, now), new, old)
+
+    def meets(self, at: Array, trial: Array) -> Array:
+        """Where a trial has come to a bound that it was not at."""
+        lower, upper = self.limits.lower[:, None], self.limits.upper[:, None]
+        return jnp.any(((trial <= lower) | (trial >= upper)) & (trial != at), 0)
 
     def propose(self, at: Array, grad: Array, gram: Array, damping: Array) -> tuple[Array, Array, Array]:
         """(next trial, decrease that it promises, squared length of the undamped step in standard errors)."""
@@ -223,8 +246,10 @@ class Block(Module):
         tiny = at.shape[0] * jnp.finfo(at.dtype).eps
         newton = factorise(unit + eye * tiny)
         damped = factorise(unit + eye * (damping + tiny)[None, None])
-        step = -damped.solve(slope) * scale
-        trial = jnp.clip(at + step, lower, upper)
+        step = jnp.clip(at - damped.solve(slope) * scale, lower, upper) - at
+        room = jnp.where(upper > lower, _LEAP * (upper - lower), jnp.inf)
+        leap = functools.reduce(jnp.maximum, jnp.abs(step) / room)
+        trial = jnp.clip(at + step / jnp.maximum(leap, 1), lower, upper)
         step = trial - at
         curve = sum(step[i] * sum(gram[i, j] * step[j] for j in range(len(step))) for i in range(len(step)))
         distance = jnp.where(newton.ok, total(slope * newton.solve(slope)), jnp.inf)

@@ -62,6 +62,12 @@ def whiten(root: Float[Array, "f q"] | Float[Array, "f f q"], columns: Float[Arr
     return jnp.sum(root[:, :, None] * columns[None], axis=1)
 
 
+def white_pair(found: tuple[Array, Array], root: Array) -> tuple[Float[Array, "s f c _"], Float[Array, "s f b _"]]:
+    """Columns and their derivatives, for the noise of each set."""
+    columns, moved = (jax.vmap(whiten, (0, None))(root, x) for x in found)
+    return columns, moved
+
+
 class Sky(AbstractDataset):
     """Whitened maps in k cells; all pixels of a cell share the spectral parameters and the noise.
 
@@ -158,17 +164,14 @@ class Sky(AbstractDataset):
         def spectra(model: MixingMatrix) -> Any:
             return self.spectra(model, free)
 
-        places, together = places_of(model, free), apart(spectra, model)
-
-        def one(data: Array, root: Array, count: Array) -> Cells:
-            columns, moved = apart(lambda found: jtu.tree_map(functools.partial(whiten, root), found), together)
-            moments = apart(Moments.of, columns, moved, data)
-            solved = apart(Solved.of, moments)
-            finish = functools.partial(cells_of, places, len(free))
-            part = apart(finish, moments, solved, count if self.marginal else None)
-            return part._replace(cost=part.cost + apart(square, columns, solved.amplitude, data))
-
-        parts = jax.vmap(one)(self.maps.data, self.maps.root, self.count)
+        places, found = places_of(model, free), apart(spectra, model)
+        data, count = self.maps.data, self.count if self.marginal else None
+        columns, moved = apart(white_pair, found, self.maps.root)
+        moments = apart(jax.vmap(Moments.of), columns, moved, data)
+        solved = apart(jax.vmap(Solved.of), moments)
+        finish = functools.partial(cells_of, places, len(free))
+        parts = apart(jax.vmap(finish), moments, solved, count)
+        parts = parts._replace(cost=parts.cost + apart(jax.vmap(square), columns, solved.amplitude, data))
         return jtu.tree_map(lambda x: functools.reduce(jnp.add, x), parts)
 
 

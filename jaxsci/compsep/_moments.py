@@ -144,6 +144,7 @@ def apart(fn: Callable[..., Any], *args: Any) -> Any:
     first = next(x for x in jtu.tree_leaves(args) if eqx.is_inexact_array(x) and x.size)
     arrays, rest = eqx.partition(args, eqx.is_array)
 
+    @jax.jit  # traced once, though both branches ask
     def run(arrays: Any) -> Any:
         return fn(*eqx.combine(arrays, rest))
 

@@ -126,7 +126,7 @@ def compress(data: Array) -> Array:
 
 def by_blocks(fn: Callable[[Any], Any], varying: Any, size: int, blocks: Int[Array, ""]) -> Any:
     """fn of the first so many blocks, one after the other; leaves whose last axis is not the lanes are shared."""
-    length = max(x.shape[-1] for x in jtu.tree_leaves(varying))
+    length, fn = max(x.shape[-1] for x in jtu.tree_leaves(varying)), jax.jit(fn)  # traced once for shapes and loop
 
     def part(i: Any) -> Any:
         def cut(x: Array) -> Array:
