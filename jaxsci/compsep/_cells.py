@@ -208,7 +208,8 @@ class Block(Module):
         gain = (old.cost - cost) / jnp.where(old.predicted > 0, old.predicted, 1)
         gain = jnp.where(first, 1, jnp.clip(gain, 0, 1))
         eased = old.damping * jnp.maximum(0.1, 1 - (2 * gain - 1) ** 3)
-        damping = jnp.where(accept, eased * (eased >= 1e-5), jnp.maximum(old.growth * old.damping, 1e-3))
+        eased = jnp.where(eased < 1e-5, 0, eased)
+        damping = jnp.where(accept, eased, jnp.maximum(old.growth * old.damping, 1e-3))
         growth = jnp.where(accept, 2, 2 * old.growth)
         at, cost, grad, gram = (
             jnp.where(accept, new, was)
@@ -249,7 +250,7 @@ class Block(Module):
         step = jnp.clip(at - damped.solve(slope) * scale, lower, upper) - at
         room = jnp.where(upper > lower, _LEAP * (upper - lower), jnp.inf)
         leap = functools.reduce(jnp.maximum, jnp.abs(step) / room)
-        trial = jnp.clip(at + step / jnp.maximum(leap, 1), lower, upper)
+        trial = jnp.clip(at + step / jnp.maximum(leap, 1)[None], lower, upper)
         step = trial - at
         curve = sum(step[i] * sum(gram[i, j] * step[j] for j in range(len(step))) for i in range(len(step)))
         distance = jnp.where(newton.ok, total(slope * newton.solve(slope)), jnp.inf)

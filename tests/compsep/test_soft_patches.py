@@ -144,7 +144,7 @@ def likelihood(soft, maps):
     """(cost, sums and information of cells at a point, its cells, the point): two soft parameters of other patches."""
     cells = lay_out(FREE, {"dust.beta": soft, "sync.beta": blurred(9)}, np.ones(NPIX, bool), single=True)
     index, share = jax.tree.map(jnp.asarray, cells.places())
-    white = Maps.make(jnp.asarray(maps), jnp.asarray(1 / SIGMA)[:, None])
+    white = Maps.make(jnp.asarray(maps)[None], jnp.asarray(1 / SIGMA)[None, :, None])
     rng = np.random.default_rng(3)
     start = {"dust.beta": 1.5 + 0.05 * rng.random(12), "sync.beta": -3.1 + 0.05 * rng.random(12)}
     begin, objective = at_lanes(model(), start), SimpleNamespace()
@@ -152,7 +152,7 @@ def likelihood(soft, maps):
     objective.places = objective.model(jnp.arange(flat.size, dtype=float))
     rest = eqx.filter(begin, free_spec(begin, FREE), inverse=True)
     objective.model = lambda y, unravel=objective.model: eqx.combine(unravel(y), rest)
-    its = Sky(jnp.asarray(NU), (white,), index, None, True, share)
+    its = Sky(jnp.asarray(NU), white, index, None, True, share)
 
     @jax.jit
     def cost(y):
