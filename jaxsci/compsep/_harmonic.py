@@ -17,7 +17,7 @@ from ._healpix import nside_of
 from ._ilc import Combination, least_variance
 from ._instrument import Instrument
 from ._mixing import MixingMatrix
-from ._noise import UNSEEN
+from ._noise import UNSEEN, filled
 
 _ARCMIN = np.pi / 180 / 60
 
@@ -52,7 +52,7 @@ def harmonics(
     """
     import healpy
 
-    data = np.array(maps, float)
+    data = np.array(filled(maps), float)
     data = data[:, None] if data.ndim == 2 else data
     f, s, npix = data.shape
     nside = nside_of(npix)
@@ -120,7 +120,7 @@ def harmonic_ilc(
     **Raises:** as `ilc`; `ValueError` also for bands with fewer modes than channels.
     """
     nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
-    data = np.asarray(maps, float)
+    data = np.asarray(filled(maps), float)
     data = data[:, None] if data.ndim == 2 else data
     if data.ndim != 3 or data.shape[0] != channel_count(nu):
         raise ValueError(f"maps should have shape ({channel_count(nu)}, s, pixel), but they have {np.shape(maps)}")

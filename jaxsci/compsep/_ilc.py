@@ -16,7 +16,7 @@ from . import algebra
 from ._bandpass import as_frequencies, channel_count
 from ._instrument import Instrument
 from ._mixing import MixingMatrix
-from ._noise import UNSEEN
+from ._noise import UNSEEN, filled
 
 
 class Combination(Module):
@@ -58,7 +58,7 @@ def ilc(mixing: MixingMatrix, instrument: Any, maps: Any, *, regions: Any = None
     **Raises:** `ValueError` for wrong shapes, NaN in pixels in use, and regions with fewer pixels than channels.
     """
     nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
-    data = jnp.asarray(maps, float)
+    data = jnp.asarray(filled(maps), float)
     data = data[:, None] if data.ndim == 2 else data
     if data.ndim != 3 or data.shape[0] != channel_count(nu):
         raise ValueError(f"maps should have shape ({channel_count(nu)}, s, pixel), but they have {jnp.shape(maps)}")

@@ -14,6 +14,11 @@ UNSEEN = -1.6375e30
 """What HEALPix files have in masked pixels."""
 
 
+def filled(maps: Any) -> Any:
+    """Maps with UNSEEN where a masked array of NumPy, as `healpy.ma` makes, has its mask."""
+    return np.ma.filled(maps.astype(float), UNSEEN) if isinstance(maps, np.ma.MaskedArray) else maps
+
+
 def roots(inv_n: Any, f: int, s: int, npix: int) -> list[Any]:
     """R with R^T R = N^-1 for each Stokes parameter: (f, q), or (f, f, q) for correlated channels; q is 1 or npix.
 

@@ -18,7 +18,7 @@ from ._bandpass import as_frequencies, channel_count
 from ._fixed import at_lanes, checked, in_memory, not_fixed
 from ._instrument import Instrument, check_units
 from ._mixing import MixingMatrix
-from ._noise import UNSEEN, alike, roots, weighted
+from ._noise import UNSEEN, alike, filled, roots, weighted
 from ._patches import Cells, Where, lay_out
 from ._separation import Separation
 from ._slabs import Observed, Slabs
@@ -125,6 +125,11 @@ class Task(NamedTuple):
         """The roots of the inverse noise that the instrument's depths mean for pixels of this size."""
         if not isinstance(instrument, Instrument):
             raise ValueError("give the inverse noise inv_n, or an Instrument with depths")
+        if npix != 12 * round((npix / 12) ** 0.5) ** 2:
+            raise ValueError(
+                f"depths are noise for an area, and {npix} pixels make no whole sphere that tells theirs: give inv_n, "
+                "or the whole sphere with a mask"
+            )
         return [on_host(root) for root in call(_depths, (instrument,), (s, npix, self.units))]
 
 
@@ -182,7 +187,9 @@ def as_maps(maps: Any, f: int) -> Any:
 
     **Raises:** `ValueError` for another shape.
     """
-    data: Any = maps if isinstance(maps, jax.core.Tracer) else np.asarray(maps)
+    data: Any = maps if isinstance(maps, jax.core.Tracer) else np.asarray(filled(maps))
+    if np.issubdtype(data.dtype, np.complexfloating):
+        raise ValueError("maps should be real: coefficients are for jaxsci.compsep.harmonic_comp_sep, which takes maps")
     data = data.astype(float) if data.dtype != float else data
     data = data[:, None] if data.ndim == 2 else data
     if data.ndim != 3 or data.shape[0] != f or data.shape[1] not in STOKES:

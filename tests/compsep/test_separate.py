@@ -207,7 +207,7 @@ def test_maps_of_another_shape_are_named(mixing, small):
     with pytest.raises(ValueError, match=r"should have shape \(f, s, pixel\) with f = 15"):
         fit(mixing, small[0][:14])
     with pytest.raises(ValueError, match="make no HEALPix map"):
-        fit(mixing, small[0][:, :, :100], patches=1)
+        fit(mixing, small[0][:, :, :100], patches=1, inv_n=np.ones(15))
 
 
 FEW = np.array([0, 3, 6, 9, 12, 14])  # channels: the compile time is theirs
