@@ -55,14 +55,15 @@ def separate(
 
     - `mixing`: components, whose parameters are where the fit starts.
     - `instrument`: an `Instrument`, or frequencies in GHz, or `Bands`.
-    - `maps`: (f, s, pixel) for s = 1 (I), 2 (QU) or 3 (IQU), or (f, pixel); UNSEEN masks a pixel. Pixels are a whole
-      HEALPix sphere in RING order (`nest=True` for NESTED) where parameters have an nside, else anything.
+    - `maps`: (f, s, pixel) for s = 1 (I), 2 (QU) or 3 (IQU), or (f, pixel); UNSEEN in a channel that has weight masks a
+      pixel, and so does the mask of a masked array. Pixels are a whole HEALPix sphere in RING order (`nest=True` for
+      NESTED) where parameters have an nside, else anything.
     - `free`: names or globs of the parameters to fit; `None` for all that are not `fixed`, `()` for none.
     - `patches`: where they vary: an nside (0: one value for all pixels), an integer for each pixel, or `SoftPatches`,
       for all parameters or by name; 0 for those not named.
     - `fixed`: by name, (pixel,) values of parameters that vary over the sky and are not fitted.
     - `inv_n`: inverse variances (f,), (f, s), (f, s, pixel) or inverse covariances (f, f), (s, f, f), (s, f, f, pixel),
-      in 1/units^2; zeros mask channels. `None` takes the instrument's depths.
+      in 1/units^2; zeros mask channels. `None` takes the instrument's depths, for maps of a whole sphere.
     - `mask`: (pixel,), True = used. `bounds`, `priors`: as in `jaxsci.fit`. `units`: of the maps.
     - `marginal`: integrate amplitudes out instead of maximising over them.
     - `solver`: for parameters that are coupled; `tolerance`: in standard errors, for those that are not.

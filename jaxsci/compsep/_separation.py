@@ -23,7 +23,8 @@ class Separation(Module):
     - `index` by name: the element of each pixel, -1 where it was not used; `used` says which were. In soft patches they
       are several (q, pixel), of whose values the pixel has the mean with `weights` (q, pixel).
     - `amplitudes`: (c, s, pixel) component maps in the unit of the data, `errors` their standard errors, those of
-      the spectra included. `chi2`: (pixel,) of each pixel. NaN where a pixel was not used.
+      the spectra included; inf where components cannot be told apart, or hang on a spectrum that the data do not
+      determine. `chi2`: (pixel,) of each pixel. NaN where a pixel was not used.
     - `covariance`: (p, p, k) of the parameters of each cell of pixels; `cell`: the cell of each pixel, or -1.
     - `result`: how each independent fit ended (a code of `RESULTS`); `steps`: its evaluations.
     - `minus_log_like`: the sum of -d^T N^-1 A s / 2, fgbuster's `fun`. `cost`: what was minimised.
