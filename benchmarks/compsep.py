@@ -112,6 +112,20 @@ def multi_resolution(quick: bool) -> Iterator[Row]:
             yield Row(f"{name}: -logL above the lowest of all peers", above, n=n, bar=at_most(0))
 
 
+@case("connected over the sky", slow=True)
+def connected(quick: bool) -> Iterator[Row]:
+    """An own beta_d in each pixel, T_d in patches of nside 8, one beta_s for the whole sky."""
+    for nside in (16, 64):
+        n, where = 12 * nside**2, {"dust.beta": nside, "dust.temp": 8, "sync.beta": 0}
+        for priors in ({}, {"dust.beta": js.Normal(1.54, 0.3), "dust.temp": js.Normal(20.0, 3.0)}):
+            timing = timed(_skies.maps(nside, "QU"), patches=where, priors=priors)
+            found = timing.value
+            good = "converged" if bool(found.success.all()) else "NOT converged"
+            note = f"{good}, {int(found.steps.max())} evaluations; a dense matrix takes {(n + 769) ** 2 * 8e-9:.2g} GB"
+            name = f"connected over the sky, nside {nside}, {'priors' if priors else 'no priors'}"
+            yield Row(name, timing.cpu, "s", n=n + 769, wall=timing.wall, note=note, **about(timing))
+
+
 @case("evaluation")
 def evaluation(quick: bool) -> Iterator[Row]:
     """-logL, gradient and Fisher matrix of every pixel by itself, IQU, 15 bands, 3 parameters."""
