@@ -233,6 +233,26 @@ def test_errors_of_amplitudes_have_those_of_the_pixels_own_values(soft, maps):
     np.testing.assert_allclose(more, np.einsum("icsk,ijk,jcsk->csk", slopes, sigma, slopes), rtol=0.01, atol=1e-9)
 
 
+@pytest.mark.slow
+def test_soft_patches_pass_under_jit_vmap_and_grad(soft, maps):
+    alone = fit(maps, soft)
+
+    @jax.jit
+    def both(scale):
+        def total(scale):
+            many = jax.vmap(lambda a: fit(a * jnp.asarray(maps), soft))(jnp.stack([scale, 2 * scale]))
+            return jnp.sum(many.errors[0]), (many.values, many.covariance)
+
+        (_, found), slope = jax.value_and_grad(total, has_aux=True)(scale)
+        return found, slope
+
+    (values, covariance), slope = both(jnp.array(1.0))
+    away = (values["dust.beta"][0] - alone.values["dust.beta"]) / alone.std["dust.beta"]
+    assert np.max(np.abs(away)) < 1e-4
+    np.testing.assert_allclose(covariance[0], alone.covariance, rtol=1e-4)
+    assert np.isfinite(slope)
+
+
 @pytest.mark.parametrize(
     ("numbers", "weights", "message"),
     [
