@@ -300,8 +300,8 @@ def run(name, npix):
         maps[..., at : at + tile.shape[2]] = tile
     del maps
     maps = np.load({folder!r} + f"/{{name}}.npy", mmap_mode="r")
-    free = {{"free": ("dust.beta",), "block": 4096}}
-    return compsep.separate_blocks(mixing, sky.LITEBIRD, maps, {folder!r} + "/" + name, **free)
+    how = {{"free": ("dust.beta",), "block": 4096, "inv_n": np.asarray(sky.LITEBIRD.sigma(npix, "QU")) ** -2.0}}
+    return compsep.separate_blocks(mixing, sky.LITEBIRD, maps, {folder!r} + "/" + name, **how)
 run("small", 3072)
 open("/proc/self/clear_refs", "w").write("5")
 before = memory("VmRSS")
