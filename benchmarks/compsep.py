@@ -91,6 +91,31 @@ def agreement(found: Any) -> Iterator[Row]:
     yield Row("single pixels: median from fgbuster BFGS", float(np.median(away)), "sigma", bar=at_most(1e-4), note=note)
 
 
+@case("pulls", slow=True)
+def pulls(quick: bool) -> Iterator[Row]:
+    """Every pixel of a sky with the same spectra everywhere, none left out: the signed root of the likelihood ratio.
+
+    Its square is how much chi2 rises when the parameter is held at the truth; a standard normal, if all is well. The
+    difference over the standard error is one where errors are symmetric, which those of faint temperatures are not.
+    """
+    maps, truth = _skies.maps(64, "IQU", constant=True), {"dust.beta": 1.54, "dust.temp": 20.0, "sync.beta": -3.0}
+
+    def fit(free: Any) -> Any:
+        return compsep.separate(_skies.mixing(), _skies.LITEBIRD, maps, patches=64, free=tuple(free))
+
+    found = fit(truth)
+    for name, value in truth.items():
+        off = np.asarray(found.parameter_map(name)) - value
+        rise = np.asarray(fit(k for k in truth if k != name).chi2 - found.chi2)
+        root, plain = np.sign(off) * np.sqrt(np.maximum(rise, 0)), off / np.asarray(found.error_map(name))
+        note = f"over the standard error {plain.mean():+.3f}, width {plain.std():.3f}"
+        yield Row(f"pulls of {name}: mean", abs(root.mean()), "sigma", n=off.size, bar=at_most(0.015), note=note)
+        note = "distance of the standard deviation from 1"
+        yield Row(f"pulls of {name}: width", abs(root.std() - 1), n=off.size, bar=at_most(0.015), note=note)
+    reduced, note = float(found.chi2.sum()) / int(found.dof), "distance from 1"
+    yield Row("chi2/dof of all pixels", abs(reduced - 1), n=off.size, bar=at_most(0.004), note=note)
+
+
 _MULTI = {"dust.beta": 8, "dust.temp": 4, "sync.beta": 2}
 
 
