@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from ._likelihood import Maps
 from ._noise import weighted
 
-_SIZES = (16, 64, 528)  # lanes of a block; rows a multiple of 4096 bytes apart would share one set of the cache
+_SIZES = (1, 16, 64, 528)  # lanes of a block; rows a multiple of 4096 bytes apart would share one set of the cache
 _BLOCKS = 16
 
 
@@ -79,8 +79,7 @@ class Observed(NamedTuple):
         whole = np.zeros((len(self.sets), f, max(map(len, self.sets)), m, slabs.length))
         for which, members in enumerate(self.sets):
             for t, stokes in enumerate(members):
-                for j, at in enumerate(pixels):
-                    np.take(self.data[:, stokes], at, axis=-1, out=whole[which, :, t, j, :n], mode="clip")
+                whole[which, :, t, :, :n] = self.data[:, stokes][:, pixels]
         whole[..., :n][..., pixels < 0] = 0
         its = [root if root.shape[-1] == 1 else slabs.fill(root, pixels[0]) for root in self.root]
         return whole.reshape(*whole.shape[:2], -1, slabs.length), np.stack(np.broadcast_arrays(*its))
