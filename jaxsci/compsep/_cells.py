@@ -29,6 +29,7 @@ from ._slabs import Observed, Slabs, by_blocks, whitened
 _ROUNDS = (5, 2, 3, 6, 14)  # evaluations before each look at which cells are done; after those, as many as are left
 _STALLED = 1e12  # a damping that no step survives
 _LEAP = 0.2  # of the room between the bounds: longer steps of faint pixels end in maxima of other components
+_BENT = 14  # evaluations after which a search is in a curved valley, where the information alone makes it creep
 _NEAR = 1e-3  # standard errors over which the information stays what it is
 _WELL = 1e-10  # the smallest pivot of a unit-diagonal information that counts as known
 
@@ -61,13 +62,15 @@ class CellFits(NamedTuple):
 class _Search(NamedTuple):
     """The carry: the accepted point with its cost, gradient, information; the trial and what it promises.
 
-    `damping` (0: none) and its `growth` where a trial fails; `distance`: squared length of the undamped step.
+    `bend`: what secants say that the information lacks of the second derivatives. `damping` (0: none) and its `growth`
+    where a trial fails; `distance`: squared length of the undamped step.
     """
 
     at: Any
     cost: Any
     grad: Any
     gram: Any
+    bend: Any
     trial: Any
     damping: Any
     growth: Any
@@ -133,9 +136,8 @@ def _blank(start: np.ndarray, k: int) -> _Search:
     at = np.repeat(start[:, None], k, axis=1)
     zero, far, none = np.zeros((2, k), kind), np.full((2, k), np.inf, kind), np.zeros((2, k), bool)
     growth, gram, steps = np.full(k, 2, kind), np.zeros((p, p, k), kind), np.zeros(k, int)
-    return _Search(
-        at, far[0], np.zeros_like(at), gram, at.copy(), zero[0], growth, zero[1], far[1], steps, none[0], none[1]
-    )
+    point = at, far[0], np.zeros_like(at), gram, gram.copy()
+    return _Search(*point, at.copy(), zero[0], growth, zero[1], far[1], steps, none[0], none[1])
 
 
 def _unknown(p: int, k: int) -> _Known:
@@ -203,6 +205,7 @@ class Block(Module):
         cost, grad, gram = self.evaluate(old.trial)
         first = jnp.isinf(old.cost)
         finite = jnp.isfinite(cost) & jnp.isfinite(total(grad))
+        bend = self.bent(old, grad, gram, finite & ~first)
         slack = 1e-14 * jnp.abs(jnp.where(first, 0, old.cost))
         accept = finite & (first | (cost <= old.cost + slack))
         gain = (old.cost - cost) / jnp.where(old.predicted > 0, old.predicted, 1)
@@ -215,7 +218,7 @@ class Block(Module):
             jnp.where(accept, new, was)
             for new, was in zip((old.trial, cost, grad, gram), (old.at, old.cost, old.grad, old.gram), strict=True)
         )
-        trial, predicted, distance = self.propose(at, grad, gram, damping)
+        trial, predicted, distance = self.propose(at, grad, gram, bend, damping)
         stuck = (damping > _STALLED) | jnp.all(trial == at, 0) | (first & ~finite)
         far = stuck & ~(distance <= 1e-6)
         there = distance <= self.tolerance**2
@@ -226,15 +229,25 @@ class Block(Module):
         at, cost = jnp.where(last, trial, at), jnp.where(last, cost - predicted, cost)
         kept = jnp.where(accept, distance, old.distance)
         done = old.done | there | stuck | last
-        new = _Search(at, cost, grad, gram, trial, damping, growth, predicted, kept, old.steps + 1, done, far)
+        new = _Search(at, cost, grad, gram, bend, trial, damping, growth, predicted, kept, old.steps + 1, done, far)
         return jtu.tree_map(lambda now, was: jnp.where(old.done, was, now), new, old)
+
+    def bent(self, old: _Search, grad: Array, gram: Array, valid: Array) -> Array:
+        """The symmetric rank-one secant of what the information misses (Nocedal and Wright, eq. 6.24)."""
+        moved = old.trial - old.at
+        miss = grad - old.grad - _times(gram + old.bend, moved)
+        along = total(miss * moved)
+        fine = jnp.abs(along) > 1e-8 * jnp.sqrt(total(miss * miss) * total(moved * moved))
+        fine = fine & valid & (old.steps >= _BENT)
+        outer = miss[:, None] * miss[None] / jnp.where(fine, along, 1)[None, None]
+        return old.bend + jnp.where(fine, outer, 0)
 
     def meets(self, at: Array, trial: Array) -> Array:
         """Where a trial has come to a bound that it was not at."""
         lower, upper = self.limits.lower[:, None], self.limits.upper[:, None]
         return jnp.any(((trial <= lower) | (trial >= upper)) & (trial != at), 0)
 
-    def propose(self, at: Array, grad: Array, gram: Array, damping: Array) -> tuple[Array, Array, Array]:
+    def propose(self, at: Array, grad: Array, gram: Array, bend: Array, damping: Array) -> tuple[Array, Array, Array]:
         """(next trial, decrease that it promises, squared length of the undamped step in standard errors)."""
         lower, upper = self.limits.lower[:, None], self.limits.upper[:, None]
         held = ((at <= lower) & (grad > 0)) | ((at >= upper) & (grad < 0)) | (lower >= upper)
@@ -246,15 +259,21 @@ class Block(Module):
         slope = grad * scale
         tiny = at.shape[0] * jnp.finfo(at.dtype).eps
         newton = factorise(unit + eye * tiny)
-        damped = factorise(unit + eye * (damping + tiny)[None, None])
+        full = unit + bend * scale[:, None] * scale[None, :]
+        convex = factorise(full + eye * tiny).ok
+        damped = factorise(jnp.where(convex, full, unit) + eye * (damping + tiny)[None, None])
         step = jnp.clip(at - damped.solve(slope) * scale, lower, upper) - at
         room = jnp.where(upper > lower, _LEAP * (upper - lower), jnp.inf)
         leap = functools.reduce(jnp.maximum, jnp.abs(step) / room)
         trial = jnp.clip(at + step / jnp.maximum(leap, 1)[None], lower, upper)
         step = trial - at
-        curve = sum(step[i] * sum(gram[i, j] * step[j] for j in range(len(step))) for i in range(len(step)))
+        curve = total(step * _times(jnp.where(convex, gram + bend, gram), step))
         distance = jnp.where(newton.ok, total(slope * newton.solve(slope)), jnp.inf)
         return trial, -total(grad * step) - curve / 2, distance
+
+
+def _times(matrix: Float[Array, "p p k"], x: Float[Array, "p k"]) -> Float[Array, "p k"]:
+    return functools.reduce(jnp.add, (matrix[:, j] * x[j][None] for j in range(x.shape[0])))
 
 
 def total(x: Float[Array, "p k"]) -> Float[Array, " k"]:

@@ -89,9 +89,9 @@ class Observed(NamedTuple):
         most = max(map(len, self.sets))
         parts = []
         for members in self.sets:
-            part = self.data[:, np.array(members)][:, :, at]
+            part = jnp.asarray(self.data)[:, np.array(members)][:, :, at]
             parts.append(jnp.pad(part, ((0, 0), (0, most - len(members)), (0, 0), (0, 0))))
-        its = [root if root.shape[-1] == 1 else root[..., at[0]] for root in self.root]
+        its = [root if root.shape[-1] == 1 else jnp.asarray(root)[..., at[0]] for root in self.root]
         return jnp.stack(parts), jnp.stack(jnp.broadcast_arrays(*its))
 
     def slots(self) -> tuple[np.ndarray, np.ndarray]:
