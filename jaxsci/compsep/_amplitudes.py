@@ -41,13 +41,13 @@ def component_maps(
 ) -> ComponentMaps:
     """Amplitudes by generalised least squares, slab after slab.
 
-    **Arguments:** `observed`: with every pixel a cell. `fitted`: values by name, and their covariance (p, p, cell).
+    **Arguments:** `observed`: with every pixel a cell. `fitted`: values by name and their covariance, of each cell.
     """
     values, covariance = fitted
     slots, sizes = observed.slots(), np.array([len(members) for members in observed.sets])
     if any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, nu, observed, fitted))):
         data, root = observed.gather(jnp.asarray(cells.pixel)[None])
-        rows = {name: values[name][cells.element[name]] for name in free} | cells.fixed
+        rows = {name: values[name][cells.cell] for name in free} | cells.fixed
         known = covariance[:, :, cells.cell]
         return _in_order(call(_maps_of, (mixing, nu, (data[:, :, :, 0], root), rows, known, sizes), (free,)), slots)
     count = len(cells.pixel)
@@ -56,7 +56,7 @@ def component_maps(
     maps, ones = np.empty((2, c, s, count)), np.empty((3, count))
     out = ComponentMaps(maps[0], maps[1], *ones)
     for part, blocks in slabs.parts(np.arange(count)):
-        rows = {name: slabs.fill(np.asarray(values[name]), cells.element[name][part], 1.0) for name in free}
+        rows = {name: slabs.fill(np.asarray(values[name]), cells.cell[part], 1.0) for name in free}
         rows |= {name: slabs.fill(fixed, part, fixed[0]) for name, fixed in cells.fixed.items()}
         known = slabs.fill(np.asarray(covariance), cells.cell[part])
         args = mixing, nu, observed.take(part, slabs), rows, known, sizes, blocks

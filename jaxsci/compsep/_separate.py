@@ -173,8 +173,7 @@ def solve(
     else:
         fits = _nothing(len(cells.first))
     every, fitted = observed.alone(cells.pixel), (cells.means(fits.values), fits.covariance)
-    own = cells._replace(element=dict.fromkeys(task.free, cells.cell))
-    return Found(cells, fits, component_maps(task.mixing, task.nu, every, own, task.free, fitted, slabs))
+    return Found(cells, fits, component_maps(task.mixing, task.nu, every, cells, task.free, fitted, slabs))
 
 
 def _nothing(k: int) -> Fits:

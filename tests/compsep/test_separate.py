@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 import sky
 
 from jaxsci import compsep
@@ -81,6 +82,31 @@ def test_pulls_of_pixels_have_unit_width(pixels):
         pull = (np.asarray(found.parameter_map(name)) - truth[name]) / np.asarray(found.error_map(name))
         assert abs(np.median(pull)) < 0.1
         assert abs(np.percentile(pull, 84) - np.percentile(pull, 16) - 2) < 0.15
+
+
+def test_faint_synchrotron_does_not_end_as_dust(shared_data, mixing):
+    """Pixels where the first undamped step leads to a maximum of the likelihood that is far from the highest."""
+    maps, _ = sky.real(shared_data, 64, "IQU")
+    inv_n = 1 / np.asarray(sky.LITEBIRD.sigma(maps.shape[2], "IQU")) ** 2
+    few = np.array([372, 962, 24476, 28426, 39493, 47938])
+    found = compsep.separate(mixing, sky.LITEBIRD.frequency, maps[:, :, few], inv_n=inv_n, patches=np.arange(6))
+    assert bool(found.success.all())
+    assert np.all(scipy.stats.chi2.sf(np.asarray(found.chi2), 45 - 9 - 3) > 1e-3)
+    assert np.all(np.asarray(found.values["sync.beta"]) < -2)
+
+
+@pytest.mark.slow
+def test_likelihood_ratios_of_pixels_are_normal(shared_data, mixing):
+    """Temperatures of faint pixels have errors that are not symmetric; how far chi2 rises is honest all the same."""
+    maps, _ = sky.real(shared_data, 16, "IQU", True)
+    found, held = (
+        compsep.separate(mixing, sky.LITEBIRD, maps, patches=16, free=free)
+        for free in (None, ("dust.beta", "sync.beta"))
+    )
+    off = np.asarray(found.parameter_map("dust.temp")) - 20
+    root = np.sign(off) * np.sqrt(np.maximum(held.chi2 - found.chi2, 0))
+    assert abs(root.mean()) < 4 / off.size**0.5
+    assert abs(root.std() - 1) < 4 / (2 * off.size) ** 0.5
 
 
 @pytest.fixture(scope="module")
