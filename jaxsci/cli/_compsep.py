@@ -226,6 +226,7 @@ def record(outcome: SkyOutcome) -> dict[str, Any]:
     return out | {
         "num_data": int(found.num_data),
         "dof": dof,
+        "num_free": sum(np.size(value) for value in found.values.values()) + len(_ratio(outcome)),
         "rank": determined + len(_ratio(outcome)),
         "num_steps": int(np.max(np.asarray(found.steps), initial=0)),
         "chi2": chi2,

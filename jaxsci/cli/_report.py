@@ -118,7 +118,7 @@ def _overview(members: Sequence[Mapping[str, Any]], anchors: Sequence[str]) -> H
     for anchor, m in zip(anchors, members, strict=True):
         cells = [_link(anchor, m["name"]), m["model"], badge(m)]
         if "num_data" in m:
-            cells += [number(m["num_data"]), number(len(m["parameters"])), number(m["num_steps"])]
+            cells += [number(m["num_data"]), number(m["num_free"]), number(m["num_steps"])]
             cells += [number(f"{m['chi2']:.6g}"), number(f"{m['reduced_chi2']:.4g}")]
             cells += [_digits(m, "worst_lre"), _digits(m, "worst_lre_std")] if compared else []
         rows.append(cells + [""] * (len(head) - len(cells)))
@@ -133,7 +133,7 @@ def section(anchor: str, member: Mapping[str, Any], figure: str | None) -> Html:
     facts = [
         f"{member['model']} on {member['source']}",
         f"χ² {member['chi2']:.8g} for {member['dof']} degrees of freedom",
-        f"rank {member['rank']} of {len(member['parameters'])}",
+        f"rank {member['rank']} of {member['num_free']}",
         f"{member['num_steps']} steps",
     ]
     if member["errors_scaled"]:

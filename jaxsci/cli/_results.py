@@ -47,6 +47,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
     out |= {
         "num_data": int(solution.num_data),
         "dof": int(solution.dof),
+        "num_free": len(rows),
         "rank": int(solution.rank),
         "num_steps": int(solution.num_steps),
         "chi2": float(solution.chi2),

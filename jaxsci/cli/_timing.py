@@ -243,6 +243,7 @@ def record(outcome: TimingOutcome) -> dict[str, Any]:
     return out | {
         "num_data": int(solution.fit.num_data),
         "dof": solution.dof,
+        "num_free": len(places),
         "rank": int(np.asarray(solution.fit.determined)[places].sum()),
         "num_steps": int(solution.fit.num_steps),
         "chi2": float(solution.chi2),

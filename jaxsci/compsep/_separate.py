@@ -24,6 +24,9 @@ from ._separation import Separation
 from ._slabs import Observed, Slabs
 from ._spatial import Fits, fit_sky, on_host
 
+SOLVER = GaussNewton(fine=1e-10)
+"""Of coupled parameters: some 1e-9 of a standard error is near enough."""
+
 STOKES = {1: "I", 2: "QU", 3: "IQU"}
 
 
@@ -42,7 +45,7 @@ def separate(
     units: str = "uK_CMB",
     nest: bool = False,
     marginal: bool = False,
-    solver: Any = GaussNewton(),
+    solver: Any = SOLVER,
     tolerance: float = 1e-6,
     max_steps: int = 100,
 ) -> Separation:
@@ -110,7 +113,7 @@ class Task(NamedTuple):
         marginal: bool = False,
         bounds: Mapping[str, Any] | None = None,
         priors: Mapping[str, Any] | None = None,
-        solver: Any = GaussNewton(),
+        solver: Any = SOLVER,
         tolerance: float = 1e-6,
         max_steps: int = 100,
     ) -> "Task":

@@ -40,13 +40,14 @@ class Logged(AbstractTrustSolver):
     report: Callable[[Step], Any] = eqx.field(static=True)
     rtol: float
     atol: float
+    fine: float
     norm: Callable
 
     def __init__(self, solver: Any, report: Callable[[Step], Any]):
         if not isinstance(solver, AbstractTrustSolver):
             raise ValueError(f"steps can be logged of jaxsci.TRF() and GaussNewton(), not of {solver!r:.60}")
         self.solver, self.report = solver, report
-        self.rtol, self.atol, self.norm = solver.rtol, solver.atol, solver.norm
+        self.rtol, self.atol, self.fine, self.norm = solver.rtol, solver.atol, solver.fine, solver.norm
 
     def start(self, y, bounds):  # type: ignore[no-untyped-def]
         return self.solver.start(y, bounds)

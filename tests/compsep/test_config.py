@@ -76,7 +76,7 @@ def test_a_forecast_counts_r_among_its_parameters(tmp_path):
     assert done.exit_code == 0, done.output
     (member,) = json.loads((out / "results.json").read_text())["members"]
     assert [row["name"] for row in member["parameters"]] == ["dust.beta", "dust.temp", "sync.beta", "r"]
-    assert member["rank"] == 4
+    assert member["rank"] == member["num_free"] == 4
     assert abs(member["parameters"][3]["value"] - 0.01) < 0.1 * member["parameters"][3]["std"]
     assert "1 independent fit" in member["facts"]
 

@@ -28,7 +28,6 @@ from .._objective import least_squares_linearise
 _POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient
 _RISE = 1e-9  # of the cost, by rounding; more where ten steps that count as small are worth more
 _SNAP_RISE = 1e-6  # onto a bound it is nothing to go: what the cost changes by is rounding in the model
-_FINE = 1e-13  # a step this small in units of the noise is not worth an evaluation
 _HELD = 1e-6  # a parameter this near to a bound, in units of the noise, is as good as on it
 _FAR = 1e-3  # a search that ends with a step so long, in units of the residual, has not found an optimum
 _NEAR = 0.1  # cosine between the residual and the tangent plane of the model
@@ -177,6 +176,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
 
     rtol: eqx.AbstractVar[float]
     atol: eqx.AbstractVar[float]
+    fine: eqx.AbstractVar[float]
 
     @abc.abstractmethod
     def start(self, y: Float[Array, " p"], bounds: Bounds) -> tuple[Array, float]:
@@ -253,7 +253,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         cornered = searching & settled & ~converged & far & ~exact
         lost = jnp.array(False) if evaluate.exact else exact | cornered
         polish = jnp.where(searching, jnp.where(settled & ~cornered, 1, 0), state.polish + 1)
-        tiny = jnp.all((step <= eps * jnp.abs(y)) | held) | (proposal.decrement <= _FINE * size)
+        tiny = jnp.all((step <= eps * jnp.abs(y)) | held) | (proposal.decrement <= self.fine * size)
         target, snaps, lands = _polished(y, proposal, held, bounds)
         usable = (proposal.solved & proposal.determined & ~tiny & (polish <= _POLISH)) | snaps
         state = TrustState(

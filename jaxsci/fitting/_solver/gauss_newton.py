@@ -23,6 +23,7 @@ class GaussNewton(AbstractTrustSolver):
       (sqrt(g^T F^-1 g) <= rtol sqrt(2 cost)); undamped polishing steps follow.
     - `atol`: or when each parameter would change by no more than this fraction of itself.
     - `damping`: the first damping, relative to the scaled curvature.
+    - `fine`: a polishing step this small, in the units of `rtol`, is not worth an evaluation.
 
     Levenberg 1944; Marquardt 1963; More 1978 (scaling); Bertsekas 1982 (projection).
     """
@@ -30,6 +31,7 @@ class GaussNewton(AbstractTrustSolver):
     rtol: float = 1e-8
     atol: float = 1e-12
     damping: float = 1e-3
+    fine: float = 1e-13
     norm: Callable = optx.max_norm
 
     def start(self, y, bounds):  # type: ignore[no-untyped-def]

@@ -31,12 +31,14 @@ class TRF(AbstractTrustSolver):
     - `rtol`: stop when the step expected from here is this small in units of the noise
       (sqrt(g^T F^-1 g) <= rtol sqrt(2 cost)); undamped polishing steps follow.
     - `atol`: or when each parameter would change by no more than this fraction of itself.
+    - `fine`: a polishing step this small, in the units of `rtol`, is not worth an evaluation.
 
     Branch, Coleman and Li 1999, SIAM J. Sci. Comput. 21; More and Sorensen 1983.
     """
 
     rtol: float = 1e-8
     atol: float = 1e-12
+    fine: float = 1e-13
     norm: Callable = optx.max_norm
 
     def start(self, y, bounds):  # type: ignore[no-untyped-def]
