@@ -28,8 +28,8 @@ from .io import load
 
 _EXACT = Context(prec=40)
 SOLVER = GaussNewton(rtol=1e-4, damping=1e-14, fine=1e-8)
-"""Timing models are all but linear: full steps from the start, damped only where one fails, and polished to some 1e-6 of
-a standard error."""
+"""Timing models are all but linear: full steps from the start, damped only where one fails, polished to some 1e-6 of a
+standard error."""
 _UNITS = {"F": "Hz/s", "DM": "pc cm^-3/yr"}
 
 
