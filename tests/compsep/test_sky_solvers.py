@@ -26,7 +26,8 @@ def data():
 def test_adam_reaches_the_optimum_of_trf(mixing, data):
     trf = js.fit(mixing, data, free=FREE, solver=js.TRF())
     adam = js.fit(mixing, data, free=FREE, solver=js.Adam(), max_steps=5000)
-    assert bool(trf.success) and bool(adam.success)
+    assert bool(trf.success)
+    assert bool(adam.success)
     # first-order steps end in the valley of beta and T where the cost is flat to 1e-9 of itself
     assert np.max(np.abs(adam.y - trf.y) / trf.standard_errors) < 1e-3
     np.testing.assert_allclose(adam.cost, trf.cost, rtol=1e-9)
