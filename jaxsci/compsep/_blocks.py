@@ -1,6 +1,7 @@
 """separate_blocks(): skies larger than memory, a block of pixels at a time from disk to disk."""
 
 import contextlib
+import functools
 import itertools
 import os
 import threading
@@ -73,28 +74,26 @@ def separate_blocks(
     choices["free"] = not_fixed(mixing, fixed) if choices.get("free") is None else choices["free"]
     task = Task.of(mixing, instrument, **choices)
     sky = Source.of(task, instrument, maps, inv_n, mask, fixed)
-    if block < 1:
-        raise ValueError(f"block should be a positive number of pixels, but it is {block}")
     places = Places(task.free, patches, sky.shape[2], task.nest)
     if places.everywhere:
         check_everywhere(task, sky)
     cuts = places.cuts(block)
-    settings = task.free, task.units, task.nest, task.marginal, task.how, jax.tree.structure(mixing), sky.shape
-    words = repr((*settings, sorted(sky.fixed)))
-    parts = (mixing, task.nu, task.how["bounds"], task.how["priors"], sky.sample(), sample(list(places.spec.values())))
-    kept = Ledger(out, fingerprint((parts, words, np.array(cuts))), _about(task, sky.shape), resume)
+    kept = Ledger(out, _mark(task, sky, places, cuts), _about(task, sky.shape), resume)
     todo = [(a, b) for a, b in itertools.pairwise(cuts) if a not in kept.done]
     known = fit_everywhere(task, sky, cuts) if places.everywhere and todo else None
-
-    def one(start: int, stop: int) -> tuple[dict[str, np.ndarray], Totals]:
-        arrays, totals = _block(task, sky.read(start, stop), places.numbers(start, stop), known)
-        return arrays, totals if known is None or start else _with(totals, known)
-
-    devices = () if mesh is None else tuple(mesh.devices.flat)
+    one = functools.partial(_block, task, sky, places, known)
     with contextlib.contextmanager(progress_bar)(progress, sky.shape[2]) as report:
         report(sky.shape[2] - sum(b - a for a, b in todo))
-        _run(todo, one, kept, report, devices)
+        _run(todo, one, kept, report, mesh)
     return kept.open()
+
+
+def _mark(task: Task, sky: Source, places: Places, cuts: list[int]) -> Any:
+    """What tells this separation from others."""
+    settings = task.free, task.units, task.nest, task.marginal, task.how, jax.tree.structure(task.mixing), sky.shape
+    words, given = repr((*settings, sorted(sky.fixed))), (task.how["bounds"], task.how["priors"])
+    parts = (task.mixing, task.nu, *given, sky.sample(), sample(list(places.spec.values())))
+    return fingerprint((parts, words, np.array(cuts)))
 
 
 def _about(task: Task, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -103,8 +102,9 @@ def _about(task: Task, shape: tuple[int, ...]) -> dict[str, Any]:
     return about | {"nest": task.nest, "npix": shape[2]}
 
 
-def _run(todo: Any, one: Any, kept: Ledger, report: Callable[[int], None], devices: tuple[Any, ...]) -> None:
+def _run(todo: Any, one: Any, kept: Ledger, report: Callable[[int], None], mesh: jax.sharding.Mesh | None) -> None:
     """All blocks; with several devices each has a thread that takes the next one."""
+    devices = () if mesh is None else tuple(mesh.devices.flat)
     rest, lock, stop = iter(todo), threading.Lock(), threading.Event()
 
     def work(device: Any) -> None:
@@ -130,7 +130,15 @@ def _run(todo: Any, one: Any, kept: Ledger, report: Callable[[int], None], devic
             stop.set()
 
 
-def _block(task: Task, sky: Part, ids: dict[str, np.ndarray], known: Fits | None) -> Any:
+def _block(
+    task: Task, sky: Source, places: Places, known: Fits | None, start: int, stop: int
+) -> tuple[dict[str, np.ndarray], Totals]:
+    """(arrays by name with these pixels last, totals); the fit of what is `known` everywhere counts in the first."""
+    arrays, totals = _part(task, sky.read(start, stop), places.numbers(start, stop), known)
+    return arrays, totals if known is None or start else _with(totals, known)
+
+
+def _part(task: Task, sky: Part, ids: dict[str, np.ndarray], known: Fits | None) -> Any:
     """(arrays by name with these pixels last, totals of what was fitted here)."""
     used, bad = sky.used, int(sky.bad.sum())
     used = used & np.all([number >= 0 for number in ids.values()], axis=0) if ids else used

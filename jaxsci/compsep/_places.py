@@ -39,6 +39,8 @@ class Places:
 
         **Raises:** `ValueError` for a patch that is longer than a block, or in several runs of pixels.
         """
+        if block < 1:
+            raise ValueError(f"block should be a positive number of pixels, but it is {block}")
         at, seen = [0], dict.fromkeys(self.spec, -1)
         while at[-1] < self.npix:
             start = at[-1]

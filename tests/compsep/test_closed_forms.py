@@ -10,9 +10,7 @@ import sky
 from jaxsci import compsep
 
 NPIX = 48
-FEW = np.array([0, 3, 6, 9, 12, 14])  # channels
-NU = np.asarray(sky.LITEBIRD.frequency)[FEW]
-SIGMA = np.asarray(sky.LITEBIRD.sigma(NPIX, "Q"))[FEW, 0]
+NU, SIGMA = sky.few(NPIX)
 
 
 @jax.jit

@@ -15,14 +15,13 @@ from jaxsci.compsep._patches import lay_out
 
 NSIDE = 2
 NPIX = 12 * NSIDE**2
-FEW = np.array([0, 3, 6, 9, 12, 14])  # channels: the compile time is theirs
-NU, SIGMA = sky.LITEBIRD.frequency[FEW], np.asarray(sky.LITEBIRD.sigma(NPIX, "QU"))[FEW]
+NU, SIGMA = sky.LITEBIRD.frequency[sky.FEW], np.asarray(sky.LITEBIRD.sigma(NPIX, "QU"))[sky.FEW]
 PATCHES = {"dust.beta": NSIDE, "dust.temp": 1, "sync.beta": 0}
 
 
 @pytest.fixture(scope="module")
 def maps():
-    return np.asarray(sky.made(NPIX, "QU")[0])[FEW]
+    return np.asarray(sky.made(NPIX, "QU")[0])[sky.FEW]
 
 
 def fit(mixing, maps, inv_n=1 / SIGMA**2, patches=PATCHES, **choices):

@@ -12,9 +12,7 @@ from jaxsci.compsep._healpix import parents
 
 NSIDE = 4
 NPIX = 12 * NSIDE**2
-FEW = np.array([0, 3, 6, 9, 12, 14])  # channels
-NU = np.asarray(sky.LITEBIRD.frequency)[FEW]
-SIGMA = np.asarray(sky.LITEBIRD.sigma(NPIX, "Q"))[FEW, 0]
+NU, SIGMA = sky.few(NPIX)
 FREE = ("dust.beta", "sync.beta")
 
 

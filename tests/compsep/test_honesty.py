@@ -9,9 +9,8 @@ from jaxsci import compsep
 from jaxsci.compsep._healpix import parents
 
 NPIX = 48
-FEW = np.array([0, 3, 6, 9, 12, 14])  # channels: the compile time is theirs
-NU = np.asarray(sky.LITEBIRD.frequency)[FEW]
-WEIGHTS = np.asarray(sky.LITEBIRD.sigma(NPIX, "QU"))[FEW] ** -2.0
+NU = np.asarray(sky.LITEBIRD.frequency)[sky.FEW]
+WEIGHTS = np.asarray(sky.LITEBIRD.sigma(NPIX, "QU"))[sky.FEW] ** -2.0
 
 
 def three(beta=1.6, **more):
@@ -28,7 +27,7 @@ def made():
 @pytest.fixture
 def maps(made):
     """For a test to spoil."""
-    return made[FEW]
+    return made[sky.FEW]
 
 
 def fit(maps, mixing=None, **choices):

@@ -236,14 +236,11 @@ def test_maps_of_another_shape_are_named(mixing, small):
         fit(mixing, small[0][:, :, :100], patches=1, inv_n=np.ones(15))
 
 
-FEW = np.array([0, 3, 6, 9, 12, 14])  # channels: the compile time is theirs
-
-
 @pytest.fixture(scope="module")
 def tiny():
     """(frequencies, maps, standard deviations) of 48 pixels in a few channels."""
     maps, _ = sky.made(48, "QU")
-    return sky.LITEBIRD.frequency[FEW], maps[FEW], sky.LITEBIRD.sigma(48, "QU")[FEW]
+    return sky.LITEBIRD.frequency[sky.FEW], maps[sky.FEW], sky.LITEBIRD.sigma(48, "QU")[sky.FEW]
 
 
 @pytest.mark.slow
@@ -288,10 +285,10 @@ def test_derivative_with_respect_to_depths(mixing, tiny):
         found = compsep.separate(mixing, nu, maps, inv_n=1 / (sigma * scale[:, None]) ** 2, free=("*.beta",))
         return found.values["dust.beta"][0]
 
-    one = jnp.ones(len(FEW))
+    one = jnp.ones(len(sky.FEW))
     _, gradient = beta(one)
     assert np.all(np.abs(gradient) > 0)
-    for channel in range(len(FEW)):
-        step = jnp.zeros(len(FEW)).at[channel].set(1e-3)
+    for channel in range(len(sky.FEW)):
+        step = jnp.zeros(len(sky.FEW)).at[channel].set(1e-3)
         expected = (beta(one + step)[0] - beta(one - step)[0]) / 2e-3
         np.testing.assert_allclose(gradient[channel], expected, rtol=1e-4, atol=1e-9)

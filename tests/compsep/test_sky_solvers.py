@@ -10,7 +10,6 @@ from jax.flatten_util import ravel_pytree
 import jaxsci as js
 from jaxsci import compsep
 
-FEW = np.array([0, 3, 6, 9, 12, 14])
 FREE = ("dust.beta", "dust.temp", "sync.beta")
 
 
@@ -18,9 +17,9 @@ FREE = ("dust.beta", "dust.temp", "sync.beta")
 def data():
     """48 pixels of Q and U in six channels, one cell each, that share their spectra."""
     maps, _ = sky.made(48, "QU")
-    sigma = np.asarray(sky.LITEBIRD.sigma(48, "QU"))[FEW]
-    white = compsep.Maps.make(jnp.asarray(maps)[FEW][None], jnp.asarray(1 / sigma[:, :1])[None])
-    return compsep.Sky(sky.LITEBIRD.frequency[FEW], white)
+    sigma = np.asarray(sky.LITEBIRD.sigma(48, "QU"))[sky.FEW]
+    white = compsep.Maps.make(jnp.asarray(maps)[sky.FEW][None], jnp.asarray(1 / sigma[:, :1])[None])
+    return compsep.Sky(sky.LITEBIRD.frequency[sky.FEW], white)
 
 
 def test_adam_reaches_the_optimum_of_trf(mixing, data):
