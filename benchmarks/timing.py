@@ -15,6 +15,7 @@ import numpy as np
 
 import jaxsci as js
 from jaxsci import timing
+from jaxsci.fitting import Choices, Problem, Terms
 from jaxsci.fitting._fit import make_ready, unused
 from jaxsci.fitting._objective import minus_log_likelihood
 from jaxsci.fitting._plan import make_plan
@@ -46,8 +47,8 @@ def step_of(model: timing.TimingModel, toas: timing.TOAs) -> Any:
     plan = make_plan(bare(model), data.noise, leaves)
     active = jnp.asarray(np.isin(plan.names, [*(places[name] for name in model.par.free), "PHOFF"]))
     zeros = jnp.zeros(len(plan.names))
-    problem = (bare(model), data, None, None, zeros, zeros, None if active.all() else active, SOLVER, js.Linear(), None)
-    ready, static = eqx.partition(make_ready(problem, plan, None), eqx.is_array)
+    problem = Problem(bare(model), data, Terms(None, None, zeros, zeros, None if active.all() else active))
+    ready, static = eqx.partition(make_ready(problem, Choices(plan, SOLVER)), eqx.is_array)
 
     def options(ready: Any) -> dict[str, Any]:
         return {**ready.bounds, "linearise": ready.objective, "exact": False}
@@ -111,7 +112,7 @@ def design(quick: bool) -> Iterator[Row]:
     data, _ = timing.anchor(model, toas)
     plan = make_plan(bare(model), data.noise, None)
     zeros = jnp.zeros(len(plan.names))
-    ready = make_ready((bare(model), data, None, None, zeros, zeros, None, SOLVER, js.Linear(), None), plan, None)
+    ready = make_ready(Problem(bare(model), data, Terms(None, None, zeros, zeros)), Choices(plan, SOLVER))
     arrays, static = eqx.partition(ready.objective, eqx.is_array)
 
     def columns(arrays: Any, y: Any) -> Any:

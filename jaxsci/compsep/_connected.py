@@ -24,7 +24,7 @@ from ..core._nested import Nested, by_level, down, flat, tree_shapes, up
 from ..core._parameter import get
 from ..fitting._adjoint import KKTAdjoint
 from ..fitting._covariance import nested_covariance, recalled
-from ..fitting._fit import ending, unused
+from ..fitting._fit import Checked, ending, unused
 from ..fitting._program import call
 from ..fitting._solution import RESULTS
 from ._cells import Limits
@@ -198,8 +198,10 @@ def _fit(
     lin, fixed = recalled(objective, y, answer.state.lin), lower >= upper
     known = nested_covariance(lin.gram, fixed)
     code: Any = RESULTS
-    result = ending(jnp.array(1), finite, jnp.array(True), answer.result, stalled)
-    sound = (result != code.nonfinite_data) & (result != code.nonfinite_start)
+    # our own solver has looked at the gradient where it ended, so that off the optimum means stalled
+    sane = jnp.isfinite(lin.cost + jnp.sum(lin.grad))
+    result = ending(answer.result, Checked(jnp.array(1), finite, jnp.array(True), sane, stalled, stalled))
+    sound = (result != code.nonfinite_data) & (result != code.nonfinite_start) & (result != code.nonfinite_end)
     at_bound = jnp.where(fixed, 0, jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0)))
     errors = jnp.where(sound, jnp.sqrt(known.variance), jnp.nan)
     finest = jnp.where(sound, known.finest, jnp.nan).reshape(*known.finest.shape[:2], -1)

@@ -9,14 +9,15 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from ..core._loss import Linear
 from ..core._noise import Unit
 from ..core._parameter import get
 from ..fitting._fit import fit_once
 from ..fitting._plan import flat_bounds, flat_priors, make_plan
+from ..fitting._problem import Choices, Problem
 from ..fitting._program import call
 from ..fitting._solution import RESULTS, Solution
 from ..fitting._solver._trust_region import AbstractTrustSolver
+from ..fitting._terms import Terms
 from ._cells import CellFits, Limits, fit_cells
 from ._connected import GroupFits, fit_connected
 from ._fixed import at_lanes
@@ -213,7 +214,7 @@ def _all_groups(
         starts = {name: jnp.broadcast_to(start[k], real[name].shape) for k, name in enumerate(free)}
         model = at_lanes(mixing, starts | fixed)
         lower, upper = jnp.where(inside, flat(limits.lower), y), jnp.where(inside, flat(limits.upper), y)
-        problem = (model, sky, lower, upper, flat(limits.mean), flat(limits.weight), None, solver, Linear(), None)
-        return fit_once(problem, make_plan(model, sky.noise, free), None, max_steps, None, complete)
+        problem = Problem(model, sky, Terms(lower, upper, flat(limits.mean), flat(limits.weight)))
+        return fit_once(problem, Choices(make_plan(model, sky.noise, free), solver, None, max_steps), complete)
 
     return jax.vmap(one)(skies, places)

@@ -19,16 +19,20 @@ import numpy as np
 from ..core._loss import AbstractLoss, Linear
 from ..core._module import Module
 from ..core._parameter import as_array
-from ._diagnose import report
 from ._fit import check
 from ._plan import Plan, as_names, flat_bounds, flat_priors, make_plan
+from ._problem import Choices, Problem, Solver
 from ._ragged import Block, blocks
 from ._resume import Checkpoint
-from ._rounds import Job, Lanes, chunk_count, lane_count, progress_bar
-from ._shared import SharedSolution, fit_shared
+from ._rounds import Job, chunk_count, lane_count, progress_bar
+from ._shared import Part, SharedSolution, fit_shared
 from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver
 from ._solver.trf import TRF
+from ._terms import Terms
+from ._verdict import CONVERGED, FAILED, LOOK, facts_of, remarks, to_look_at
+
+_EACH = ("determined", "fixed", "projected", "at_bound", "rank", "chi2", "dof")  # facts that each member has its own of
 
 
 class BatchSolution(Module):
@@ -73,14 +77,22 @@ class BatchSolution(Module):
 
     @property
     def warnings(self) -> dict[int, str]:
-        """{member: what to know of it} of those that the data do not determine, or whose start was moved."""
+        """{member: what to look at} of those that converged, by the rule of `Solution.remarks`."""
         found: dict[int, str] = {}
         for group, members in zip(self.groups, self.members, strict=True):
-            usable = np.asarray(group.result._value) == 0
-            told = np.any(~np.asarray(group.determined) | np.asarray(group.projected), axis=1)
-            for at in np.flatnonzero(usable & told):
-                found[int(members[at])] = "; ".join(report(jtu.tree_map(lambda x: x[at], group)))  # noqa: B023
+            facts = facts_of(group)
+            for at in np.flatnonzero((np.asarray(group.result._value) == 0) & to_look_at(facts)):
+                one = facts._replace(**{name: getattr(facts, name)[at] for name in _EACH})
+                found[int(members[at])] = "; ".join(remarks(one))
         return dict(sorted(found.items()))
+
+    @property
+    def verdicts(self) -> np.ndarray:
+        """Each member's verdict, as in `Solution.verdict`."""
+        out = np.full(len(self), CONVERGED, object)
+        out[list(self.warnings)] = LOOK
+        out[list(self.failed)] = FAILED
+        return out
 
     @property
     def success(self) -> np.ndarray:
@@ -116,7 +128,7 @@ def fit_batch(
     free: Sequence[str] | None = None,
     bounds: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
-    solver: Any = TRF(),
+    solver: Solver = TRF(),
     loss: AbstractLoss = Linear(),
     shared: Sequence[str] = (),
     batch_size: int | str = "auto",
@@ -154,7 +166,11 @@ def fit_batch(
     _check(solver, shared, mesh, checkpoint)
     prepare = functools.partial(_lanes, total=total, free=free, bounds=bounds, priors=priors, loss=loss)
     if shared:
-        return _together(todo, prepare, shared, (solver, loss), batch_size, max_steps, scale_covariance)
+        lanes = [prepare(block) for block in todo]
+        choices = [Choices(plan, solver, None, max_steps, scale_covariance) for plan, _ in lanes]
+        parts = [Part(c, lane, block.length) for c, (_, lane), block in zip(choices, lanes, todo, strict=True)]
+        each, joint = fit_shared(parts, as_names(shared), batch_size)
+        return BatchSolution(*_merge(each, [block.members for block in todo]), {}, joint)
     words = repr((None if free is None else as_names(free), solver, type(loss), scale_covariance))
     task = ([tuple(block) for block in todo], bounds, priors, loss, words, max_steps)
     kept = None if checkpoint is None else Checkpoint(checkpoint, resume, task)
@@ -163,7 +179,8 @@ def fit_batch(
         plan, varying = prepare(todo[k])
         width = lane_count(todo[k].length, len(plan.names), batch_size)
         chunks = chunk_count(todo[k].length, len(plan.names), width)
-        job = Job(varying, (solver, loss), plan, max_steps, width, chunks, devices, kept is not None, scale_covariance)
+        choices = Choices(plan, solver, None, max_steps, scale_covariance)
+        job = Job(varying, choices, width, chunks, devices, kept is not None)
         return job.run(report, *(kept.of(k) if kept else (_same, _nothing)))
 
     with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():
@@ -176,22 +193,6 @@ def _check(solver: Any, shared: Sequence[str], mesh: Any, checkpoint: Any) -> No
         raise ValueError("shared parameters make one joint fit, which takes neither a mesh nor a checkpoint")
     if checkpoint is not None and not isinstance(solver, AbstractTrustSolver):
         raise ValueError(f"a checkpoint needs TRF() or GaussNewton(), not {type(solver).__name__}")
-
-
-def _together(
-    todo: Sequence[Block],
-    prepare: Callable[[Block], tuple[Plan, Lanes]],
-    shared: Sequence[str],
-    common: tuple[Any, Any],
-    batch_size: int | str,
-    max_steps: int,
-    scale: bool | None,
-) -> BatchSolution:
-    """All blocks in one joint fit."""
-    plans, lanes = zip(*map(prepare, todo), strict=True)
-    pairs = [(lane, block.length) for lane, block in zip(lanes, todo, strict=True)]
-    each, joint = fit_shared(plans, pairs, as_names(shared), common, batch_size, max_steps, scale)
-    return BatchSolution(*_merge(each, [block.members for block in todo]), {}, joint)
 
 
 def _separately(todo: Sequence[Block], run: Callable[[int], Solution]) -> BatchSolution:
@@ -216,36 +217,39 @@ def _nothing(search: Any) -> None:
     return None
 
 
-def _lanes(block: Block, total: int, free: Any, bounds: Any, priors: Any, loss: AbstractLoss) -> tuple[Plan, Lanes]:
-    """The plan of these members, and everything that varies among them with a leading axis."""
+def _lanes(block: Block, total: int, free: Any, bounds: Any, priors: Any, loss: AbstractLoss) -> tuple[Plan, Problem]:
+    """The plan of these members, and their Problem, whose arrays lead with the members."""
     model, data = (jtu.tree_map(lambda x: as_array(x[0]), tree) for tree in (block.models, block.data))
     plan = make_plan(model, data.noise, free)
     check(plan, data, loss, None, None)
-    lower, upper = _bounds(plan, bounds or {}, block.members, total)
-    mean, weight = (_spread(x, len(block.members)) for x in flat_priors(plan, priors))
-    return plan, Lanes(block.models, block.data, lower, upper, mean, weight)
+    mean, weight = flat_priors(plan, priors)
+    every = [
+        Terms(*flat_bounds(plan, limits), mean, weight, None, loss)
+        for limits in _bounds(bounds or {}, block.members, total)
+    ]
+    if len(every) == 1:
+        count = len(block.members)
+        terms = jtu.tree_map(lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), every[0])
+    else:
+        terms = jtu.tree_map(lambda *x: np.stack([np.asarray(each) for each in x]), *every)
+    return plan, Problem(block.models, block.data, terms)
 
 
-def _spread(array: Any, count: int) -> np.ndarray:
-    return np.broadcast_to(np.asarray(array), (count, *np.shape(array)))
-
-
-def _bounds(plan: Plan, bounds: Mapping[str, Any], members: np.ndarray, total: int) -> tuple[Any, Any]:
-    """Bounds of shape (members, p); limits with a leading axis of the batch's length are each member's own."""
+def _bounds(bounds: Mapping[str, Any], members: np.ndarray, total: int) -> list[Mapping[str, Any]]:
+    """The bounds that all members have; or one set for each, where limits have a leading axis of the batch's length."""
     own = {
         name: limits
         for name, limits in bounds.items()
         if any(limit is not None and np.shape(limit)[:1] == (total,) for limit in limits)
     }
     if not own:
-        return tuple(  # type: ignore[return-value]
-            None if side is None else _spread(side, len(members)) for side in flat_bounds(plan, bounds)
-        )
-    rows = []
-    for i in members:
+        return [bounds]
+
+    def of_member(i: int) -> Mapping[str, Any]:
         mine = {n: tuple(x[i] if np.shape(x)[:1] == (total,) else x for x in limits) for n, limits in own.items()}
-        rows.append(flat_bounds(plan, {**bounds, **mine}))
-    return tuple(np.stack([np.asarray(row[k]) for row in rows]) for k in range(2))  # type: ignore[return-value]
+        return {**bounds, **mine}
+
+    return [of_member(i) for i in members.tolist()]
 
 
 def _advice(code: int) -> str:

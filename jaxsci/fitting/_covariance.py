@@ -1,7 +1,7 @@
 """Covariance and rank from weighed rows, revealing the directions that the data do not determine."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import equinox.internal as eqxi
@@ -12,11 +12,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..core._likelihood import Linearisation
-from ..core._linalg import diagonal, factorise, gram, length, scaled, shifted, solve_upper
+from ..core._linalg import diagonal, dot, factorise, gram, length, scaled, shifted, solve_upper
 from ..core._module import Module
 from ..core._nested import Nested, down, eliminate, flat
 from ..core._typing import Flag, Scalar
 from ._objective import Objective
+from ._solver._trust_region import Bounds, gap
 
 _WELL = 1e-6  # the smallest pivot of a unit-diagonal matrix whose inverse still has ten digits
 _LEAST = 1e-10  # the smallest that counts as known where there are no rows to look at
@@ -36,21 +37,69 @@ class Covariance(Module):
     rank: Int[Array, ""]
 
 
-def quick(
-    objective: Objective, y: Float[Array, " p"], fixed: Bool[Array, " p"], known: Linearisation | None
-) -> tuple[Scalar, Covariance, Flag]:
-    """(cost, covariance from the normal matrix, whether that is well conditioned) at y.
+class Look(NamedTuple):
+    """What one Linearisation at the end of a search tells.
 
-    `known` is the Linearisation at y where a solver has it.
+    - `cost`; `covariance`, from the normal matrix; `well`: whether that is conditioned well enough to be inverted.
+    - `decrement`: sqrt(g^T F^-1 g) of the parameters that no bound holds: the length of the step that is left, in
+      standard errors for unit noise. `size`: sqrt(2 cost). `rounding`: decrements below this are within what one unit
+      of rounding in a parameter does.
+    - `finite`: False where cost, gradient or curvature are not.
     """
+
+    cost: Scalar
+    covariance: Covariance
+    well: Flag
+    decrement: Scalar
+    size: Scalar
+    rounding: Scalar
+    finite: Flag
+
+
+def look(
+    objective: Objective,
+    y: Float[Array, " p"],
+    lower: Float[Array, " p"],
+    upper: Float[Array, " p"],
+    known: Linearisation | None,
+) -> Look:
+    """What the normal matrix at y says; `known` is the Linearisation there where a solver has it."""
     lin = objective(y) if known is None else recalled(objective, y, known)
-    return lin.cost, *_by_gram(lin.gram, fixed, objective.accuracy)
+    fixed = lower >= upper
+    norms = jnp.sqrt(jnp.maximum(jnp.diagonal(lin.gram), 0))
+    inverse_scale = jnp.where(fixed | ~(norms > 0), 0, 1 / jnp.where(norms > 0, norms, 1))
+    eps = float(jnp.finfo(norms.dtype).eps)
+    size = jnp.sqrt(2 * jnp.abs(lin.cost))
+    bounds = Bounds(lower, upper, True)
+    held = bounds.held(y, lin.grad, gap(size, inverse_scale))
+    outer = inverse_scale[:, None] * inverse_scale[None, :]
+    # two matrices of one shape side by side, so that their elimination is compiled once
+    keep = jnp.stack([jnp.where(fixed, 0, 1), jnp.where(held | fixed, 0, 1)]).astype(norms.dtype)
+    ridge = jnp.array([0.0, y.size * eps], norms.dtype)
+
+    def eliminate(keep: Array, ridge: Array) -> tuple[Array, Array, Array, Array]:
+        unit = lin.gram * outer * keep[:, None] * keep[None, :]
+        factor = factorise(unit + jnp.diag(1 - keep + ridge + jnp.where(jnp.diagonal(unit) > 0, 0, keep)))
+        slope = lin.grad * inverse_scale * keep
+        return factor.invert(), factor.ok, factor.least, dot(slope, factor.solve(slope))
+
+    (inverse, _), (ok, _), (least, _), (_, square) = jax.vmap(eliminate)(keep, ridge)
+    some = jnp.where(norms > 0, True, fixed)
+    finite = jnp.isfinite(lin.cost + jnp.sum(lin.grad) + jnp.sum(lin.gram))
+    # the inverse is as accurate as the solver's answer where the smallest scaled pivot is this large
+    enough = min(_WELL, 64 * eps / objective.accuracy)
+    well = ok & (least > enough) & finite & jnp.all(some)
+    rounding = 8 * eps * jnp.max(jnp.abs(y) * norms, initial=0)
+    rank = jnp.sum(~fixed)
+    covariance = Covariance(inverse * outer, jnp.ones_like(fixed), rank)
+    decrement = lax.stop_gradient(jnp.sqrt(jnp.maximum(square, 0)))
+    return Look(lin.cost, covariance, well, decrement, lax.stop_gradient(size), lax.stop_gradient(rounding), finite)
 
 
 def careful(
     objective: Objective, y: Float[Array, " p"], fixed: Bool[Array, " p"], known: Covariance, well: Flag
 ) -> Covariance:
-    """`known`, what `quick` said, where it was well conditioned; else the covariance by QR of the rows.
+    """`known`, what `look` said, where it was well conditioned; else the covariance by QR of the rows.
 
     The QR costs as much as several steps of a fit of many rows. It is computed only when some member
     of a batch needs it, and then used by those members alone.
@@ -74,18 +123,6 @@ def _recalled_jvp(primals: Any, tangents: Any) -> tuple[Linearisation, Linearisa
     objective, y, known = primals
     _, tangent = eqx.filter_jvp(lambda objective, y: objective(y), (objective, y), tangents[:2])
     return recalled(objective, y, known), tangent
-
-
-def _by_gram(matrix: Float[Array, "p p"], fixed: Bool[Array, " p"], accuracy: float) -> tuple[Covariance, Flag]:
-    """The inverse of the normal matrix, and whether its smallest scaled pivot leaves it that accurate."""
-    norms = jnp.sqrt(jnp.diagonal(matrix))
-    inverse_scale = jnp.where(fixed | ~(norms > 0), 0, 1 / jnp.where(norms > 0, norms, 1))
-    outer = inverse_scale[:, None] * inverse_scale[None, :]
-    factor = factorise(matrix * outer + jnp.diag(fixed.astype(matrix.dtype)))
-    least = min(_WELL, 64 * float(jnp.finfo(matrix.dtype).eps) / accuracy)
-    well = factor.ok & (factor.least > least) & jnp.all(jnp.isfinite(matrix))
-    rank = jnp.sum(~fixed)
-    return Covariance(factor.invert() * outer, jnp.ones_like(fixed), rank), well
 
 
 class NestedCovariance(Module):

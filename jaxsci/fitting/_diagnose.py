@@ -4,8 +4,6 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-import jax
-import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
@@ -13,6 +11,7 @@ from ..core._dataset import AbstractDataset
 from ._diagnose_stream import explain_stream
 from ._solution import RESULTS, Solution
 from ._stream import StreamedDataset
+from ._verdict import facts_of, moved, undetermined
 
 
 def judge(
@@ -96,14 +95,6 @@ def _bad_start(model: Any, data: AbstractDataset) -> str:
 
 
 def report(solution: Solution) -> Iterator[str]:
-    """What a researcher should be told of a fit that went through."""
-    determined, projected = np.asarray(solution.determined), np.asarray(solution.projected)
-    outside = [n for n, p in zip(solution.names, projected, strict=True) if p]
-    if outside:
-        yield f"the start of {', '.join(outside)} lay outside its bounds and was moved onto them"
-    lost = [n for n, d in zip(solution.names, determined, strict=True) if not d]
-    if lost:
-        yield (
-            f"the data do not determine {', '.join(lost)} (rank {int(jax.device_get(solution.rank))} of "
-            f"{int(jnp.sum(~solution.fixed))}): their errors are infinite. Fix some, or give a prior."
-        )
+    """What a researcher is warned of in a fit that went through."""
+    facts = facts_of(solution)
+    yield from (words for words in (moved(facts), undetermined(facts)) if words)

@@ -1,4 +1,9 @@
-"""fit(): the one entry point."""
+"""fit(), the one entry point, and the compiled programs that it and every other kind of fit are made of.
+
+`make_ready` turns a Problem into an Objective and a start, `search` runs a solver on it, `describe` says what follows
+from where it ended. Batches, grids, joint fits and skies call these three; `fit` adds the checks of what a caller gives
+and, on the host, the order in which programs with and without rare branches run.
+"""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -17,16 +22,18 @@ from ..core._likelihood import AbstractLikelihood, Linearisation, Robust
 from ..core._loss import AbstractLoss, Linear
 from ..core._noise import AbstractNoise
 from ._adjoint import Given, KKTAdjoint
-from ._covariance import Covariance, careful, covariance, quick, scaled_by_scatter
+from ._covariance import Covariance, Look, careful, covariance, look, scaled_by_scatter
 from ._diagnose import judge
 from ._objective import Objective
 from ._plan import Plan, flat_bounds, flat_priors, make_plan
+from ._problem import Choices, Problem, Solver
 from ._program import call
-from ._solution import RESULTS, Fitted, Solution
+from ._solution import RESULTS, Solution
 from ._solver._foreign import solve_foreign
 from ._solver._trust_region import AbstractTrustSolver
 from ._solver.trf import TRF
 from ._stream import Stream, StreamedDataset
+from ._terms import Fitted, Terms
 
 
 def fit(
@@ -36,7 +43,7 @@ def fit(
     free: Sequence[str] | None = None,
     bounds: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
-    solver: Any = TRF(),
+    solver: Solver = TRF(),
     loss: AbstractLoss = Linear(),
     likelihood: AbstractLikelihood | None = None,
     active: Any = None,
@@ -84,8 +91,9 @@ def fit(
     check(plan, data, loss, likelihood, chunk)
     lower, upper = flat_bounds(plan, bounds)
     mean, weight = flat_priors(plan, priors)
-    problem = (model, data, lower, upper, mean, weight, _mask(plan, active), solver, loss, likelihood)
-    run = functools.partial(_run, problem, plan, chunk, max_steps, scale_covariance)
+    terms = Terms(lower, upper, mean, weight, _mask(plan, active), loss, likelihood)
+    choices = Choices(plan, solver, chunk, max_steps, scale_covariance)
+    run = functools.partial(_run, Problem(model, data, terms), choices)
     solution, flags = run() if source is None else source.wait_for(run)
     return _judge(solution, flags, model, given, likelihood, throw, strict)
 
@@ -121,6 +129,8 @@ def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any
 
 
 _ACCURACY = 1e-8  # of a solver that does not say
+_FAR = 1e-3  # standard errors between an answer and the optimum, at most
+_ROUGH = 4.0  # times sqrt(eps): a gradient this small, in units of the residuals, is rounding
 
 
 class Ready(NamedTuple):
@@ -133,6 +143,7 @@ class Ready(NamedTuple):
     upper: Array
     bounds: dict[str, Array]
     projected: Array
+    terms: Terms
 
     @property
     def fixed(self) -> Array:
@@ -140,101 +151,108 @@ class Ready(NamedTuple):
         return self.lower >= self.upper
 
 
-def make_ready(problem: tuple[Any, ...], plan: Plan, chunk: int | None) -> Ready:
+def make_ready(problem: Problem, choices: Choices) -> Ready:
     """The objective, the start within bounds, and the bounds as a solver wants them (none at all, if none)."""
-    model, data, lower, upper, mean, weight, active, solver, loss, likelihood = problem
-    base = data.noise if likelihood is None else likelihood
+    model, data, terms, plan = problem.model, problem.data, problem.terms, choices.plan
+    lower, upper, active = terms.lower, terms.upper, terms.active
+    base = data.noise if terms.likelihood is None else terms.likelihood
     start, rest = eqx.partition(Fitted(model, data.noise), plan.spec(Fitted(model, data.noise)))
     y0, unravel = jfu.ravel_pytree(start)
     bounded = lower is not None or active is not None
-    if lower is None:
+    if lower is None or upper is None:
         lower, upper = jnp.full_like(y0, -jnp.inf), jnp.full_like(y0, jnp.inf)
     if active is not None:
         lower, upper = jnp.where(active, lower, y0), jnp.where(active, upper, y0)
-    likelihood = base if isinstance(loss, Linear) else Robust(base, loss)
+    likelihood = base if isinstance(terms.loss, Linear) else Robust(base, terms.loss)
+    chunk = choices.chunk
     whole = not isinstance(data, Stream) and (chunk is None or data.mask.shape[0] <= chunk)
     if whole and not plan.noise:
         likelihood = likelihood.prepare(data.mask)
+    solver = choices.solver
     accuracy = solver.rtol if isinstance(solver, AbstractTrustSolver) else _ACCURACY
     chunk = None if whole else chunk
+    mean, weight = terms.prior_mean, terms.prior_weight
     objective = Objective(rest, data, likelihood, mean, weight, unravel, chunk, plan.noise, accuracy)
     projected = lax.stop_gradient((y0 < lower) | (y0 > upper))
     bounds = {"lower": lower, "upper": upper} if bounded else {}
-    return Ready(objective, base, jnp.clip(y0, lower, upper), lower, upper, bounds, projected)
+    return Ready(objective, base, jnp.clip(y0, lower, upper), lower, upper, bounds, projected, terms)
 
 
-def _run(
-    problem: tuple[Any, ...], plan: Plan, chunk: int | None, max_steps: int, scale_covariance: bool | None
-) -> tuple[Solution, Any]:
+def _run(problem: Problem, choices: Choices) -> tuple[Solution, Any]:
     """The solution and its flags.
 
     Few fits take the branches of the exact Hessian and of the QR, which are a third of what there is to compile. On
     the host a program without them comes first, whose answer tells whether one is missing; it depends on this fit
     alone. Inside a transformation all is one program.
     """
-    choices = plan, chunk, max_steps, scale_covariance
-    solution, flags = call(fit_once, (problem,), (*choices, False), (*choices, True))
+    solution, flags = call(fit_once, (problem, choices), (False,), (True,))
     if isinstance(flags, jax.core.Tracer):
         return solution, flags
     *_, stalled, well = flags = jax.device_get(flags)
     if stalled:
-        return call(fit_once, (problem,), (*choices, True))
-    return (solution, flags) if well else call(by_rows, (problem, solution), (plan, chunk, scale_covariance))
+        return call(fit_once, (problem, choices), (True,))
+    return (solution, flags) if well else call(by_rows, (problem, choices, solution))
 
 
-def fit_once(
-    problem: tuple[Any, ...],
-    plan: Plan,
-    chunk: int | None,
-    max_steps: int,
-    scale_covariance: bool | None,
-    complete: bool,
-) -> tuple[Solution, Array]:
+def fit_once(problem: Problem, choices: Choices, complete: bool) -> tuple[Solution, Array]:
     """The solution, and what the host must know of it; unless `complete`, without branches that few fits take."""
-    ready = make_ready(problem, plan, chunk)
-    y, ended, steps, stalled, lin = solve(ready, problem[7], max_steps, complete)
-    cost, known, well = quick(ready.objective, y, ready.fixed, lin)
+    ready = make_ready(problem, choices)
+    end = search(ready, choices, complete)
+    seen = look(ready.objective, end.y, ready.lower, ready.upper, end.lin)
+    known, well = seen.covariance, seen.well
     if complete:
-        known, well = careful(ready.objective, y, ready.fixed, known, well), jnp.array(True)
-    solution = describe(ready, plan, y, ended, steps, stalled, cost, known, scale_covariance)
-    return solution, _flags(solution, well)
+        known, well = careful(ready.objective, end.y, ready.fixed, known, well), jnp.array(True)
+    solution = describe(ready, choices, end, seen, known)
+    return solution, _flags(solution, end.stalled, well)
 
 
-def by_rows(
-    problem: tuple[Any, ...], solution: Solution, plan: Plan, chunk: int | None, scale_covariance: bool | None
-) -> tuple[Solution, Array]:
+def by_rows(problem: Problem, choices: Choices, solution: Solution) -> tuple[Solution, Array]:
     """The same solution with its covariance by QR."""
-    ready = make_ready(problem, plan, chunk)
+    ready = make_ready(problem, choices)
     known = covariance(ready.objective.weighed(solution.y)[1], ready.fixed)
-    spread = _spread(ready, known, solution.cost, solution.num_data, solution.result, scale_covariance)
+    spread = _spread(ready, known, solution.cost, solution.num_data, solution.result, choices.scale_covariance)
     solution = eqx.tree_at(lambda s: (s.covariance, s.dof, s.rank, s.determined), solution, spread)
-    return solution, _flags(solution, jnp.array(True))
+    return solution, _flags(solution, jnp.array(False), jnp.array(True))
 
 
-def _flags(solution: Solution, well: Array) -> Array:
+def _flags(solution: Solution, stalled: Array, well: Array) -> Array:
     """All that the host must know of a fit, in one array: a transfer costs more than it carries."""
-    result, lost = solution.result, jnp.any(~solution.determined)
-    seen = (result._value, jnp.any(solution.projected), lost, result == RESULTS.stalled, well)
+    seen = (solution.result._value, jnp.any(solution.projected), jnp.any(~solution.determined), stalled, well)
     return jnp.stack([jnp.asarray(x, jnp.int32) for x in seen])
 
 
-def solve(
-    ready: Ready, solver: Any, max_steps: int, exact: bool = True
-) -> tuple[Array, Any, Array, Array, Linearisation | None]:
-    """(y, optimistix's result, steps, stalled, the Linearisation at y where the solver keeps it).
+class End(NamedTuple):
+    """Where a search ended, and how.
 
-    Without `exact`, a search that wants the exact Hessian ends there, as stalled.
+    - `y`: the parameters there. `result`: optimistix's word. `num_steps`: evaluations.
+    - `stalled`: no step decreased the cost although the gradient said so; or, in a program without the exact Hessian,
+      the search wanted it.
+    - `lin`: the Linearisation at y where the solver keeps it.
     """
-    options = {**ready.bounds, "linearise": ready.objective}
+
+    y: Any
+    result: optx.RESULTS
+    num_steps: Any
+    stalled: Any
+    lin: Linearisation | None
+
+
+def search(ready: Ready, choices: Choices, exact: bool = True) -> End:
+    """Run the solver from the start; without `exact`, a search that wants the exact Hessian ends there, as stalled."""
+    solver, max_steps = choices.solver, choices.max_steps
     if isinstance(solver, AbstractTrustSolver):
         answer = advance(ready, solver, ready.y0, None, max_steps, exact)
-        return answer.value, answer.result, answer.stats["num_steps"], answer.state.stalled, answer.state.lin
+        state = answer.state
+        return End(answer.value, answer.result, answer.stats["num_steps"], state.stalled, state.lin)
+    options = {**ready.bounds, "linearise": ready.objective}
     answer = solve_foreign(ready.objective, solver, ready.y0, ready.bounds, max_steps)
     given: Any = optx.least_squares(unused, Given(), answer.value, None, options, adjoint=KKTAdjoint(), throw=False)
-    return given.value, answer.result, answer.stats["num_steps"], jnp.array(False), None
+    return End(given.value, answer.result, answer.stats["num_steps"], jnp.array(False), None)
 
 
-def advance(ready: Ready, solver: Any, y: Array, state: Any, max_steps: int, exact: bool = True) -> Any:
+def advance(
+    ready: Ready, solver: AbstractTrustSolver, y: Array, state: Any, max_steps: int, exact: bool = True
+) -> optx.Solution:
     """At most `max_steps` steps of one of our own solvers, from a state where one is given."""
     options = {**ready.bounds, "linearise": ready.objective, "state": state, "exact": exact}
     return optx.least_squares(unused, solver, y, None, options, max_steps=max_steps, adjoint=KKTAdjoint(), throw=False)
@@ -245,68 +263,95 @@ def unused(y: Array, args: Any) -> Array:
     return y
 
 
-def ending(count: Array, fine: Array, valid: Array, ended: Any, stalled: Array) -> Any:
-    """The first of all reasons that applies."""
+class Checked(NamedTuple):
+    """What was found at the end of a search, as far as it decides what the search may call itself.
+
+    `num_data`: rows used. `fine`: they are finite. `valid`: the noise makes sense. `finite`: so is the model where the
+    search ended. `off`: the gradient there says that it is no optimum. `stalled`: no step decreased the cost.
+    """
+
+    num_data: Array
+    fine: Array
+    valid: Array
+    finite: Array
+    off: Array
+    stalled: Array
+
+
+def ending(ended: optx.RESULTS, at: Checked) -> Any:
+    """The first of all reasons that applies; success only where the answer was looked at and is an optimum."""
     code: Any = RESULTS  # its members are results; to a type checker they are the texts of the class body
     result = code.where(ended == optx.RESULTS.successful, code.successful, code.solver_failed)
+    capped = ended == optx.RESULTS.nonlinear_max_steps_reached
     reasons = (
-        (stalled, code.stalled),
-        (ended == optx.RESULTS.nonlinear_max_steps_reached, code.max_steps_reached),
+        (at.off & ~capped, code.not_optimal),
+        (at.off & at.stalled, code.stalled),
+        (capped, code.max_steps_reached),
+        (~at.finite, code.nonfinite_end),
         (ended == optx.RESULTS.nonfinite, code.nonfinite_start),
-        (~valid, code.bad_noise),
-        (~fine, code.nonfinite_data),
-        (count == 0, code.empty),
+        (~at.valid, code.bad_noise),
+        (~at.fine, code.nonfinite_data),
+        (at.num_data == 0, code.empty),
     )
     for applies, reason in reasons:
         result = code.where(applies, reason, result)
     return result
 
 
-def conclude(
-    ready: Ready,
-    plan: Plan,
-    y: Array,
-    ended: Any,
-    steps: Array,
-    stalled: Array,
-    lin: Linearisation | None,
-    scale_covariance: bool | None,
-) -> Solution:
+def off_optimum(seen: Look, dof: Array, absolute: bool) -> Array:
+    """True where the step that is left is longer than a thousandth of a standard error.
+
+    For noise without a scale the unit is the scatter. What rounding alone makes of the gradient is no step: the square
+    root of eps of the residuals, and one unit of rounding in a parameter.
+    """
+    scatter = seen.size / jnp.sqrt(jnp.maximum(dof, 1).astype(seen.size.dtype))
+    unit = jnp.ones_like(seen.size) if absolute else scatter
+    rough = _ROUGH * float(jnp.finfo(seen.size.dtype).eps) ** 0.5 * seen.size
+    return ~(seen.decrement <= jnp.maximum(_FAR * unit, jnp.maximum(rough, seen.rounding)))
+
+
+def conclude(ready: Ready, choices: Choices, end: End) -> Solution:
     """Everything that follows from the solution. The solver's state has no tangents; those of `lin` are made anew."""
-    cost, known, well = quick(ready.objective, y, ready.fixed, lin)
-    known = careful(ready.objective, y, ready.fixed, known, well)
-    return describe(ready, plan, y, ended, steps, stalled, cost, known, scale_covariance)
+    seen = look(ready.objective, end.y, ready.lower, ready.upper, end.lin)
+    known = careful(ready.objective, end.y, ready.fixed, seen.covariance, seen.well)
+    return describe(ready, choices, end, seen, known)
+
+
+def degrees(ready: Ready, known: Covariance, count: Array) -> Array:
+    """Degrees of freedom: rows and priors less the directions that they determine."""
+    return count + jnp.sum((ready.objective.prior_weight > 0) & ~ready.fixed) - known.rank
 
 
 def _spread(
     ready: Ready, known: Covariance, cost: Array, count: Array, result: Any, scale_covariance: bool | None
 ) -> tuple[Array, Array, Array, Array]:
     """(covariance, dof, rank, determined)."""
-    dof = count + jnp.sum((ready.objective.prior_weight > 0) & ~ready.fixed) - known.rank
+    dof = degrees(ready, known, count)
     matrix = known.matrix
     if scale_covariance or (scale_covariance is None and not ready.base.absolute):
         matrix = scaled_by_scatter(matrix, ready.fixed, cost, dof)
-    senseless = (RESULTS.nonfinite_data, RESULTS.bad_noise, RESULTS.nonfinite_start, RESULTS.empty)
+    senseless = (
+        RESULTS.nonfinite_data,
+        RESULTS.bad_noise,
+        RESULTS.nonfinite_start,
+        RESULTS.nonfinite_end,
+        RESULTS.empty,
+    )
     matrix = jnp.where(functools.reduce(jnp.logical_or, [result == r for r in senseless]), jnp.nan, matrix)
     return matrix, dof, known.rank, known.determined
 
 
-def describe(
-    ready: Ready,
-    plan: Plan,
-    y: Array,
-    ended: Any,
-    steps: Array,
-    stalled: Array,
-    cost: Array,
-    known: Covariance,
-    scale_covariance: bool | None,
-) -> Solution:
-    """The Solution, from its point, how the search ended, and its curvature."""
+def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covariance) -> Solution:
+    """The Solution, from where and how the search ended, what was seen there, and the covariance."""
     objective, lower, upper, fixed = ready.objective, ready.lower, ready.upper, ready.fixed
+    plan, y = choices.plan, end.y
     count, fine, valid, log_norm = objective.inspect(ready.base)
-    result = ending(count, fine, valid, ended, stalled)
-    matrix, dof, rank, determined = _spread(ready, known, cost, count, result, scale_covariance)
+    cost, scale = seen.cost, choices.scale_covariance
+    terms, absolute = ready.terms, ready.base.absolute
+    off = off_optimum(seen, degrees(ready, known, count), absolute)
+    result = ending(end.result, Checked(count, fine, valid, seen.finite, off, end.stalled))
+    matrix, dof, rank, determined = _spread(ready, known, cost, count, result, scale)
+    gaussian = isinstance(ready.base, AbstractNoise) and isinstance(terms.loss, Linear)
     at_bound = jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0))
     model, noise = objective.parts(y)
     return Solution(
@@ -324,11 +369,14 @@ def describe(
         at_bound=jnp.where(fixed, 0, at_bound),
         projected=ready.projected,
         result=result,
-        num_steps=steps,
+        num_steps=end.num_steps,
+        decrement=seen.decrement,
+        terms=terms,
         free=plan.free,
         names=plan.names,
         units=plan.units,
-        absolute=ready.base.absolute,
+        absolute=absolute,
+        testable=absolute and gaussian and not scale,
     )
 
 

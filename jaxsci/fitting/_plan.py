@@ -26,7 +26,7 @@ from ..core._parameter import (
     parameters,
 )
 from ..core._prior import Normal
-from ._solution import Fitted
+from ._terms import Fitted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

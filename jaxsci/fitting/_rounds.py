@@ -12,8 +12,8 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ._fit import Ready, advance, by_rows, conclude, fit_once, make_ready, solve
-from ._plan import Plan
+from ._fit import End, Ready, advance, by_rows, conclude, fit_once, make_ready, search
+from ._problem import Choices, Problem
 from ._program import call, made_once
 from ._solution import Solution
 from ._solver._trust_region import AbstractTrustSolver
@@ -22,17 +22,6 @@ _STEPS = 7  # of the solver between two looks at who is done
 _LANES = 128
 _CHUNKS = 16
 _ELEMENTS = 1 << 21  # numbers in the Jacobians of one chunk, or in one call, at most
-
-
-class Lanes(NamedTuple):
-    """What varies from member to member: each leaf has a leading axis."""
-
-    model: PyTree
-    data: PyTree
-    lower: Any
-    upper: Any
-    mean: Any
-    weight: Any
 
 
 class Search(NamedTuple):
@@ -47,41 +36,53 @@ class Search(NamedTuple):
         return self.state.done | self.state.failed | (self.steps >= max_steps)
 
 
+class Ended(NamedTuple):
+    """How the searches of all members ended; `num_steps` counts evaluations, `lin` is the Linearisation at y."""
+
+    y: np.ndarray
+    done: np.ndarray
+    failed: np.ndarray
+    stalled: np.ndarray
+    num_steps: np.ndarray
+    lin: PyTree
+
+
 class Job(NamedTuple):
     """Members of one structure and length, and how to fit them.
 
-    `common`: (solver, loss). A call takes a slab of `chunks` chunks of `width` lanes; slabs go to the
-    `devices` in turn. `kept`: the search is kept in a checkpoint after each round.
-    `scale`: the covariance, as in `fit`.
+    `lanes`: a Problem whose arrays have a leading axis, of members. A call takes a slab of `chunks` chunks of `width`
+    lanes; slabs go to the `devices` in turn. `kept`: the search is kept in a checkpoint after each round.
     """
 
-    lanes: Lanes
-    common: tuple[Any, Any]
-    plan: Plan
-    max_steps: int
+    lanes: Problem
+    choices: Choices
     width: int
     chunks: int
     devices: tuple[Any, ...]
     kept: bool
-    scale: bool | None
+
+    @property
+    def size(self) -> int:
+        """How many members there are."""
+        return len(self.lanes.terms.prior_mean)
 
     def blank(self) -> Search:
         """A search that has not begun."""
-        count, p = len(self.lanes.mean), len(self.plan.names)
-        shapes = jax.eval_shape(lambda lane: _start(lane, self.common, self.plan)[1], _shapes(self.lanes))
+        count, plan = self.size, self.choices.plan
+        shapes = jax.eval_shape(lambda lane: _start(lane, self.choices)[1], _shapes(self.lanes))
         state = jtu.tree_map(lambda s: np.zeros((count, *s.shape), s.dtype), shapes)
-        return Search(np.zeros((count, p), self.plan.dtype), state, np.zeros(count, int))
+        return Search(np.zeros((count, len(plan.names)), plan.dtype), state, np.zeros(count, int))
 
     def run(self, report: Callable[[int], None], resume: Callable[[Search], Search], keep: Any) -> Solution:
         """Fit all members; a stacked Solution of NumPy arrays."""
-        everyone = np.arange(len(self.lanes.mean))
-        if not isinstance(self.common[0], AbstractTrustSolver):
-            return self._collect(everyone, (self.lanes,), _whole, self.max_steps, report)
+        everyone, max_steps = np.arange(self.size), self.choices.max_steps
+        if not isinstance(self.choices.solver, AbstractTrustSolver):
+            return self._collect(everyone, (self.lanes,), _whole, max_steps, report)
         if self.width == 1 and not self.kept:
             return self._one_by_one(everyone, report)
         search = resume(self.blank())
         y, state, steps = search
-        pending = everyone[~search.over(self.max_steps)]
+        pending = everyone[~search.over(max_steps)]
         report(len(everyone) - len(pending))
         while len(pending):
             fresh = steps == 0
@@ -89,19 +90,13 @@ class Job(NamedTuple):
             y[pending] = new_y
             jtu.tree_map(lambda old, new: old.__setitem__(pending, new), state, new_state)  # noqa: B023
             steps[pending] += taken
-            over = search.over(self.max_steps)
+            over = search.over(max_steps)
             report(int(np.sum(over[pending])))
             pending = pending[~over[pending]]
             keep(search)
-        ended = (
-            y,
-            state.done & (steps <= self.max_steps),
-            state.failed,
-            state.stalled,
-            np.minimum(steps, self.max_steps),
-            state.lin,
-        )
-        return self._collect(everyone, (self.lanes, *ended), _conclude, 0)
+        done = state.done & (steps <= max_steps)
+        ended = Ended(y, done, state.failed, state.stalled, np.minimum(steps, max_steps), state.lin)
+        return self._collect(everyone, (self.lanes, ended), _conclude, 0)
 
     def _one_by_one(self, members: np.ndarray, report: Any) -> Solution:
         """Without rounds: a lane alone waits for nobody. As in `fit`, all branches only where they are needed."""
@@ -122,7 +117,7 @@ class Job(NamedTuple):
             lane = jtu.tree_map(lambda x: np.asarray(x[i]), trees)  # noqa: B023
             if self.devices:
                 lane = jax.device_put(lane, self.devices[k % len(self.devices)])
-            waiting.append(call(program, (lane, self.common), (self.plan, self.max_steps, self.scale)))
+            waiting.append(call(program, (lane, self.choices)))
         parts = []
         for answer in waiting:
             parts.append(jtu.tree_map(np.asarray, answer))
@@ -132,14 +127,14 @@ class Job(NamedTuple):
 
     def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
         """Run a program over these members, slab after slab; all slabs are under way before the first is read."""
-        size = self.width * self.chunks
+        size, choices = self.width * self.chunks, self.choices._replace(max_steps=steps)
         slabs = [members[at : at + size] for at in range(0, len(members), size)]
         waiting = []
         for k, slab in enumerate(slabs):
             gathered = self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))
             if self.devices:
                 gathered = jax.device_put(gathered, self.devices[k % len(self.devices)])
-            waiting.append(call(_all_chunks(program), (*gathered, self.common), (self.plan, steps, self.scale)))
+            waiting.append(call(_all_chunks(program), (*gathered, choices)))
         parts = []
         for slab, answer in zip(slabs, waiting, strict=True):
             flat = jtu.tree_map(lambda x: np.asarray(x).reshape(x.shape[0] * x.shape[1], *x.shape[2:]), answer)
@@ -177,8 +172,8 @@ def chunk_count(length: int, p: int, width: int) -> int:
 def _all_chunks(program: Any) -> Any:
     """The program of one member, over the lanes of the first `count` chunks, one chunk after the other."""
 
-    def run(varying: Any, count: Array, common: Any, *choices: Any) -> Any:
-        lanes = jax.jit(_over_lanes(lambda *lane: program(lane, common, *choices)))  # traced once, used twice
+    def run(varying: Any, count: Array, choices: Choices) -> Any:
+        lanes = jax.jit(_over_lanes(lambda *lane: program(lane, choices)))  # traced once, used twice
 
         def chunk(i: Array) -> Any:
             return lanes(*jtu.tree_map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), varying))
@@ -208,45 +203,43 @@ def _over_lanes(fn: Callable[..., Any]) -> Callable[..., Any]:
     return over
 
 
-def _ready(lane: Lanes, common: Any, plan: Plan) -> Ready:
-    return make_ready((*lane, None, common[0], common[1], None), plan, None)
-
-
-def _start(lane: Lanes, common: Any, plan: Plan) -> tuple[Ready, Any]:
-    ready = _ready(lane, common, plan)
+def _start(lane: Problem, choices: Choices) -> tuple[Ready, Any]:
+    ready = make_ready(lane, choices)
     options = {**ready.bounds, "linearise": ready.objective}
-    return ready, common[0].init(None, ready.y0, None, options, None, None, frozenset())
+    return ready, choices.solver.init(None, ready.y0, None, options, None, None, frozenset())  # type: ignore[arg-type]
 
 
-def _advance(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> tuple[Array, Any, Array]:
-    data, y, state, fresh = lane
-    ready, start = _start(data, common, plan)
+def _advance(lane: tuple[Problem, Array, PyTree, Array], choices: Choices) -> tuple[Array, PyTree, Array]:
+    problem, y, state, fresh = lane
+    ready, start = _start(problem, choices)
     state = jtu.tree_map(lambda a, b: jnp.where(fresh, a, b), start, state)
-    answer = advance(ready, common[0], jnp.where(fresh, ready.y0, y), state, steps)
+    solver: Any = choices.solver
+    answer = advance(ready, solver, jnp.where(fresh, ready.y0, y), state, choices.max_steps)
     return answer.value, answer.state, answer.stats["num_steps"]
 
 
-def _conclude(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> Solution:
-    data, y, done, failed, stalled, taken, lin = lane
-    ended = optx.RESULTS.where(done, optx.RESULTS.successful, optx.RESULTS.nonlinear_max_steps_reached)
-    ended = optx.RESULTS.where(failed, optx.RESULTS.nonfinite, ended)
-    return conclude(_ready(data, common, plan), plan, y, ended, taken, stalled, lin, scale)
+def _conclude(lane: tuple[Problem, Ended], choices: Choices) -> Solution:
+    problem, ended = lane
+    result = optx.RESULTS.where(ended.done, optx.RESULTS.successful, optx.RESULTS.nonlinear_max_steps_reached)
+    result = optx.RESULTS.where(ended.failed, optx.RESULTS.nonfinite, result)
+    end = End(ended.y, result, ended.num_steps, ended.stalled, ended.lin)
+    return conclude(make_ready(problem, choices), choices, end)
 
 
-def _lean(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> tuple[Solution, Array]:
-    return fit_once((*lane[0], None, *common, None), plan, None, steps, scale, False)
+def _lean(lane: tuple[Problem], choices: Choices) -> tuple[Solution, Array]:
+    return fit_once(lane[0], choices, False)
 
 
-def _by_rows(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> Solution:
-    return by_rows((*lane[0], None, *common, None), lane[1], plan, None, scale)[0]
+def _by_rows(lane: tuple[Problem, Solution], choices: Choices) -> Solution:
+    return by_rows(lane[0], choices, lane[1])[0]
 
 
-def _whole(lane: Any, common: Any, plan: Plan, steps: int, scale: bool | None) -> Solution:
-    ready = _ready(lane[0], common, plan)
-    return conclude(ready, plan, *solve(ready, common[0], steps), scale)
+def _whole(lane: tuple[Problem], choices: Choices) -> Solution:
+    ready = make_ready(lane[0], choices)
+    return conclude(ready, choices, search(ready, choices))
 
 
-def _shapes(lanes: Lanes) -> Any:
+def _shapes(lanes: Problem) -> Any:
     return jtu.tree_map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes)
 
 

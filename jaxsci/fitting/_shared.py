@@ -25,11 +25,12 @@ from ..core._parameter import element_names
 from ..core._typing import Scalar
 from ._adjoint import KKTAdjoint
 from ._covariance import covariance, scaled_by_scatter
-from ._fit import Ready, conclude, make_ready, unused
+from ._fit import End, Ready, conclude, make_ready, unused
 from ._objective import Objective
 from ._plan import Plan, chosen
+from ._problem import Choices, Problem
 from ._program import call
-from ._rounds import Lanes, lane_count
+from ._rounds import lane_count
 from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver
 
@@ -154,50 +155,69 @@ def over_chunks(one: Callable[..., Any], trees: Any) -> Any:
     return jtu.tree_map(lambda x: x.reshape(-1, *x.shape[2:]), out)
 
 
+class Part(NamedTuple):
+    """Members of one structure and length that take part in a joint fit.
+
+    `lanes`: their Problem, whose arrays lead with the members; `length`: rows of each, padding included.
+    """
+
+    choices: Choices
+    lanes: Problem
+    length: int
+
+
 class Group(NamedTuple):
     """Members of one structure and length; the leaves lead with (chunks, lanes)."""
 
-    lanes: Lanes
+    choices: Choices
+    lanes: Problem
     real: Any  # bool[c, w]: False where a member fills up the chunk
 
 
+class SharedPrior(NamedTuple):
+    """Gaussian priors of the q shared parameters, which count once for all members; weight 1/sigma^2."""
+
+    mean: np.ndarray
+    weight: np.ndarray
+
+
 def fit_shared(
-    plans: Sequence[Plan],
-    blocks: Sequence[tuple[Lanes, int]],
-    names: tuple[str, ...],
-    common: tuple[Any, Any],
-    batch_size: int | str,
-    max_steps: int,
-    scale: bool | None,
+    parts: Sequence[Part], names: tuple[str, ...], batch_size: int | str
 ) -> tuple[list[Solution], SharedSolution]:
     """Fit all members with some parameters in common.
 
-    **Arguments:** `blocks`: what varies from member to member, and the rows of each, for each plan;
-    `names`: of the shared parameters, globs allowed; `common`: (solver, loss);
-    `scale`: the covariance, as in `fit`.
+    **Arguments:** `parts`: the members; all have the same solver, steps and scaling of the covariance.
+    `names`: of the shared parameters, globs allowed. `batch_size`: lanes at a time, as in `fit_batch`.
 
-    **Returns:** a stacked Solution for each block, and what is shared.
+    **Returns:** a stacked Solution for each part, and what is shared.
     """
-    if not isinstance(common[0], AbstractTrustSolver):
-        raise ValueError(f"a fit with shared parameters takes TRF() or GaussNewton(), not {type(common[0]).__name__}")
-    layouts = tuple(_layout(plan, names) for plan in plans)
-    first = tuple(plans[0].names[k] for k in layouts[0].shared)
+    solver = parts[0].choices.solver
+    if not isinstance(solver, AbstractTrustSolver):
+        raise ValueError(f"a fit with shared parameters takes TRF() or GaussNewton(), not {type(solver).__name__}")
+    layouts = tuple(_layout(part.choices.plan, names) for part in parts)
+    first = tuple(layouts[0].plan.names[k] for k in layouts[0].shared)
     groups, priors = [], []
-    for plan, layout, (lanes, length) in zip(plans, layouts, blocks, strict=True):
+    for part, layout in zip(parts, layouts, strict=True):
         at = np.array(layout.shared, int)
-        mine = tuple(plan.names[k] for k in at)
+        mine = tuple(layout.plan.names[k] for k in at)
         if mine != first:
             raise ValueError(f"shared parameters differ between members: {', '.join(first)} and {', '.join(mine)}")
-        priors.append((np.asarray(lanes.mean)[0, at], np.asarray(lanes.weight)[0, at]))
-        weight = np.array(lanes.weight)
+        terms = part.lanes.terms
+        weight = np.array(terms.prior_weight)
+        priors.append(SharedPrior(np.asarray(terms.prior_mean)[0, at], weight[0, at]))
         weight[:, at] = 0  # a prior of what is shared counts once
-        width = lane_count(length, len(plan.names), batch_size)
-        groups.append(_chunks(lanes._replace(weight=weight), width))
-    _check(plans, layouts, groups)
-    answer = call(_run, (tuple(groups), priors[0], common), (layouts, max_steps, scale))
+        lanes = eqx.tree_at(lambda lanes: lanes.terms.prior_weight, part.lanes, weight)
+        groups.append(_chunks(part.choices, lanes, lane_count(part.length, len(layout.plan.names), batch_size)))
+    _check(layouts, groups)
+    answer = call(_run, (tuple(groups), priors[0]), (layouts,))
     solutions, shared = jtu.tree_map(np.asarray, answer)
-    counts = [len(lanes.mean) for lanes, _ in blocks]
-    return [jtu.tree_map(lambda x: x[:n], s) for s, n in zip(solutions, counts, strict=True)], shared  # noqa: B023
+    members = []
+    for solution, part in zip(solutions, parts, strict=True):
+        count = len(part.lanes.terms.prior_mean)
+        own = jtu.tree_map(lambda x: x[:count], solution)  # noqa: B023
+        # members are told on the terms that the caller gave, the priors of shared parameters among them
+        members.append(eqx.tree_at(lambda s: s.terms, own, part.lanes.terms))
+    return members, shared
 
 
 def _layout(plan: Plan, names: tuple[str, ...]) -> Layout:
@@ -207,59 +227,54 @@ def _layout(plan: Plan, names: tuple[str, ...]) -> Layout:
     return Layout(plan, shared, tuple(k for k in range(len(plan.names)) if k not in shared))
 
 
-def _check(plans: Sequence[Plan], layouts: Sequence[Layout], groups: Sequence[Group]) -> None:
+def _check(layouts: Sequence[Layout], groups: Sequence[Group]) -> None:
     """Raise `ValueError` where members cannot share: several bounds of one parameter, known beside unknown noise."""
-    kinds = {group.lanes.data.noise.absolute for group in groups}
+    kinds = {group.lanes.data.noise.absolute for group in groups}  # type: ignore[attr-defined]
     if len(kinds) > 1:
         raise ValueError("noise=None beside noise of known scale: a joint fit needs one or the other for all members")
     pairs = []
     for layout, group in zip(layouts, groups, strict=True):
-        for k in layout.shared if group.lanes.lower is not None else ():
-            limits = [np.unique(np.asarray(side)[..., k]) for side in (group.lanes.lower, group.lanes.upper)]
+        terms = group.lanes.terms
+        for k in layout.shared if terms.lower is not None else ():
+            limits = [np.unique(np.asarray(side)[..., k]) for side in (terms.lower, terms.upper)]
             pairs.append((layout.plan.names[k], *limits))
     for name, low, high in pairs:
         if len(low) > 1 or len(high) > 1:
             raise ValueError(f"{name} is shared, so it takes one pair of bounds, not one for each member")
 
 
-def _chunks(lanes: Lanes, width: int) -> Group:
+def _chunks(choices: Choices, lanes: Problem, width: int) -> Group:
     """Full chunks of lanes; the last one is filled up with members that are not used."""
-    count = len(lanes.mean)
+    count = len(lanes.terms.prior_mean)
     width = min(width, count)
     place = np.arange(-(-count // width) * width).reshape(-1, width)
     index = np.minimum(place, count - 1)
-    return Group(jtu.tree_map(lambda x: np.asarray(x)[index], lanes), place < count)
+    return Group(choices, jtu.tree_map(lambda x: np.asarray(x)[index], lanes), place < count)
 
 
 def _run(
-    groups: tuple[Group, ...],
-    priors: Any,
-    common: Any,
-    layouts: tuple[Layout, ...],
-    max_steps: int,
-    scale: bool | None,
-) -> tuple[Any, SharedSolution]:
-    (mean, weight), (solver, loss) = priors, common
+    groups: tuple[Group, ...], prior: SharedPrior, layouts: tuple[Layout, ...]
+) -> tuple[tuple[Solution, ...], SharedSolution]:
     readies, usable = [], []
-    for (lanes, real), layout in zip(groups, layouts, strict=True):
-        ready = jax.vmap(jax.vmap(functools.partial(_ready, loss=loss, plan=layout.plan)))(lanes)
-        fine = over_chunks(_usable, (ready,)).reshape(real.shape)
+    for group in groups:
+        one = functools.partial(make_ready, choices=group.choices)
+        ready = jax.vmap(jax.vmap(one))(group.lanes)
+        fine = over_chunks(_usable, (ready,)).reshape(group.real.shape)
         readies.append(ready)
-        usable.append(real & fine)
-    joint = Joint(tuple(r.objective for r in readies), tuple(usable), mean, weight, layouts)
+        usable.append(group.real & fine)
+    choices: Any = groups[0].choices
+    joint = Joint(
+        tuple(r.objective for r in readies), tuple(usable), jnp.asarray(prior.mean), jnp.asarray(prior.weight), layouts
+    )
     y0, lower, upper = (_gather(readies, usable, layouts, name) for name in ("y0", "lower", "upper"))
-    bounded = any(lanes.lower is not None for lanes, _ in groups)
+    bounded = any(group.lanes.terms.lower is not None for group in groups)
     shapes = jax.eval_shape(joint, y0).gram
     options = {"linearise": joint, "gram": jtu.tree_map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)}
     options |= {"lower": lower, "upper": upper} if bounded else {}
     answer: Any = optx.least_squares(
-        unused, solver, y0, None, options, max_steps=max_steps, adjoint=KKTAdjoint(), throw=False
+        unused, choices.solver, y0, None, options, max_steps=choices.max_steps, adjoint=KKTAdjoint(), throw=False
     )
-    return _conclude(joint, readies, answer, lower >= upper, scale)
-
-
-def _ready(lanes: Lanes, loss: Any, plan: Plan) -> Ready:
-    return make_ready((*lanes, None, None, loss, None), plan, None)
+    return _conclude(joint, readies, groups, answer, lower >= upper)
 
 
 def _usable(ready: Ready) -> Array:
@@ -312,17 +327,17 @@ def _known(gram: Arrow, fixed: Array) -> Known:
 
 
 def _conclude(
-    joint: Joint, readies: list[Ready], answer: Any, fixed: Array, scale: bool | None
-) -> tuple[Any, SharedSolution]:
+    joint: Joint, readies: list[Ready], groups: tuple[Group, ...], answer: Any, fixed: Array
+) -> tuple[tuple[Solution, ...], SharedSolution]:
     y, layouts = answer.value, joint.layouts
     lin = joint(y)
     known = _known(lin.gram, fixed)
     shared, local = joint.split(y)
     fixed_s, _ = joint.split(fixed)
-    ends = (answer.result, answer.stats["num_steps"], answer.state.stalled)
+    end = End(y, answer.result, answer.stats["num_steps"], answer.state.stalled, None)
     alone = []
-    for ready, used, layout, part in zip(readies, joint.used, layouts, local, strict=True):
-        own = functools.partial(_alone, layout=layout, shared=shared, ends=ends)
+    for group, ready, used, layout, part in zip(groups, readies, joint.used, layouts, local, strict=True):
+        own = functools.partial(_alone, choices=group.choices, layout=layout, shared=shared, joint=end)
         alone.append(over_chunks(own, (ready, used, part.reshape(*used.shape, -1))))
 
     def total(name: str) -> Any:
@@ -331,6 +346,7 @@ def _conclude(
 
     dof = total("dof") + jnp.sum((joint.prior_weight > 0) & ~fixed_s) - known.rank
     chi2 = total("chi2") + 2 * joint.prior_cost(y)
+    scale = groups[0].choices.scale_covariance
     known_scale = alone[0].absolute if scale is None else not scale
     scatter = None if known_scale else (lin.cost, dof)
     members = []
@@ -357,15 +373,17 @@ def _conclude(
     )
 
 
-def _alone(ready: Ready, used: Array, local: Array, layout: Layout, shared: Array, ends: Any) -> Solution:
+def _alone(
+    ready: Ready, used: Array, local: Array, choices: Choices, layout: Layout, shared: Array, joint: End
+) -> Solution:
     """A member's Solution with the shared parameters held where they are."""
-    result, steps, stalled = ends
     y = layout.member(shared, local)
     here = np.isin(np.arange(y.size), layout.shared)
     held = ready._replace(lower=jnp.where(here, y, ready.lower), upper=jnp.where(here, y, ready.upper))
     # what was left out for none of the other reasons is not finite at the start
-    ended = optx.RESULTS.where(used, result, optx.RESULTS.nonfinite)
-    return conclude(held, layout.plan, y, ended, steps, stalled & used, None, False)
+    ended = optx.RESULTS.where(used, joint.result, optx.RESULTS.nonfinite)
+    unscaled = Choices(choices.plan, choices.solver, scale_covariance=False)
+    return conclude(held, unscaled, End(y, ended, joint.num_steps, joint.stalled & used, None))
 
 
 def _complete(

@@ -12,12 +12,16 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ..core._likelihood import AbstractLikelihood
+from ..core._loss import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1
 from ..core._module import Module
-from ..core._parameter import element_names, free_spec, get, parameters, transparent
+from ..core._parameter import element_names, free_spec, get, parameters
 from ..core._typing import Scalar
 from ..parallel._checkpoint import read_framed, write_framed
 from ._covariance import propagate
 from ._summary import html_summary, text_summary
+from ._terms import Fitted, Terms
+from ._verdict import remarks_of, verdict_of
 
 
 class RESULTS(eqx.Enumeration):
@@ -37,14 +41,14 @@ class RESULTS(eqx.Enumeration):
         "values (a rounding, an integer, a branch in it?), or float32 is too coarse."
     )
     empty = "Every row is masked, so there is nothing to fit."
+    not_optimal = (
+        "The solver stopped where it is no optimum: the gradient says that a step of more than a thousandth of a "
+        "standard error is left. Start from here again, raise max_steps, or use jaxsci.TRF()."
+    )
+    nonfinite_end = (
+        "The model, or its derivative, is not finite at the point where the fit ended. Set bounds that keep it finite."
+    )
     solver_failed = "The solver gave up; see the message of the solver itself, or use jaxsci.TRF()."
-
-
-class Fitted(Module):
-    """A model and, where parameters of it are fitted too, a noise; its names are `tau`, `noise.efac`."""
-
-    model: PyTree = transparent()
-    noise: PyTree = None
 
 
 class Solution(Module):
@@ -57,8 +61,13 @@ class Solution(Module):
     - `num_data`: rows used. `dof`: rows used and priors, less the `rank`: how many directions the data determine.
     - `determined`: False where the data say nothing of a parameter, whose error is then infinite.
     - `fixed`: lower bound equal to upper, or not active; error 0. `at_bound`: -1 lower, 1 upper.
+    - `absolute`: False where the noise has no scale of its own. `testable`: True where chi2 should follow the chi2
+      distribution: Gaussian noise of known scale, no robust loss, errors not scaled by its scatter.
     - `projected`: True where the start lay outside the bounds and was moved.
     - `result`: a `RESULTS`; `success` its truth value; `num_steps`: evaluations of the linearisation.
+    - `decrement`: how far the optimum is said to be from here, in standard errors for the noise as given:
+      sqrt(g^T F^-1 g) of the parameters that no bound holds.
+    - `terms`: bounds, priors, loss and likelihood that the fit was told; intervals and samplers take them from here.
     """
 
     fitted: Fitted
@@ -76,10 +85,13 @@ class Solution(Module):
     projected: Bool[Array, " p"]
     result: Any
     num_steps: Int[Array, ""]
+    decrement: Scalar
+    terms: Terms
     free: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
     units: tuple[str, ...] = eqx.field(static=True)
     absolute: bool = eqx.field(static=True)
+    testable: bool = eqx.field(static=True)
 
     @property
     def model(self) -> Any:
@@ -95,6 +107,16 @@ class Solution(Module):
     def success(self) -> Bool[Array, "*batch"]:
         """True where the fit converged."""
         return self.result == RESULTS.successful
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a researcher should look at though one fit converged, each with the remedy; empty when nothing."""
+        return remarks_of(self)
+
+    @property
+    def verdict(self) -> str:
+        """How one fit went: "converged", "converged, look" (see `remarks`) or "failed" (see `message`)."""
+        return verdict_of(bool(self.success), self.remarks)
 
     @property
     def message(self) -> str:
@@ -180,11 +202,18 @@ class Solution(Module):
         write_framed(path, buffer.getvalue(), _header(self))
 
     @staticmethod
-    def load(path: str | os.PathLike[str], model: PyTree, noise: PyTree = None) -> "Solution":
+    def load(
+        path: str | os.PathLike[str],
+        model: PyTree,
+        noise: PyTree = None,
+        loss: AbstractLoss | None = None,
+        likelihood: AbstractLikelihood | None = None,
+    ) -> "Solution":
         """Read what `save` wrote.
 
-        **Arguments:** `path`: the file; `model`, `noise`: of the same classes and shapes as in the fit; their values do
-        not matter (`noise` only where noise parameters were free).
+        **Arguments:** `path`: the file; `model`, `noise`, `loss`, `likelihood`: of the same classes and shapes as in
+        the fit; their values do not matter (`noise` only where noise parameters were free; `loss` only for one of your
+        own; `likelihood` only where the fit had one).
 
         **Raises:** `ValueError` for a damaged file or another model.
         """
@@ -197,12 +226,14 @@ class Solution(Module):
                 f"{path} was saved from another model than {type(model).__name__}, which has no {', '.join(unknown)}"
             )
         try:
-            return eqx.tree_deserialise_leaves(io.BytesIO(payload), _skeleton(header, Fitted(model, noise)))
+            like = _skeleton(header, Fitted(model, noise), _loss(path, header, loss), _told(path, header, likelihood))
+            return eqx.tree_deserialise_leaves(io.BytesIO(payload), like)
         except (RuntimeError, TypeError, ValueError, EOFError) as error:
             raise ValueError(f"{path} was saved from another model than {type(model).__name__}: {error}") from error
 
 
 def _header(solution: Solution) -> dict[str, Any]:
+    terms = solution.terms
     return {
         "kind": "Solution",
         "shape": list(solution.y.shape),
@@ -211,24 +242,74 @@ def _header(solution: Solution) -> dict[str, Any]:
         "names": solution.names,
         "units": solution.units,
         "absolute": solution.absolute,
+        "testable": solution.testable,
+        "bounded": terms.lower is not None,
+        "masked": terms.active is not None,
+        "loss": type(terms.loss).__name__,
+        "likelihood": None if terms.likelihood is None else type(terms.likelihood).__name__,
     }
 
 
-def _skeleton(header: dict[str, Any], fitted: Fitted) -> Solution:
+def _loss(path: Any, header: dict[str, Any], given: AbstractLoss | None) -> AbstractLoss:
+    """The loss to fill from the file: one of the core's by its name, or the caller's own."""
+    own = {cls.__name__: cls for cls in (Linear, SoftL1, Huber, Cauchy, Arctan)}
+    name = header["loss"]
+    loss = own[name]() if given is None and name in own else given
+    if type(loss).__name__ != name:
+        raise ValueError(f"{path} holds a fit with the loss {name}: give loss={name}(...), of any values")
+    assert loss is not None
+    return loss
+
+
+def _told(path: Any, header: dict[str, Any], given: AbstractLikelihood | None) -> AbstractLikelihood | None:
+    name = header["likelihood"]
+    if name != (None if given is None else type(given).__name__):
+        wanted = f"give likelihood={name}(...), of the shapes of the fit" if name else "give no likelihood="
+        raise ValueError(f"{path} holds a fit with {'the likelihood ' + name if name else 'no likelihood='}: {wanted}")
+    return given
+
+
+def _skeleton(
+    header: dict[str, Any], fitted: Fitted, loss: AbstractLoss, likelihood: AbstractLikelihood | None
+) -> Solution:
     """A Solution of the right structure, shapes and dtypes, to be filled from a file."""
     *batch, p = header["shape"]
     number = jnp.zeros(batch, header["dtype"])
     count, flag = jnp.zeros(batch, int), jnp.zeros((*batch, p), bool)
-    result = jtu.tree_map(lambda x: jnp.broadcast_to(x, tuple(batch)), RESULTS.successful)
-    free = tuple((name, tuple(shape)) for name, shape in header["free"])
     vector, matrix = jnp.zeros((*batch, p), header["dtype"]), jnp.zeros((*batch, p, p), header["dtype"])
-    fields = (fitted, vector, matrix, number, number, number, count, count, count, flag, flag)
-    tail = (jnp.zeros((*batch, p), int), flag, result, count)
-    static = (free, tuple(header["names"]), tuple(header["units"]), header["absolute"])
+    bound, some = (vector if header["bounded"] else None), (flag if header["masked"] else None)
+    losses = jtu.tree_map(lambda x: jnp.broadcast_to(x, (*batch, *x.shape)), loss)
 
-    def build(*arrays: Any) -> Solution:
-        return Solution(*arrays, *static)  # type: ignore[call-arg]
+    def build(fitted: Any, vector: Any, matrix: Any, number: Any, count: Any, flag: Any, rest: Any) -> Solution:
+        bound, some, place, result, loss = rest
+        terms = Terms(bound, bound, vector, vector, some, loss, likelihood)
+        return Solution(
+            fitted=fitted,
+            y=vector,
+            covariance=matrix,
+            cost=number,
+            chi2=number,
+            log_norm=number,
+            num_data=count,
+            dof=count,
+            rank=count,
+            determined=flag,
+            fixed=flag,
+            at_bound=place,
+            projected=flag,
+            result=result,
+            num_steps=count,
+            decrement=number,
+            terms=terms,
+            free=tuple((name, tuple(shape)) for name, shape in header["free"]),
+            names=tuple(header["names"]),
+            units=tuple(header["units"]),
+            absolute=header["absolute"],
+            testable=header["testable"],
+        )
 
     for _ in batch:
         build = jax.vmap(build)  # a batch has more axes than the fields of one fit declare
-    return build(*fields, *tail)
+    result = jtu.tree_map(lambda x: jnp.broadcast_to(x, tuple(batch)), RESULTS.successful)
+    rest = bound, some, jnp.zeros((*batch, p), int), result, losses
+    return build(fitted, vector, matrix, number, count, flag, rest)

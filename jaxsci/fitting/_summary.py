@@ -56,7 +56,7 @@ def strongest(solution: Any, most: int = 5, least: float = 0.5) -> list[tuple[st
 
 def ending(solution: Any) -> str:
     """How the fit ended, in words."""
-    return solution.message or "converged"
+    return f"failed: {solution.message}" if solution.message else solution.verdict
 
 
 def _single(solution: Any) -> None:
@@ -77,6 +77,7 @@ def text_summary(solution: Any) -> str:
         line = f"  {name:<{widths[0]}}  {value:>{widths[1]}} +- {std:<{widths[2]}}  {unit:<{widths[3]}}"
         lines.append((line + (f"  ({remark})" if remark else "")).rstrip())
     lines += [f"{label}: {value}" for label, value in quality(solution)]
+    lines += [f"look: {words}" for words in solution.remarks] if not solution.message else []
     lines += [f"correlation {a}, {b}: {c:+.3f}" for a, b, c in strongest(solution)]
     return "\n".join(lines)
 
@@ -90,5 +91,6 @@ def html_summary(solution: Any) -> str:
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in parameter_rows(solution)
     )
     facts = "; ".join(f"{html.escape(label)} {html.escape(value)}" for label, value in quality(solution))
+    said = "" if solution.message else "".join(f"<p>Look: {html.escape(words)}</p>" for words in solution.remarks)
     title = html.escape(f"{type(solution.model).__name__}: {ending(solution)}")
-    return f"<table><caption>{title}</caption>{head}{body}</table><p>{facts}</p>"
+    return f"<table><caption>{title}</caption>{head}{body}</table><p>{facts}</p>{said}"

@@ -11,14 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 from optimistix import RESULTS
 
-from ..core._loss import Linear
-from ..fitting._fit import make_ready, solve
-from ..fitting._plan import Plan, flat_bounds, make_plan
+from ..fitting._fit import make_ready, search
+from ..fitting._plan import flat_bounds, make_plan
+from ..fitting._problem import Choices, Problem, Solver
 from ..fitting._program import call
-from ._anchor import AnchoredTOAs, anchor
+from ..fitting._terms import Terms
+from ._anchor import anchor
 from ._fit import SOLVER, bare, chosen, fit
 from ._model import TimingModel, limits
 from ._toas import TOAs
@@ -30,7 +31,7 @@ def chi2_grid(
     grid: Mapping[str, Sequence[float] | np.ndarray],
     free: Sequence[str] | None = None,
     *,
-    solver: Any = SOLVER,
+    solver: Solver = SOLVER,
     max_steps: int = 20,
 ) -> np.ndarray:
     """chi2 where the parameters of a grid are held at its points and the others are fitted.
@@ -67,7 +68,9 @@ def chi2_grid(
     active = ~np.asarray(best.fit.fixed)
     active[at] = False
     shape = tuple(len(values) for values in offsets)
-    run = functools.partial(_row, start, data, bounds, jnp.asarray(active), plan, (solver, max_steps))
+    none = jnp.zeros(len(plan.names))
+    problem = Problem(start, data, Terms(*bounds, none, none, jnp.asarray(active)))
+    run = functools.partial(_row, problem, Choices(plan, solver, None, max_steps))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.concatenate(list(pool.map(run, np.split(starts, len(starts) // shape[-1])))).reshape(shape)
 
@@ -82,36 +85,22 @@ def _predicted(solution: Any, at: list[int], points: np.ndarray) -> np.ndarray:
     return starts
 
 
-def _row(
-    model: TimingModel,
-    data: AnchoredTOAs,
-    bounds: tuple[Array | None, Array | None],
-    active: Array,
-    plan: Plan,
-    choices: tuple[Any, int],
-    starts: np.ndarray,
-) -> np.ndarray:
-    return np.asarray(call(_chi2, (model, data, bounds, active, starts), (plan, *choices)))
+def _row(problem: Problem, choices: Choices, starts: np.ndarray) -> np.ndarray:
+    return np.asarray(call(_chi2, (problem, choices, starts)))
 
 
-def _chi2(
-    model: TimingModel,
-    data: AnchoredTOAs,
-    bounds: tuple[Array | None, Array | None],
-    active: Bool[Array, " p"],
-    starts: Float[Array, "k p"],
-    plan: Plan,
-    solver: Any,
-    max_steps: int,
-) -> Float[Array, " k"]:
-    none = jnp.zeros(len(plan.names))
-    ready = make_ready((model, data, *bounds, none, none, None, solver, Linear(), None), plan, None)
+def _chi2(problem: Problem, choices: Choices, starts: Float[Array, "k p"]) -> Float[Array, " k"]:
+    terms = problem.terms
+    active = terms.active
+    assert active is not None
+    free = Problem(problem.model, problem.data, Terms(terms.lower, terms.upper, terms.prior_mean, terms.prior_weight))
+    ready = make_ready(free, choices)  # active parameters are held below, where each point has them
 
     def one(y: Array) -> Array:
         lower, upper = jnp.where(active, ready.lower, y), jnp.where(active, ready.upper, y)
         here = ready._replace(y0=y, lower=lower, upper=upper, bounds={"lower": lower, "upper": upper})
-        _, ended, _, stalled, lin = solve(here, solver, max_steps, exact=False)
-        assert lin is not None
-        return jnp.where((ended == RESULTS.successful) & ~stalled, 2 * lin.cost, jnp.nan)
+        end = search(here, choices, exact=False)
+        assert end.lin is not None
+        return jnp.where((end.result == RESULTS.successful) & ~end.stalled, 2 * end.lin.cost, jnp.nan)
 
     return jax.lax.map(one, starts)  # one noise, prepared once, for all points

@@ -31,6 +31,8 @@ _SNAP_RISE = 1e-6  # onto a bound it is nothing to go: what the cost changes by 
 _HELD = 1e-6  # a parameter this near to a bound, in units of the noise, is as good as on it
 _FAR = 1e-3  # a search that ends with a step so long, in units of the residual, has not found an optimum
 _NEAR = 0.1  # cosine between the residual and the tangent plane of the model
+_MEMORY = 1e4  # by how much an old column norm may exceed the present one
+_FORGET = 0.5  # of the largest column norms, at each step; for ever, a start 1e12 too large would never be left
 _POOR = 2.6  # of 1 + .8 + .64 + ...: four poor steps in a row, or a dozen every other step
 
 
@@ -62,6 +64,12 @@ class Bounds(Module):
     def nearest(self, y: Float[Array, " p"]) -> Float[Array, " p"]:
         """The bound next to each parameter, or the parameter itself where it is fixed."""
         return jnp.where(self.fixed, y, jnp.where(y - self.lower < self.upper - y, self.lower, self.upper))
+
+
+def gap(size: Scalar, inverse_scale: Float[Array, " p"]) -> Float[Array, " p"]:
+    """How near to a bound a parameter is as good as on it, for residuals of norm `size`."""
+    eps = float(jnp.finfo(inverse_scale.dtype).eps)
+    return max(_HELD, eps**0.5) * size * inverse_scale
 
 
 class Evaluate(Module):
@@ -122,7 +130,7 @@ class TrustState(Module):
 
     trial: Float[Array, " p"]
     lin: Linearisation
-    scale: Float[Array, " p"]  # largest column norms so far (More 1978)
+    scale: Float[Array, " p"]  # largest column norms lately (More 1978), so that the scale of a bad start is forgotten
     radius: Scalar  # damping, or trust radius
     multiplier: Scalar  # of the last subproblem
     predicted: Scalar  # decrease of cost that the trial promises
@@ -228,22 +236,27 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         accept, ratio, slope = _judge(state, new, finite, bounds, max(_RISE, (10 * self.rtol) ** 2))
         y = jnp.where(accept, state.trial, y)
         lin = jtu.tree_map(lambda a, b: jnp.where(accept, a, b), new, state.lin)
-        scale = jnp.maximum(state.scale, jnp.sqrt(jnp.maximum(diagonal(lin.gram), 0)))
+        norms = jnp.sqrt(jnp.maximum(diagonal(lin.gram), 0))
+        # a column that vanishes keeps its old scale; one that shrank for good must not drown in the ridge of the others
+        memory = jnp.where(norms > 0, jnp.minimum(_FORGET * state.scale, _MEMORY * norms), state.scale)
+        scale = jnp.maximum(memory, norms)
         size = jnp.sqrt(2 * jnp.abs(lin.cost))
 
         poor, exact = _mistrust(state, ratio, finite)
         gram = _exact_hessian(evaluate, y, lin.gram, exact) if evaluate.exact else lin.gram
         inverse = 1 / jnp.where(scale > 0, scale, 1)
-        held = bounds.held(y, lin.grad, max(_HELD, float(eps) ** 0.5) * size * inverse)
+        held = bounds.held(y, lin.grad, gap(size, inverse))
         local = Local(y, lin.cost, lin.grad, gram, inverse, held, bounds)
         radius = jnp.where(state.first, state.radius, self.update_radius(state, ratio, finite))
         proposal = self.propose(local, state, radius)
 
         step = jnp.abs(proposal.newton)
         still = jnp.all((step <= self.atol * jnp.abs(y)) | held)
-        rounding = 8 * eps * jnp.max(jnp.abs(y) * scale, initial=0)
+        # what one unit of rounding in a parameter does to the residuals here; not where the search came from
+        rounding = 8 * eps * jnp.max(jnp.abs(y) * norms, initial=0)
         enough = jnp.maximum(self.rtol * size, rounding)
-        converged = proposal.solved & ((proposal.decrement <= enough) | still | (slope <= 1e3 * eps * size))
+        flat = (slope <= 1e3 * eps * size) | (size <= rounding)
+        converged = proposal.solved & ((proposal.decrement <= enough) | still | flat)
         dead = ~jnp.all(jnp.isfinite(proposal.trial)) | jnp.all(proposal.trial == y)
         hopeless = jnp.abs(proposal.predicted) <= 16 * eps * jnp.abs(lin.cost)
         searching = state.polish == 0
@@ -304,7 +317,8 @@ def _judge(
     actual = jnp.where(finite, state.lin.cost - new.cost, -jnp.inf)
     ratio = jnp.where(state.predicted > 0, actual / jnp.where(state.predicted > 0, state.predicted, 1), -1)
     norms = jnp.sqrt(jnp.maximum(diagonal(new.gram), 0))
-    scaled = jnp.abs(new.grad) / jnp.maximum(jnp.maximum(state.scale, norms), jnp.finfo(norms.dtype).tiny)
+    # by the columns as they are here: by those of a start far away, any gradient would look flat
+    scaled = jnp.abs(new.grad) / jnp.maximum(norms, jnp.finfo(norms.dtype).tiny)
     slope = jnp.max(jnp.where(bounds.held(state.trial, new.grad), 0, scaled), initial=0)
     allowed = jnp.where(state.snaps, max(_SNAP_RISE, rise), rise).astype(new.cost.dtype)
     no_worse = new.cost <= state.lin.cost + allowed * jnp.abs(state.lin.cost)
