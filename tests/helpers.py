@@ -9,13 +9,22 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-# Optimising machine code takes most of a test's time and changes no fact that a test asserts.
-_QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
+from jaxsci.fitting._program import cheap_compile
+
+
+def quick_compile() -> dict[str, Any] | None:
+    """Compiler options for a program that a test runs once: None on a GPU.
+
+    Optimising machine code takes most of a test's time and changes no fact that a test asserts. The other options are
+    the package's own, which knows what the XLA of this Python accepts.
+    """
+    options = cheap_compile()
+    return None if options is None else options | {"xla_backend_optimization_level": 0}
 
 
 def quick_jit(fn: Callable) -> Any:
     """`jax.jit` that compiles fast."""
-    return jax.jit(fn, compiler_options=_QUICK if jax.default_backend() == "cpu" else None)
+    return jax.jit(fn, compiler_options=quick_compile())
 
 
 def close(actual: Any, expected: Any, rtol: Any = 1e-12, atol: Any = 0.0) -> None:

@@ -4,17 +4,13 @@ import pytest
 
 from jaxsci.curvefit import _curve_fit, _least_squares
 from jaxsci.fitting import _program
-
-QUICK = {
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
+from helpers import quick_compile
 
 
 @pytest.fixture(autouse=True, scope="package")
 def _compile_fast():
+    quick = quick_compile() and quick_compile() | {"xla_cpu_parallel_codegen_split_count": 1}
     with pytest.MonkeyPatch.context() as patch:
         for module in (_program, _curve_fit, _least_squares):
-            patch.setattr(module, "cheap_compile", lambda: QUICK)
+            patch.setattr(module, "cheap_compile", lambda: quick)
         yield
