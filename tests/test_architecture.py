@@ -19,7 +19,9 @@ PACKAGE = ROOT / "jaxsci"
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 DOMAINS = {"timing", "compsep", "curvefit", "meanfield", "xpcs"}
 FLOORS = {"core": 0, "parallel": 1, "fitting": 2, "sampling": 3, "evolution": 3, **dict.fromkeys(DOMAINS, 4), "cli": 5}
-HOST = re.compile(r"(^|/)(io|plot|_diagnose|_summary|_figures|_html|_ragged)\.py$")  # these may use NumPy on the host
+HOST = re.compile(
+    r"(^|/)(io|plot|_diagnose|_summary|_figures|_html|_ragged|_given)\.py$"
+)  # these may use NumPy on the host
 LAZY = {
     "scipy",
     "matplotlib",

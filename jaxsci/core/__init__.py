@@ -8,6 +8,7 @@ from ._dataset import (
     stack as stack,
 )
 from ._errors import enable_x64 as enable_x64, require_x64 as require_x64, suggest as suggest
+from ._given import Plain as Plain, plain as plain, rows_hidden as rows_hidden, unmasked as unmasked
 from ._likelihood import (
     AbstractLikelihood as AbstractLikelihood,
     AbstractRowLikelihood as AbstractRowLikelihood,

@@ -1,0 +1,149 @@
+"""What users hand in where numbers are wanted: masks are kept, units converted or refused, complex numbers refused.
+
+JAX and NumPy read astropy's Quantities, masked arrays and complex numbers without a word and drop what they do not
+know of: the unit, the mask, the imaginary part. Every door of the house asks here first, so that nothing is lost in
+silence. Quantities are known by their `unit` and their `to`: no package of units is imported.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Plain(NamedTuple):
+    """Numbers without a mask or a unit of their own.
+
+    - `values`: an array, a number or a list of them, as it was given but for its mask and its unit.
+    - `hidden`: bool of the same shape, True where the mask of a masked array hides the element; `None` where no
+      element is hidden.
+    """
+
+    values: Any
+    hidden: np.ndarray | None
+
+
+def plain(value: Any, name: str, unit: str = "", *, real: bool = True) -> Plain:
+    """Read numbers of any origin: the values in the declared unit, and which of them a mask hides.
+
+    **Arguments:**
+
+    - `value`: an array, a number, a list or tuple of them, a `numpy.ma` array, an astropy Quantity, Masked or Column.
+    - `name`: what it is called where the user gave it, for messages.
+    - `unit`: the unit that has been declared for it, as astropy spells it; "" where none is declared, and then a
+      Quantity should be a pure number.
+    - `real`: False to let complex numbers pass.
+
+    **Raises:** `ValueError` with the name and the remedy for a unit that cannot be converted to the declared one, for
+    a Quantity where no unit is declared, for lists of Quantities or of masked arrays, and for complex numbers.
+    """
+    hidden = None
+    if not isinstance(value, jax.Array | float | int) and type(value) is not np.ndarray:
+        if isinstance(value, list | tuple):
+            _check_list(value, name)
+        hidden = _hidden(value)
+        value = _unmasked(_converted(value, name, unit))
+    if real and is_complex(value):
+        raise ValueError(
+            f"{name} is complex, but a fit is of real numbers: give the real and the imaginary parts as rows of their "
+            "own (jnp.concatenate([z.real, z.imag])), or the modulus (jnp.abs(z))"
+        )
+    return Plain(value, hidden)
+
+
+def unmasked(value: Any, name: str, unit: str = "", *, real: bool = True) -> Any:
+    """The values alone, as `plain` reads them, where a mask has no meaning.
+
+    **Arguments:** as in `plain`.
+
+    **Raises:** `ValueError` as `plain` does, and where a mask hides an element.
+    """
+    values, hidden = plain(value, name, unit, real=real)
+    if hidden is not None:
+        raise ValueError(
+            f"{name} is a masked array with {int(np.sum(hidden))} hidden of {hidden.size} elements, which have no "
+            f"meaning here: give {name}.filled(...) or leave them out; rows of a data set are masked by mask= "
+            "(True = used)"
+        )
+    return values
+
+
+def unit_of(value: Any) -> Any:
+    """The unit that a value carries by itself: of an astropy Quantity or Column, also of pint and unyt; or `None`."""
+    if isinstance(value, jax.Array | float | int) or type(value) is np.ndarray:
+        return None
+    if getattr(value, "to", None) is None:
+        return None
+    unit = getattr(value, "unit", None)
+    return getattr(value, "units", None) if unit is None else unit
+
+
+def is_complex(value: Any) -> bool:
+    """True for complex numbers and arrays of them, traced ones too."""
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return jnp.issubdtype(value.dtype, jnp.complexfloating)
+    if isinstance(value, list | tuple):
+        return any(is_complex(element) for element in value)
+    return isinstance(value, complex)
+
+
+def rows_hidden(hidden: np.ndarray | None, length: int) -> np.ndarray:
+    """bool of shape (length,): True for the rows of an array of which a mask hides an element."""
+    if hidden is None:
+        return np.zeros(length, bool)
+    return np.asarray(hidden.reshape(length, -1).any(axis=1))
+
+
+def _check_list(values: Any, name: str) -> None:
+    """Arrays in a list would be stacked without their units and masks."""
+    for element in values:
+        if isinstance(element, float | int | jax.Array):
+            continue
+        if isinstance(element, list | tuple):
+            _check_list(element, name)
+        elif unit_of(element) is not None:
+            raise ValueError(
+                f"{name} is a list of Quantities, the first in {unit_of(element)}: make it one Quantity first "
+                "(astropy.units.Quantity(list)), or give plain numbers (.to_value(unit) of each)"
+            )
+        elif _hidden(element) is not None:
+            raise ValueError(f"{name} is a list of masked arrays: make it one first (numpy.ma.stack(list))")
+
+
+def _hidden(value: Any) -> np.ndarray | None:
+    """True where the mask of a `numpy.ma` array or of an astropy Masked hides an element; `None` if nowhere."""
+    if isinstance(value, np.ma.MaskedArray):
+        mask = np.ma.getmaskarray(value)
+    elif getattr(value, "unmasked", None) is not None:
+        mask = np.broadcast_to(value.mask, np.shape(value))
+    else:
+        return None
+    return mask if mask.any() else None
+
+
+def _unmasked(value: Any) -> Any:
+    """A plain NumPy array in place of one of its subclasses (masked arrays, columns of tables)."""
+    value = getattr(value, "unmasked", value)
+    return np.asarray(np.ma.getdata(value)) if isinstance(value, np.ndarray) else value
+
+
+def _converted(value: Any, name: str, unit: str) -> Any:
+    """The numbers of a Quantity in the declared unit."""
+    own = unit_of(value)
+    if own is None:
+        return value
+    if not unit:
+        if str(own) == "":
+            return value.value
+        raise ValueError(
+            f"{name} is a {type(value).__name__} in {own}, but no unit is declared for it: give plain numbers, such as "
+            f"those of .to_value({str(own)!r}), all in units that belong together"
+        )
+    try:
+        return value.to(unit).value
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{name} is a {type(value).__name__} in {own}, which cannot be converted to the declared unit {unit!r} "
+            f"({error}): give plain numbers in {unit}, such as those of .to_value(...)"
+        ) from error
