@@ -102,11 +102,11 @@ class BatchSolution(Module):
         return out
 
     def table(self) -> dict[str, np.ndarray]:
-        """Columns over all members: success, result, warning, chi2, dof, num_steps; `name`, `name_std` of a parameter.
+        """Columns over all members: success, verdict, result, warning, chi2, dof, num_steps; `name` and `name_std`.
 
         NaN where a member has no such parameter. `pandas.DataFrame` and `pyarrow.table` take it as it is.
         """
-        columns: dict[str, np.ndarray] = {"success": self.success}
+        columns: dict[str, np.ndarray] = {"success": self.success, "verdict": self.verdicts}
         reasons = self.failed
         columns["result"] = np.array([reasons.get(i, "") for i in range(len(self))], object)
         warnings = self.warnings

@@ -116,7 +116,8 @@ class Solution(Module):
     @property
     def verdict(self) -> str:
         """How one fit went: "converged", "converged, look" (see `remarks`) or "failed" (see `message`)."""
-        return verdict_of(bool(self.success), self.remarks)
+        success = bool(self.success)
+        return verdict_of(success, self.remarks if success else ())
 
     @property
     def message(self) -> str:

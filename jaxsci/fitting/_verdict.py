@@ -44,19 +44,19 @@ def improbable(facts: Facts) -> np.ndarray:
 
     judged = facts.testable & (facts.dof > 0) & np.isfinite(facts.chi2)
     dof, chi2 = np.where(judged, facts.dof, 1), np.where(judged, facts.chi2, 1)
-    return judged & (gammaincc(dof / 2, np.maximum(chi2, 0) / 2) < _IMPROBABLE)
+    return np.asarray(judged & (gammaincc(dof / 2, np.maximum(chi2, 0) / 2) < _IMPROBABLE))
 
 
 def implausible(facts: Facts) -> np.ndarray:
     """True where chi2/dof is so small that a unit must be wrong."""
-    return facts.testable & (facts.dof > 0) & (facts.chi2 < _TOO_SMALL * facts.dof)
+    return np.asarray(facts.testable & (facts.dof > 0) & (facts.chi2 < _TOO_SMALL * facts.dof))
 
 
 def to_look_at(facts: Facts) -> np.ndarray:
     """True where `remarks_of` has something to say; of a whole batch at once."""
     bound = np.any((facts.at_bound != 0) & ~facts.fixed, axis=-1)
     flags = np.any(~facts.determined | facts.projected, axis=-1) | bound
-    return flags | improbable(facts) | implausible(facts) | ~np.isfinite(facts.chi2)
+    return np.asarray(flags | improbable(facts) | implausible(facts) | ~np.isfinite(facts.chi2))
 
 
 def remarks_of(solution: Any) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def remarks(facts: Facts) -> tuple[str, ...]:
 
 
 def verdict_of(success: bool, said: tuple[str, ...]) -> str:
-    """The verdict on one fit."""
+    """The verdict on one fit, from whether it converged and what is to be looked at."""
     return FAILED if not success else LOOK if said else CONVERGED
 
 
