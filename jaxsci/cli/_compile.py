@@ -12,4 +12,4 @@ def compile_quickly(fn: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     """The program of fn for arguments like these; a GPU's programs are compiled as ever."""
     options = cheap_compile()
     lowered = jax.jit(fn).lower(*args)
-    return lowered.compile(options and options | {"xla_backend_optimization_level": "0"})
+    return lowered.compile(None if options is None else options | {"xla_backend_optimization_level": "0"})
