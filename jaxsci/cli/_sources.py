@@ -18,13 +18,16 @@ from ..fitting import StreamedDataset
 from ._config import Config, check_keys, shown, take
 from ._construct import construct
 from ._errors import ConfigError
-from ._load import Table, is_stack, read_nist, read_rows, read_stack, read_table
+from ._load import Table, is_nist, is_stack, read_nist, read_rows, read_stack, read_table
 from ._registry import Registry
 
 STREAM_ROWS = 65536
 """Rows of a streamed file in memory at a time, unless the config says otherwise."""
 
 _SHOWN_ROWS = 2000
+
+SIGMA = "sigma"
+"""The column of standard deviations where a config names none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +82,7 @@ def read_source(entry: dict[str, Any], where: str, config: Config, registry: Reg
         return _streamed(entry, path, where, name)
     if is_stack(path, f"{where}.file"):
         return _stack(entry, path, where, name, registry)
-    if path.suffix.lower() != ".dat":
+    if not is_nist(path, f"{where}.file"):
         return _columns(entry, path, where, name, registry)
     if "columns" in entry:
         raise ConfigError(f"{where}.columns", "a NIST file (.dat) has no named columns")
@@ -136,7 +139,7 @@ class _Names:
 
     def errors(self, table: Table) -> Any:
         """The column of standard deviations: the one that is named, else `sigma` where there is one."""
-        name = "sigma" if self.sigma is None and "sigma" in table.columns else self.sigma
+        name = SIGMA if self.sigma is None and SIGMA in table.columns else self.sigma
         return None if name is None else table.column(name, f"{self.where}.sigma")
 
     @property
@@ -152,7 +155,8 @@ def _table(entry: dict[str, Any], where: str) -> dict[str, Any]:
 def _columns(entry: dict[str, Any], path: Path, where: str, name: str, registry: Registry) -> Source:
     """Columns of a table: one data set, or one for each value of the `member` column."""
     names = _Names.of(entry, where)
-    table = read_table(path, f"{where}.file", [] if names.member is None else [names.member])
+    texts = () if names.member is None else (names.member,)
+    table = read_table(path, f"{where}.file", (*names.x, names.y, names.sigma or SIGMA, *texts), texts)
     inputs, observed, errors = (
         jtu.tree_map(_numbers(where), column)
         for column in (names.inputs(table), names.observed(table), names.errors(table))
