@@ -297,6 +297,7 @@ TASK = Task(
     build=build,
     batches=lambda members: [1] * len(members),
     describe=_describe,
+    refusals=lambda members: {},
     unfitted=SkyOutcome,
     fit=fit,
     record=record,

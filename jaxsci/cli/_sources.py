@@ -100,6 +100,9 @@ def _inline(entry: dict[str, Any], where: str, registry: Registry) -> Source:
     for key in ("x", "y"):
         if key not in entry:
             raise ConfigError(where, "it has no data: give a file, or lists x and y")
+    for key in ("columns", "stream"):
+        if key in entry:
+            raise ConfigError(f"{where}.{key}", "it is about a file, but x and y are given here")
     x, y = take(entry, "x", list, where), take(entry, "y", list, where)
     sigma = take(entry, "sigma", (list, int, float), where)
     x = tuple(x) if x and all(isinstance(column, list) for column in x) else x
@@ -212,6 +215,8 @@ def _key(key: Any) -> str:
 def _stack(entry: dict[str, Any], path: Path, where: str, name: str, registry: Registry) -> Source:
     """Arrays with one entry of the leading axis a member: images (members, height, width), or curves (members, n)."""
     names, table = _Names.of(entry, where), read_stack(path, f"{where}.file")
+    if names.member is not None:
+        raise ConfigError(f"{where}.columns.member", "a stack has a member for each entry of its leading axis")
     y, sigma = np.asarray(names.observed(table)), names.errors(table)
     if y.ndim not in (2, 3) or y.dtype.kind not in "fiu":
         raise ConfigError(
@@ -221,6 +226,8 @@ def _stack(entry: dict[str, Any], path: Path, where: str, name: str, registry: R
         )
     image = (y.shape[1], y.shape[2]) if y.ndim == 3 else None
     flat = y.reshape(len(y), -1).astype(float)
+    if image and "x" in _table(entry, where):
+        raise ConfigError(f"{where}.columns.x", "the inputs of an image are the column and the row of each pixel")
     x = _pixels(*image) if image else _abscissa(names, table, flat, path, where)
     if sigma is not None and np.shape(sigma) != y.shape:
         raise ConfigError(f"{where}.columns.sigma", f"it has shape {np.shape(sigma)}, but y has shape {y.shape}")

@@ -1,0 +1,97 @@
+"""What would stop fits before their first step, found without fitting: `jaxsci check` asks it of all that it builds.
+
+The words are those of a fit: the same objective, inspected as a fit inspects it, and linearised where the solver would
+linearise it first. So what passes here is fitted, and what does not pass ends a fit with the same `RESULTS`.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jaxtyping import Array, Int, PyTree
+
+from ..core._loss import AbstractLoss
+from ._batch import _lanes
+from ._fit import Ready, check, ending, make_ready
+from ._plan import Plan, flat_bounds, flat_priors, make_plan
+from ._program import call
+from ._ragged import blocks
+from ._rounds import Lanes
+from ._solver._foreign import _off_bounds
+from ._solver._trust_region import AbstractTrustSolver, Bounds, _finite
+from ._stream import StreamedDataset
+
+_TOGETHER = 64  # members at a time, so that their Jacobians fit into memory
+
+
+def foresee(
+    models: PyTree,
+    datasets: Any,
+    *,
+    free: Sequence[str] | None,
+    bounds: Mapping[str, Any] | None,
+    priors: Mapping[str, Any] | None,
+    solver: Any,
+    loss: AbstractLoss,
+) -> Int[np.ndarray, " m"]:
+    """How each fit of a batch would end if it ended before its first step: the value of a `RESULTS`, 0 where it begins.
+
+    **Arguments:** those of `fit_batch`.
+
+    **Raises:** `ValueError` and `TypeError` as `fit_batch` raises them, before a fit.
+    """
+    todo = list(blocks(models, datasets))
+    out = np.zeros(sum(len(block.members) for block in todo), int)
+    for block in todo:
+        plan, lanes = _lanes(block, len(out), free, bounds, priors, loss)
+        out[block.members] = call(_each, (lanes, (solver, loss)), (plan,))
+    return out
+
+
+def foresee_one(
+    model: PyTree,
+    data: Any,
+    *,
+    free: Sequence[str] | None,
+    bounds: Mapping[str, Any] | None,
+    priors: Mapping[str, Any] | None,
+    solver: Any,
+    loss: AbstractLoss,
+) -> int:
+    """The same of a single fit, whose rows may be a `StreamedDataset`, which is read while it is looked at.
+
+    **Arguments:** those of `fit`.
+
+    **Raises:** as `fit` does, before its first step.
+    """
+    data, source = (data.stream, data.source) if isinstance(data, StreamedDataset) else (data, None)
+    plan = make_plan(model, data.noise, free)
+    check(plan, data, loss, None, None)
+    lane = Lanes(model, data, *flat_bounds(plan, bounds), *flat_priors(plan, priors))
+    run = functools.partial(call, _one, (lane, (solver, loss)), (plan,))
+    return int(run() if source is None else source.wait_for(run))
+
+
+def _each(lanes: Lanes, common: tuple[Any, Any], plan: Plan) -> Int[Array, " m"]:
+    return jax.lax.map(lambda lane: _one(lane, common, plan), lanes, batch_size=_TOGETHER)
+
+
+def _one(lane: Lanes, common: tuple[Any, Any], plan: Plan) -> Int[Array, ""]:
+    solver, loss = common
+    problem = (lane.model, lane.data, lane.lower, lane.upper, lane.mean, lane.weight, None, solver, loss, None)
+    ready = make_ready(problem, plan, None)
+    count, fine, valid, _ = ready.objective.inspect(ready.base)
+    begins = _finite(ready.objective(_first(ready, solver)))
+    ended = optx.RESULTS.where(begins, optx.RESULTS.successful, optx.RESULTS.nonfinite)
+    return ending(count, fine, valid, ended, jnp.array(False))._value
+
+
+def _first(ready: Ready, solver: Any) -> Array:
+    """Where a solver evaluates first."""
+    if isinstance(solver, AbstractTrustSolver):
+        return solver.start(ready.y0, Bounds(ready.lower, ready.upper, bool(ready.bounds)))[0]
+    return _off_bounds(ready.y0, ready.lower, ready.upper)
