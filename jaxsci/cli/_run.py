@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import Dataset, bucket
 from ..fitting import RESULTS, Solution, fit, fit_batch
-from ..fitting._diagnose import explain
+from ..fitting._diagnose import explain_result
 from ..fitting._plan import make_plan
 from ..fitting._rounds import lane_count
 from ._build import Member
@@ -89,17 +89,10 @@ class Outcome:
         return result_of(int(self.solution.result._value))
 
 
-class _Ended(NamedTuple):
-    """As much of a Solution as an explanation needs."""
-
-    result: Any
-
-
 def explained(value: int, member: Member) -> str:
     """Why a fit ended so, naming array and row where that is known. `value`: of a `jaxsci.RESULTS`."""
-    ended: Any = _Ended(_item(value))
     try:
-        explain(ended, *member.on_device(), None)
+        explain_result(_item(value), *member.on_device(), None)
     except (RuntimeError, ValueError) as error:
         return " ".join([str(error), *_IN_A_CONFIG.get(result_of(value), ())])
 

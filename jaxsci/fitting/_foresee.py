@@ -48,7 +48,7 @@ def foresee(
     out = np.zeros(sum(len(block.members) for block in todo), int)
     for block in todo:
         plan, lanes = _lanes(block, len(out), free, bounds, priors, loss)
-        out[block.members] = call(_each, (lanes, (solver, loss)), (plan,))
+        out[block.members] = call(_each, (lanes, (solver, loss)), (plan,), once=True)
     return out
 
 
@@ -72,7 +72,7 @@ def foresee_one(
     plan = make_plan(model, data.noise, free)
     check(plan, data, loss, None, None)
     lane = Lanes(model, data, *flat_bounds(plan, bounds), *flat_priors(plan, priors))
-    run = functools.partial(call, _one, (lane, (solver, loss)), (plan,))
+    run = functools.partial(call, _one, (lane, (solver, loss)), (plan,), once=True)
     return int(run() if source is None else source.wait_for(run))
 
 

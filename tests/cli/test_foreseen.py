@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_csv
-from hypothesis import given, settings, strategies as st
+from hypothesis import Phase, given, settings, strategies as st
 
 from jaxsci.cli._build import build_job
 from jaxsci.cli._check import refusals
@@ -44,7 +44,8 @@ def job(entries, fit):
     return build_job(Config(Path("fit.toml"), {"model": {"type": "Exponential"}, "fit": fit, "data": named}), REGISTRY)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+# a failure is not shrunk: it is in one of the entries that the assertion shows
+@settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(
     entries=st.lists(entry(), min_size=MEMBERS, max_size=MEMBERS),
     low=st.sampled_from([0.0, -1.0, 0.5]),
