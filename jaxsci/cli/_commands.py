@@ -16,7 +16,7 @@ from ._config import Config, read_config
 from ._errors import ConfigError
 from ._output import Log, now, output_folder, write_report, write_results
 from ._registry import REGISTRY, Registry, describe, imported
-from ._results import counts
+from ._results import counts, verdicts
 from ._run import REFUSED
 from ._session import prepare, versions
 from ._task import Task, task_of
@@ -67,6 +67,7 @@ def run(
         "complete": all(outcome.code != "not_run" for outcome in outcomes),
         "seconds": time.perf_counter() - began,
         "counts": counts(records),
+        "verdicts": verdicts(records),
         "config_file": str(config.path.resolve()),
         "config": config.tables,
         "versions": versions(),
@@ -151,7 +152,7 @@ def _fit(task: Task, job: Job, log: Log, beside: bool) -> list[Any]:
 
 def _told(outcome: Any) -> str:
     steps = "" if outcome.solution is None else f" after {int(outcome.solution.num_steps)} steps"
-    return f"{outcome.member.name}: {outcome.code}{steps}. {outcome.message}".rstrip()
+    return " ".join([f"{outcome.member.name}: {outcome.code}{steps}.", outcome.message, *outcome.remarks]).rstrip()
 
 
 def _choices(task: Task, job: Job, used: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from .. import compsep
 from ..compsep import Forecast, MixingMatrix, Separation
 from ..compsep.io import write_separation
 from ..core._parameter import match
+from ..fitting import _verdict
 from ..parallel._checkpoint import write_framed
 from ._build import Job
 from ._compsep_figures import draw
@@ -22,7 +23,7 @@ from ._compsep_load import SkyData, read_instrument, read_mixing, read_sky
 from ._config import Config, check_keys, flatten, shown, take
 from ._errors import CLASS_ERRORS, ConfigError
 from ._registry import Registry
-from ._results import slugs
+from ._results import ended, slugs
 from ._run import _codes
 from ._task import Task
 
@@ -92,6 +93,11 @@ class SkyOutcome:
     def success(self) -> bool:
         """True where all independent fits converged."""
         return self.code == "successful"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to look at though all fits converged, by the rule of `jaxsci.Solution.remarks`."""
+        return () if self.separation is None or not self.success else _remarks(self, self.separation)
 
     @property
     def message(self) -> str:
@@ -214,9 +220,7 @@ def record(outcome: SkyOutcome) -> dict[str, Any]:
         "name": member.name,
         "source": member.sky.source,
         "model": " + ".join(member.mixing.names),
-        "result": outcome.code,
-        "success": outcome.success,
-        "message": outcome.message,
+        **ended(outcome),
     }
     if found is None:
         return out
@@ -239,6 +243,37 @@ def record(outcome: SkyOutcome) -> dict[str, Any]:
         ],
         "parameters": [_parameter(outcome, found, name) for name in found.free] + _ratio(outcome),
     }
+
+
+def _remarks(outcome: SkyOutcome, found: Separation) -> tuple[str, ...]:
+    """Of parameters that are maps, in how many elements."""
+    said = []
+    for name in found.free:
+        lost = int((~np.isfinite(np.asarray(found.std[name]))).sum())
+        bound = int((np.asarray(found.at_bound[name]) != 0).sum())
+        if lost:
+            said.append(
+                f"the data do not determine {name}{_of(lost, found, name)}: errors are infinite there. Fix it, or give "
+                "it larger patches."
+            )
+        if bound:
+            said.append(
+                f"{name} ended at a bound{_of(bound, found, name)}: errors there are not symmetric. Widen it, or "
+                "fix the parameter there."
+            )
+    used, none = np.asarray(found.used), np.zeros(0, bool)
+    known = np.isfinite(np.asarray(found.amplitudes)) & np.isfinite(np.asarray(found.errors))
+    unknown = int((~known[..., used]).any(axis=(0, 1)).sum())
+    if unknown:
+        said.append(f"{unknown} of {int(used.sum())} pixels in use have components without finite values and errors")
+    chi2, dof, rank = np.sum(np.asarray(found.chi2)[used]), np.asarray(found.dof), np.zeros(())
+    testable = outcome.forecast is None and outcome.member.sky.noisy
+    return (*said, *_verdict.remarks(_verdict.Facts((), none, none, none, none, rank, chi2, dof, testable)))
+
+
+def _of(count: int, found: Separation, name: str) -> str:
+    size = np.size(found.values[name])
+    return "" if size == 1 else f" in {count} of {size} elements"
 
 
 def _more(outcome: SkyOutcome) -> list[str]:

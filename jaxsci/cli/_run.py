@@ -32,6 +32,8 @@ _RESULTS = (
     "nonfinite_start",
     "stalled",
     "empty",
+    "not_optimal",
+    "nonfinite_end",
     "solver_failed",
 )
 _IN_A_CONFIG = {
@@ -80,6 +82,11 @@ class Outcome:
         if self.solution is None:
             return self.refused or "The run was stopped before this fit."
         return "" if self.success else explained(int(self.solution.result._value), self.member)
+
+    @functools.cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """What to look at though the fit converged."""
+        return self.solution.remarks if self.solution is not None and self.success else ()
 
     @property
     def code(self) -> str:

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..fitting._summary import format_pm
-from ._results import counts
+from ..fitting._verdict import CONVERGED, LOOK
+from ._results import counts, label, verdicts
 
 MOST_ROWS = 60
 """So many fits have a line each."""
@@ -33,7 +34,9 @@ def tell(records: Sequence[Record], page: Path) -> None:
         wide = min(max(console.width, Console(width=_WIDEST).measure(found).maximum), _WIDEST)
         console.print()
         Console(width=wide).print(found)
-    for line in _reasons(records):
+    failed = {r["name"]: r["message"] for r in records if not r["success"] and r["result"] != "not_run"}
+    to_look_at = {r["name"]: " ".join(r["look"]) for r in records if r["verdict"] == LOOK}
+    for line in (*listed(failed), *listed(to_look_at, "yellow")):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"{'; '.join(_counted(records))}.", highlight=False, soft_wrap=True)
     console.print(f"report: {page.resolve()}", highlight=False, soft_wrap=True, markup=False)
@@ -47,6 +50,9 @@ def plural(count: int, noun: str) -> str:
 def _counted(records: Sequence[Record]) -> list[str]:
     total = counts(records)
     parts = [f"{total['succeeded']} of {plural(total['fits'], 'fit')} converged"]
+    look = verdicts(records).get(LOOK, 0)
+    if look:
+        parts.append(f"{look} of them to look at")
     if total["not_run"]:
         parts.append(f"{total['not_run']} were not run")
     if "compared" in total:
@@ -57,17 +63,22 @@ def _counted(records: Sequence[Record]) -> list[str]:
 
 
 def _endings(records: Sequence[Record]) -> Table:
-    """One line a fit; of many fits, only those that failed."""
-    few = records if len(records) <= MOST_ROWS else [r for r in records if not r["success"]]
+    """One line a fit; of many fits, only those that failed or want a look."""
+    few = records if len(records) <= MOST_ROWS else [r for r in records if r["verdict"] != CONVERGED]
     compared = any("worst_lre" in r for r in records)
     table = Table("fit", "result", "steps", "chi2/dof", *(("digits", "digits, std") if compared else ()), box=None)
     for r in list(few)[:MOST_ROWS]:
-        cells = [escape(r["name"]), "converged" if r["success"] else f"[red]{r['result']}[/red]"]
+        cells = [escape(r["name"]), _coloured(r)]
         cells += [str(r.get("num_steps", "")), f"{r['reduced_chi2']:.4g}" if "reduced_chi2" in r else ""]
         if compared:
             cells += [f"{r[k]:.1f}" if k in r else "" for k in ("worst_lre", "worst_lre_std")]
         table.add_row(*cells)
     return table
+
+
+def _coloured(record: Record) -> str:
+    colour = {CONVERGED: "green", LOOK: "yellow"}.get(record["verdict"], "red")
+    return f"[{colour}]{label(record)}[/{colour}]"
 
 
 def _found(records: Sequence[Record]) -> Table | None:
@@ -122,12 +133,9 @@ def _of_many(records: Sequence[Record], names: Sequence[str]) -> Table:
     return table
 
 
-def _reasons(records: Sequence[Record]) -> list[str]:
-    return listed({r["name"]: r["message"] for r in records if not r["success"] and r["result"] != "not_run"})
-
-
-def listed(reasons: Mapping[str, str]) -> list[str]:
-    """What is wrong with each fit that failed, with the row and the remedy; the first few of many."""
-    lines = [f"[red]{escape(name)}[/red]: {escape(why)}" for name, why in list(reasons.items())[:_MOST_REASONS]]
+def listed(reasons: Mapping[str, str], colour: str = "red") -> list[str]:
+    """What is wrong with each fit, or to look at in it, with the remedy; the first few of many."""
+    shown = list(reasons.items())[:_MOST_REASONS]
+    lines = [f"[{colour}]{escape(name)}[/{colour}]: {escape(why)}" for name, why in shown]
     more = len(reasons) - len(lines)
     return [*lines, f"and {more} more"] if more > 0 else lines

@@ -26,13 +26,13 @@ from ._check import Refusal
 from ._config import Config, check_keys, shown, take
 from ._errors import CLASS_ERRORS, ConfigError
 from ._registry import Registry
-from ._results import slugs
+from ._results import ended, slugs
 from ._run import SUCCESSFUL, _codes, advice, result_of
 from ._task import Task
 from ._timing_figures import draw, pictures
 from ._timing_grid import Grid, read_grid
 from ._timing_load import read_pulsar
-from ._timing_noise import noise_names, noise_rows
+from ._timing_noise import noise_names, noise_rows, timing_remarks
 
 _TOP = ("task", "title", "description", "fit", "grid", "data")
 _FIT = ("free", "free_noise", "max_steps")
@@ -93,6 +93,11 @@ class TimingOutcome:
     def success(self) -> bool:
         """True where the fit converged."""
         return self.code == "successful"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to look at though the fit converged, with PINT's names."""
+        return () if self.timing is None or not self.success else timing_remarks(self.timing)
 
     @property
     def message(self) -> str:
@@ -250,9 +255,7 @@ def record(outcome: TimingOutcome) -> dict[str, Any]:
         "name": member.name,
         "source": member.source,
         "model": member.kind,
-        "result": outcome.code,
-        "success": outcome.success,
-        "message": outcome.message,
+        **ended(outcome),
     }
     if solution is None or outcome.look is None:
         return out

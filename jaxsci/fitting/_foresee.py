@@ -16,14 +16,15 @@ from jaxtyping import Array, Int, PyTree
 
 from ..core._loss import AbstractLoss
 from ._batch import _lanes
-from ._fit import Ready, check, ending, make_ready
-from ._plan import Plan, flat_bounds, flat_priors, make_plan
+from ._fit import Checked, Ready, check, ending, make_ready
+from ._plan import flat_bounds, flat_priors, make_plan
+from ._problem import Choices, Problem, Solver
 from ._program import call
 from ._ragged import blocks
-from ._rounds import Lanes
 from ._solver._foreign import _off_bounds
 from ._solver._trust_region import AbstractTrustSolver, Bounds, _finite
 from ._stream import StreamedDataset
+from ._terms import Terms
 
 _TOGETHER = 64  # members at a time, so that their Jacobians fit into memory
 
@@ -35,7 +36,7 @@ def foresee(
     free: Sequence[str] | None,
     bounds: Mapping[str, Any] | None,
     priors: Mapping[str, Any] | None,
-    solver: Any,
+    solver: Solver,
     loss: AbstractLoss,
 ) -> Int[np.ndarray, " m"]:
     """How each fit of a batch would end if it ended before its first step: the value of a `RESULTS`, 0 where it begins.
@@ -48,7 +49,7 @@ def foresee(
     out = np.zeros(sum(len(block.members) for block in todo), int)
     for block in todo:
         plan, lanes = _lanes(block, len(out), free, bounds, priors, loss)
-        out[block.members] = call(_each, (lanes, (solver, loss)), (plan,), once=True)
+        out[block.members] = call(_each, (lanes, Choices(plan, solver)), once=True)
     return out
 
 
@@ -59,7 +60,7 @@ def foresee_one(
     free: Sequence[str] | None,
     bounds: Mapping[str, Any] | None,
     priors: Mapping[str, Any] | None,
-    solver: Any,
+    solver: Solver,
     loss: AbstractLoss,
 ) -> int:
     """The same of a single fit, whose rows may be a `StreamedDataset`, which is read while it is looked at.
@@ -71,23 +72,21 @@ def foresee_one(
     data, source = (data.stream, data.source) if isinstance(data, StreamedDataset) else (data, None)
     plan = make_plan(model, data.noise, free)
     check(plan, data, loss, None, None)
-    lane = Lanes(model, data, *flat_bounds(plan, bounds), *flat_priors(plan, priors))
-    run = functools.partial(call, _one, (lane, (solver, loss)), (plan,), once=True)
+    problem = Problem(model, data, Terms(*flat_bounds(plan, bounds), *flat_priors(plan, priors), None, loss))
+    run = functools.partial(call, _one, (problem, Choices(plan, solver)), once=True)
     return int(run() if source is None else source.wait_for(run))
 
 
-def _each(lanes: Lanes, common: tuple[Any, Any], plan: Plan) -> Int[Array, " m"]:
-    return jax.lax.map(lambda lane: _one(lane, common, plan), lanes, batch_size=_TOGETHER)
+def _each(problems: Problem, choices: Choices) -> Int[Array, " m"]:
+    return jax.lax.map(lambda problem: _one(problem, choices), problems, batch_size=_TOGETHER)
 
 
-def _one(lane: Lanes, common: tuple[Any, Any], plan: Plan) -> Int[Array, ""]:
-    solver, loss = common
-    problem = (lane.model, lane.data, lane.lower, lane.upper, lane.mean, lane.weight, None, solver, loss, None)
-    ready = make_ready(problem, plan, None)
+def _one(problem: Problem, choices: Choices) -> Int[Array, ""]:
+    ready = make_ready(problem, choices)
     count, fine, valid, _ = ready.objective.inspect(ready.base)
-    begins = _finite(ready.objective(_first(ready, solver)))
+    begins, yes, no = _finite(ready.objective(_first(ready, choices.solver))), jnp.array(True), jnp.array(False)
     ended = optx.RESULTS.where(begins, optx.RESULTS.successful, optx.RESULTS.nonfinite)
-    return ending(count, fine, valid, ended, jnp.array(False))._value
+    return ending(ended, Checked(count, fine, valid, yes, no, no))._value
 
 
 def _first(ready: Ready, solver: Any) -> Array:
