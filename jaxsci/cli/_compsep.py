@@ -13,18 +13,23 @@ import numpy as np
 
 from .. import compsep
 from ..compsep import Forecast, MixingMatrix, Separation
+from ..compsep._forecast import _checked
+from ..compsep._patches import lay_out
 from ..compsep.io import write_separation
+from ..core import Unit
 from ..core._parameter import match
 from ..fitting import _verdict
+from ..fitting._plan import flat_bounds, make_plan
 from ..parallel._checkpoint import write_framed
-from ._build import Job
+from ._build import Job, read_steps
+from ._check import Refusal
 from ._compsep_figures import draw
 from ._compsep_load import SkyData, read_instrument, read_mixing, read_sky
 from ._config import Config, check_keys, flatten, shown, take
 from ._errors import CLASS_ERRORS, ConfigError
 from ._registry import Registry
 from ._results import ended, slugs
-from ._run import _codes
+from ._run import REFUSED, _codes
 from ._task import Task
 
 _TOP = ("task", "title", "description", "instrument", "sky", "components", "fit", "forecast", "output", "data")
@@ -160,9 +165,11 @@ def _chosen(mixing: MixingMatrix, entry: Mapping[str, Any], where: str) -> Mixin
 def _options(table: Mapping[str, Any], mixing: MixingMatrix, where: str) -> dict[str, Any]:
     """The arguments of `separate`."""
     options: dict[str, Any] = {}
-    for key, kind in (("marginal", bool), ("tolerance", (int, float)), ("max_steps", int)):
+    for key, kind in (("marginal", bool), ("tolerance", (int, float))):
         if key in table:
             options[key] = take(table, key, kind, where)
+    if "max_steps" in table:
+        options["max_steps"] = read_steps(table, where, 1)
     free = take(table, "free", list, where, ["*"] if mixing.parameters else [])
     try:
         options["free"] = tuple(match(mixing, free, "the mixing matrix")) if free else ()
@@ -173,6 +180,40 @@ def _options(table: Mapping[str, Any], mixing: MixingMatrix, where: str) -> dict
     except CLASS_ERRORS as error:
         raise ConfigError(where, str(error).strip().split("\n")[0]) from error
     return options
+
+
+def refusals(members: Sequence[SkyFit]) -> dict[int, Refusal]:
+    """The separations, by their places, that the run would refuse: maps, noise, mask, patches, bounds."""
+    found: dict[int, Refusal] = {}
+    for place, member in enumerate(members):
+        try:
+            _try(member)
+        except CLASS_ERRORS as error:
+            found[place] = Refusal(REFUSED, str(error).strip().split("\n")[0])
+    return found
+
+
+def _try(member: SkyFit) -> None:
+    """Everything of `_fit_one` but the fit of spectra; without free parameters that is quick."""
+    sky, options = member.sky, member.options
+    if member.forecast is not None:
+        _check_forecast(member)
+    known = compsep.separate(
+        member.mixing, member.instrument, sky.maps, free=(), inv_n=_weights(sky), mask=sky.mask, units=sky.units
+    )
+    lay_out(options["free"], options["patches"] if member.forecast is None else 0, np.asarray(known.used))
+    if options["free"]:
+        flat_bounds(make_plan(member.mixing, Unit(), options["free"]), options["bounds"])
+
+
+def _check_forecast(member: SkyFit) -> None:
+    if member.sky.stokes != "QU":
+        raise ConfigError("sky.stokes", 'a forecast takes "QU"')
+    _checked(member.mixing, member.instrument, member.sky.maps, (member.forecast or {}).get("lmax"), None)
+
+
+def _weights(sky: SkyData) -> np.ndarray:
+    return np.where(np.isfinite(sky.sigma), 1 / sky.sigma**2, 0)
 
 
 def fit(
@@ -191,14 +232,12 @@ def fit(
 def _fit_one(member: SkyFit) -> SkyOutcome:
     sky, options = member.sky, member.options
     if member.forecast is not None:
-        if sky.stokes != "QU":
-            raise ConfigError("sky.stokes", 'a forecast takes "QU"')
+        _check_forecast(member)
         own = {key: value for key, value in options.items() if key != "patches"}
         ahead = compsep.xForecast(member.mixing, member.instrument, sky.maps, mask=sky.mask, **own, **member.forecast)
         return SkyOutcome(member, ahead.separation, ahead)
-    weights = np.where(np.isfinite(sky.sigma), 1 / sky.sigma**2, 0)
     found = compsep.separate(
-        member.mixing, member.instrument, sky.maps, inv_n=weights, mask=sky.mask, units=sky.units, **options
+        member.mixing, member.instrument, sky.maps, inv_n=_weights(sky), mask=sky.mask, units=sky.units, **options
     )
     return SkyOutcome(member, found)
 
@@ -220,7 +259,7 @@ def record(outcome: SkyOutcome) -> dict[str, Any]:
         "name": member.name,
         "source": member.sky.source,
         "model": " + ".join(member.mixing.names),
-        **ended(outcome),
+        **ended(outcome.code, outcome.success, outcome.message, outcome.remarks),
     }
     if found is None:
         return out
@@ -332,7 +371,7 @@ TASK = Task(
     build=build,
     batches=lambda members: [1] * len(members),
     describe=_describe,
-    refusals=lambda members: {},
+    refusals=refusals,
     unfitted=SkyOutcome,
     fit=fit,
     record=record,

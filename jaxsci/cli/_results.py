@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
         "name": member.name,
         "source": member.source or "inline",
         "model": type(member.model).__name__,
-        **ended(outcome),
+        **ended(outcome.code, outcome.success, outcome.message, outcome.remarks),
     }
     if solution is None:
         return out
@@ -63,31 +63,14 @@ def record(outcome: Outcome) -> dict[str, Any]:
     return out
 
 
-class Ended(Protocol):
-    """What the outcomes of all tasks say of how a fit ended."""
-
-    @property
-    def code(self) -> str: ...
-
-    @property
-    def success(self) -> bool: ...
-
-    @property
-    def message(self) -> str: ...
-
-    @property
-    def remarks(self) -> tuple[str, ...]: ...
-
-
-def ended(outcome: Ended) -> dict[str, Any]:
+def ended(code: str, success: bool, message: str, remarks: Sequence[str]) -> dict[str, Any]:
     """How a fit ended, as every task records it: the verdict is that of `jaxsci.Solution`, or "not run"."""
-    verdict = "not run" if outcome.code == "not_run" else verdict_of(outcome.success, outcome.remarks)
     return {
-        "result": outcome.code,
-        "success": outcome.success,
-        "verdict": verdict,
-        "message": outcome.message,
-        "look": list(outcome.remarks),
+        "result": code,
+        "success": success,
+        "verdict": "not run" if code == "not_run" else verdict_of(success, tuple(remarks)),
+        "message": message,
+        "look": list(remarks),
     }
 
 

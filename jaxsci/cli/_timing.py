@@ -255,7 +255,7 @@ def record(outcome: TimingOutcome) -> dict[str, Any]:
         "name": member.name,
         "source": member.source,
         "model": member.kind,
-        **ended(outcome),
+        **ended(outcome.code, outcome.success, outcome.message, outcome.remarks),
     }
     if solution is None or outcome.look is None:
         return out
