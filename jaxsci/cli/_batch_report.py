@@ -136,7 +136,7 @@ def _to_look_at(members: Sequence[Record], pages: Mapping[int, str]) -> Html:
     rows = [(_name(k, m, pages), remarks(m)) for k, m in there[:_MOST_REASONS]]
     more = len(there) - len(rows)
     note = tag("p", f"{more} more, with their reasons, are in results.csv and results.json.", class_="note")
-    head = ("fit", "what to look at, and what one can do")
+    head = ("fit", "what to look at")
     return join([tag("h2", "Converged, to look at"), table(head, rows), note if more > 0 else ""])
 
 

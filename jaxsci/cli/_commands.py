@@ -152,7 +152,8 @@ def _fit(task: Task, job: Job, log: Log, beside: bool) -> list[Any]:
 
 def _told(outcome: Any) -> str:
     steps = "" if outcome.solution is None else f" after {int(outcome.solution.num_steps)} steps"
-    return " ".join([f"{outcome.member.name}: {outcome.code}{steps}.", outcome.message, *outcome.remarks]).rstrip()
+    said = (f"{outcome.member.name}: {outcome.code}{steps}.", outcome.message, *outcome.remarks)
+    return " ".join(filter(None, said))
 
 
 def _choices(task: Task, job: Job, used: dict[str, Any]) -> list[str]:

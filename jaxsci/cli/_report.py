@@ -111,7 +111,7 @@ def _failures(members: Sequence[Mapping[str, Any]], anchors: Sequence[str]) -> H
     failed = [(anchor, m) for anchor, m in zip(anchors, members, strict=True) if not m["success"]]
     if not failed:
         return Html("")
-    rows = [(_link(anchor, m["name"]), m["result"], m["message"]) for anchor, m in failed]
+    rows = [(_link(anchor, m["name"]), badge(m), m["message"]) for anchor, m in failed]
     return join([tag("h2", "Failed" if any(m["result"] != "not_run" for _, m in failed) else "Not run"),
                  table(("fit", "result", "what to do"), rows)])  # fmt: skip
 
@@ -121,7 +121,7 @@ def _look(members: Sequence[Mapping[str, Any]], anchors: Sequence[str]) -> Html:
     if not there:
         return Html("")
     rows = [(tag("td", _link(anchor, m["name"]), class_="fit"), remarks(m)) for anchor, m in there]
-    return join([tag("h2", "Converged, to look at"), table(("fit", "what to look at, and what one can do"), rows)])
+    return join([tag("h2", "Converged, to look at"), table(("fit", "what to look at"), rows)])
 
 
 def remarks(member: Mapping[str, Any]) -> Html:
@@ -158,7 +158,8 @@ def section(anchor: str, member: Mapping[str, Any], figure: str | None) -> Html:
     if member["errors_scaled"]:
         facts.append("errors scaled by √(χ²/dof)")
     facts += member.get("facts", [])
-    message = join(tag("p", text, class_="note") for text in (member["message"], *member["look"]) if text)
+    kind = "note bad" if member["verdict"] == FAILED else "note"
+    message = join(tag("p", text, class_=kind) for text in (member["message"], *member["look"]) if text)
     picture = tag("figure", Html(figure)) if figure else ""
     return tag(
         "section", head, tag("p", " · ".join(facts), class_="quiet"), message, picture, _parameters(member), id=anchor
