@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..fitting._verdict import LOOK
 from ._html import Html, join, number, table, tag
-from ._report import MOST_DETAILS, badge, gallery, heading, how_it_was_run, page, resource, section, tiles
+from ._report import MOST_DETAILS, badge, gallery, heading, how_it_was_run, page, remarks, resource, section, tiles
+from ._results import label
 
-_FAILED, _WORST, _FIRST = 12, 12, 6
+_FAILED, _LOOKED, _WORST, _FIRST = 12, 6, 12, 6
 """So many members of each sort have a page of their own."""
 
 _MOST_REASONS = 50
@@ -33,10 +35,12 @@ def worth_a_look(records: Sequence[Record]) -> list[int]:
 def _reasons_to_look(records: Sequence[Record]) -> dict[int, str]:
     failed = [k for k, r in enumerate(records) if not r["success"] and r["result"] != "not_run"]
     fine = [k for k, r in enumerate(records) if r["success"]]
+    look = [k for k in fine if records[k]["verdict"] == LOOK]
     worst = sorted((k for k in fine if records[k]["reduced_chi2"] > 0), key=lambda k: -records[k]["reduced_chi2"])
     chosen: dict[int, str] = {}
     for places, why in (
         (failed[:_FAILED], "failed"),
+        (look[:_LOOKED], "to look at"),
         (worst[:_WORST], "among the largest χ² / dof"),
         (fine[:_FIRST], "among the first"),
     ):
@@ -83,13 +87,14 @@ def batch_report(
     histograms = [figures[name] for name in figures if name.startswith("histograms-")]
     body = (
         heading(document),
-        tiles(document["counts"]),
+        tiles(document),
         *(tag("p", note, class_="note") for note in notes),
         _endings(members),
         tag("h2", "Distributions") if histograms else "",
         *(tag("figure", Html(svg)) for svg in histograms),
         *gallery(pictures),
         _failures(members, pages),
+        _to_look_at(members, pages),
         _look(members, pages),
         tag("h2", "All fits"),
         _all(members, pages),
@@ -106,10 +111,10 @@ def member_page(document: Mapping[str, Any], anchor: str, member: Record, figure
 
 
 def _endings(members: Sequence[Record]) -> Html:
-    counts = collections.Counter(m["result"] for m in members)
+    counts = collections.Counter(label(m) for m in members)
     if len(counts) == 1:
         return Html("")
-    example = {m["result"]: m for m in reversed(members)}
+    example = {label(m): m for m in reversed(members)}
     rows = [(badge(example[code]), number(count)) for code, count in counts.most_common()]
     return join([tag("h2", "How they ended"), table(("result", "fits"), rows)])
 
@@ -122,6 +127,17 @@ def _failures(members: Sequence[Record], pages: Mapping[int, str]) -> Html:
     more = len(failed) - len(rows)
     note = tag("p", f"{more} more, with their reasons, are in results.json and log.txt.", class_="note")
     return join([tag("h2", "Failed"), table(("fit", "result", "what to do"), rows), note if more > 0 else ""])
+
+
+def _to_look_at(members: Sequence[Record], pages: Mapping[int, str]) -> Html:
+    there = [(k, m) for k, m in enumerate(members) if m["verdict"] == LOOK]
+    if not there:
+        return Html("")
+    rows = [(_name(k, m, pages), remarks(m)) for k, m in there[:_MOST_REASONS]]
+    more = len(there) - len(rows)
+    note = tag("p", f"{more} more, with their reasons, are in results.csv and results.json.", class_="note")
+    head = ("fit", "what to look at")
+    return join([tag("h2", "Converged, to look at"), table(head, rows), note if more > 0 else ""])
 
 
 def _look(members: Sequence[Record], pages: Mapping[int, str]) -> Html:
@@ -143,7 +159,7 @@ def _all(members: Sequence[Record], pages: Mapping[int, str]) -> Html:
     rows = []
     for k, m in enumerate(members[:_MOST_ROWS]):
         values = {p["name"]: p["value"] for p in m.get("parameters", ())}
-        cells = [m["name"], m["result"], m.get("num_steps"), _number(m.get("reduced_chi2"))]
+        cells = [m["name"], label(m), m.get("num_steps"), _number(m.get("reduced_chi2"))]
         rows.append([pages.get(k, ""), *cells, *(_number(values.get(name)) for name in shown)])
     head = ["fit", "result", "steps", "χ² / dof", *shown]
     data = json.dumps({"head": head, "rows": rows}, allow_nan=False).replace("</", "<\\/")

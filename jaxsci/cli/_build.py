@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ..core import AbstractDataset, AbstractLoss, AbstractModel, Dataset, Linear, Normal, put
-from ..fitting import TRF, fit
+from ..core import AbstractDataset, AbstractLoss, AbstractModel, Dataset, Linear, Normal, put, suggest
+from ..fitting import TRF, StreamedDataset
+from ..fitting._fit import check
 from ..fitting._plan import flat_bounds, flat_priors, make_plan
 from ._config import Config, check_keys, flatten, shown, take
 from ._construct import construct
@@ -114,6 +115,8 @@ def build_job(config: Config, registry: Registry) -> Job:
     members: list[Member] = []
     for k, entry in enumerate(entries):
         members += _members(entry, k, settings, config, registry)
+    if "model" in tables and all("model" in entry for entry in entries):
+        raise ConfigError("model", "no [[data]] table uses it: each has a model of its own")
     _unique([member.name for member in members])
     title = take(tables, "title", str, "", config.path.stem)
     return Job(title, take(tables, "description", str, "", ""), tuple(members))
@@ -121,17 +124,22 @@ def build_job(config: Config, registry: Registry) -> Job:
 
 def _settings(table: dict[str, Any], registry: Registry) -> Settings:
     plain = Settings()
-    steps = take(table, "max_steps", int, "fit", plain.max_steps)
-    if steps < 1:
-        raise ConfigError("fit.max_steps", f"should be 1 or more, but it is {steps}")
     settings = dataclasses.replace(
         plain,
         solver=construct(table.get("solver", "TRF"), "solvers", registry, "fit.solver"),
         loss=construct(table.get("loss", "Linear"), "losses", registry, "fit.loss"),
-        max_steps=steps,
+        max_steps=read_steps(table, "fit", plain.max_steps),
         scale_covariance=take(table, "scale_covariance", bool, "fit"),
     )
     return _choices(table, settings, registry, "fit")
+
+
+def read_steps(table: Mapping[str, Any], where: str, default: int) -> int:
+    """The most steps that a fit may take."""
+    steps: int = take(table, "max_steps", int, where, default)
+    if steps < 1:
+        raise ConfigError(f"{where}.max_steps", f"should be 1 or more, but it is {steps}")
+    return steps
 
 
 def _choices(table: dict[str, Any], settings: Settings, registry: Registry, where: str) -> Settings:
@@ -144,7 +152,7 @@ def _choices(table: dict[str, Any], settings: Settings, registry: Registry, wher
         raise ConfigError(f"{where}.free", f'should be a list of names, such as ["tau"], but it is {shown(free)}')
     bounds = {k: _bound(v, f"{where}.bounds.{k}") for k, v in flatten(take(table, "bounds", dict, where, {})).items()}
     priors = {
-        name: construct(prior, "priors", registry, f"{where}.priors.{name}")
+        name: _prior(prior, f"{where}.priors.{name}", registry)
         for name, prior in flatten(take(table, "priors", dict, where, {})).items()
     }
     return dataclasses.replace(
@@ -154,6 +162,17 @@ def _choices(table: dict[str, Any], settings: Settings, registry: Registry, wher
         priors={**(settings.priors or {}), **priors} or None,
         key=settings.key + json.dumps(own, sort_keys=True, default=str),
     )
+
+
+def _prior(spec: Any, where: str, registry: Registry) -> Normal:
+    prior: Normal = construct(spec, "priors", registry, where)
+    if not bool(jnp.all(jnp.isfinite(prior.mean))):
+        raise ConfigError(f"{where}.mean", f"should be finite, but it is {prior.mean}")
+    if not bool(jnp.all(prior.sigma > 0)):
+        raise ConfigError(
+            f"{where}.sigma", f"should be positive, but it is {prior.sigma}; equal bounds hold a parameter where it is"
+        )
+    return prior
 
 
 def _bound(value: Any, where: str) -> tuple[float, float]:
@@ -177,7 +196,8 @@ def _members(entry: Any, k: int, settings: Settings, config: Config, registry: R
     if spec is None:
         raise ConfigError(where, "it has no model, and there is no [model] for all members")
     settings = _choices(entry, settings, registry, where)
-    reference = _reference(entry, where) or source.reference
+    known = _reference(entry, where)
+    reference = known or source.reference
     name = take(entry, "name", str, where, source.text.rpartition("/")[2].rpartition(".")[0] or f"data {k}")
     members, kinds = [], set()
     for title, model, p in _started(name, spec, at, source, entry, where, registry):
@@ -189,6 +209,8 @@ def _members(entry: Any, k: int, settings: Settings, config: Config, registry: R
         if member.kind not in kinds:  # a check costs as much as a small fit, and like members are alike in it
             _check(member, where)
             kinds.add(member.kind)
+            if known is not None:
+                _check_reference(known, member, where)
         members.append(member)
     return members
 
@@ -251,6 +273,15 @@ def _reference(entry: dict[str, Any], where: str) -> Reference | None:
     return Reference(values, std)
 
 
+def _check_reference(reference: Reference, member: Member, where: str) -> None:
+    names = make_plan(member.model, member.data.noise, member.settings.free).names
+    for name in reference.values:
+        if name not in names:
+            raise ConfigError(
+                f"{where}.reference.{name}", f"it is not fitted{suggest(name, names)} (fitted: {', '.join(names)})"
+            )
+
+
 def _check(member: Member, where: str) -> None:
     """Names, bounds, priors, and the shape of the model's prediction: all that can be known without a fit."""
     settings, model, data = member.settings, member.model, member.data
@@ -259,12 +290,11 @@ def _check(member: Member, where: str) -> None:
         plan = make_plan(model, data.noise, settings.free)
         flat_bounds(plan, settings.bounds)
         flat_priors(plan, settings.priors)
+        check(plan, data.stream if isinstance(data, StreamedDataset) else data, settings.loss, None, None)
     except ValueError as error:
         raise ConfigError(f"{where} ({member.name})", str(error)) from error
     try:
         jax.eval_shape(lambda m, d: d.residual(m), model, sample)
-        if not isinstance(settings.loss, Linear) or plan.noise:
-            jax.eval_shape(lambda m, d: fit(m, d, throw=False, **settings.arguments()), model, sample)
     except CLASS_ERRORS as error:
         raise ConfigError(f"{where} ({member.name})", str(error).strip().split("\n")[0]) from error
 

@@ -1,7 +1,7 @@
 """What the commands do, once their arguments are read. Importing this imports jax."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from ..core import suggest
+from ._bad_input import BAD_INPUT
 from ._build import Job
 from ._config import Config, read_config
 from ._errors import ConfigError
 from ._output import Log, now, output_folder, write_report, write_results
 from ._registry import REGISTRY, Registry, describe, imported
-from ._results import counts
+from ._results import counts, verdicts
+from ._run import REFUSED
 from ._session import prepare, versions
 from ._task import Task, task_of
+from ._terminal import MOST_ROWS, listed, plural, tell
 
 FINE, FAILED, STOPPED = 0, 3, 130
-"""Exit codes beside 2, bad input: all fits fine; some failed; stopped by Ctrl-C."""
-
-_ROWS_SHOWN = 60
+"""Exit codes beside `BAD_INPUT`: all fits fine; some failed; stopped by Ctrl-C."""
 
 
 def load(file: str, imports: Sequence[Path], settings: Sequence[str], allow_outside: bool) -> tuple[Config, Task, Job]:
@@ -63,9 +64,10 @@ def run(
         "title": job.title,
         "description": job.description,
         "created": now().isoformat(timespec="seconds"),
-        "complete": all(outcome.solution is not None for outcome in outcomes),
+        "complete": all(outcome.code != "not_run" for outcome in outcomes),
         "seconds": time.perf_counter() - began,
         "counts": counts(records),
+        "verdicts": verdicts(records),
         "config_file": str(config.path.resolve()),
         "config": config.tables,
         "versions": versions(),
@@ -77,26 +79,43 @@ def run(
     with _progress() as progress:
         page = write_report(folder, document, outcomes, task, lambda items: _tracked(progress, items))
     log.say(f"report written after {time.perf_counter() - began:.1f} s")
-    _tell(records, page)
-    if not document["complete"]:
+    tell(records, page)
+    return _exit_code(records)
+
+
+def _exit_code(records: Sequence[Mapping[str, Any]]) -> int:
+    """The worst that happened: stopped, a fit that could not be tried at all, one that failed, nothing."""
+    results = {record["result"] for record in records}
+    if "not_run" in results:
         return STOPPED
-    return FINE if document["counts"]["failed"] == 0 else FAILED
+    if REFUSED in results:
+        return BAD_INPUT
+    return FINE if all(record["success"] for record in records) else FAILED
 
 
 def check(file: str, imports: Sequence[Path], settings: Sequence[str], allow_outside: bool) -> int:
-    """Build and check everything that a config describes, and say what it is; returns the exit code."""
+    """Build and check all that a config describes; say what it is, and which fits would end before their first step.
+
+    **Returns:** the exit code that the run would have, as far as it is known without fitting.
+    """
     prepare("auto")
     config, task, job = load(file, imports, settings, allow_outside)
     table = Table("fit", "model", "rows", "free parameters", box=None)
-    for member in job.members[:_ROWS_SHOWN]:
+    for member in job.members[:MOST_ROWS]:
         table.add_row(*task.describe(member))
     console = Console()
     console.print(table)
-    more = len(job.members) - _ROWS_SHOWN
+    more = len(job.members) - MOST_ROWS
     if more > 0:
         console.print(f"and {more} more", highlight=False)
-    console.print(f"{config.path.name} is fine: {_count(task, job)}.", highlight=False)
-    return FINE
+    wrong = task.refusals(job.members)
+    if not wrong:
+        console.print(f"{config.path.name} is fine: {_count(task, job)}.", highlight=False)
+        return FINE
+    for line in listed({job.members[place].name: why.message for place, why in wrong.items()}):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"{config.path.name}: {len(wrong)} of {plural(len(job.members), 'fit')} would fail.", highlight=False)
+    return BAD_INPUT if any(why.result == REFUSED for why in wrong.values()) else FAILED
 
 
 def list_names(kind: str | None, imports: Sequence[Path]) -> int:
@@ -133,7 +152,8 @@ def _fit(task: Task, job: Job, log: Log, beside: bool) -> list[Any]:
 
 def _told(outcome: Any) -> str:
     steps = "" if outcome.solution is None else f" after {int(outcome.solution.num_steps)} steps"
-    return f"{outcome.member.name}: {outcome.code}{steps}. {outcome.message}".rstrip()
+    said = (f"{outcome.member.name}: {outcome.code}{steps}.", outcome.message, *outcome.remarks)
+    return " ".join(filter(None, said))
 
 
 def _choices(task: Task, job: Job, used: dict[str, Any]) -> list[str]:
@@ -145,7 +165,7 @@ def _choices(task: Task, job: Job, used: dict[str, Any]) -> list[str]:
 def _count(task: Task, job: Job) -> str:
     sizes = task.batches(job.members)
     batches = f"{len(sizes)} batches of up to {max(sizes)}" if len(sizes) > 1 else "one batch"
-    return f"{sum(sizes)} fits in {batches}"
+    return f"{plural(sum(sizes), 'fit')} in {batches}"
 
 
 def _progress() -> Progress:
@@ -161,33 +181,3 @@ def _progress() -> Progress:
 
 def _tracked(progress: Progress, items: Sequence[Any]) -> Iterator[Any]:
     yield from progress.track(items, description="drawing figures")
-
-
-def _tell(records: Sequence[dict[str, Any]], page: Path) -> None:
-    """The results in short, and where the report is."""
-    console = Console()
-    console.print(_results_table(records))
-    total = counts(records)
-    parts = [f"{total['succeeded']} of {total['fits']} fits converged"]
-    if total["not_run"]:
-        parts.append(f"{total['not_run']} were not run")
-    if "compared" in total:
-        parts.append(f"values agree to 6 digits in {total['values_to_6_digits']} of {total['compared']}")
-        parts.append(f"to 9 digits in {total['values_to_9_digits']}")
-        parts.append(f"standard errors to 6 digits in {total['std_to_6_digits']}")
-    console.print("; ".join(parts) + ".", highlight=False, soft_wrap=True)
-    console.print(f"report: {page.resolve()}", highlight=False, soft_wrap=True, markup=False)
-
-
-def _results_table(records: Sequence[dict[str, Any]]) -> Table:
-    """One line a fit; of many fits, only those that failed."""
-    few: Iterable[dict[str, Any]] = records if len(records) <= _ROWS_SHOWN else [r for r in records if not r["success"]]
-    compared = any("worst_lre" in r for r in records)
-    table = Table("fit", "result", "steps", "chi2/dof", *(("digits", "digits, std") if compared else ()), box=None)
-    for r in list(few)[:_ROWS_SHOWN]:
-        cells = [r["name"], "converged" if r["success"] else f"[red]{r['result']}[/red]"]
-        cells += [str(r.get("num_steps", "")), f"{r['reduced_chi2']:.4g}" if "reduced_chi2" in r else ""]
-        if compared:
-            cells += [f"{r[k]:.1f}" if k in r else "" for k in ("worst_lre", "worst_lre_std")]
-        table.add_row(*cells)
-    return table

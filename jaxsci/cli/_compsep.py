@@ -13,17 +13,23 @@ import numpy as np
 
 from .. import compsep
 from ..compsep import Forecast, MixingMatrix, Separation
+from ..compsep._forecast import _checked
+from ..compsep._patches import lay_out
 from ..compsep.io import write_separation
+from ..core import Unit
 from ..core._parameter import match
+from ..fitting import _verdict
+from ..fitting._plan import flat_bounds, make_plan
 from ..parallel._checkpoint import write_framed
-from ._build import Job
+from ._build import Job, read_steps
+from ._check import Refusal
 from ._compsep_figures import draw
 from ._compsep_load import SkyData, read_instrument, read_mixing, read_sky
 from ._config import Config, check_keys, flatten, shown, take
 from ._errors import CLASS_ERRORS, ConfigError
 from ._registry import Registry
-from ._results import slugs
-from ._run import _codes
+from ._results import ended, slugs
+from ._run import REFUSED, _codes
 from ._task import Task
 
 _TOP = ("task", "title", "description", "instrument", "sky", "components", "fit", "forecast", "output", "data")
@@ -94,6 +100,11 @@ class SkyOutcome:
         return self.code == "successful"
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to look at though all fits converged, by the rule of `jaxsci.Solution.remarks`."""
+        return () if self.separation is None or not self.success else _remarks(self, self.separation)
+
+    @property
     def message(self) -> str:
         """What did not converge; empty after success."""
         if self.separation is None:
@@ -154,9 +165,11 @@ def _chosen(mixing: MixingMatrix, entry: Mapping[str, Any], where: str) -> Mixin
 def _options(table: Mapping[str, Any], mixing: MixingMatrix, where: str) -> dict[str, Any]:
     """The arguments of `separate`."""
     options: dict[str, Any] = {}
-    for key, kind in (("marginal", bool), ("tolerance", (int, float)), ("max_steps", int)):
+    for key, kind in (("marginal", bool), ("tolerance", (int, float))):
         if key in table:
             options[key] = take(table, key, kind, where)
+    if "max_steps" in table:
+        options["max_steps"] = read_steps(table, where, 1)
     free = take(table, "free", list, where, ["*"] if mixing.parameters else [])
     try:
         options["free"] = tuple(match(mixing, free, "the mixing matrix")) if free else ()
@@ -167,6 +180,40 @@ def _options(table: Mapping[str, Any], mixing: MixingMatrix, where: str) -> dict
     except CLASS_ERRORS as error:
         raise ConfigError(where, str(error).strip().split("\n")[0]) from error
     return options
+
+
+def refusals(members: Sequence[SkyFit]) -> dict[int, Refusal]:
+    """The separations, by their places, that the run would refuse: maps, noise, mask, patches, bounds."""
+    found: dict[int, Refusal] = {}
+    for place, member in enumerate(members):
+        try:
+            _try(member)
+        except CLASS_ERRORS as error:
+            found[place] = Refusal(REFUSED, str(error).strip().split("\n")[0])
+    return found
+
+
+def _try(member: SkyFit) -> None:
+    """Everything of `_fit_one` but the fit of spectra; without free parameters that is quick."""
+    sky, options = member.sky, member.options
+    if member.forecast is not None:
+        _check_forecast(member)
+    known = compsep.separate(
+        member.mixing, member.instrument, sky.maps, free=(), inv_n=_weights(sky), mask=sky.mask, units=sky.units
+    )
+    lay_out(options["free"], options["patches"] if member.forecast is None else 0, np.asarray(known.used))
+    if options["free"]:
+        flat_bounds(make_plan(member.mixing, Unit(), options["free"]), options["bounds"])
+
+
+def _check_forecast(member: SkyFit) -> None:
+    if member.sky.stokes != "QU":
+        raise ConfigError("sky.stokes", 'a forecast takes "QU"')
+    _checked(member.mixing, member.instrument, member.sky.maps, (member.forecast or {}).get("lmax"), None)
+
+
+def _weights(sky: SkyData) -> np.ndarray:
+    return np.where(np.isfinite(sky.sigma), 1 / sky.sigma**2, 0)
 
 
 def fit(
@@ -185,14 +232,12 @@ def fit(
 def _fit_one(member: SkyFit) -> SkyOutcome:
     sky, options = member.sky, member.options
     if member.forecast is not None:
-        if sky.stokes != "QU":
-            raise ConfigError("sky.stokes", 'a forecast takes "QU"')
+        _check_forecast(member)
         own = {key: value for key, value in options.items() if key != "patches"}
         ahead = compsep.xForecast(member.mixing, member.instrument, sky.maps, mask=sky.mask, **own, **member.forecast)
         return SkyOutcome(member, ahead.separation, ahead)
-    weights = np.where(np.isfinite(sky.sigma), 1 / sky.sigma**2, 0)
     found = compsep.separate(
-        member.mixing, member.instrument, sky.maps, inv_n=weights, mask=sky.mask, units=sky.units, **options
+        member.mixing, member.instrument, sky.maps, inv_n=_weights(sky), mask=sky.mask, units=sky.units, **options
     )
     return SkyOutcome(member, found)
 
@@ -214,9 +259,7 @@ def record(outcome: SkyOutcome) -> dict[str, Any]:
         "name": member.name,
         "source": member.sky.source,
         "model": " + ".join(member.mixing.names),
-        "result": outcome.code,
-        "success": outcome.success,
-        "message": outcome.message,
+        **ended(outcome.code, outcome.success, outcome.message, outcome.remarks),
     }
     if found is None:
         return out
@@ -239,6 +282,37 @@ def record(outcome: SkyOutcome) -> dict[str, Any]:
         ],
         "parameters": [_parameter(outcome, found, name) for name in found.free] + _ratio(outcome),
     }
+
+
+def _remarks(outcome: SkyOutcome, found: Separation) -> tuple[str, ...]:
+    """Of parameters that are maps, in how many elements."""
+    said = []
+    for name in found.free:
+        lost = int((~np.isfinite(np.asarray(found.std[name]))).sum())
+        bound = int((np.asarray(found.at_bound[name]) != 0).sum())
+        if lost:
+            said.append(
+                f"the data do not determine {name}{_of(lost, found, name)}: errors are infinite there. Fix it, or give "
+                "it larger patches."
+            )
+        if bound:
+            said.append(
+                f"{name} ended at a bound{_of(bound, found, name)}: errors there are not symmetric. Widen it, or "
+                "fix the parameter there."
+            )
+    used, none = np.asarray(found.used), np.zeros(0, bool)
+    known = np.isfinite(np.asarray(found.amplitudes)) & np.isfinite(np.asarray(found.errors))
+    unknown = int((~known[..., used]).any(axis=(0, 1)).sum())
+    if unknown:
+        said.append(f"{unknown} of {int(used.sum())} pixels in use have components without finite values and errors")
+    chi2, dof, rank = np.sum(np.asarray(found.chi2)[used]), np.asarray(found.dof), np.zeros(())
+    testable = outcome.forecast is None and outcome.member.sky.noisy
+    return (*said, *_verdict.remarks(_verdict.Facts((), none, none, none, none, rank, chi2, dof, testable)))
+
+
+def _of(count: int, found: Separation, name: str) -> str:
+    size = np.size(found.values[name])
+    return "" if size == 1 else f" in {count} of {size} elements"
 
 
 def _more(outcome: SkyOutcome) -> list[str]:
@@ -297,6 +371,7 @@ TASK = Task(
     build=build,
     batches=lambda members: [1] * len(members),
     describe=_describe,
+    refusals=refusals,
     unfitted=SkyOutcome,
     fit=fit,
     record=record,

@@ -39,7 +39,10 @@ _TEMPLATES = {"dust.beta": "beta_d", "dust.temp": "temp_d", "sync.beta": "beta_s
 
 @dataclasses.dataclass(frozen=True)
 class SkyData:
-    """Maps (f, s, pixel) with what is known of them: noise sigma (f, s), mask, the truth of simulated ones."""
+    """Maps (f, s, pixel) with what is known of them: noise sigma (f, s), mask, the truth of simulated ones.
+
+    `noisy`: False where they were simulated without the noise that sigma tells of.
+    """
 
     maps: np.ndarray
     sigma: np.ndarray
@@ -49,6 +52,7 @@ class SkyData:
     source: str
     truth: dict[str, np.ndarray]
     cmb: np.ndarray | None
+    noisy: bool = True
 
 
 def read_mixing(tables: Mapping[str, Any]) -> compsep.MixingMatrix:
@@ -139,11 +143,12 @@ def _simulated(config: Config, table: dict[str, Any], instrument: compsep.Instru
     cmb = parts["cmb_uKcmb"][rows] * float(take(table, "cmb", (int, float), "sky", 1.0))
     maps = _foregrounds(instrument, parts, truth, rows) + cmb
     sigma = np.asarray(instrument.sigma(maps.shape[2], stokes))
-    if take(table, "noise", bool, "sky", True):
+    noisy = take(table, "noise", bool, "sky", True)
+    if noisy:
         seed = take(table, "seed", int, "sky", 1)
         maps = maps + np.random.default_rng(seed).normal(size=maps.shape) * sigma[:, :, None]
     mask = None if "mask" not in table else io.read_mask(config.resolve(table["mask"], "sky.mask"))
-    return SkyData(maps, sigma, mask, stokes, "uK_CMB", Path(path).name, truth, cmb)
+    return SkyData(maps, sigma, mask, stokes, "uK_CMB", Path(path).name, truth, cmb, noisy)
 
 
 def _averaged(values: np.ndarray, nside: Any, where: str) -> np.ndarray:

@@ -33,6 +33,8 @@ class Config:
         path = (folder / Path(name).expanduser()).resolve()
         if not self.allow_outside and not path.is_relative_to(folder):
             raise ConfigError(where, f"{name!r} lies outside the config's folder {folder}; --allow-outside permits it")
+        if path.is_dir():
+            raise ConfigError(where, f"{path} is a folder: name a file in it")
         if not path.is_file():
             near = suggest(path.name, (entry.name for entry in path.parent.iterdir())) if path.parent.is_dir() else ""
             raise ConfigError(where, f"there is no file {path}{near}")
@@ -52,9 +54,11 @@ def read_config(name: str, settings: Collection[str] = (), allow_outside: bool =
         what = "it is a folder" if path.is_dir() else "there is no such file"
         raise ConfigError(str(name), f"{what}; a config is a TOML file, for example bundled:quickstart.toml")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(path.name, f"this is not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(path.name, f"this is not valid TOML, which is written in UTF-8: {error}") from error
     for setting in settings:
         _apply(tables, setting)
     return Config(path, tables, allow_outside)
@@ -102,12 +106,19 @@ def take(table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], wher
     """
     if key not in table:
         return default
-    value = table[key]
+    value, at = table[key], f"{where}.{key}" if where else key
     kinds = kind if isinstance(kind, tuple) else (kind,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        words = " or ".join(dict.fromkeys(_WORDS[k] for k in kinds))
-        raise ConfigError(f"{where}.{key}" if where else key, f"should be {words}, but it is {shown(value)}")
-    return value
+    if isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)):
+        return value
+    words = " or ".join(dict.fromkeys(_WORDS[k] for k in kinds))
+    if isinstance(value, float) and int in kinds:
+        words = words.replace(_WORDS[int], "a whole number, without a point or an exponent")
+    message = f"should be {words}, but it is {shown(value)}"
+    if list in kinds and isinstance(value, dict) and not where:
+        message += f". Write [[{key}]] for [{key}]: there may be several"
+    if dict in kinds and isinstance(value, list) and value and isinstance(value[0], dict) and not where:
+        message += f". Write [{key}] for [[{key}]]: there is one"
+    raise ConfigError(at, message)
 
 
 def shown(value: Any) -> str:

@@ -50,10 +50,17 @@ def construct(spec: Any, kind: str, registry: Registry, where: str, defaults: Ma
 def _as_table(spec: Any, kind: Kind, where: str) -> dict[str, Any]:
     table = {"type": spec} if isinstance(spec, str) else spec
     if not isinstance(table, dict):
-        raise ConfigError(where, f"should be a {kind.noun}: a name, or a table with a type; but it is {shown(spec)}")
+        once = f". Write [{where}] for [[{where}]]: there is one" if _tables(spec) else ""
+        raise ConfigError(
+            where, f"should be a {kind.noun}: a name, or a table with a type; but it is {shown(spec)}{once}"
+        )
     if not isinstance(table.get("type"), str):
         raise ConfigError(where, f'a {kind.noun} needs type = "..." (`jaxsci list` shows the names)')
     return table
+
+
+def _tables(spec: Any) -> bool:
+    return isinstance(spec, list) and len(spec) > 0 and all(isinstance(item, dict) for item in spec)
 
 
 def _argument(value: Any, parameter: Any, registry: Registry, where: str) -> Any:

@@ -5,8 +5,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..fitting._verdict import CONVERGED, FAILED, LOOK
 from ._html import Html, join, number, table, tag
-from ._results import as_json
+from ._results import as_json, label
 
 MOST_DETAILS = 60
 """Up to so many members have a section of their own in the page; a larger batch has a page of another kind."""
@@ -32,9 +33,10 @@ def report(
     members = document["members"]
     body = (
         heading(document),
-        tiles(document["counts"]),
+        tiles(document),
         *(tag("p", note, class_="note") for note in notes),
         _failures(members, anchors),
+        _look(members, anchors),
         tag("h2", "All fits"),
         _overview(members, anchors),
         *gallery(pictures),
@@ -82,9 +84,12 @@ def gallery(pictures: Mapping[str, str]) -> list[Html]:
     return [part for title, svg in pictures.items() for part in (tag("h2", title), tag("figure", Html(svg)))]
 
 
-def tiles(counts: Mapping[str, int]) -> Html:
+def tiles(document: Mapping[str, Any]) -> Html:
     """The numbers to see first."""
+    counts, look = document["counts"], document["verdicts"].get(LOOK, 0)
     shown = [tile(counts["succeeded"], counts["fits"], "fits converged")]
+    if look:
+        shown.append(tile(look, counts["succeeded"], "of them to look at: the reasons are below", partly=True))
     if "compared" in counts:
         of = counts["compared"]
         shown += [
@@ -95,19 +100,33 @@ def tiles(counts: Mapping[str, int]) -> Html:
     return tag("div", *shown, class_="tiles")
 
 
-def tile(have: int, of: int, text: str) -> Html:
-    """One number out of another."""
+def tile(have: int, of: int, text: str, partly: bool | None = None) -> Html:
+    """One number out of another; amber where it is less, or as `partly` says."""
+    partly = have != of if partly is None else partly
     figure = tag("strong", f"{have}", tag("span", f" / {of}"))
-    return tag("div", figure, tag("p", text), class_="tile" if have == of else "tile partly")
+    return tag("div", figure, tag("p", text), class_="tile partly" if partly else "tile")
 
 
 def _failures(members: Sequence[Mapping[str, Any]], anchors: Sequence[str]) -> Html:
     failed = [(anchor, m) for anchor, m in zip(anchors, members, strict=True) if not m["success"]]
     if not failed:
         return Html("")
-    rows = [(_link(anchor, m["name"]), m["result"], m["message"]) for anchor, m in failed]
+    rows = [(_link(anchor, m["name"]), badge(m), m["message"]) for anchor, m in failed]
     return join([tag("h2", "Failed" if any(m["result"] != "not_run" for _, m in failed) else "Not run"),
                  table(("fit", "result", "what to do"), rows)])  # fmt: skip
+
+
+def _look(members: Sequence[Mapping[str, Any]], anchors: Sequence[str]) -> Html:
+    there = [(anchor, m) for anchor, m in zip(anchors, members, strict=True) if m["verdict"] == LOOK]
+    if not there:
+        return Html("")
+    rows = [(tag("td", _link(anchor, m["name"]), class_="fit"), remarks(m)) for anchor, m in there]
+    return join([tag("h2", "Converged, to look at"), table(("fit", "what to look at"), rows)])
+
+
+def remarks(member: Mapping[str, Any]) -> Html:
+    """What to look at in one fit."""
+    return tag("td", *(tag("p", remark) for remark in member["look"]), class_="remarks")
 
 
 def _overview(members: Sequence[Mapping[str, Any]], anchors: Sequence[str]) -> Html:
@@ -139,7 +158,8 @@ def section(anchor: str, member: Mapping[str, Any], figure: str | None) -> Html:
     if member["errors_scaled"]:
         facts.append("errors scaled by √(χ²/dof)")
     facts += member.get("facts", [])
-    message = tag("p", member["message"], class_="note") if member["message"] else ""
+    kind = "note bad" if member["verdict"] == FAILED else "note"
+    message = join(tag("p", text, class_=kind) for text in (member["message"], *member["look"]) if text)
     picture = tag("figure", Html(figure)) if figure else ""
     return tag(
         "section", head, tag("p", " · ".join(facts), class_="quiet"), message, picture, _parameters(member), id=anchor
@@ -192,9 +212,8 @@ def _link(anchor: str, name: str) -> Html:
 
 def badge(member: Mapping[str, Any]) -> Html:
     """How a fit ended, in colour."""
-    kind = "good" if member["success"] else "off" if member["result"] == "not_run" else "bad"
-    text = {"successful": "converged"}.get(member["result"], member["result"].replace("_", " "))
-    return tag("span", text, class_=f"badge {kind}")
+    kind = {CONVERGED: "good", LOOK: "look", FAILED: "bad"}.get(member["verdict"], "off")
+    return tag("span", label(member), class_=f"badge {kind}")
 
 
 def _digits(row: Mapping[str, Any], key: str) -> Html:

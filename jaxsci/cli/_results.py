@@ -1,5 +1,6 @@
 """The numbers of a run, as records for JSON and rows for CSV."""
 
+import collections
 import csv
 import io
 import json
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..fitting import Solution
+from ..fitting._verdict import FAILED, verdict_of
 from ._run import Outcome
 from ._sources import Reference
 
@@ -36,9 +38,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
         "name": member.name,
         "source": member.source or "inline",
         "model": type(member.model).__name__,
-        "result": outcome.code,
-        "success": outcome.success,
-        "message": outcome.message,
+        **ended(outcome.code, outcome.success, outcome.message, outcome.remarks),
     }
     if solution is None:
         return out
@@ -61,6 +61,27 @@ def record(outcome: Outcome) -> dict[str, Any]:
         if digits:
             out[f"worst_{key}"] = math.nan if any(map(math.isnan, digits)) else min(digits)
     return out
+
+
+def ended(code: str, success: bool, message: str, remarks: Sequence[str]) -> dict[str, Any]:
+    """How a fit ended, as every task records it: the verdict is that of `jaxsci.Solution`, or "not run"."""
+    return {
+        "result": code,
+        "success": success,
+        "verdict": "not run" if code == "not_run" else verdict_of(success, tuple(remarks)),
+        "message": message,
+        "look": list(remarks),
+    }
+
+
+def label(record: Mapping[str, Any]) -> str:
+    """The verdict in a table: of a fit that failed, how."""
+    return record["result"].replace("_", " ") if record["verdict"] == FAILED else str(record["verdict"])
+
+
+def verdicts(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many fits have each verdict."""
+    return dict(collections.Counter(record["verdict"] for record in records))
 
 
 def _parameters(solution: Solution, reference: Reference | None) -> list[dict[str, Any]]:
@@ -124,9 +145,10 @@ def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
     columns = ("parameter", "unit", "value", "std", "reference", "reference_std", "lre", "lre_std", "remarks")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["member", "model", "result", "chi2", "dof", *columns])
+    writer.writerow(["member", "model", "result", "verdict", "look", "chi2", "dof", *columns])
     for member in records:
-        head = [member["name"], member["model"], member["result"], member.get("chi2", ""), member.get("dof", "")]
+        head = [member[key] for key in ("name", "model", "result", "verdict")]
+        head += ["; ".join(member["look"]), member.get("chi2", ""), member.get("dof", "")]
         for row in member.get("parameters", [{}]):
             cells = {**row, "parameter": row.get("name", ""), "remarks": "; ".join(row.get("remarks", []))}
             writer.writerow([*head, *(cells.get(column, "") for column in columns)])

@@ -9,28 +9,41 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
 from ..core import Dataset, bucket
 from ..fitting import RESULTS, Solution, fit, fit_batch
-from ..fitting._diagnose import explain
+from ..fitting._diagnose import explain_result
 from ..fitting._plan import make_plan
 from ..fitting._rounds import lane_count
 from ._build import Member
 from ._compile import compile_quickly
 from ._errors import CLASS_ERRORS, ConfigError
 
+SUCCESSFUL, REFUSED = "successful", "refused"
+
 _RESULTS = (
-    "successful",
+    SUCCESSFUL,
     "max_steps_reached",
     "nonfinite_data",
     "bad_noise",
     "nonfinite_start",
     "stalled",
     "empty",
+    "not_optimal",
+    "nonfinite_end",
     "solver_failed",
 )
+_IN_A_CONFIG = {
+    "nonfinite_data": ("In a config, omit_nonfinite = true masks them; rows count from 0.",),
+    "bad_noise": ("Correct those rows of the file, which count from 0, or leave them out.",),
+    "nonfinite_start": ("In a config, `start` and [fit.bounds] say so.",),
+    "max_steps_reached": ("In a config, fit.max_steps and `start` say so.",),
+}
+"""How a config does what the library advises."""
+
 _DERIVED = ("reduced_chi2", "aic", "bic")
 
 # What is finished stays finished when a run is stopped, and the log grows meanwhile.
@@ -61,28 +74,49 @@ class Outcome:
     @property
     def success(self) -> bool:
         """True where the fit converged."""
-        return self.code == "successful"
+        return self.code == SUCCESSFUL
 
     @functools.cached_property
     def message(self) -> str:
         """Why the fit failed, naming array and row where that is known; empty after success."""
         if self.solution is None:
             return self.refused or "The run was stopped before this fit."
-        if self.success:
-            return ""
-        model, data = self.member.on_device()
-        try:
-            explain(self.solution, model, data, None)
-        except (RuntimeError, ValueError) as error:
-            hint = " In a config, omit_nonfinite = true masks them." if self.code == "nonfinite_data" else ""
-            return f"{error}{hint}"
+        return "" if self.success else explained(int(self.solution.result._value), self.member)
+
+    @functools.cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """What to look at though the fit converged."""
+        return self.solution.remarks if self.solution is not None and self.success else ()
 
     @property
     def code(self) -> str:
         """The name of the result in `jaxsci.RESULTS`; `refused`, or `not_run`."""
         if self.solution is None:
-            return "refused" if self.refused else "not_run"
-        return _codes()[int(self.solution.result._value)]
+            return REFUSED if self.refused else "not_run"
+        return result_of(int(self.solution.result._value))
+
+
+def explained(value: int, member: Member) -> str:
+    """Why a fit ended so, naming array and row where that is known. `value`: of a `jaxsci.RESULTS`."""
+    try:
+        explain_result(_item(value), *member.on_device(), None)
+    except (RuntimeError, ValueError) as error:
+        return " ".join([str(error), *_IN_A_CONFIG.get(result_of(value), ())])
+
+
+def advice(value: int) -> str:
+    """What a `jaxsci.RESULTS` says by itself."""
+    return RESULTS[_item(value)]  # type: ignore[misc]
+
+
+def _item(value: int) -> Any:
+    results: Any = RESULTS
+    return jtu.tree_map(lambda _: jnp.asarray(value), results.successful)
+
+
+def result_of(value: int) -> str:
+    """The name of a `jaxsci.RESULTS` by its value."""
+    return _codes()[value]
 
 
 @functools.cache

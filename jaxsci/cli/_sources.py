@@ -18,13 +18,16 @@ from ..fitting import StreamedDataset
 from ._config import Config, check_keys, shown, take
 from ._construct import construct
 from ._errors import ConfigError
-from ._load import Table, is_stack, read_nist, read_rows, read_stack, read_table
+from ._load import Table, is_nist, is_stack, read_nist, read_rows, read_stack, read_table
 from ._registry import Registry
 
 STREAM_ROWS = 65536
 """Rows of a streamed file in memory at a time, unless the config says otherwise."""
 
 _SHOWN_ROWS = 2000
+
+SIGMA = "sigma"
+"""The column of standard deviations where a config names none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +82,7 @@ def read_source(entry: dict[str, Any], where: str, config: Config, registry: Reg
         return _streamed(entry, path, where, name)
     if is_stack(path, f"{where}.file"):
         return _stack(entry, path, where, name, registry)
-    if path.suffix.lower() != ".dat":
+    if not is_nist(path, f"{where}.file"):
         return _columns(entry, path, where, name, registry)
     if "columns" in entry:
         raise ConfigError(f"{where}.columns", "a NIST file (.dat) has no named columns")
@@ -97,6 +100,9 @@ def _inline(entry: dict[str, Any], where: str, registry: Registry) -> Source:
     for key in ("x", "y"):
         if key not in entry:
             raise ConfigError(where, "it has no data: give a file, or lists x and y")
+    for key in ("columns", "stream"):
+        if key in entry:
+            raise ConfigError(f"{where}.{key}", "it is about a file, but x and y are given here")
     x, y = take(entry, "x", list, where), take(entry, "y", list, where)
     sigma = take(entry, "sigma", (list, int, float), where)
     x = tuple(x) if x and all(isinstance(column, list) for column in x) else x
@@ -136,7 +142,7 @@ class _Names:
 
     def errors(self, table: Table) -> Any:
         """The column of standard deviations: the one that is named, else `sigma` where there is one."""
-        name = "sigma" if self.sigma is None and "sigma" in table.columns else self.sigma
+        name = SIGMA if self.sigma is None and SIGMA in table.columns else self.sigma
         return None if name is None else table.column(name, f"{self.where}.sigma")
 
     @property
@@ -152,7 +158,8 @@ def _table(entry: dict[str, Any], where: str) -> dict[str, Any]:
 def _columns(entry: dict[str, Any], path: Path, where: str, name: str, registry: Registry) -> Source:
     """Columns of a table: one data set, or one for each value of the `member` column."""
     names = _Names.of(entry, where)
-    table = read_table(path, f"{where}.file", [] if names.member is None else [names.member])
+    texts = () if names.member is None else (names.member,)
+    table = read_table(path, f"{where}.file", (*names.x, names.y, names.sigma or SIGMA, *texts), texts)
     inputs, observed, errors = (
         jtu.tree_map(_numbers(where), column)
         for column in (names.inputs(table), names.observed(table), names.errors(table))
@@ -208,6 +215,8 @@ def _key(key: Any) -> str:
 def _stack(entry: dict[str, Any], path: Path, where: str, name: str, registry: Registry) -> Source:
     """Arrays with one entry of the leading axis a member: images (members, height, width), or curves (members, n)."""
     names, table = _Names.of(entry, where), read_stack(path, f"{where}.file")
+    if names.member is not None:
+        raise ConfigError(f"{where}.columns.member", "a stack has a member for each entry of its leading axis")
     y, sigma = np.asarray(names.observed(table)), names.errors(table)
     if y.ndim not in (2, 3) or y.dtype.kind not in "fiu":
         raise ConfigError(
@@ -217,6 +226,8 @@ def _stack(entry: dict[str, Any], path: Path, where: str, name: str, registry: R
         )
     image = (y.shape[1], y.shape[2]) if y.ndim == 3 else None
     flat = y.reshape(len(y), -1).astype(float)
+    if image and "x" in _table(entry, where):
+        raise ConfigError(f"{where}.columns.x", "the inputs of an image are the column and the row of each pixel")
     x = _pixels(*image) if image else _abscissa(names, table, flat, path, where)
     if sigma is not None and np.shape(sigma) != y.shape:
         raise ConfigError(f"{where}.columns.sigma", f"it has shape {np.shape(sigma)}, but y has shape {y.shape}")

@@ -8,6 +8,7 @@ from typing import Any
 from ..core import Dataset
 from ..fitting._plan import make_plan
 from ._build import Job, Member, build_job
+from ._check import Refusal, refusals
 from ._config import Config, shown, take
 from ._errors import ConfigError
 from ._figures import draw
@@ -25,6 +26,7 @@ class Task:
     - `build`: (config, registry) -> a job, checked.
     - `batches`: members -> how many there are in each batch.
     - `describe`: member -> (name, model, rows, free parameters), as text.
+    - `refusals`: members -> {place: why its fit would end before its first step}.
     - `unfitted`: member -> the outcome of one that was not reached.
     - `fit`: (members, report, beside) -> (places, outcomes), as they are done.
     - `record`: outcome -> its numbers. `draw`: (outcome, salt) -> its figure, SVG.
@@ -35,6 +37,7 @@ class Task:
     build: Callable[[Config, Registry], Job]
     batches: Callable[[Sequence[Any]], list[int]]
     describe: Callable[[Any], tuple[str, str, str, str]]
+    refusals: Callable[[Sequence[Any]], Mapping[int, Refusal]]
     unfitted: Callable[[Any], Any]
     fit: Callable[[Sequence[Any], Callable[[int], None], bool], Iterable[tuple[list[int], list[Any]]]]
     record: Callable[[Any], dict[str, Any]]
@@ -64,6 +67,7 @@ def task_of(config: Config) -> Task:
         build=build_job,
         batches=lambda members: [len(places) for places in group(members)],
         describe=_describe,
+        refusals=refusals,
         unfitted=lambda member: Outcome(member, None),
         fit=lambda members, report, beside: fit_members(members, report, beside),
         record=record,

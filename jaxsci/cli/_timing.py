@@ -1,6 +1,7 @@
 """`task = "timing"`: pulsars, all in one batch."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -8,26 +9,30 @@ from typing import Any
 import numpy as np
 
 from .. import timing
+from ..core import Linear
 from ..fitting import RESULTS, Solution
+from ..fitting._foresee import foresee
 from ..timing import TimingModel, TimingSolution, TOAs, chi2_grid, fit_array, par_text
 from ..timing._anchor import lay_out
-from ..timing._fit import chosen
+from ..timing._array import _member, buckets, lay_bucket
+from ..timing._fit import SOLVER, chosen
 from ..timing._looks import Look, looks
 from ..timing._model import elements
 from ..timing._notation import notation
 from ..timing._orbit import kind_of
 from ..timing._par_out import PREFIX, noise_places
-from ._build import Job
+from ._build import Job, read_steps
+from ._check import Refusal
 from ._config import Config, check_keys, shown, take
 from ._errors import CLASS_ERRORS, ConfigError
 from ._registry import Registry
-from ._results import slugs
-from ._run import _codes
+from ._results import ended, slugs
+from ._run import SUCCESSFUL, _codes, advice, result_of
 from ._task import Task
 from ._timing_figures import draw, pictures
 from ._timing_grid import Grid, read_grid
 from ._timing_load import read_pulsar
-from ._timing_noise import noise_names, noise_rows
+from ._timing_noise import noise_names, noise_rows, timing_remarks
 
 _TOP = ("task", "title", "description", "fit", "grid", "data")
 _FIT = ("free", "free_noise", "max_steps")
@@ -90,6 +95,11 @@ class TimingOutcome:
         return self.code == "successful"
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to look at though the fit converged, with PINT's names."""
+        return () if self.timing is None or not self.success else timing_remarks(self.timing)
+
+    @property
     def message(self) -> str:
         """Why the fit failed; empty after success."""
         if self.timing is None:
@@ -106,7 +116,7 @@ def build(config: Config, registry: Registry) -> Job:
     check_keys(tables, _TOP, "")
     fit = take(tables, "fit", dict, "", {})
     check_keys(fit, _FIT, "fit")
-    steps = take(fit, "max_steps", int, "fit", 200)
+    steps = read_steps(fit, "fit", 200)
     entries = take(tables, "data", list, "", [])
     if not entries:
         raise ConfigError("data", "there is nothing to fit: give at least one [[data]] table")
@@ -177,6 +187,23 @@ def _read(entry: dict[str, Any], where: str, config: Config) -> tuple[str, Timin
     return read_pulsar(str(par), tim, where, ephem, folder)
 
 
+def refusals(members: Sequence[Pulsar]) -> dict[int, Refusal]:
+    """The pulsars, by their places, whose fits would end before their first step."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run says it
+        laid = [_member(k, m.model, m.toas, m.free) for k, m in enumerate(members)]
+    found: dict[int, Refusal] = {}
+    for bucket in buckets(laid):
+        batch = lay_bucket(bucket)
+        values = foresee(
+            batch.models, batch.data, free=batch.free, bounds=batch.bounds, priors=None, solver=SOLVER, loss=Linear()
+        )
+        for each, value in zip(bucket, values.tolist(), strict=True):
+            if result_of(value) != SUCCESSFUL:
+                found[each.place] = Refusal(result_of(value), advice(value))
+    return dict(sorted(found.items()))
+
+
 def fit(
     members: Sequence[Pulsar], report: Callable[[int], None], beside: bool
 ) -> Iterator[tuple[list[int], list[TimingOutcome]]]:
@@ -228,9 +255,7 @@ def record(outcome: TimingOutcome) -> dict[str, Any]:
         "name": member.name,
         "source": member.source,
         "model": member.kind,
-        "result": outcome.code,
-        "success": outcome.success,
-        "message": outcome.message,
+        **ended(outcome.code, outcome.success, outcome.message, outcome.remarks),
     }
     if solution is None or outcome.look is None:
         return out
@@ -311,6 +336,7 @@ TASK = Task(
     build=build,
     batches=_batches,
     describe=_describe,
+    refusals=refusals,
     unfitted=TimingOutcome,
     fit=fit,
     record=record,

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .. import timing
@@ -28,7 +29,7 @@ from ._files import write_whole
 from ._report import NO_FIGURES
 from ._session import prepare
 from ._timing_load import read_pulsar
-from ._timing_noise import noise_names, noise_rows
+from ._timing_noise import noise_names, noise_rows, timing_remarks
 
 FINE, FAILED = 0, 3
 _WIDEST = 999
@@ -69,6 +70,8 @@ def fit(
         highlight=False,
         soft_wrap=True,
     )
+    for remark in timing_remarks(solution) if solution.success else ():
+        console.print(f"[yellow]look[/yellow]: {escape(remark)}", highlight=False, soft_wrap=True)
     if not solution.success:
         Console(stderr=True).print(f"the fit did not converge: {solution.fit.message}", highlight=False, soft_wrap=True)
         return FAILED

@@ -4,6 +4,7 @@ const { head, rows } = JSON.parse(document.getElementById("rows").textContent);
 const place = document.getElementById("all");
 const state = { column: null, up: true, page: 0, text: "" };
 const size = 50;
+const kinds = { "converged": "good", "converged, look": "look", "not run": "off" };
 
 function element(name, text, attributes = {}) {
   const node = Object.assign(document.createElement(name), attributes);
@@ -27,17 +28,14 @@ function cell(row, k) {
     return td;
   }
   if (k > 1) return element("td", value, { className: "number" });
-  const good = value === "successful";
   const td = element("td");
-  td.append(element("span", good ? "converged" : String(value).replaceAll("_", " "), {
-    className: `badge ${good ? "good" : value === "not_run" ? "off" : "bad"}`,
-  }));
+  td.append(element("span", value, { className: `badge ${kinds[value] ?? "bad"}` }));
   return td;
 }
 
 function draw() {
   const wanted = state.text.toLowerCase();
-  const kept = rows.filter((row) => `${row[1]} ${row[2]} ${row[2] === "successful" ? "converged" : ""}`.toLowerCase().includes(wanted));
+  const kept = rows.filter((row) => `${row[1]} ${row[2]}`.toLowerCase().includes(wanted));
   if (state.column !== null) kept.sort(compare);
   const pages = Math.max(Math.ceil(kept.length / size), 1);
   state.page = Math.min(Math.max(state.page, 0), pages - 1);

@@ -9,6 +9,9 @@ from jaxtyping import Array, Float
 
 from ..core import AbstractModel, Scalar, param
 
+NIST = "NIST/ITL StRD"
+"""What every file of the collection says in its first line."""
+
 _PARAMETER = re.compile(r"^\s*(b\d+)\s*=((?:\s+[-+.\dEe]+){4})\s*$")
 _ROLE = re.compile(r"(Response|Predictor)[^(\n]*\((?:[yx] = )?([^)\n]*)\)")
 
@@ -41,8 +44,8 @@ def parse_nist(text: str) -> NistProblem:
 
     **Raises:** `ValueError` saying what is missing or malformed.
     """
-    if "NIST/ITL StRD" not in text:
-        raise ValueError("this is no NIST StRD file: its first line should be 'NIST/ITL StRD'")
+    if NIST not in text:
+        raise ValueError(f"this is no NIST StRD file: its first line should be {NIST!r}")
     rows = [match for match in map(_PARAMETER.match, text.splitlines()) if match]
     if not rows:
         raise ValueError("there is no table of start values and certified values ('b1 = start start value std')")

@@ -32,17 +32,22 @@ def judge(
 
 def explain(solution: Solution, model: Any, data: AbstractDataset, likelihood: Any) -> NoReturn:
     """Raise what belongs to `solution.result`."""
+    explain_result(solution.result, model, data, likelihood)
+
+
+def explain_result(result: Any, model: Any, data: AbstractDataset, likelihood: Any) -> NoReturn:
+    """Raise what belongs to a `RESULTS`, of a fit that was made or of one that is only foreseen."""
     if isinstance(data, StreamedDataset):
-        explain_stream(solution, model, data)
-    message = RESULTS[solution.result]
-    if solution.result == RESULTS.nonfinite_data:
+        explain_stream(result, model, data)
+    message = RESULTS[result]
+    if result == RESULTS.nonfinite_data:
         raise ValueError(_first_bad(data, "inputs", "observed") or message)
-    if solution.result == RESULTS.bad_noise:
+    if result == RESULTS.bad_noise:
         noise = data.noise if likelihood is None else likelihood
         raise ValueError(_bad_noise(noise, np.asarray(data.mask)) or message)
-    if solution.result == RESULTS.empty:
+    if result == RESULTS.empty:
         raise ValueError(message)
-    if solution.result == RESULTS.nonfinite_start:
+    if result == RESULTS.nonfinite_start:
         raise ValueError(_bad_start(model, data) or message)
     raise RuntimeError(message)
 

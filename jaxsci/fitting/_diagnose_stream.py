@@ -9,20 +9,20 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..core._rows import split_rows
-from ._solution import RESULTS, Solution
+from ._solution import RESULTS
 from ._stream import StreamedDataset
 
 
-def explain_stream(solution: Solution, model: Any, data: StreamedDataset) -> NoReturn:
-    """Raise what belongs to `solution.result`."""
-    message = RESULTS[solution.result]
-    if solution.result == RESULTS.nonfinite_data:
+def explain_stream(result: Any, model: Any, data: StreamedDataset) -> NoReturn:
+    """Raise what belongs to a `RESULTS`."""
+    message = RESULTS[result]
+    if result == RESULTS.nonfinite_data:
         raise ValueError(_first_bad(data, np.isfinite, False, "not finite. Mask them (mask=)") or message)
-    if solution.result == RESULTS.bad_noise:
+    if result == RESULTS.bad_noise:
         raise ValueError(_first_bad(data, _positive, True, "not positive and finite") or message)
-    if solution.result == RESULTS.nonfinite_start:
+    if result == RESULTS.nonfinite_start:
         raise ValueError(_bad_start(model, data) or message)
-    raise (ValueError if solution.result == RESULTS.empty else RuntimeError)(message)
+    raise (ValueError if result == RESULTS.empty else RuntimeError)(message)
 
 
 def _first_bad(data: StreamedDataset, fine: Callable[[np.ndarray], np.ndarray], noise: bool, what: str) -> str:

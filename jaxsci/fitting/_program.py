@@ -20,24 +20,25 @@ def call(
     args: tuple[Any, ...],
     choices: tuple[Any, ...] = (),
     inside: tuple[Any, ...] | None = None,
+    once: bool = False,
 ) -> Any:
     """program(*args, *choices), compiled for each structure of `args` and set of `choices`, which are static.
 
     Inside a transformation it becomes part of the caller's program, with the choices `inside` if given.
     The work of `equinox.filter_jit` on a flat list of leaves, because that costs as much as a small fit.
-    `program` should live as long as the process.
+    `program` should live as long as the process. What runs `once` is compiled quickly, without optimisation.
     """
     leaves, structure = jtu.tree_flatten(args)
     arrays = [leaf for leaf in leaves if isinstance(leaf, _ARRAYS)]
     rest = tuple([None if isinstance(leaf, _ARRAYS) else leaf for leaf in leaves])
     if not any(isinstance(array, Tracer) for array in arrays):
         try:
-            return _jitted(program, False)(arrays, structure, rest, choices)
+            return _jitted(program, False, once)(arrays, structure, rest, choices)
         except ValueError as error:
             if _REFUSED not in str(error):
                 raise
     # jitted all the same: a bare vmap or grad would run it operation by operation
-    return _jitted(program, True)(arrays, structure, rest, choices if inside is None else inside)
+    return _jitted(program, True, once)(arrays, structure, rest, choices if inside is None else inside)
 
 
 def made_once(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,14 +54,17 @@ def made_once(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @made_once
-def _jitted(program: Callable[..., Any], nested: bool) -> Any:
+def _jitted(program: Callable[..., Any], nested: bool, once: bool) -> Any:
     def run(arrays: list[Any], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
         fill = iter(arrays)
         args = jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest])
         return program(*args, *choices)
 
     # compiler options are for the outermost jit only
-    return jax.jit(run, static_argnums=(1, 2, 3), compiler_options=None if nested else cheap_compile())
+    options = None if nested else cheap_compile()
+    if once and options is not None:
+        options = options | {"xla_backend_optimization_level": "0"}
+    return jax.jit(run, static_argnums=(1, 2, 3), compiler_options=options)
 
 
 def outermost(program: Any, fallback: Any, *args: Any) -> Any:

@@ -90,6 +90,7 @@ class Job(NamedTuple):
             y[pending] = new_y
             jtu.tree_map(lambda old, new: old.__setitem__(pending, new), state, new_state)  # noqa: B023
             steps[pending] += taken
+            state.failed[pending] |= taken == 0  # optimistix takes no step from a start that is not a number
             over = search.over(max_steps)
             report(int(np.sum(over[pending])))
             pending = pending[~over[pending]]

@@ -17,6 +17,29 @@ BAD = {
     "fit type": (MODEL + DATA + '[fit]\nmax_steps = "x"\n', "fit.max_steps: should be a number, but it is a text"),
     "bool no number": (MODEL + DATA + "[fit]\nmax_steps = true\n", "fit.max_steps: should be a number, but it is true"),
     "no steps": (MODEL + DATA + "[fit]\nmax_steps = 0\n", "fit.max_steps: should be 1 or more"),
+    "steps and a half": (
+        MODEL + DATA + "[fit]\nmax_steps = 2.5\n",
+        "fit.max_steps: should be a whole number, without a point or an exponent, but it is a number, 2.5",
+    ),
+    "one bracket": (
+        MODEL + DATA.replace("[[data]]", "[data]"),
+        "data: should be a list, but it is a table, {'file': 'decay.csv'}. Write [[data]] for [data]",
+    ),
+    "two brackets": (MODEL + DATA + "[[fit]]\nmax_steps = 3\n", "Write [fit] for [[fit]]: there is one"),
+    "two models": (MODEL.replace("[model]", "[[model]]") + DATA, "Write [model] for [[model]]: there is one"),
+    "folder": (MODEL + '[[data]]\nfile = "."\n', " is a folder: name a file in it"),
+    "no file, columns": (
+        MODEL + INLINE + 'columns = { x = "a" }\n',
+        "data[0].columns: it is about a file, but x and y",
+    ),
+    "model unused": (
+        MODEL + DATA + 'model = { type = "Line" }\nstart = "estimate"\n',
+        "model: no [[data]] table uses it",
+    ),
+    "reference unused": (
+        MODEL + DATA + "reference = { tua = 1.0 }\n",
+        "data[0].reference.tua: it is not fitted; did you mean 'tau'?",
+    ),
     "solver": (
         MODEL + DATA + '[fit]\nsolver = "TFR"\n',
         "fit.solver.type: no solver is called 'TFR'; did you mean 'TRF'",

@@ -159,3 +159,27 @@ def test_all_bundled_configs_are_fine(tmp_path):
         config = read_config(f"bundled:{name}")
         job = task_of(config).build(config, {})
         assert job.members
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "global"', 'patches = { "dust.beta" = 32 }', "power of two up to 16"),
+        ('name = "global"', 'patches = { "dust.bta" = 2 }', "did you mean 'dust.beta'"),
+        ('name = "global"', 'bounds = { "dust.beta" = [2.0, 1.0] }', "lies above its upper bound"),
+        ('name = "global"', 'bounds = { "dust.bta" = [1.0, 2.0] }', "did you mean 'dust.beta'"),
+    ],
+)
+def test_what_the_run_would_refuse_the_check_finds(tmp_path, old, new, message):
+    """Both exit 2, with the same reason; the run stopped there as if by Ctrl-C once."""
+    assert old in CONFIG
+    done, out = run(tmp_path, CONFIG.replace(old, new, 1))
+    checked = CliRunner().invoke(app, ["check", str(tmp_path / "sky.toml")], catch_exceptions=False)
+    assert (checked.exit_code, done.exit_code) == (2, 2)
+    document = json.loads((out / "results.json").read_text())
+    assert document["complete"]
+    assert document["members"][0]["result"] == "refused"
+    reason = document["members"][0]["message"]
+    assert message in reason
+    assert reason in checked.stdout
+    assert reason in done.stdout
