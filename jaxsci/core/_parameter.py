@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-import numpy as np
 from jaxtyping import Array, PyTree
 
 from ._errors import suggest
+from ._given import as_array as as_array, as_float as as_float, unmasked
 
 _UNBOUNDED = (-float("inf"), float("inf"))
 
@@ -28,36 +27,17 @@ class Parameter:
     doc: str = ""
 
 
-def as_bounds(bounds: Any, name: str = "bounds") -> tuple[Any, Any]:
-    """`(lower, upper)` with `None` read as unbounded; raises `ValueError` when lower > upper."""
+def as_bounds(bounds: Any, name: str = "bounds", unit: str = "") -> tuple[Any, Any]:
+    """`(lower, upper)` in the parameter's unit, `None` read as unbounded; raises `ValueError` when lower > upper."""
     try:
         lower, upper = bounds
     except (TypeError, ValueError):
         raise ValueError(f"{name} should be a pair (lower, upper), but it is {bounds!r}") from None
-    lower = _UNBOUNDED[0] if lower is None else lower
-    upper = _UNBOUNDED[1] if upper is None else upper
+    lower = _UNBOUNDED[0] if lower is None else unmasked(lower, name, unit)
+    upper = _UNBOUNDED[1] if upper is None else unmasked(upper, name, unit)
     if isinstance(lower, int | float) and isinstance(upper, int | float) and not lower <= upper:
         raise ValueError(f"{name}: the lower bound {lower} lies above the upper bound {upper}")
     return lower, upper
-
-
-def as_array(value: Any) -> Any:
-    """`jnp.asarray`, which for NumPy arrays compiles a program for each new shape unless it is told the dtype."""
-    if isinstance(value, np.ndarray):
-        return jnp.asarray(value, jax.dtypes.canonicalize_dtype(value.dtype))
-    return jnp.asarray(value)
-
-
-def as_float(value: Any) -> Any:
-    """An array of floats, never weakly typed; a Python number becomes one too, or each value would cost a trace."""
-    if isinstance(value, str):
-        return value  # left as it is, for the field check to name; so are all that are no real numbers
-    try:
-        array = as_array(value)
-    except (TypeError, ValueError):
-        return value
-    keep = jnp.issubdtype(array.dtype, jnp.inexact) and not array.weak_type
-    return array if keep or jnp.iscomplexobj(array) else array.astype(float)
 
 
 def param(*, unit: str = "", bounds: Any = (None, None), prior: Any = None, doc: str = "", **kwargs: Any) -> Any:
@@ -65,7 +45,8 @@ def param(*, unit: str = "", bounds: Any = (None, None), prior: Any = None, doc:
 
     **Arguments:**
 
-    - `unit`: shown in tables; never used to compute.
+    - `unit`: shown in tables. Values and bounds that are astropy Quantities are converted to it, and refused where
+      they cannot be; plain numbers are taken to be in it.
     - `bounds`: `(lower, upper)`; `None` or an infinity for none. The default of every fit.
     - `prior`: a prior Module such as `jaxsci.Normal`; the default of every fit.
     - `doc`: one line for tables and help.
@@ -73,13 +54,15 @@ def param(*, unit: str = "", bounds: Any = (None, None), prior: Any = None, doc:
 
     **Returns:** an `equinox.field`. Arrays that are not declared so are never fitted.
     """
-    about = Parameter(unit, as_bounds(bounds), prior, doc)
-    return eqx.field(converter=as_float, metadata={"param": about}, **kwargs)
+    about = Parameter(unit, as_bounds(bounds, unit=unit), prior, doc)
+    field = eqx.field(converter=lambda value: as_float(value, field.name, unit), metadata={"param": about}, **kwargs)
+    return field
 
 
 def numbers(**kwargs: Any) -> Any:
     """Declare a field of real numbers that is no parameter: converted as those are, never fitted."""
-    return eqx.field(converter=as_float, **kwargs)
+    field = eqx.field(converter=lambda value: as_float(value, field.name), **kwargs)
+    return field
 
 
 def labelled(by: str, **kwargs: Any) -> Any:
@@ -206,13 +189,14 @@ def put(module: PyTree, values: Mapping[str, Any]) -> PyTree:
 
     - `module`: a model, a noise, or any tree of Modules; stacked ones too.
     - `values`: `{name or glob: value}`. A value is cast to the parameter's dtype; a scalar fills
-        an array parameter, any other shape must be the parameter's own.
+        an array parameter, any other shape must be the parameter's own. A Quantity is converted to its unit.
 
-    **Raises:** `ValueError` for an unknown name or a wrong shape.
+    **Raises:** `ValueError` for an unknown name, a wrong shape, or a unit that cannot be converted.
     """
     new: dict[str, Any] = {}
+    about = parameters(module)
     for pattern, value in values.items():
-        new.update(dict.fromkeys(match(module, [pattern]), value))
+        new |= {name: unmasked(value, name, about[name].unit) for name in match(module, [pattern])}
     by_path = {path: name for name, path, _ in _walk(module) if name in new}
 
     def replace(path: tuple[Any, ...], leaf: Any) -> Any:

@@ -97,7 +97,7 @@ def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None) -> tuple[Array | N
     lower: list[Any] = []
     upper: list[Any] = []
     for (name, shape), about in zip(plan.free, plan.about, strict=True):
-        low, high = as_bounds(given[name], f"bounds of {name}") if name in given else about.bounds
+        low, high = as_bounds(given[name], f"bounds of {name}", about.unit) if name in given else about.bounds
         for side, value in ((lower, low), (upper, high)):
             array = xp.asarray(value, plan.dtype)
             if array.shape not in ((), shape):
