@@ -12,7 +12,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ._given import as_array, filled, plain, rows_hidden
+from ._given import as_array, filled, is_key, is_number, plain, rows_hidden
 from ._likelihood import AbstractLikelihood
 from ._module import Module, describe
 from ._noise import Unit
@@ -223,7 +223,7 @@ def stack(modules: Sequence[PyTree]) -> PyTree:
     reference: Any
     structure: Any
     reference, structure = jtu.tree_flatten_with_path(members[0])
-    columns = []
+    rows = []
     for k, member in enumerate(members):
         leaves, other = jtu.tree_flatten(member)
         if other != structure:
@@ -232,13 +232,30 @@ def stack(modules: Sequence[PyTree]) -> PyTree:
                 f"({type(members[0]).__name__}): only like Modules can be stacked"
             )
         for (path, a), b in zip(reference, leaves, strict=True):
+            if is_number(a) != is_number(b) or (not is_number(a) and a != b):
+                raise ValueError(
+                    f"{jtu.keystr(path, simple=True, separator='.')} is {describe(b)} in member {k} and {describe(a)} "
+                    "in member 0: only arrays may differ among Modules that are stacked"
+                )
             if jnp.shape(a) != jnp.shape(b):
                 raise ValueError(
                     f"{jtu.keystr(path, simple=True, separator='.')} has shape {jnp.shape(b)} in member {k} "
                     f"and {jnp.shape(a)} in member 0; pad the data sets to one length first (jaxsci.pad)"
                 )
-        columns.append(leaves)
-    return jtu.tree_unflatten(structure, [jnp.stack(column) for column in zip(*columns, strict=True)])
+        rows.append(leaves)
+    return jtu.tree_unflatten(structure, [_stacked(column) for column in zip(*rows, strict=True)])
+
+
+def _stacked(column: Sequence[Any]) -> Any:
+    """Arrays with a new leading axis, put together on the host: on the device it is a program of as many operands."""
+    if not is_number(column[0]):
+        return column[0]
+    if any(isinstance(x, jax.core.Tracer) for x in column):
+        return jnp.stack(column)
+    if is_key(column[0]):
+        numbers = np.stack([np.asarray(jax.random.key_data(x)) for x in column])
+        return jax.random.wrap_key_data(as_array(numbers), impl=jax.random.key_impl(column[0]))
+    return as_array(np.stack([np.asarray(x) for x in column]))
 
 
 def bucket(length: int) -> int:

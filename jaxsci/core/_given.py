@@ -7,6 +7,7 @@ silence. Quantities are known by their `unit` and their `to`: no package of unit
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,7 +127,7 @@ def as_float(value: Any, name: str = "a parameter", unit: str = "") -> Any:
     if isinstance(value, jax.Array):
         keep = jnp.issubdtype(value.dtype, jnp.inexact) and not value.weak_type
         return value if keep or is_complex(value) or is_key(value) else value.astype(float)
-    if value is None or isinstance(value, str):
+    if value is None or isinstance(value, str | eqx.Module):
         return value
     value = unmasked(value, name, unit, real=False)
     if isinstance(value, np.ndarray | np.generic | float | int):
@@ -139,9 +140,21 @@ def as_float(value: Any, name: str = "a parameter", unit: str = "") -> Any:
     return _on_device(value)
 
 
+def is_real_number(value: Any) -> bool:
+    """True for one real number, of Python, NumPy or JAX, traced ones too."""
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return value.ndim == 0 and value.dtype.kind in "iuf"
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def is_key(value: Any) -> bool:
     """True for an array of typed random keys (`jax.random.key`)."""
     return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def is_number(leaf: Any) -> bool:
+    """True for leaves that vary from fit to fit: arrays and Python floats. All others are part of a program."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | float)
 
 
 def _on_device(value: Any) -> Any:

@@ -43,6 +43,9 @@ def as_bounds(bounds: Any, name: str = "bounds", unit: str = "") -> tuple[Any, A
 def param(*, unit: str = "", bounds: Any = (None, None), prior: Any = None, doc: str = "", **kwargs: Any) -> Any:
     """Declare a field of a Module as a parameter: an array that a fit may free.
 
+    A field that holds a Module, such as `equinox.nn.MLP`, declares every array of floats in it, by dotted names:
+    `net: eqx.nn.MLP = param()` has the parameters `net.layers.0.weight`, `net.layers.0.bias` and so on.
+
     **Arguments:**
 
     - `unit`: shown in tables. Values and bounds that are astropy Quantities are converted to it, and refused where
@@ -101,7 +104,9 @@ def _walk(
                     else:
                         yield from _walk(child, below, place)
             elif "param" in field.metadata:
-                if value is not None:
+                if isinstance(value, eqx.Module):
+                    yield from _walk_arrays(value, (*name, field.name), here, field.metadata["param"])
+                elif value is not None:
                     yield ".".join((*name, field.name)), here, field.metadata["param"]
             elif not field.metadata.get("static", False):
                 yield from _walk(value, (*name, field.name), here)
@@ -111,6 +116,22 @@ def _walk(
     elif isinstance(node, tuple | list):
         for i, child in enumerate(node):
             yield from _walk(child, (*name, str(i)), (*path, jtu.SequenceKey(i)))
+
+
+def _walk_arrays(
+    module: eqx.Module, name: tuple[str, ...], path: tuple[Any, ...], about: Parameter
+) -> Iterator[tuple[str, tuple[Any, ...], Parameter]]:
+    """Every array of real or complex numbers below a Module that is a parameter as a whole, such as a network.
+
+    What the Module itself declares keeps its own unit, bounds and prior.
+    """
+    declared = {below: (inner, own) for inner, below, own in _walk(module, name, path)}
+    for tail, leaf in jtu.tree_flatten_with_path(module)[0]:
+        here = (*path, *tail)
+        if here in declared:
+            yield declared[here][0], here, declared[here][1]
+        elif getattr(leaf, "dtype", None) is not None and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            yield ".".join((*name, jtu.keystr(tail, simple=True, separator="."))), here, about
 
 
 def parameters(module: PyTree) -> dict[str, Parameter]:

@@ -26,6 +26,7 @@ from ..core._parameter import (
     parameters,
 )
 from ..core._prior import Normal
+from ..core._static import closed
 from ._terms import Fitted
 
 
@@ -50,7 +51,7 @@ def make_plan(model: PyTree, noise: PyTree, free: Sequence[str] | None) -> Plan:
 
     **Raises:** `ValueError` for an unknown name, or when nothing is free.
     """
-    leaves, structure = jtu.tree_flatten((model, noise))
+    leaves, structure = jtu.tree_flatten((closed(model), closed(noise)))
     names = None if free is None else as_names(free)
     return _plan(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves), names, type(model).__name__)
 

@@ -16,6 +16,7 @@ from ..core._likelihood import AbstractLikelihood
 from ..core._loss import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1
 from ..core._module import Module
 from ..core._parameter import element_names, free_spec, get, parameters
+from ..core._static import closed, opened
 from ..core._typing import Scalar
 from ..parallel._checkpoint import read_framed, write_framed
 from ._covariance import propagate
@@ -54,7 +55,8 @@ class RESULTS(eqx.Enumeration):
 class Solution(Module):
     """The result of a fit; of a batch of fits when it comes out of `jax.vmap`.
 
-    - `fitted`: the model, and the noise where parameters of it were free. `names`, `units`: of the
+    - `fitted`: the model, and the noise where parameters of it were free, as trees of arrays (`model` and `noise` give
+      them as they were written). `names`, `units`: of the
       p free parameters, one an element.
     - `y`: their values. `covariance`: (p, p), scaled by chi2/dof where the noise is of unknown scale.
     - `chi2`: sum of squared standardised residuals, prior rows included. `cost`: what was minimised.
@@ -96,12 +98,12 @@ class Solution(Module):
     @property
     def model(self) -> Any:
         """The model with its fitted parameters."""
-        return self.fitted.model
+        return opened(self.fitted.model)
 
     @property
     def noise(self) -> Any:
         """The noise with its fitted parameters; `None` when none of them was free."""
-        return self.fitted.noise
+        return opened(self.fitted.noise)
 
     @property
     def success(self) -> Bool[Array, "*batch"]:
@@ -182,7 +184,7 @@ class Solution(Module):
         y, unravel = jfu.ravel_pytree(free)
 
         def of(y: Array) -> Array:
-            return jnp.ravel(fn(eqx.combine(unravel(y), rest).model))
+            return jnp.ravel(fn(opened(eqx.combine(unravel(y), rest)).model))
 
         matrix = propagate(of, y, self.covariance)
         value = fn(self.model)
@@ -220,6 +222,7 @@ class Solution(Module):
         header, payload = read_framed(path)
         if header.get("kind") != "Solution":
             raise ValueError(f"{path} holds a {header.get('kind')}, not a Solution")
+        model, noise = closed(model), closed(noise)
         unknown = [name for name, _ in header["free"] if name not in parameters(Fitted(model, noise))]
         if unknown:
             raise ValueError(
