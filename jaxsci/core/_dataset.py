@@ -12,7 +12,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ._given import as_array, filled, is_key, is_number, plain, rows_hidden
+from ._given import as_array, filled, is_complex, is_key, is_number, plain, rows_hidden
 from ._likelihood import AbstractLikelihood
 from ._module import Module, describe
 from ._noise import Unit
@@ -79,10 +79,19 @@ class Dataset(AbstractDataset):
         if len(found) != 1:
             raise ValueError(f"observed should be one array of shape (n,), but it is {describe(observed)}")
         own = found[0]
+        if noise is not None and not isinstance(noise, AbstractLikelihood):
+            remedy = "the class itself: make one" if isinstance(noise, type) else describe(noise)
+            raise ValueError(
+                f"noise should be a noise such as jaxsci.White(sigma), or jaxsci.Diagonal(sigmas) with one standard "
+                f"deviation a row, but it is {remedy}"
+            )
         self.noise = Unit() if noise is None else noise
         shape = own.shape
         if len(shape) != 1:
-            raise ValueError(f"observed has shape {shape}, but one number a row is needed, shape (n,): ravel it")
+            raise ValueError(
+                f"observed has shape {shape}, but one number a row is needed, shape (n,): ravel it, or "
+                "give many data sets to jaxsci.fit_batch"
+            )
         for column in columns:
             if column.shape[:1] != shape:
                 raise ValueError(f"{column.name} has shape {column.shape}, observed has shape {shape}: rows must match")
@@ -108,7 +117,7 @@ class Dataset(AbstractDataset):
         self.observed, self.mask = as_rows(own.values), as_rows(used)
 
     def residual(self, model: Any) -> Float[Array, " n"]:
-        predicted = model(self.inputs)
+        predicted = predict(model, self.inputs)
         if jnp.shape(predicted) != self.observed.shape:
             raise ValueError(
                 f"{type(model).__name__}(inputs) has shape {jnp.shape(predicted)}, "
@@ -129,6 +138,40 @@ def _finite_rows(leaf: Array, mask: Array) -> Array:
 def _is_row(module: Any, path: tuple[Any, ...]) -> bool:
     pads = dict(jtu.tree_flatten_with_path(row_pads(module), is_leaf=lambda x: x is None)[0])
     return pads.get(path) is not None
+
+
+def predict(model: Any, inputs: Any) -> Array:
+    """model(inputs), one array of real numbers.
+
+    **Raises:** `TypeError` where the model does to traced values what only Python or NumPy can do; `ValueError` for
+    what is no array of real numbers.
+    """
+    name = type(model).__name__
+    try:
+        predicted = model(inputs)
+    except jax.errors.TracerBoolConversionError as error:
+        raise TypeError(
+            f"{name}(inputs) decides by the value of an array or a parameter (if, while, and, or, min, max), which is "
+            "not known while a fit is compiled: use jnp.where(condition, a, b), jnp.minimum or jax.lax.cond; what is no "
+            "parameter may be a field declared by equinox.field(static=True)"
+        ) from error
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        raise TypeError(
+            f"{name}(inputs) hands an array or a parameter to NumPy or Python (np.exp, math.exp, float(), int()), "
+            "which cannot follow it while a fit is compiled: use the function of the same name in jax.numpy"
+        ) from error
+    if not isinstance(predicted, jax.Array | np.ndarray | np.generic | float | int):
+        kind = "None" if predicted is None else type(predicted).__name__
+        raise ValueError(
+            f"{name}(inputs) returned {kind}, but a model returns one array, one number a row"
+            + (" (is a return statement missing?)" if predicted is None else "")
+        )
+    if is_complex(predicted):
+        raise ValueError(
+            f"{name}(inputs) is complex, but a fit is of real numbers: return the modulus (jnp.abs), or the real and "
+            "imaginary parts as rows of their own"
+        )
+    return jnp.asarray(predicted)
 
 
 class _Column(NamedTuple):
@@ -232,10 +275,10 @@ def stack(modules: Sequence[PyTree]) -> PyTree:
                 f"({type(members[0]).__name__}): only like Modules can be stacked"
             )
         for (path, a), b in zip(reference, leaves, strict=True):
-            if is_number(a) != is_number(b) or (not is_number(a) and a != b):
+            if _stacks(a) != _stacks(b) or (not _stacks(a) and a != b):
                 raise ValueError(
                     f"{jtu.keystr(path, simple=True, separator='.')} is {describe(b)} in member {k} and {describe(a)} "
-                    "in member 0: only arrays may differ among Modules that are stacked"
+                    "in member 0: only numbers may differ among Modules that are stacked"
                 )
             if jnp.shape(a) != jnp.shape(b):
                 raise ValueError(
@@ -246,9 +289,14 @@ def stack(modules: Sequence[PyTree]) -> PyTree:
     return jtu.tree_unflatten(structure, [_stacked(column) for column in zip(*rows, strict=True)])
 
 
+def _stacks(leaf: Any) -> bool:
+    """True for numbers, counts among them; a function or a word stays what it is."""
+    return is_number(leaf) or isinstance(leaf, int)
+
+
 def _stacked(column: Sequence[Any]) -> Any:
     """Arrays with a new leading axis, put together on the host: on the device it is a program of as many operands."""
-    if not is_number(column[0]):
+    if not _stacks(column[0]):
         return column[0]
     if any(isinstance(x, jax.core.Tracer) for x in column):
         return jnp.stack(column)

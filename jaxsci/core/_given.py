@@ -173,6 +173,8 @@ def _check_list(values: Any, name: str) -> None:
             continue
         if isinstance(element, list | tuple):
             _check_list(element, name)
+        elif isinstance(element, str):
+            raise ValueError(f"{name} should be an array of numbers, but it holds {element!r}")
         elif unit_of(element) is not None:
             raise ValueError(
                 f"{name} is a list of Quantities, the first in {unit_of(element)}: make it one Quantity first "

@@ -34,8 +34,15 @@ class Module(eqx.Module):
                 if not fits:
                     raise ValueError(
                         f"{type(self).__name__}.{field.name} should be {_expected(field.type)}, "
-                        f"but it is {describe(value)}{_axes(self, field.name)}"
+                        f"but it is {describe(value)}{_axes(self, field.name)}{_remedy(field)}"
                     )
+
+
+def _remedy(field: Any) -> str:
+    """What to do about a parameter that is annotated as what it never is."""
+    if "param" in field.metadata and field.type in (float, int, complex, bool):
+        return ": a parameter is an array, annotate one number as jaxsci.Scalar"
+    return ""
 
 
 def describe(value: Any) -> str:

@@ -177,6 +177,13 @@ def leaf_names(module: PyTree, names: Iterable[str]) -> list[tuple[str, tuple[in
     return [(by_path[path], jnp.shape(leaf)) for path, leaf in leaves if path in by_path]
 
 
+def leaf_places(module: PyTree, names: Iterable[str]) -> dict[str, int]:
+    """Where each named parameter stands among the leaves of the tree."""
+    wanted = set(names)
+    order = {path: k for k, (path, _) in enumerate(jtu.tree_flatten_with_path(module)[0])}
+    return {name: order[path] for name, path, _ in _walk(module) if name in wanted and path in order}
+
+
 def element_names(name: str, shape: tuple[int, ...]) -> list[str]:
     """`tau` for a scalar; `c[0]`, `c[1]`, ... for an array parameter."""
     if shape == ():

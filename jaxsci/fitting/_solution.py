@@ -19,6 +19,7 @@ from ..core._parameter import element_names, free_spec, get, parameters
 from ..core._static import closed, opened
 from ..core._typing import Scalar
 from ..parallel._checkpoint import read_framed, write_framed
+from ._by_name import ByName
 from ._covariance import propagate
 from ._summary import html_summary, text_summary
 from ._terms import Fitted, Terms
@@ -145,19 +146,19 @@ class Solution(Module):
         return jnp.where(some, self.chi2 / jnp.where(some, self.dof, 1).astype(self.chi2.dtype), jnp.nan)
 
     @property
-    def values(self) -> dict[str, Array]:
-        """Fitted value of each free parameter by name."""
-        return {name: get(self.fitted, name) for name, _ in self.free}
+    def values(self) -> ByName:
+        """Fitted value of each free parameter by name; `values["c[0]"]` is one element of an array parameter."""
+        return ByName(((name, get(self.fitted, name)) for name, _ in self.free), self.free)
 
     @property
-    def std(self) -> dict[str, Array]:
-        """Standard error of each free parameter by name, in the parameter's shape."""
+    def std(self) -> ByName:
+        """Standard error of each free parameter by name, in the parameter's shape; of an element as in `values`."""
         std, out, at = self.standard_errors, {}, 0
         for name, shape in self.free:
             size = len(element_names(name, shape))
             out[name] = std[..., at : at + size].reshape(*std.shape[:-1], *shape)
             at += size
-        return out
+        return ByName(out.items(), self.free)
 
     @property
     def aic(self) -> Float[Array, "*batch"]:
