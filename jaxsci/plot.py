@@ -14,6 +14,7 @@ import numpy as np
 
 from .core import Dataset, Diagonal, White
 from .core._parameter import free_spec
+from .core._static import opened
 from .fitting import Solution
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def _predict(solution: Solution, inputs: Any) -> tuple[jax.Array, jax.Array]:
     y, unravel = jfu.ravel_pytree(free)
 
     def at(y: jax.Array) -> jax.Array:
-        return eqx.combine(unravel(y), rest).model(inputs)
+        return opened(eqx.combine(unravel(y), rest)).model(inputs)
 
     jacobian = jax.jacfwd(at)(y)
     return at(y), jnp.sqrt(jnp.sum((jacobian @ solution.covariance) * jacobian, axis=1))

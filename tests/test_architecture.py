@@ -20,7 +20,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 DOMAINS = {"timing", "compsep", "curvefit", "meanfield", "xpcs"}
 FLOORS = {"core": 0, "parallel": 1, "fitting": 2, "sampling": 3, "evolution": 3, **dict.fromkeys(DOMAINS, 4), "cli": 5}
 HOST = re.compile(
-    r"(^|/)(io|plot|_diagnose|_summary|_figures|_html|_ragged|_given)\.py$"
+    r"(^|/)(io|plot|_diagnose|_summary|_figures|_html|_ragged|_given|_dataset)\.py$"
 )  # these may use NumPy on the host
 LAZY = {
     "scipy",

@@ -3,18 +3,20 @@
 import abc
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ._given import as_array, filled, is_complex, is_key, is_number, plain, rows_hidden
 from ._likelihood import AbstractLikelihood
-from ._module import Module
+from ._module import Module, describe
 from ._noise import Unit
-from ._parameter import as_array
-from ._rows import as_rows, row_pads, rows
+from ._rows import as_rows, is_list, row_pads, rows
 from ._typing import Flag
 
 
@@ -60,7 +62,10 @@ class Dataset(AbstractDataset):
       unknown scale.
     - `mask`: shape (n,), True = used; `None` uses every row. What lies under a False may be NaN.
 
-    **Raises:** `ValueError` with both shapes where lengths differ.
+    Rows that the mask of a `numpy.ma` array (or of an astropy Masked) hides, in `inputs` or `observed`, are not used.
+
+    **Raises:** `ValueError` with both shapes where lengths differ; for complex observations, and for a Quantity,
+    because a data set declares no unit to convert it to.
     """
 
     inputs: PyTree[Array] = rows("edge")
@@ -69,34 +74,50 @@ class Dataset(AbstractDataset):
     mask: Bool[Array, " n"] = rows(False)
 
     def __init__(self, inputs: Any, observed: Any, noise: AbstractLikelihood | None = None, mask: Any = None):
-        self.inputs = as_rows(inputs)
-        self.observed = as_rows(list(observed) if isinstance(observed, tuple) else observed)
+        columns, structure = _columns(inputs, "inputs", real=False)
+        found, _ = _columns(list(observed) if isinstance(observed, tuple) else observed, "observed")
+        if len(found) != 1:
+            raise ValueError(f"observed should be one array of shape (n,), but it is {describe(observed)}")
+        own = found[0]
+        if noise is not None and not isinstance(noise, AbstractLikelihood):
+            remedy = "the class itself: make one" if isinstance(noise, type) else describe(noise)
+            raise ValueError(
+                f"noise should be a noise such as jaxsci.White(sigma), or jaxsci.Diagonal(sigmas) with one standard "
+                f"deviation a row, but it is {remedy}"
+            )
         self.noise = Unit() if noise is None else noise
-        shape = jnp.shape(self.observed)
+        shape = own.shape
         if len(shape) != 1:
-            raise ValueError(f"observed has shape {shape}, but one number a row is needed, shape (n,): ravel it")
-        for path, leaf in jtu.tree_flatten_with_path((self.inputs, self.noise))[0]:
-            is_row = path[0].idx == 0 or _is_row(self.noise, path[1:])
-            if is_row and jnp.shape(leaf)[:1] != shape:
-                what = "inputs" + jtu.keystr(path[1:]) if path[0].idx == 0 else "noise" + jtu.keystr(path[1:])
-                raise ValueError(f"{what} has shape {jnp.shape(leaf)}, observed has shape {shape}: rows must match")
-        if mask is None:
-            self.mask = jnp.ones(shape, bool)
-        else:
-            self.mask = as_array(mask)
-            if self.mask.shape != shape or self.mask.dtype != bool:
+            raise ValueError(
+                f"observed has shape {shape}, but one number a row is needed, shape (n,): ravel it, or "
+                "give many data sets to jaxsci.fit_batch"
+            )
+        for column in columns:
+            if column.shape[:1] != shape:
+                raise ValueError(f"{column.name} has shape {column.shape}, observed has shape {shape}: rows must match")
+        for path, leaf in jtu.tree_flatten_with_path(self.noise)[0]:
+            if jnp.shape(leaf)[:1] != shape and _is_row(self.noise, path):
                 raise ValueError(
-                    f"mask should be bool{list(shape)} like observed (True = used), "
-                    f"but it is {self.mask.dtype}{list(self.mask.shape)}"
+                    f"noise{jtu.keystr(path)} has shape {jnp.shape(leaf)}, observed has shape {shape}: rows must match"
                 )
-            leaves = [jnp.isfinite(x).reshape(*shape, -1).all(axis=1) for x in jtu.tree_leaves(self.inputs)]
-            first = jnp.argmax(functools.reduce(jnp.logical_and, leaves, self.mask))  # what stands in for unused rows
-            self.observed = jnp.where(self.mask, self.observed, 0)
-            self.inputs = jtu.tree_map(lambda x: _fill(x, self.mask, x[first]), self.inputs)
-            self.noise = _clean(self.noise, self.mask)
+        used = _used(mask, [*columns, own], shape[0])
+        values = [column.values for column in columns]
+        if used is None:
+            used = np.ones(shape, bool)
+        else:
+            xp: Any = np
+            if not all(isinstance(x, np.ndarray) for x in (used, own.values, *values)):
+                xp, values = jnp, [as_rows(x) for x in values]
+            fine = [xp.isfinite(x).reshape(*shape, -1).all(axis=1) for x in values]
+            first = xp.argmax(functools.reduce(xp.logical_and, fine, used))  # what stands in for unused rows
+            values = [_fill(x, used, x[first]) for x in values]
+            own = own._replace(values=_fill(own.values, used, 0))
+            self.noise = _clean(self.noise, used)
+        self.inputs = jtu.tree_unflatten(structure, [as_rows(x) for x in values])
+        self.observed, self.mask = as_rows(own.values), as_rows(used)
 
     def residual(self, model: Any) -> Float[Array, " n"]:
-        predicted = model(self.inputs)
+        predicted = predict(model, self.inputs)
         if jnp.shape(predicted) != self.observed.shape:
             raise ValueError(
                 f"{type(model).__name__}(inputs) has shape {jnp.shape(predicted)}, "
@@ -119,15 +140,97 @@ def _is_row(module: Any, path: tuple[Any, ...]) -> bool:
     return pads.get(path) is not None
 
 
-def _fill(leaf: Array, mask: Array, value: Any) -> Array:
-    return jnp.where(mask.reshape(mask.shape + (1,) * (leaf.ndim - 1)), leaf, value)
+def predict(model: Any, inputs: Any) -> Array:
+    """model(inputs), one array of real numbers.
+
+    **Raises:** `TypeError` where the model does to traced values what only Python or NumPy can do; `ValueError` for
+    what is no array of real numbers.
+    """
+    name = type(model).__name__
+    try:
+        predicted = model(inputs)
+    except jax.errors.TracerBoolConversionError as error:
+        raise TypeError(
+            f"{name}(inputs) decides by the value of an array or a parameter (if, while, and, or, min, max), which is "
+            "not known while a fit is compiled: use jnp.where(condition, a, b), jnp.minimum or jax.lax.cond; what is no "
+            "parameter may be a field declared by equinox.field(static=True)"
+        ) from error
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        raise TypeError(
+            f"{name}(inputs) hands an array or a parameter to NumPy or Python (np.exp, math.exp, float(), int()), "
+            "which cannot follow it while a fit is compiled: use the function of the same name in jax.numpy"
+        ) from error
+    if not isinstance(predicted, jax.Array | np.ndarray | np.generic | float | int):
+        kind = "None" if predicted is None else type(predicted).__name__
+        raise ValueError(
+            f"{name}(inputs) returned {kind}, but a model returns one array, one number a row"
+            + (" (is a return statement missing?)" if predicted is None else "")
+        )
+    if is_complex(predicted):
+        raise ValueError(
+            f"{name}(inputs) is complex, but a fit is of real numbers: return the modulus (jnp.abs), or the real and "
+            "imaginary parts as rows of their own"
+        )
+    return jnp.asarray(predicted)
 
 
-def _clean(noise: Any, mask: Array) -> Any:
+class _Column(NamedTuple):
+    """One array as it was given, on the host where it was there: on the device each small step is a program."""
+
+    name: str
+    values: Any
+    hidden: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return jnp.shape(self.values)
+
+
+def _columns(tree: PyTree, name: str, real: bool = True) -> tuple[list[_Column], Any]:
+    """The arrays of a tree without their units and masks, and its structure; a list is one array."""
+    leaves, structure = jtu.tree_flatten_with_path(tree, is_leaf=is_list)
+    columns = []
+    for path, leaf in leaves:
+        where = name + jtu.keystr(path)
+        values, hidden = plain(leaf, where, real=real)
+        if not isinstance(values, np.ndarray):
+            values = as_rows(values)
+        if not isinstance(values, jax.Array) and getattr(values, "dtype", np.dtype(object)).kind not in "biufc":
+            raise ValueError(f"{where} should be an array of numbers, but it is {describe(values)}")
+        columns.append(_Column(where, values, hidden))
+    return columns, structure
+
+
+def _used(mask: Any, columns: Sequence[_Column], length: int) -> Any:
+    """The mask (True = used) less what the arrays' own masks hide; `None` where all rows are used."""
+    hidden = [rows_hidden(column.hidden, length) for column in columns if column.hidden is not None]
+    if mask is not None:
+        values = filled(plain(mask, "mask"))
+        mask = values if isinstance(values, np.ndarray) else as_array(values)
+        if mask.shape != (length,) or mask.dtype != bool:
+            raise ValueError(
+                f"mask should be bool{[length]} like observed (True = used), but it is {describe(as_array(mask))}"
+            )
+    if not hidden:
+        return mask
+    shown = ~functools.reduce(np.logical_or, hidden)
+    return shown if mask is None else mask & shown
+
+
+def _fill(leaf: Any, mask: Any, value: Any) -> Any:
+    """The value in place of the rows that are not used; on the host where both are there."""
+    xp: Any = np if isinstance(mask, np.ndarray) and isinstance(leaf, np.ndarray) else jnp
+    return xp.where(mask.reshape(mask.shape + (1,) * (leaf.ndim - 1)), leaf, value)
+
+
+def _clean(noise: Any, mask: Any) -> Any:
     """Rows that are not used get harmless noise, so that no NaN of theirs can reach a gradient."""
 
     def clean(pad: Any, leaf: Any) -> Any:
-        return leaf if pad is None or isinstance(pad, str) else _fill(leaf, mask, pad)
+        if pad is None or isinstance(pad, str):
+            return leaf
+        near = isinstance(mask, np.ndarray) and not isinstance(leaf, jax.core.Tracer)
+        return as_array(_fill(np.asarray(leaf) if near else leaf, mask, pad))
 
     return jtu.tree_map(clean, row_pads(noise), noise, is_leaf=lambda p: p is None)
 
@@ -163,7 +266,7 @@ def stack(modules: Sequence[PyTree]) -> PyTree:
     reference: Any
     structure: Any
     reference, structure = jtu.tree_flatten_with_path(members[0])
-    columns = []
+    rows = []
     for k, member in enumerate(members):
         leaves, other = jtu.tree_flatten(member)
         if other != structure:
@@ -172,13 +275,35 @@ def stack(modules: Sequence[PyTree]) -> PyTree:
                 f"({type(members[0]).__name__}): only like Modules can be stacked"
             )
         for (path, a), b in zip(reference, leaves, strict=True):
+            if _stacks(a) != _stacks(b) or (not _stacks(a) and a != b):
+                raise ValueError(
+                    f"{jtu.keystr(path, simple=True, separator='.')} is {describe(b)} in member {k} and {describe(a)} "
+                    "in member 0: only numbers may differ among Modules that are stacked"
+                )
             if jnp.shape(a) != jnp.shape(b):
                 raise ValueError(
                     f"{jtu.keystr(path, simple=True, separator='.')} has shape {jnp.shape(b)} in member {k} "
                     f"and {jnp.shape(a)} in member 0; pad the data sets to one length first (jaxsci.pad)"
                 )
-        columns.append(leaves)
-    return jtu.tree_unflatten(structure, [jnp.stack(column) for column in zip(*columns, strict=True)])
+        rows.append(leaves)
+    return jtu.tree_unflatten(structure, [_stacked(column) for column in zip(*rows, strict=True)])
+
+
+def _stacks(leaf: Any) -> bool:
+    """True for numbers, counts among them; a function or a word stays what it is."""
+    return is_number(leaf) or isinstance(leaf, int)
+
+
+def _stacked(column: Sequence[Any]) -> Any:
+    """Arrays with a new leading axis, put together on the host: on the device it is a program of as many operands."""
+    if not _stacks(column[0]):
+        return column[0]
+    if any(isinstance(x, jax.core.Tracer) for x in column):
+        return jnp.stack(column)
+    if is_key(column[0]):
+        numbers = np.stack([np.asarray(jax.random.key_data(x)) for x in column])
+        return jax.random.wrap_key_data(as_array(numbers), impl=jax.random.key_impl(column[0]))
+    return as_array(np.stack([np.asarray(x) for x in column]))
 
 
 def bucket(length: int) -> int:

@@ -7,6 +7,7 @@ silence. Quantities are known by their `unit` and their `to`: no package of unit
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,11 +89,81 @@ def is_complex(value: Any) -> bool:
     return isinstance(value, complex)
 
 
+def filled(given: Plain) -> Any:
+    """The values with NaN where a mask hides them; False among truth values."""
+    if given.hidden is None:
+        return given.values
+    if given.values.dtype == bool:
+        return given.values & ~given.hidden
+    return np.where(
+        given.hidden, np.nan, given.values if given.values.dtype.kind == "f" else given.values.astype(float)
+    )
+
+
 def rows_hidden(hidden: np.ndarray | None, length: int) -> np.ndarray:
     """bool of shape (length,): True for the rows of an array of which a mask hides an element."""
     if hidden is None:
         return np.zeros(length, bool)
     return np.asarray(hidden.reshape(length, -1).any(axis=1))
+
+
+def as_array(value: Any) -> Any:
+    """`jnp.asarray`, which for NumPy arrays compiles a program for each new shape unless it is told the dtype."""
+    if isinstance(value, jax.Array):
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        dtype = jax.dtypes.canonicalize_dtype(value.dtype)
+        return jnp.asarray(value.astype(dtype, copy=False), dtype)
+    return jnp.asarray(value)
+
+
+def as_float(value: Any, name: str = "a parameter", unit: str = "") -> Any:
+    """An array of floats, never weakly typed; a Python number becomes one too, or each value would cost a trace.
+
+    What is no array of real numbers is left as it is, for the check of the field to name.
+
+    **Raises:** `ValueError` for a unit, or a mask that hides an element, as in `unmasked`.
+    """
+    if isinstance(value, jax.Array):
+        keep = jnp.issubdtype(value.dtype, jnp.inexact) and not value.weak_type
+        return value if keep or is_complex(value) or is_key(value) else value.astype(float)
+    if value is None or isinstance(value, str | eqx.Module):
+        return value
+    value = unmasked(value, name, unit, real=False)
+    if isinstance(value, np.ndarray | np.generic | float | int):
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            return _on_device(value)
+        keep = array.dtype.kind == "f" and isinstance(value, np.ndarray | np.generic)
+        # a copy, because JAX may go on using the memory of an array that its owner then changes
+        return as_array(array.astype(array.dtype if keep else float))
+    return _on_device(value)
+
+
+def is_real_number(value: Any) -> bool:
+    """True for one real number, of Python, NumPy or JAX, traced ones too."""
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return value.ndim == 0 and value.dtype.kind in "iuf"
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_key(value: Any) -> bool:
+    """True for an array of typed random keys (`jax.random.key`)."""
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def is_number(leaf: Any) -> bool:
+    """True for leaves that vary from fit to fit: arrays and Python floats. All others are part of a program."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | float)
+
+
+def _on_device(value: Any) -> Any:
+    """An array of floats of anything else that JAX reads: lists, tuples, arrays of other packages."""
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        return value
+    return array if jnp.issubdtype(array.dtype, jnp.inexact) and not array.weak_type else as_float(array)
 
 
 def _check_list(values: Any, name: str) -> None:
@@ -102,6 +173,8 @@ def _check_list(values: Any, name: str) -> None:
             continue
         if isinstance(element, list | tuple):
             _check_list(element, name)
+        elif isinstance(element, str):
+            raise ValueError(f"{name} should be an array of numbers, but it holds {element!r}")
         elif unit_of(element) is not None:
             raise ValueError(
                 f"{name} is a list of Quantities, the first in {unit_of(element)}: make it one Quantity first "

@@ -8,15 +8,18 @@ import equinox as eqx
 from jaxtyping import Array
 
 from ._errors import suggest
+from ._given import is_real_number
 from ._module import Module
-from ._parameter import labelled
+from ._parameter import labelled, numbers, transparent
+from ._typing import Scalar
 
 
 class AbstractModel(Module):
     """What a researcher subclasses: fields declared by `param()`, and `__call__`.
 
-    Write it for one data set; `jax.vmap` and `fit_batch` do the many. `a + b` and `a * b` are models
-    too, whose parameters keep their names under the class names: `gaussian.center`, `line.slope`.
+    Write it for one data set; `jax.vmap` and `fit_batch` do the many. `a + b`, `a - b`, `a * b` and `a / b` are models
+    too, whose parameters keep their names under the class names: `gaussian.center`, `line.slope`. A number in place of
+    a model is a constant that is not fitted.
     """
 
     @abc.abstractmethod
@@ -26,8 +29,31 @@ class AbstractModel(Module):
     def __add__(self, other: Any) -> "AbstractModel":
         return _combine(Sum, self, other)
 
+    def __radd__(self, other: Any) -> "AbstractModel":
+        return _combine(Sum, other, self)
+
+    def __sub__(self, other: Any) -> "AbstractModel":
+        return _combine(Sum, self, other, Negative)
+
+    def __rsub__(self, other: Any) -> "AbstractModel":
+        return _combine(Sum, other, self, Negative)
+
     def __mul__(self, other: Any) -> "AbstractModel":
         return _combine(Product, self, other)
+
+    def __rmul__(self, other: Any) -> "AbstractModel":
+        return _combine(Product, other, self)
+
+    def __truediv__(self, other: Any) -> "AbstractModel":
+        return _combine(Product, self, other, Inverse)
+
+    def __rtruediv__(self, other: Any) -> "AbstractModel":
+        return _combine(Product, other, self, Inverse)
+
+    def __neg__(self) -> "AbstractModel":
+        return Negative(self)
+
+    __array_ufunc__ = None  # so that a NumPy number on the left leaves the operation to the model
 
 
 class _AbstractComposite(AbstractModel):
@@ -53,7 +79,7 @@ class Sum(_AbstractComposite):
     def __call__(self, inputs: Any) -> Array:
         total = self.terms[0](inputs)
         for term in self.terms[1:]:
-            total = total + term(inputs)
+            total = total - term.term(inputs) if isinstance(term, Negative) else total + term(inputs)
         return total
 
 
@@ -69,18 +95,52 @@ class Product(_AbstractComposite):
     def __call__(self, inputs: Any) -> Array:
         total = self.terms[0](inputs)
         for term in self.terms[1:]:
-            total = total * term(inputs)
+            total = total / term.term(inputs) if isinstance(term, Inverse) else total * term(inputs)
         return total
 
 
-def _combine(kind: Any, left: AbstractModel, right: Any) -> Any:
-    """`left + right` or `left * right`, sums of sums and products of products flattened."""
-    if not isinstance(right, AbstractModel):
-        return NotImplemented
+class Negative(AbstractModel):
+    """Minus a model, under the names of its parameters: what `a - b` makes of b."""
+
+    term: AbstractModel = transparent()
+
+    def __call__(self, inputs: Any) -> Array:
+        return -self.term(inputs)
+
+
+class Inverse(AbstractModel):
+    """One over a model, under the names of its parameters: what `a / b` makes of b."""
+
+    term: AbstractModel = transparent()
+
+    def __call__(self, inputs: Any) -> Array:
+        return 1 / self.term(inputs)
+
+
+class Constant(AbstractModel):
+    """A number that is not fitted: what `model + 2.0` adds."""
+
+    value: Scalar = numbers()
+
+    def __call__(self, inputs: Any) -> Array:
+        return self.value
+
+
+def _combine(kind: Any, left: Any, right: Any, inverse: Any = None) -> Any:
+    """`left + right` or `left * right`, sums of sums and products of products flattened.
+
+    `inverse`: what becomes of the terms on the right, where they are subtracted or divide.
+    """
     terms: dict[str, AbstractModel] = {}
-    for model in (left, right):
+    for model, turned in ((left, None), (right, inverse)):
+        if not isinstance(model, AbstractModel):
+            if not is_real_number(model):
+                return NotImplemented
+            model = Constant(model)
         items = zip(model.names, model.terms, strict=True) if isinstance(model, kind) else [(snake(model), model)]
         for name, term in items:
+            if turned is not None:  # twice is not at all
+                term = term.term if isinstance(term, turned) else turned(term)
             unique, k = name, 2
             while unique in terms:
                 unique, k = f"{re.sub(r'_[0-9]+$', '', name)}_{k}", k + 1
@@ -89,5 +149,7 @@ def _combine(kind: Any, left: AbstractModel, right: Any) -> Any:
 
 
 def snake(model: Any) -> str:
-    """The name of an object's class in lower case with underscores."""
+    """The name of an object's class in lower case with underscores; that of the model itself where it is turned."""
+    if isinstance(model, Negative | Inverse):
+        return snake(model.term)
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(model).__name__).lower()

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-import numpy as np
 from jaxtyping import Array, PyTree
 
 from ._errors import suggest
+from ._given import as_array as as_array, as_float as as_float, unmasked
 
 _UNBOUNDED = (-float("inf"), float("inf"))
 
@@ -28,44 +27,29 @@ class Parameter:
     doc: str = ""
 
 
-def as_bounds(bounds: Any, name: str = "bounds") -> tuple[Any, Any]:
-    """`(lower, upper)` with `None` read as unbounded; raises `ValueError` when lower > upper."""
+def as_bounds(bounds: Any, name: str = "bounds", unit: str = "") -> tuple[Any, Any]:
+    """`(lower, upper)` in the parameter's unit, `None` read as unbounded; raises `ValueError` when lower > upper."""
     try:
         lower, upper = bounds
     except (TypeError, ValueError):
         raise ValueError(f"{name} should be a pair (lower, upper), but it is {bounds!r}") from None
-    lower = _UNBOUNDED[0] if lower is None else lower
-    upper = _UNBOUNDED[1] if upper is None else upper
+    lower = _UNBOUNDED[0] if lower is None else unmasked(lower, name, unit)
+    upper = _UNBOUNDED[1] if upper is None else unmasked(upper, name, unit)
     if isinstance(lower, int | float) and isinstance(upper, int | float) and not lower <= upper:
         raise ValueError(f"{name}: the lower bound {lower} lies above the upper bound {upper}")
     return lower, upper
 
 
-def as_array(value: Any) -> Any:
-    """`jnp.asarray`, which for NumPy arrays compiles a program for each new shape unless it is told the dtype."""
-    if isinstance(value, np.ndarray):
-        return jnp.asarray(value, jax.dtypes.canonicalize_dtype(value.dtype))
-    return jnp.asarray(value)
-
-
-def as_float(value: Any) -> Any:
-    """An array of floats, never weakly typed; a Python number becomes one too, or each value would cost a trace."""
-    if isinstance(value, str):
-        return value  # left as it is, for the field check to name; so are all that are no real numbers
-    try:
-        array = as_array(value)
-    except (TypeError, ValueError):
-        return value
-    keep = jnp.issubdtype(array.dtype, jnp.inexact) and not array.weak_type
-    return array if keep or jnp.iscomplexobj(array) else array.astype(float)
-
-
 def param(*, unit: str = "", bounds: Any = (None, None), prior: Any = None, doc: str = "", **kwargs: Any) -> Any:
     """Declare a field of a Module as a parameter: an array that a fit may free.
 
+    A field that holds a Module, such as `equinox.nn.MLP`, declares every array of floats in it, by dotted names:
+    `net: eqx.nn.MLP = param()` has the parameters `net.layers.0.weight`, `net.layers.0.bias` and so on.
+
     **Arguments:**
 
-    - `unit`: shown in tables; never used to compute.
+    - `unit`: shown in tables. Values and bounds that are astropy Quantities are converted to it, and refused where
+      they cannot be; plain numbers are taken to be in it.
     - `bounds`: `(lower, upper)`; `None` or an infinity for none. The default of every fit.
     - `prior`: a prior Module such as `jaxsci.Normal`; the default of every fit.
     - `doc`: one line for tables and help.
@@ -73,13 +57,15 @@ def param(*, unit: str = "", bounds: Any = (None, None), prior: Any = None, doc:
 
     **Returns:** an `equinox.field`. Arrays that are not declared so are never fitted.
     """
-    about = Parameter(unit, as_bounds(bounds), prior, doc)
-    return eqx.field(converter=as_float, metadata={"param": about}, **kwargs)
+    about = Parameter(unit, as_bounds(bounds, unit=unit), prior, doc)
+    field = eqx.field(converter=lambda value: as_float(value, field.name, unit), metadata={"param": about}, **kwargs)
+    return field
 
 
 def numbers(**kwargs: Any) -> Any:
     """Declare a field of real numbers that is no parameter: converted as those are, never fitted."""
-    return eqx.field(converter=as_float, **kwargs)
+    field = eqx.field(converter=lambda value: as_float(value, field.name), **kwargs)
+    return field
 
 
 def labelled(by: str, **kwargs: Any) -> Any:
@@ -118,7 +104,9 @@ def _walk(
                     else:
                         yield from _walk(child, below, place)
             elif "param" in field.metadata:
-                if value is not None:
+                if isinstance(value, eqx.Module):
+                    yield from _walk_arrays(value, (*name, field.name), here, field.metadata["param"])
+                elif value is not None:
                     yield ".".join((*name, field.name)), here, field.metadata["param"]
             elif not field.metadata.get("static", False):
                 yield from _walk(value, (*name, field.name), here)
@@ -128,6 +116,22 @@ def _walk(
     elif isinstance(node, tuple | list):
         for i, child in enumerate(node):
             yield from _walk(child, (*name, str(i)), (*path, jtu.SequenceKey(i)))
+
+
+def _walk_arrays(
+    module: eqx.Module, name: tuple[str, ...], path: tuple[Any, ...], about: Parameter
+) -> Iterator[tuple[str, tuple[Any, ...], Parameter]]:
+    """Every array of real or complex numbers below a Module that is a parameter as a whole, such as a network.
+
+    What the Module itself declares keeps its own unit, bounds and prior.
+    """
+    declared = {below: (inner, own) for inner, below, own in _walk(module, name, path)}
+    for tail, leaf in jtu.tree_flatten_with_path(module)[0]:
+        here = (*path, *tail)
+        if here in declared:
+            yield declared[here][0], here, declared[here][1]
+        elif getattr(leaf, "dtype", None) is not None and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            yield ".".join((*name, jtu.keystr(tail, simple=True, separator="."))), here, about
 
 
 def parameters(module: PyTree) -> dict[str, Parameter]:
@@ -173,6 +177,13 @@ def leaf_names(module: PyTree, names: Iterable[str]) -> list[tuple[str, tuple[in
     return [(by_path[path], jnp.shape(leaf)) for path, leaf in leaves if path in by_path]
 
 
+def leaf_places(module: PyTree, names: Iterable[str]) -> dict[str, int]:
+    """Where each named parameter stands among the leaves of the tree."""
+    wanted = set(names)
+    order = {path: k for k, (path, _) in enumerate(jtu.tree_flatten_with_path(module)[0])}
+    return {name: order[path] for name, path, _ in _walk(module) if name in wanted and path in order}
+
+
 def element_names(name: str, shape: tuple[int, ...]) -> list[str]:
     """`tau` for a scalar; `c[0]`, `c[1]`, ... for an array parameter."""
     if shape == ():
@@ -206,13 +217,14 @@ def put(module: PyTree, values: Mapping[str, Any]) -> PyTree:
 
     - `module`: a model, a noise, or any tree of Modules; stacked ones too.
     - `values`: `{name or glob: value}`. A value is cast to the parameter's dtype; a scalar fills
-        an array parameter, any other shape must be the parameter's own.
+        an array parameter, any other shape must be the parameter's own. A Quantity is converted to its unit.
 
-    **Raises:** `ValueError` for an unknown name or a wrong shape.
+    **Raises:** `ValueError` for an unknown name, a wrong shape, or a unit that cannot be converted.
     """
     new: dict[str, Any] = {}
+    about = parameters(module)
     for pattern, value in values.items():
-        new.update(dict.fromkeys(match(module, [pattern]), value))
+        new |= {name: unmasked(value, name, about[name].unit) for name in match(module, [pattern])}
     by_path = {path: name for name, path, _ in _walk(module) if name in new}
 
     def replace(path: tuple[Any, ...], leaf: Any) -> Any:

@@ -4,10 +4,12 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import PyTree
 
-from ._parameter import as_array, as_float
+from ._given import as_array, as_float, filled, plain
 
 
 def rows(pad: Any, **kwargs: Any) -> Any:
@@ -17,19 +19,39 @@ def rows(pad: Any, **kwargs: Any) -> Any:
     (inputs: a model must stay finite there, so neither zeros nor NaN will do), or `"identity"` for a
     square matrix over the rows, which gets a unit diagonal and cannot be chunked.
     """
-    return eqx.field(converter=as_rows, metadata={"rows": pad}, **kwargs)
+    field = eqx.field(converter=lambda tree: as_rows(tree, field.name), metadata={"rows": pad}, **kwargs)
+    return field
 
 
-def as_rows(tree: PyTree) -> PyTree:
-    """Arrays on the device, integers made floats, booleans kept; a list is one array."""
+def as_rows(tree: PyTree, name: str = "rows") -> PyTree:
+    """Arrays on the device, integers made floats, booleans kept; a list is one array.
+
+    What the mask of a masked array hides becomes NaN (False among booleans), which a fit takes for an error unless
+    the mask of the data set leaves the row out.
+
+    **Raises:** `ValueError` for numbers with a unit.
+    """
 
     def convert(leaf: Any) -> Any:
-        if isinstance(leaf, str):
+        if isinstance(leaf, jax.Array):
+            return leaf if leaf.dtype == bool else as_float(leaf)
+        if leaf is None or isinstance(leaf, str):
             return leaf  # for the field check to name
-        array = as_array(leaf)
-        return array if array.dtype == bool else as_float(array)
+        values = filled(plain(leaf, name, real=False))
+        if isinstance(values, list):
+            try:
+                values = jnp.asarray(values)
+            except (TypeError, ValueError):
+                return values  # rows of different lengths, or no numbers
+        is_mask = getattr(values, "dtype", None) in (bool,)
+        return as_array(values.copy()) if is_mask else as_float(values)
 
-    return jtu.tree_map(convert, tree, is_leaf=lambda node: isinstance(node, list))
+    return jtu.tree_map(convert, tree, is_leaf=is_list)
+
+
+def is_list(node: Any) -> bool:
+    """True for a list, which stands for one array wherever rows are given."""
+    return isinstance(node, list)
 
 
 def row_pads(module: PyTree) -> PyTree:

@@ -125,6 +125,8 @@ def multi_start(
     plan = make_plan(model, data.noise, free)
     if plan.noise:
         raise ValueError("multi_start varies the model's parameters; free noise parameters cannot be among them")
+    if plan.active is not None:
+        raise ValueError("multi_start varies whole arrays: name parameters without [...], and fix elements by bounds=")
     own, _ = jfu.ravel_pytree(eqx.filter(model, free_spec(model, [name for name, _ in plan.free])))
     if isinstance(starts, int):
         lower, upper = _box(plan, box, bounds)

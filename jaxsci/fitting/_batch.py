@@ -19,8 +19,9 @@ import numpy as np
 from ..core._loss import AbstractLoss, Linear
 from ..core._module import Module
 from ..core._parameter import as_array
+from ._checks import check_given
 from ._fit import check
-from ._plan import Plan, as_names, flat_bounds, flat_priors, make_plan
+from ._plan import Plan, active_mask, as_names, flat_bounds, flat_priors, make_plan
 from ._problem import Choices, Problem, Solver
 from ._ragged import Block, blocks
 from ._resume import Checkpoint
@@ -160,6 +161,8 @@ def fit_batch(
 
     **Raises:** `ValueError` for wrong names or choices, and for a checkpoint of another batch.
     """
+    for model in models if isinstance(models, Sequence) else (models,):
+        check_given(model, None, free, bounds, priors, solver, loss)
     todo = list(blocks(models, datasets))
     total = sum(len(block.members) for block in todo)
     devices = () if mesh is None else tuple(mesh.devices.flat)
@@ -167,6 +170,8 @@ def fit_batch(
     prepare = functools.partial(_lanes, total=total, free=free, bounds=bounds, priors=priors, loss=loss)
     if shared:
         lanes = [prepare(block) for block in todo]
+        if any(plan.active is not None for plan, _ in lanes):
+            raise ValueError("shared parameters make one joint fit, which frees whole arrays: name them without [...]")
         choices = [Choices(plan, solver, None, max_steps, scale_covariance) for plan, _ in lanes]
         parts = [Part(c, lane, block.length) for c, (_, lane), block in zip(choices, lanes, todo, strict=True)]
         each, joint = fit_shared(parts, as_names(shared), batch_size)
@@ -224,7 +229,7 @@ def _lanes(block: Block, total: int, free: Any, bounds: Any, priors: Any, loss: 
     check(plan, data, loss, None, None)
     mean, weight = flat_priors(plan, priors)
     every = [
-        Terms(*flat_bounds(plan, limits), mean, weight, None, loss)
+        Terms(*flat_bounds(plan, limits), mean, weight, active_mask(plan, None), loss)
         for limits in _bounds(bounds or {}, block.members, total)
     ]
     if len(every) == 1:

@@ -21,11 +21,13 @@ from ..core._dataset import AbstractDataset
 from ..core._likelihood import AbstractLikelihood, Linearisation, Robust
 from ..core._loss import AbstractLoss, Linear
 from ..core._noise import AbstractNoise
+from ..core._static import closed, opened
 from ._adjoint import Given, KKTAdjoint
+from ._checks import check_fixed, check_given
 from ._covariance import Covariance, Look, careful, covariance, look, scaled_by_scatter
 from ._diagnose import judge
 from ._objective import Objective
-from ._plan import Plan, flat_bounds, flat_priors, make_plan
+from ._plan import Plan, active_mask, flat_bounds, flat_priors, make_plan
 from ._problem import Choices, Problem, Solver
 from ._program import call
 from ._solution import RESULTS, Solution
@@ -83,31 +85,20 @@ def fit(
 
     **Raises:** `ValueError` for wrong names, shapes or data; `RuntimeError` when the fit fails.
     """
-    if not isinstance(data, AbstractDataset):
-        raise ValueError(f"data should be a jaxsci.Dataset, but it is a {type(data).__name__}")
+    check_given(model, data, free, bounds, priors, solver, loss, likelihood)
     given: Any = data
     data, source = (given.stream, given.source) if isinstance(given, StreamedDataset) else (given, None)
-    plan = make_plan(model, data.noise, free)
+    start, data, likelihood = closed(model), closed(data), closed(likelihood)
+    plan = make_plan(start, data.noise, free)
+    check_fixed(plan, start)
     check(plan, data, loss, likelihood, chunk)
     lower, upper = flat_bounds(plan, bounds)
     mean, weight = flat_priors(plan, priors)
-    terms = Terms(lower, upper, mean, weight, _mask(plan, active), loss, likelihood)
+    terms = Terms(lower, upper, mean, weight, active_mask(plan, active), loss, likelihood)
     choices = Choices(plan, solver, chunk, max_steps, scale_covariance)
-    run = functools.partial(_run, Problem(model, data, terms), choices)
+    run = functools.partial(_run, Problem(start, data, terms), choices)
     solution, flags = run() if source is None else source.wait_for(run)
     return _judge(solution, flags, model, given, likelihood, throw, strict)
-
-
-def _mask(plan: Plan, active: Any) -> Array | None:
-    if active is None:
-        return None
-    active = jnp.asarray(active)
-    if active.shape != (len(plan.names),) or active.dtype != bool:
-        raise ValueError(
-            f"active should be bool[{len(plan.names)}], one for each of {', '.join(plan.names)}; "
-            f"it is {active.dtype}{list(active.shape)}"
-        )
-    return active
 
 
 def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any, chunk: int | None) -> None:
@@ -155,7 +146,7 @@ def make_ready(problem: Problem, choices: Choices) -> Ready:
     """The objective, the start within bounds, and the bounds as a solver wants them (none at all, if none)."""
     model, data, terms, plan = problem.model, problem.data, problem.terms, choices.plan
     lower, upper, active = terms.lower, terms.upper, terms.active
-    base = data.noise if terms.likelihood is None else terms.likelihood
+    base = opened(data.noise if terms.likelihood is None else terms.likelihood)
     start, rest = eqx.partition(Fitted(model, data.noise), plan.spec(Fitted(model, data.noise)))
     y0, unravel = jfu.ravel_pytree(start)
     bounded = lower is not None or active is not None
@@ -353,9 +344,9 @@ def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covari
     matrix, dof, rank, determined = _spread(ready, known, cost, count, result, scale)
     gaussian = isinstance(ready.base, AbstractNoise) and isinstance(terms.loss, Linear)
     at_bound = jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0))
-    model, noise = objective.parts(y)
+    fitted = objective.fitted(y)
     return Solution(
-        fitted=Fitted(model, noise if plan.noise else None),
+        fitted=Fitted(fitted.model, fitted.noise if plan.noise else None),
         y=y,
         covariance=matrix,
         cost=cost,

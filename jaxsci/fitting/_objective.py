@@ -16,6 +16,7 @@ from ..core._linalg import cholesky, dot, gram, qr_r, svd_square
 from ..core._module import Module
 from ..core._noise import AbstractNoise, AbstractPrepared
 from ..core._rows import split_rows
+from ..core._static import opened
 from ..core._typing import Flag, Scalar
 from ._stream import Stream
 
@@ -44,8 +45,12 @@ class Objective(Module):
 
     def parts(self, y: Float[Array, " p"]) -> tuple[Any, Any]:
         """(model, noise) at y."""
-        fitted = eqx.combine(self.unravel(y), self.rest)
+        fitted = opened(self.fitted(y))
         return fitted.model, fitted.noise
+
+    def fitted(self, y: Float[Array, " p"]) -> Any:
+        """The `Fitted` at y, closed: all of its leaves are arrays."""
+        return eqx.combine(self.unravel(y), self.rest)
 
     def model(self, y: Float[Array, " p"]) -> Any:
         """The model at y."""
@@ -58,7 +63,7 @@ class Objective(Module):
 
     def residual(self, y: Float[Array, " p"]) -> Float[Array, " n"]:
         """model - observed at y."""
-        return self.data.residual(self.model(y))
+        return opened(self.data).residual(self.model(y))
 
     def __call__(self, y: Float[Array, " p"], args: Any = None) -> Linearisation:
         """The Linearisation at y."""
@@ -99,7 +104,7 @@ class Objective(Module):
             return noise.valid(data.mask), log
 
         def look(data: Any, noise: Any) -> tuple[Array, ...]:
-            return jnp.sum(data.mask), data.finite(), *(() if apart else of_noise(data, noise))
+            return jnp.sum(data.mask), opened(data).finite(), *(() if apart else of_noise(data, noise))
 
         def add(a: Any, b: Any) -> Any:
             return jtu.tree_map(lambda x, y: x & y if x.dtype == bool else x + y, a, b)
@@ -131,7 +136,7 @@ class Objective(Module):
         """Sum of squared standardised residuals, prior rows included; `cost` is the cost at y."""
         if self.free_noise:
             model, noise = self.parts(y)
-            return 2 * (noise.cost(self.data.residual(model), self.data.mask) + self.prior_cost(y))
+            return 2 * (noise.cost(opened(self.data).residual(model), self.data.mask) + self.prior_cost(y))
         if isinstance(self.likelihood, Robust):
             return 2 * eqx.tree_at(lambda o: o.likelihood, self, self.likelihood.noise).cost(y)
         return 2 * cost
@@ -153,6 +158,7 @@ class Objective(Module):
 
     def _linearised(self, data: AbstractDataset, y: Array) -> tuple[Array, Array]:
         """(residuals, their derivatives with y, shape (p, n))."""
+        data = opened(data)
         short = data.jacobian(self, y)
         return jacobian_t(lambda y: data.residual(self.model(y)), y) if short is None else short
 
@@ -160,6 +166,7 @@ class Objective(Module):
         """The likelihood's sums over all rows."""
 
         def sums(data: AbstractDataset, likelihood: AbstractLikelihood) -> PyTree:
+            data = opened(data)
             short = data.sums(self, y, likelihood, derivatives)
             if short is not None:
                 return short
@@ -188,7 +195,7 @@ class Objective(Module):
     def _noise_cost(self, y: Array) -> Array:
         """Minus the log-likelihood with its log-determinant, for noise parameters that are free."""
         model, noise = self.parts(y)
-        residual = self.data.residual(model)
+        residual = opened(self.data).residual(model)
         assert isinstance(noise, AbstractNoise)
         return minus_log_likelihood(noise, residual, self.data.mask)
 
@@ -201,7 +208,7 @@ class Objective(Module):
         """
         mask = self.data.mask
         model, noise = self.parts(y)
-        residual = self.data.residual(model)
+        residual = opened(self.data).residual(model)
 
         _, jac_t = self._linearised(self.data, y)
         ready = noise.prepare(mask)

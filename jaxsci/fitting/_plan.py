@@ -4,14 +4,14 @@ import dataclasses
 import fnmatch
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from ..core._errors import suggest
 from ..core._parameter import (
@@ -22,16 +22,30 @@ from ..core._parameter import (
     free_spec,
     get,
     leaf_names,
+    leaf_places,
     match,
     parameters,
 )
 from ..core._prior import Normal
+from ..core._static import closed
 from ._terms import Fitted
+
+
+class Kept(NamedTuple):
+    """A parameter of the model that has declared bounds and is not fitted: its name, its place among the leaves."""
+
+    name: str
+    at: int
+    bounds: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """The free parameters of one kind of model: names, shapes, and their declared bounds and priors."""
+    """The free parameters of one kind of model: names, shapes, and their declared bounds and priors.
+
+    `active`: False for elements that keep their value, where `free` names single elements (`"c[0]"`) of an array.
+    `kept`: what is not fitted.
+    """
 
     free: tuple[tuple[str, tuple[int, ...]], ...]
     about: tuple[Parameter, ...]
@@ -39,6 +53,8 @@ class Plan:
     units: tuple[str, ...]
     noise: bool
     dtype: Any
+    active: np.ndarray | None = None
+    kept: tuple[Kept, ...] = ()
 
     def spec(self, fitted: Fitted) -> PyTree:
         """True at the leaves of `fitted` that are free."""
@@ -50,7 +66,7 @@ def make_plan(model: PyTree, noise: PyTree, free: Sequence[str] | None) -> Plan:
 
     **Raises:** `ValueError` for an unknown name, or when nothing is free.
     """
-    leaves, structure = jtu.tree_flatten((model, noise))
+    leaves, structure = jtu.tree_flatten((closed(model), closed(noise)))
     names = None if free is None else as_names(free)
     return _plan(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves), names, type(model).__name__)
 
@@ -64,16 +80,20 @@ def as_names(names: Sequence[str]) -> tuple[str, ...]:
 def _plan(structure: Any, leaves: Any, free: tuple[str, ...] | None, owner: str) -> Plan:
     fitted = Fitted(*jtu.tree_unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]))
     known = parameters(fitted)
+    single: dict[str, str] = {}
     if free is None:
         chosen = list(parameters(Fitted(fitted.model, None)))
     else:
+        single = _elements(fitted, known, free)
+        whole = match(fitted, [pattern for pattern in free if pattern not in single], owner)
+        free = (*(pattern for pattern in free if pattern not in single), *single.values())
         of_noise = [pattern for pattern in free if pattern.startswith("noise.")]
         wanted = match(fitted, of_noise, owner)  # "*" means the model's own
         chosen = [name for name in match(fitted, free, owner) if not name.startswith("noise.") or name in wanted]
     if not chosen:
         raise ValueError(
             f"{owner} has no free parameter: declare its fields with jaxsci.param()"
-            if not known
+            if free is None
             else f"nothing is free to fit: choose from {', '.join(known)}"
         )
     named = leaf_names(fitted, chosen)
@@ -81,7 +101,52 @@ def _plan(structure: Any, leaves: Any, free: tuple[str, ...] | None, owner: str)
     about = tuple(known[name] for name, _ in named)
     units = tuple(a.unit for a, (name, shape) in zip(about, named, strict=True) for _ in element_names(name, shape))
     dtype = jnp.result_type(*(get(fitted, name).dtype for name in chosen))
-    return Plan(tuple(named), about, names, units, any(name.startswith("noise.") for name, _ in named), dtype)
+    active = None
+    if single:
+        of_whole = [name in whole for name, shape in named for _ in element_names(name, shape)]
+        active = np.array([free or name in single for free, name in zip(of_whole, names, strict=True)])
+    noise = any(name.startswith("noise.") for name, _ in named)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        complex_ones = [name for name in chosen if jnp.issubdtype(get(fitted, name).dtype, jnp.complexfloating)]
+        raise ValueError(
+            f"{', '.join(complex_ones)} of {owner} is complex, but a fit is of real numbers: declare its real and "
+            "imaginary parts, or its modulus and phase, as parameters of their own"
+        )
+    places = leaf_places(fitted, [n for n in known if n not in chosen and not n.startswith("noise.")])
+    kept = tuple(Kept(n, at, known[n].bounds) for n, at in places.items() if _two_numbers(known[n].bounds))
+    return Plan(tuple(named), about, names, units, noise, dtype, active, kept)
+
+
+def _two_numbers(bounds: tuple[Any, Any]) -> bool:
+    """True for bounds that say something, and on the host."""
+    return all(isinstance(b, int | float) for b in bounds) and any(map(math.isfinite, bounds))
+
+
+def _elements(fitted: Fitted, known: Mapping[str, Parameter], patterns: Iterable[str]) -> dict[str, str]:
+    """{element: its parameter} of the patterns that name one element of an array, such as `c[0]`."""
+    arrays = [(name, shape) for name, shape in leaf_names(fitted, known) if shape]
+    of: dict[str, str] = {}
+    for pattern in patterns:
+        for name, shape in arrays:
+            if pattern.startswith(f"{name}[") and pattern in element_names(name, shape):
+                of[pattern] = name
+    return of
+
+
+def active_mask(plan: Plan, active: ArrayLike | None) -> Array | None:
+    """What a caller says of each free element, and what the plan says: False keeps its value, `None` moves all.
+
+    **Raises:** `ValueError` for another shape than one truth value for each free element.
+    """
+    if active is None:
+        return None if plan.active is None else as_array(plan.active)
+    active = jnp.asarray(active)
+    if active.shape != (len(plan.names),) or active.dtype != bool:
+        raise ValueError(
+            f"active should be bool[{len(plan.names)}], one for each of {', '.join(plan.names)}; "
+            f"it is {active.dtype}{list(active.shape)}"
+        )
+    return active if plan.active is None else active & plan.active
 
 
 def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None) -> tuple[Array | None, Array | None]:
@@ -91,19 +156,27 @@ def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None) -> tuple[Array | N
     """
     if not bounds and all(isinstance(b, int | float) for a in plan.about for b in a.bounds):
         return _declared_bounds(plan)
-    given = _by_name(plan, bounds or {}, "bounds")
-    traced = any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((given, [a.bounds for a in plan.about])))
+    given, single = _by_name(plan, bounds or {}, "bounds"), _by_element(plan, bounds or {})
+    traced = any(
+        isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((given, single, [a.bounds for a in plan.about]))
+    )
     xp: Any = jnp if traced else np  # on the device each shape would be a program of its own
     lower: list[Any] = []
     upper: list[Any] = []
     for (name, shape), about in zip(plan.free, plan.about, strict=True):
-        low, high = as_bounds(given[name], f"bounds of {name}") if name in given else about.bounds
+        low, high = as_bounds(given[name], f"bounds of {name}", about.unit) if name in given else about.bounds
         for side, value in ((lower, low), (upper, high)):
             array = xp.asarray(value, plan.dtype)
             if array.shape not in ((), shape):
                 raise ValueError(f"bounds of {name} have shape {array.shape}, but {name} has shape {shape}")
             side.append(xp.ravel(xp.broadcast_to(array, shape)))
     low, high = xp.concatenate(lower), xp.concatenate(upper)
+    for at, limits in single.items():
+        sides = as_bounds(limits, f"bounds of {plan.names[at]}", plan.units[at])
+        if any(jnp.ndim(side) for side in sides):
+            raise ValueError(f"bounds of {plan.names[at]} should be two numbers, but they are {limits!r}")
+        here = xp.arange(len(low)) == at
+        low, high = (xp.where(here, xp.asarray(x, plan.dtype), all) for x, all in zip(sides, (low, high), strict=True))
     if not traced:
         wrong = [n for n, bad in zip(plan.names, ~(low <= high), strict=True) if bad]
         if wrong:
@@ -131,20 +204,30 @@ def flat_priors(plan: Plan, priors: Mapping[str, Any] | None) -> tuple[Array, Ar
     """(mean, 1/sigma^2) of the Gaussian priors, 0 weight where there is none."""
     if not priors and all(about.prior is None for about in plan.about):
         return _no_priors(len(plan.names), plan.dtype)
-    given = _by_name(plan, priors or {}, "priors")
+    given, single = _by_name(plan, priors or {}, "priors"), _by_element(plan, priors or {})
     means, weights = [], []
     for (name, shape), about in zip(plan.free, plan.about, strict=True):
         prior = given.get(name, about.prior)
         if prior is None:
             prior = Normal(jnp.zeros(()), jnp.full((), jnp.inf))
-        if not isinstance(prior, Normal):
-            raise ValueError(
-                f"the prior of {name} is a {type(prior).__name__}; a fit takes jaxsci.Normal(mean, sigma) "
-                "(a flat prior between limits is given by bounds)"
-            )
+        prior = _normal(prior, name)
         means.append(jnp.ravel(jnp.broadcast_to(prior.mean.astype(plan.dtype), shape)))
         weights.append(jnp.ravel(jnp.broadcast_to(1 / prior.sigma.astype(plan.dtype) ** 2, shape)))
-    return jnp.concatenate(means), jnp.concatenate(weights)
+    mean, weight = jnp.concatenate(means), jnp.concatenate(weights)
+    for at, prior in single.items():
+        prior = _normal(prior, plan.names[at])
+        mean = mean.at[at].set(prior.mean.astype(plan.dtype))
+        weight = weight.at[at].set(1 / prior.sigma.astype(plan.dtype) ** 2)
+    return mean, weight
+
+
+def _normal(prior: Any, name: str) -> Normal:
+    if not isinstance(prior, Normal):
+        raise ValueError(
+            f"the prior of {name} is a {type(prior).__name__}; a fit takes jaxsci.Normal(mean, sigma) "
+            "(a flat prior between limits is given by bounds)"
+        )
+    return prior
 
 
 @functools.lru_cache(maxsize=512)
@@ -158,11 +241,21 @@ def chosen(plan: Plan, patterns: tuple[str, ...], what: str) -> set[str]:
     return set(_by_name(plan, dict.fromkeys(patterns), what))
 
 
+def _by_element(plan: Plan, given: Mapping[str, Any]) -> dict[int, Any]:
+    """{place in y: value} of the names of single elements, such as `c[0]`."""
+    if not any("[" in name for name in given):
+        return {}
+    whole = {name for name, _ in plan.free}
+    return {plan.names.index(n): value for n, value in given.items() if n not in whole and n in plan.names}
+
+
 def _by_name(plan: Plan, given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """{free name: value} from {name or glob: value}; a name that is not free is an error."""
+    """{free name: value} from {name or glob: value}, single elements apart; a name that is not free is an error."""
     names = [name for name, _ in plan.free]
     out: dict[str, Any] = {}
     for pattern, value in given.items():
+        if "[" in pattern and pattern in plan.names:
+            continue
         hits = [n for n in names if n == pattern] or fnmatch.filter(names, pattern)
         if not hits:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Members of a batch as arrays: sequences, stacked Modules and flat rows with offsets made one thing."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,8 +12,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..core._dataset import bucket
+from ..core._given import is_number
 from ..core._module import Module
 from ..core._rows import row_pads
+from ..core._static import closed, opened
 
 
 class RaggedDataset(Module):
@@ -51,11 +54,20 @@ def blocks(models: Any, datasets: Any) -> Iterator[Block]:
 
     **Raises:** `ValueError` when there are as many models as data sets in no sense of the word.
     """
+    models = list(map(closed, models)) if isinstance(models, Sequence) else closed(models)
     if isinstance(datasets, RaggedDataset):
-        yield from _split(np.arange(len(datasets.offsets) - 1), models, _Rows(datasets.rows, datasets.offsets))
+        rows = closed(datasets.rows)
+        if not _extends(rows):
+            raise ValueError(
+                f"{type(rows).__name__} does not declare its mask by jaxsci.rows(False), so that its rows cannot be "
+                "told apart: give fit_batch a list of such data sets"
+            )
+        flat = _Rows(rows, datasets.offsets, row_pads(rows))
+        yield from _split(np.arange(len(datasets.offsets) - 1), models, flat)
     elif isinstance(datasets, Sequence):
-        yield from _of_sequence(models, datasets)
+        yield from _of_sequence(models, list(map(closed, datasets)))
     else:
+        datasets = closed(datasets)
         count = datasets.mask.shape[0] if datasets.mask.ndim > 1 else 1
         data = datasets if datasets.mask.ndim > 1 else jtu.tree_map(lambda x: x[None], datasets)
         members = np.arange(count)
@@ -65,7 +77,19 @@ def blocks(models: Any, datasets: Any) -> Iterator[Block]:
 class _Rows(NamedTuple):
     dataset: Any  # row leaves end to end; other leaves shared, or with a leading axis where `stacked`
     offsets: np.ndarray
+    pads: PyTree  # what pads each row leaf, None at the others
     stacked: bool = False
+
+
+def _extends(dataset: Any) -> bool:
+    """True where unused rows may be appended: the mask is declared by `rows()`. Else outputs have a fixed length."""
+    return any(field.name == "mask" and "rows" in field.metadata for field in dataclasses.fields(dataset))
+
+
+def _pads(dataset: Any) -> PyTree:
+    """What pads the leaves of a data set; None at all of them where its outputs have a fixed length."""
+    pads = row_pads(dataset)
+    return pads if _extends(dataset) else jtu.tree_map(lambda _: None, pads)
 
 
 def _of_sequence(models: Any, datasets: Sequence[Any]) -> Iterator[Block]:
@@ -78,7 +102,7 @@ def _of_sequence(models: Any, datasets: Sequence[Any]) -> Iterator[Block]:
     pads: dict[Any, list[Any]] = {}
     for i, (leaves, structure) in enumerate(flat):
         if structure not in pads:
-            pads[structure] = jtu.tree_leaves(row_pads(datasets[i]), is_leaf=lambda p: p is None)
+            pads[structure] = jtu.tree_leaves(_pads(datasets[i]), is_leaf=_is_none)
         shapes = tuple(_shape(leaf, pad) for leaf, pad in zip(leaves, pads[structure], strict=True))
         kind = None if each is None else _kind(each[i])
         groups.setdefault((structure, shapes, kind), []).append(i)
@@ -94,7 +118,8 @@ def _of_sequence(models: Any, datasets: Sequence[Any]) -> Iterator[Block]:
             else list(column)
             for column, p in zip(columns, pad, strict=True)
         ]
-        rows = _Rows(jtu.tree_unflatten(structure, leaves), np.concatenate([[0], np.cumsum(lengths)]), stacked=True)
+        tree, padding = jtu.tree_unflatten(structure, leaves), jtu.tree_unflatten(structure, pad)
+        rows = _Rows(tree, np.concatenate([[0], np.cumsum(lengths)]), padding, stacked=True)
         yield from _split(np.asarray(members), models, rows)
 
 
@@ -108,9 +133,10 @@ def _kind(model: Any) -> Any:
 
 
 def _split(members: np.ndarray, models: Any, rows: _Rows) -> Iterator[Block]:
-    """Blocks of one padded length each; members of equal length that need no padding get none."""
+    """Blocks of one padded length each; outputs of fixed length get no padding."""
     lengths = np.diff(rows.offsets)
-    padded = np.array([bucket(int(n)) for n in lengths], int)
+    fixed = not jtu.tree_leaves(rows.pads)
+    padded = lengths if fixed else np.array([bucket(int(n)) for n in lengths], int)
     for length in np.unique(padded):
         here = np.flatnonzero(padded == length)
         data = _pad(rows, here, int(length))
@@ -135,7 +161,11 @@ def _pad(rows: _Rows, here: np.ndarray, length: int) -> PyTree:
         keep = inside.reshape(inside.shape + (1,) * (taken.ndim - 2))
         return np.where(keep, taken, np.asarray(pad, taken.dtype))
 
-    return jtu.tree_map(take, row_pads(rows.dataset), rows.dataset, is_leaf=lambda p: p is None)
+    return jtu.tree_map(take, rows.pads, rows.dataset, is_leaf=_is_none)
+
+
+def _is_none(node: Any) -> bool:
+    return node is None
 
 
 def _pad_square(matrix: np.ndarray, length: int) -> np.ndarray:
@@ -150,13 +180,15 @@ def _models(models: Any, members: np.ndarray, count: int | None) -> PyTree:
         if count is not None and len(models) != count:
             raise ValueError(f"there are {len(models)} models but {count} data sets")
         return jtu.tree_map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *(models[i] for i in members))
-    if is_stacked(models):
+    if is_stacked(opened(models)):
         return jtu.tree_map(lambda x: np.asarray(x)[members], models)
     return jtu.tree_map(lambda x: np.broadcast_to(np.asarray(x), (len(members), *np.shape(x))), models)
 
 
 def is_stacked(module: Any) -> bool:
     """True when the fields of a Module have more axes than it declares: a batch of them."""
+    if any(jnp.ndim(leaf) == 0 for leaf in jtu.tree_leaves(module) if is_number(leaf)):
+        return False
     parts = jtu.tree_leaves(_submodules(module), is_leaf=lambda x: isinstance(x, Module))
     for part in parts:
         try:

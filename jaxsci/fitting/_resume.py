@@ -11,6 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
+from ..core._static import Static
 from ..parallel._checkpoint import read_framed, write_framed
 
 _EVERY = 10.0  # seconds between two writes
@@ -72,13 +73,21 @@ class Checkpoint:
         self.written = time.monotonic()
 
 
+def _is_static(node: object) -> bool:
+    return isinstance(node, Static)
+
+
 def fingerprint(tree: PyTree) -> str:
     """A digest of a tree's structure and of every bit in it."""
     digest = hashlib.sha256()
-    for path, leaf in jtu.tree_leaves_with_path(tree):
+    for path, leaf in jtu.tree_leaves_with_path(tree, is_leaf=_is_static):
         digest.update(jtu.keystr(path).encode())
-        if isinstance(leaf, str | int | float | bool):
-            digest.update(repr(leaf).encode())
+        value = leaf.value if isinstance(leaf, Static) else leaf
+        if isinstance(value, str | int | float | bool):
+            digest.update(repr(value).encode())
+            continue
+        if isinstance(leaf, Static):  # a function, which has no text that the next process would find again
+            digest.update(getattr(value, "__qualname__", type(value).__qualname__).encode())
             continue
         array = np.ascontiguousarray(leaf)
         digest.update(f"{array.dtype}{array.shape}".encode())

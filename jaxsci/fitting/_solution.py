@@ -16,8 +16,10 @@ from ..core._likelihood import AbstractLikelihood
 from ..core._loss import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1
 from ..core._module import Module
 from ..core._parameter import element_names, free_spec, get, parameters
+from ..core._static import closed, opened
 from ..core._typing import Scalar
 from ..parallel._checkpoint import read_framed, write_framed
+from ._by_name import ByName
 from ._covariance import propagate
 from ._summary import html_summary, text_summary
 from ._terms import Fitted, Terms
@@ -54,7 +56,8 @@ class RESULTS(eqx.Enumeration):
 class Solution(Module):
     """The result of a fit; of a batch of fits when it comes out of `jax.vmap`.
 
-    - `fitted`: the model, and the noise where parameters of it were free. `names`, `units`: of the
+    - `fitted`: the model, and the noise where parameters of it were free, as trees of arrays (`model` and `noise` give
+      them as they were written). `names`, `units`: of the
       p free parameters, one an element.
     - `y`: their values. `covariance`: (p, p), scaled by chi2/dof where the noise is of unknown scale.
     - `chi2`: sum of squared standardised residuals, prior rows included. `cost`: what was minimised.
@@ -96,12 +99,12 @@ class Solution(Module):
     @property
     def model(self) -> Any:
         """The model with its fitted parameters."""
-        return self.fitted.model
+        return opened(self.fitted.model)
 
     @property
     def noise(self) -> Any:
         """The noise with its fitted parameters; `None` when none of them was free."""
-        return self.fitted.noise
+        return opened(self.fitted.noise)
 
     @property
     def success(self) -> Bool[Array, "*batch"]:
@@ -144,19 +147,19 @@ class Solution(Module):
         return jnp.where(some, self.chi2 / jnp.where(some, self.dof, 1).astype(self.chi2.dtype), jnp.nan)
 
     @property
-    def values(self) -> dict[str, Array]:
-        """Fitted value of each free parameter by name."""
-        return {name: get(self.fitted, name) for name, _ in self.free}
+    def values(self) -> ByName:
+        """Fitted value of each free parameter by name; `values["c[0]"]` is one element of an array parameter."""
+        return ByName(((name, get(self.fitted, name)) for name, _ in self.free), self.free)
 
     @property
-    def std(self) -> dict[str, Array]:
-        """Standard error of each free parameter by name, in the parameter's shape."""
+    def std(self) -> ByName:
+        """Standard error of each free parameter by name, in the parameter's shape; of an element as in `values`."""
         std, out, at = self.standard_errors, {}, 0
         for name, shape in self.free:
             size = len(element_names(name, shape))
             out[name] = std[..., at : at + size].reshape(*std.shape[:-1], *shape)
             at += size
-        return out
+        return ByName(out.items(), self.free)
 
     @property
     def aic(self) -> Float[Array, "*batch"]:
@@ -183,7 +186,7 @@ class Solution(Module):
         y, unravel = jfu.ravel_pytree(free)
 
         def of(y: Array) -> Array:
-            return jnp.ravel(fn(eqx.combine(unravel(y), rest).model))
+            return jnp.ravel(fn(opened(eqx.combine(unravel(y), rest)).model))
 
         matrix = propagate(of, y, self.covariance)
         value = fn(self.model)
@@ -221,6 +224,7 @@ class Solution(Module):
         header, payload = read_framed(path)
         if header.get("kind") != "Solution":
             raise ValueError(f"{path} holds a {header.get('kind')}, not a Solution")
+        model, noise = closed(model), closed(noise)
         unknown = [name for name, _ in header["free"] if name not in parameters(Fitted(model, noise))]
         if unknown:
             raise ValueError(

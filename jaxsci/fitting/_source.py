@@ -6,7 +6,7 @@ the same thread.
 
 import mmap
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
+from ..core._given import plain, rows_hidden
 from ..core._rows import row_pads, split_rows
 
 
@@ -37,9 +38,20 @@ def columns_of(like: PyTree) -> list[Column]:
     ]
 
 
-def mask_place(columns: list[Column]) -> int:
+def mask_place(columns: Sequence[Column]) -> int:
     """Which column is the mask."""
     return [column.name for column in columns].index("mask")
+
+
+def without_masks(parts: Sequence[Any], columns: Sequence[Column]) -> list[np.ndarray]:
+    """Rows as plain arrays, one a column: what masks of their own hide counts as masked, as in a Dataset."""
+    given = [plain(part, column.name, real=False) for part, column in zip(parts, columns, strict=True)]
+    values = [np.asarray(each.values) for each in given]
+    at = mask_place(columns)
+    for each in given:
+        if each.hidden is not None:
+            values[at] = values[at] & ~rows_hidden(each.hidden, len(values[at]))
+    return values
 
 
 def used_row(arrays: list[np.ndarray], mask: int) -> list[np.ndarray] | None:
@@ -61,22 +73,26 @@ class AllTrue:
 
 
 class ArrayRows:
-    """Rows of arrays that slice: memory maps, datasets of HDF5, NumPy arrays."""
+    """Rows of arrays that slice: memory maps, datasets of HDF5, NumPy arrays.
 
-    def __init__(self, arrays: list[Any]):
-        self.arrays = arrays
+    `columns`: what they are; given where arrays may have masks of their own, which then count in the data set's mask.
+    """
+
+    def __init__(self, arrays: list[Any], columns: Sequence[Column] = ()):
+        self.arrays, self.columns = arrays, columns
         self.maps = [m for m in map(_memory_map, arrays) if m is not None]
 
     def take(self, start: int, stop: int) -> list[Any]:
         """The rows from `start` to `stop`, one array a column."""
-        return [array[start:stop] for array in self.arrays]
+        parts = [array[start:stop] for array in self.arrays]
+        return without_masks(parts, self.columns) if self.columns else parts
 
     def first_used(self, mask: int, block: int) -> list[np.ndarray] | None:
         """The first row that array `mask` uses."""
         for start in range(0, self.arrays[mask].shape[0], block):
-            used = np.flatnonzero(self.arrays[mask][start : start + block])
-            if len(used):
-                return [np.array(array[start + int(used[0])]) for array in self.arrays]
+            used = used_row(self.take(start, start + block), mask)
+            if used is not None:
+                return used
         return None
 
     def release(self) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..core._dataset import AbstractDataset, Dataset
+from ..core._given import as_array, plain
 from ..core._likelihood import AbstractLikelihood
 from ..core._noise import Diagonal, White
-from ..core._rows import split_rows
+from ..core._rows import is_list, split_rows
 from ..core._typing import Flag
-from ._source import AllTrue, ArrayRows, Blocks, Column, PieceRows, columns_of, mask_place, used_row
+from ._source import AllTrue, ArrayRows, Blocks, Column, PieceRows, columns_of, mask_place, used_row, without_masks
 
 _BLOCK = 131_072  # rows: a megabyte a column, beside which the call of the host costs little
 _WHOLE = (
@@ -99,7 +100,7 @@ class StreamedDataset(AbstractStreamed):
     - `inputs`: any pytree of arrays with the same leading axis n.
     - `observed`: shape (n,).
     - `sigma`: standard deviation: one number, or shape (n,); `None` for equal weights of unknown scale.
-    - `mask`: shape (n,), True = used; `None` uses every row.
+    - `mask`: shape (n,), True = used; `None` uses every row. Masks of masked arrays count too, as in a Dataset.
     - `chunk`: rows read at a time.
 
     **Raises:** `ValueError` with both lengths where they differ.
@@ -116,7 +117,8 @@ class StreamedDataset(AbstractStreamed):
             like, length = inputs.like, inputs.length
         else:
             arrays, like = _arrays(inputs, observed, sigma, mask), _without_rows(inputs, observed, sigma)
-            rows, length = ArrayRows(arrays), _length(columns_of(like), arrays)
+            columns = columns_of(like)
+            rows, length = ArrayRows(arrays, columns), _length(columns, arrays)
         if like.noise.coupled:
             raise ValueError(f"{type(like.noise).__name__} couples all rows, which a stream never has at hand together")
         if length == 0:
@@ -152,40 +154,43 @@ class StreamedDataset(AbstractStreamed):
         return self.stream.noise
 
 
-def _is_list(node: Any) -> bool:
-    return isinstance(node, list)
+def _leaves(tree: Any, name: str) -> dict[str, Any]:
+    """The arrays of a tree by name; a list is one array, as in a Dataset.
 
-
-def _leaves(inputs: Any) -> list[Any]:
-    """The arrays of a tree; a list is one array, as in a Dataset."""
-    leaves = jtu.tree_leaves(inputs, is_leaf=_is_list)
-    return [np.asarray(leaf) if isinstance(leaf, list | jax.Array) else leaf for leaf in leaves]
+    **Raises:** `ValueError` for an array with a unit, which no data set declares.
+    """
+    leaves = {}
+    for path, leaf in jtu.tree_flatten_with_path(tree, is_leaf=is_list)[0]:
+        where = name + jtu.keystr(path)
+        plain(leaf, where, real=False)
+        leaves[where] = np.asarray(leaf) if isinstance(leaf, list | jax.Array) else leaf
+    return leaves
 
 
 def _arrays(inputs: Any, observed: Any, sigma: Any, mask: Any) -> list[Any]:
     """One array for each row leaf of a Dataset, in order."""
-    rows = [*_leaves(inputs), *_leaves(observed)]
+    rows = [*_leaves(inputs, "inputs").values(), *_leaves(observed, "observed").values()]
     if np.ndim(sigma) > 0:
-        rows += _leaves(sigma)
-    return [*rows, AllTrue(rows[-1].shape[0]) if mask is None else _leaves(mask)[0]]
+        rows += _leaves(sigma, "sigma").values()
+    return [*rows, AllTrue(rows[-1].shape[0]) if mask is None else _leaves(mask, "mask")["mask"]]
 
 
 def _without_rows(inputs: Any, observed: Any, sigma: Any) -> Dataset:
     """A Dataset of this form with no rows."""
-    flat = _leaves(inputs)
-    structure = jtu.tree_structure(inputs, is_leaf=_is_list)
+    flat = [_no_rows(leaf) for leaf in _leaves(inputs, "inputs").values()]
+    structure = jtu.tree_structure(inputs, is_leaf=is_list)
     if np.ndim(sigma) == 0:
         noise: Any = None if sigma is None else White(sigma)
     else:
-        noise = Diagonal(jnp.asarray(_no_rows(sigma)))
-    (observed,) = _leaves(observed)
+        noise = Diagonal(as_array(_no_rows(_leaves(sigma, "sigma")["sigma"])))
+    (observed,) = _leaves(observed, "observed").values()
     if len(observed.shape) != 1:
         raise ValueError(f"observed has shape {observed.shape}, but one number a row is needed, shape (n,)")
-    return Dataset(jtu.tree_unflatten(structure, [_no_rows(leaf) for leaf in flat]), _no_rows(observed), noise)
+    return Dataset(jtu.tree_unflatten(structure, flat), _no_rows(observed), noise)
 
 
 def _no_rows(array: Any) -> np.ndarray:
-    return np.zeros((0, *array.shape[1:]), array.dtype)
+    return np.zeros((0, *np.shape(array)[1:]), array.dtype)
 
 
 def _length(columns: list[Column], arrays: list[Any]) -> int:
@@ -236,7 +241,7 @@ class _Pieces:
             if not np.array_equal(one, other):
                 raise ValueError(f"the pieces of a stream should share what is no row, but {one} comes after {other}")
         _length(self.columns, arrays)
-        return arrays
+        return without_masks(arrays, self.columns)
 
 
 def _open(piece: Any) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
@@ -246,7 +251,7 @@ def _open(piece: Any) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
         return jtu.tree_structure(piece), *([np.asarray(x) for x in jtu.tree_leaves(t)] for t in (shared, rows))
     inputs, observed, sigma, mask = (*piece, None, None)[:4]
     arrays = _arrays(inputs, observed, sigma, mask)
-    form = (jtu.tree_structure(inputs, is_leaf=_is_list), "no sigma" if sigma is None else f"sigma[{np.ndim(sigma)}]")
+    form = (jtu.tree_structure(inputs, is_leaf=is_list), "no sigma" if sigma is None else f"sigma[{np.ndim(sigma)}]")
     return form, [] if np.ndim(sigma) else [np.asarray(sigma)], [array[:] for array in arrays]
 
 

@@ -59,8 +59,8 @@ def test_a_missing_term_is_an_attribute_error_with_a_suggestion():
         (A + B).gausian  # noqa: B018
 
 
-@pytest.mark.parametrize("other", [1.0, "x", None, np.ones(3)])
-def test_only_models_compose(other):
+@pytest.mark.parametrize("other", ["x", None, True, 1j, np.ones(3)])
+def test_only_models_and_numbers_compose(other):
     with pytest.raises(TypeError):
         A + other
     with pytest.raises(TypeError):
@@ -74,3 +74,38 @@ def test_composites_round_trip_through_pickle_copy_and_trees():
     leaves, structure = jax.tree.flatten(model)
     close(jax.tree.unflatten(structure, leaves)(X), model(X))
     close(copy.deepcopy(model)(X), model(X))
+
+
+OPERATIONS = {
+    "a + 2": (lambda a, b: a + 2.0, lambda a, b: a + 2.0, ["gaussian"]),
+    "2 + a": (lambda a, b: 2 + a, lambda a, b: 2 + a, ["gaussian"]),
+    "2 * a": (lambda a, b: 2 * a, lambda a, b: 2 * a, ["gaussian"]),
+    "NumPy on the left": (lambda a, b: np.float64(2.5) * a, lambda a, b: 2.5 * a, ["gaussian"]),
+    "JAX on the left": (lambda a, b: jnp.asarray(2.5) - a, lambda a, b: 2.5 - a, ["gaussian"]),
+    "a - b": (lambda a, b: a - b, lambda a, b: a - b, ["gaussian", "line"]),
+    "a / b": (lambda a, b: a / b, lambda a, b: a / b, ["gaussian", "line"]),
+    "a / 3": (lambda a, b: a / 3, lambda a, b: a / 3, ["gaussian"]),
+    "3 / a": (lambda a, b: 3 / a, lambda a, b: 3 / a, ["gaussian"]),
+    "a - (b - a)": (lambda a, b: a - (b - a), lambda a, b: a - b + a, ["gaussian", "line", "gaussian_2"]),
+    "a / (b / a)": (lambda a, b: a / (b / a), lambda a, b: a / b * a, ["gaussian", "line", "gaussian_2"]),
+    "-a + b": (lambda a, b: -a + b, lambda a, b: -a + b, ["gaussian", "line"]),
+    "(a - b) * 2 - 1": (
+        lambda a, b: (a - b) * 2 - 1,
+        lambda a, b: (a - b) * 2 - 1,
+        ["product.sum.gaussian", "product.sum.line"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPERATIONS)
+def test_arithmetic_of_models_is_that_of_their_values(case):
+    of_models, of_values, terms = OPERATIONS[case]
+    gaussian, line = Gaussian(2.0, 1.0, 0.5), Line(0.3, 1.0)
+    x = jnp.linspace(0.5, 1.5, 7)
+    model = of_models(gaussian, line)
+    close(model(x), of_values(gaussian(x), line(x)), rtol=1e-15)
+    names = list(js.parameters(model))
+    assert list(dict.fromkeys(name.rsplit(".", 1)[0] for name in names)) == terms
+    assert not [name for name in names if "constant" in name]
+    first = names[0]
+    assert js.get(js.put(model, {first: 7.0}), first) == 7.0
