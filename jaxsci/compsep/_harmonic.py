@@ -49,8 +49,8 @@ def harmonics(
     `lmax`: 2 nside by default. `mask`: weights of pixels, 1 (or True) = used. `fwhm`: (f,) of Gaussian beams to divide
     by, arcmin. `nest`: NESTED order. `iterations`: of the quadrature, as in healpy.
 
-    **Raises:** `ValueError` for wrong shapes, complex numbers, quantities of astropy (take their `.to_value`, no unit is
-    declared), and where no pixel is left.
+    **Raises:** `ValueError` for wrong shapes, complex numbers, quantities of astropy (no unit is declared: take their
+    `.to_value`), and where no pixel is left.
     """
     import healpy
 

@@ -300,6 +300,11 @@ def _answer(task: Task, solved: Found, shape: tuple[int, int]) -> Separation:
         leaves = [jnp.asarray(fits.values[name]) for name in free]
         model = eqx.combine(jtu.tree_unflatten(jtu.tree_structure(moving), leaves), rest)
 
+    result, steps, group = fits.result, fits.steps, cells.group
+    if not free and not isinstance(result, jax.core.Tracer):
+        lost = result != 0
+        result, steps, group = result[lost], steps[lost], np.where(lost, np.cumsum(lost) - 1, -1)[group]
+
     def whole(x: Any, fill: Any) -> Array:
         if isinstance(x, jax.core.Tracer):
             return jnp.full((*x.shape[:-1], npix), fill, x.dtype).at[..., cells.pixel].set(x)
@@ -322,9 +327,9 @@ def _answer(task: Task, solved: Found, shape: tuple[int, int]) -> Separation:
         chi2=whole(component.chi2, np.nan),
         covariance=arrays(fits.covariance),
         cell=whole(cells.cell, -1),
-        group=whole(cells.group[cells.cell], -1),
-        result=arrays(fits.result),
-        steps=arrays(fits.steps),
+        group=whole(group[cells.cell], -1),
+        result=arrays(result),
+        steps=arrays(steps),
         cost=jnp.nansum(jnp.asarray(fits.cost)),
         minus_log_like=jnp.nansum(jnp.asarray(component.minus_log_like)),
         num_data=arrays(component.num_data.sum().astype(int)),

@@ -52,7 +52,8 @@ class Separation(Module):
       where a Stokes parameter has too few channels.
     - `covariance`: (p, p, k) of the parameters of each cell of pixels; `cell`: the cell of each pixel, or -1.
     - `result`: how each independent fit ended (a code of `RESULTS`); `steps`: its evaluations; `group`: (pixel,) which
-      of them is that of each pixel, or -1. Without fitted parameters every cell counts as one.
+      of them is that of each pixel, or -1. Without fitted parameters there are no fits but those that cannot be, of
+      cells whose spectra are not finite (of all cells, where it is not known yet, under `jax.jit`).
     - `minus_log_like`: the sum of -d^T N^-1 A s / 2, fgbuster's `fun`. `cost`: what was minimised.
     """
 
