@@ -1,7 +1,7 @@
-"""What a door is handed: masked arrays, lists of them, and quantities that carry a unit of their own.
+"""What a door of compsep is handed: as everywhere, with the units of the sky, and with masks filled.
 
-NumPy and JAX take such things for plain numbers and drop the mask or the unit without a word. The doors of compsep ask
-here first. astropy is not needed for that: a quantity converts itself.
+`jaxsci.core` tells what arrays carry beside their numbers. astropy knows no K_CMB, though, and a mask of a map means
+UNSEEN, one of weights no weight.
 """
 
 from typing import Any
@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core import plain as carried
+from ..core._given import unit_of
 from ..core._parameter import as_float
 from ._units import split_unit
 
@@ -26,20 +28,14 @@ def plain(x: Any, what: str, units: str = "", *, fill: Any = np.nan, power: int 
 
     **Raises:** `ValueError` for complex numbers, and for a unit that is no multiple of the declared one.
     """
-    if isinstance(x, list | tuple) and any(np.ndim(each) or _unit(each) is not None for each in x):
+    if isinstance(x, list | tuple) and any(np.ndim(each) or unit_of(each) is not None for each in x):
         rows = [plain(each, f"{what}[{k}]", units, fill=fill, power=power) for k, each in enumerate(x)]
         return (jnp if any(isinstance(row, jax.Array) for row in rows) else np).stack(rows)
-    mask = hidden(x)
-    if _unit(x) is not None:
-        bare = getattr(x, "unmasked", x)  # of astropy's masked quantities
-        x = np.asarray(bare.value, float) * factor_of(_unit(x), units, what, power)
-    elif isinstance(x, np.ma.MaskedArray):
-        x = x.data
-    if not isinstance(x, jax.Array):
-        x = np.asarray(x)
-    if np.issubdtype(x.dtype, np.complexfloating):
-        raise ValueError(f"{what} should be real, but the dtype is {x.dtype}: take the real part, if that is meant")
-    if mask is None or not np.any(mask):
+    factor = 1.0 if unit_of(x) is None else factor_of(unit_of(x), units, what, power)
+    x, mask = carried(x if unit_of(x) is None else x.value, what)
+    x = x if isinstance(x, jax.Array) else np.asarray(x)
+    x = x if factor == 1 else x * factor
+    if mask is None:
         return x
     whole = x.dtype == bool or (np.issubdtype(x.dtype, np.integer) and isinstance(fill, int))
     return np.where(mask, fill, x if whole else x.astype(float))
@@ -47,16 +43,14 @@ def plain(x: Any, what: str, units: str = "", *, fill: Any = np.nan, power: int 
 
 def hidden(x: Any) -> np.ndarray | None:
     """Where the mask of a masked array hides a value; None of what has no mask."""
-    if isinstance(x, np.ma.MaskedArray):
-        return np.ma.getmaskarray(x)
-    return getattr(x, "mask", None) if _unit(x) is not None else None
+    return carried(x if unit_of(x) is None else x.value, "the map").hidden
 
 
 def quantity(what: str, units: str, **kwargs: Any) -> Any:
     """Declare a field of real numbers that is no parameter, given as numbers in this unit or as a quantity."""
 
     def convert(x: Any) -> Any:
-        return as_float(plain(x, what, units) if _unit(x) is not None else x)
+        return as_float(x if unit_of(x) is None else plain(x, what, units))
 
     return eqx.field(converter=convert, **kwargs)
 
@@ -84,8 +78,3 @@ def factor_of(unit: Any, units: str, what: str, power: int = 1) -> float:
         except (ValueError, TypeError):  # of astropy's, for a unit of another kind
             pass
     raise ValueError(f"{what} has the unit {unit}, but {declared or 'plain numbers'} is declared: convert it first")
-
-
-def _unit(x: Any) -> Any:
-    """The unit of a quantity; None of anything else."""
-    return None if isinstance(x, np.ndarray) and type(x) is np.ndarray else getattr(x, "unit", None)

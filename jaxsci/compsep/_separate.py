@@ -211,7 +211,8 @@ def _spoilt(fits: Fits, cells: Cells, finite: Any) -> Fits:
         else jnp.zeros(len(fits.result), int).at[groups].add((~finite).astype(int))
     )
     bad = some > 0
-    result = xp.where(bad, code.nonfinite_start._value, fits.result)
+    told = (fits.result == code.nonfinite_data._value) | (fits.result == code.nonfinite_end._value)
+    result = xp.where(bad & ~told, code.nonfinite_start._value, fits.result)
     std = {}
     for name, inside in cells.element.items():
         owner = np.zeros(cells.sizes[name], np.int64)

@@ -11,31 +11,20 @@ from ..core._errors import place_of
 from ..core._module import Module
 from ..core._typing import Scalar
 from ..fitting._solution import RESULTS
+from ..fitting._verdict import Facts, remarks, verdict_of
 from ._mixing import MixingMatrix
 from ._soft import mean
 
-_UNLIKELY = 1e3  # a factor that no chi2 of sound noise is away from its degrees of freedom
+
+def goodness(chi2: float, dof: int) -> tuple[str, ...]:
+    """What there is to say of a chi2 that the noise does not allow, as of maps in K given as uK."""
+    none = np.zeros(0, bool)
+    return remarks(Facts((), none, none, none, none, np.array(0), np.array(chi2), np.array(dof), True))
 
 
-def unlikely(chi2: float, dof: int) -> str:
-    """What is wrong with a chi2 that is far from its degrees of freedom, as of maps in K given as uK; or nothing."""
-    if dof < 1 or 1 / _UNLIKELY <= chi2 / dof <= _UNLIKELY:
-        return ""
-    size = "less" if chi2 < dof else "more"
-    return (
-        f"chi2 is {chi2 / dof:.1e} of its degrees of freedom, far {size} than noise makes it: are the maps and their "
-        "noise in the unit that units= says?"
-    )
-
-
-def verdict(converged: bool, looks: tuple[str, ...]) -> str:
-    """How a separation ended, in a word or two."""
-    return ("converged, look" if looks else "converged") if converged else "failed"
-
-
-def verdict_lines(verdict: str, looks: tuple[str, ...]) -> list[str]:
+def verdict_lines(verdict: str, said: tuple[str, ...]) -> list[str]:
     """The last lines of a summary."""
-    return [f"*{verdict}*" + (":" if looks else ""), *(f"- {look}" for look in looks)]
+    return [verdict + (":" if said else ""), *(f"- {each}" for each in said)]
 
 
 class Separation(Module):
@@ -117,20 +106,24 @@ class Separation(Module):
         return self.amplitudes[place_of(name, self.components, "component")]
 
     @property
-    def looks(self) -> tuple[str, ...]:
+    def remarks(self) -> tuple[str, ...]:
         """What a researcher should look at in fits that converged, in words; empty if there is nothing."""
-        found = [unlikely(float(jnp.nansum(self.chi2)), int(self.dof))]
+        found = [*goodness(float(jnp.nansum(self.chi2)), int(self.dof))]
         for name in self.free:
             lost, bound = int(jnp.sum(jnp.isinf(self.std[name]))), int(jnp.sum(self.at_bound[name] != 0))
             size = self.values[name].size
-            found.append(f"{name} is not determined by the data in {lost} of {size}" if lost else "")
-            found.append(f"{name} lies on a bound in {bound} of {size}" if bound else "")
+            found.append(
+                f"the data do not determine {name} in {lost} of {size}: their errors are infinite" if lost else ""
+            )
+            found.append(
+                f"{name} ended at a bound in {bound} of {size}: errors there are not symmetric" if bound else ""
+            )
         return tuple(filter(None, found))
 
     @property
     def verdict(self) -> str:
-        """`"converged"`, `"converged, look"` where there is something in `looks`, or `"failed"` where any fit did."""
-        return verdict(bool(jnp.all(self.success)), self.looks)
+        """How it went: "converged", "converged, look" (see `remarks`), or "failed" where any fit did."""
+        return verdict_of(bool(jnp.all(self.success)), self.remarks)
 
     def summary(self) -> str:
         """A table of the fitted parameters, how the fits ended, and what to look at."""
@@ -146,7 +139,7 @@ class Separation(Module):
             value, error = np.asarray(self.values[name]), np.asarray(self.std[name])
             bound = int(np.sum(np.asarray(self.at_bound[name]) != 0))
             lines.append(f"{name:<16} {value.size:>8} {np.median(value):>12.6g} {np.median(error):>13.3g} {bound:>11}")
-        return "\n".join([*lines, *verdict_lines(self.verdict, self.looks)])
+        return "\n".join([*lines, *verdict_lines(self.verdict, self.remarks)])
 
     def _place(self, name: str) -> int:
         return place_of(name, self.free, "fitted parameter")

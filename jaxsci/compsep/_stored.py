@@ -9,8 +9,9 @@ import numpy as np
 
 from ..core._errors import place_of
 from ..fitting._source import ArrayRows
+from ..fitting._verdict import verdict_of
 from ..parallel._checkpoint import read_framed, write_framed
-from ._separation import unlikely, verdict, verdict_lines
+from ._separation import goodness, verdict_lines
 
 UNUSED = -1
 """In `result`: a pixel that is masked, UNSEEN, or has too few channels."""
@@ -94,14 +95,14 @@ class StoredSeparation(NamedTuple):
     def summary(self) -> str:
         """How many pixels, how well they fit, how the fits ended, and what to look at."""
         t = self.totals
-        looks = tuple(filter(None, [unlikely(t.chi2, t.dof)]))
+        said = goodness(t.chi2, t.dof)
         return "\n".join(
             [
                 f"{t.used} of {self.chi2.shape[0]} pixels, {t.bad} more not finite, Stokes {self.stokes}, unit "
                 f"{self.units}",
                 f"chi2 {t.chi2:.6g} for {t.dof} degrees of freedom",
                 f"{t.failed} independent fits did not converge, {t.steps} evaluations at most",
-                *verdict_lines(verdict(not t.failed, looks), looks),
+                *verdict_lines(verdict_of(not t.failed, said), said),
             ]
         )
 

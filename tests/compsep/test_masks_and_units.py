@@ -164,19 +164,20 @@ class TestUnits:
         """The same numbers in another unit than their noise: an answer like any other, but for its chi2."""
         found = fit(maps * 10.0**power)
         assert found.verdict != "converged"
-        assert "are the maps and their noise in the unit that units= says?" in found.summary()
+        said = "Are data and sigma in one unit?" if power < 0 else "which the noise as given does not allow"
+        assert said in found.summary()
 
     def test_a_sound_one_needs_no_look(self, maps):
         found = fit(maps)
-        assert found.looks == ()
-        assert found.summary().endswith("*converged*")
+        assert found.remarks == ()
+        assert found.summary().endswith("converged")
 
     def test_complex_numbers_are_refused(self, maps):
         with pytest.raises(ValueError, match="maps should be real"):
             fit(maps + 0j)
-        with pytest.raises(ValueError, match="inv_n should be real"):
+        with pytest.raises(ValueError, match="inv_n is complex"):
             fit(maps, inv_n=WEIGHTS + 0j)
-        with pytest.raises(ValueError, match="maps should be real"):
+        with pytest.raises(ValueError, match="maps is complex"):
             compsep.ilc(compsep.MixingMatrix(cmb=compsep.CMB()), NU, maps + 0j)
         with pytest.raises(ValueError, match="maps should be real"):
-            jax.jit(lambda maps: fit(maps).result)(jnp.asarray(maps) + 0j)
+            jax.jit(lambda maps: fit(maps).result)(jnp.asarray(maps).astype(complex))

@@ -1,10 +1,10 @@
 """Programs compiled without optimisation: that takes most of a test's time and changes no fact asserted here."""
 
 import pytest
+from helpers import quick_compile
 
 from jaxsci.curvefit import _curve_fit, _least_squares
 from jaxsci.fitting import _program
-from helpers import quick_compile
 
 
 @pytest.fixture(autouse=True, scope="package")
