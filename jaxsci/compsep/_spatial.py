@@ -19,7 +19,7 @@ from ..fitting._solution import RESULTS, Solution
 from ..fitting._solver._trust_region import AbstractTrustSolver
 from ..fitting._terms import Terms
 from ._cells import CellFits, Limits, fit_cells
-from ._connected import GroupFits, fit_connected
+from ._connected import GroupFits, each_group, fit_connected
 from ._fixed import at_lanes, on_host
 from ._layout import Layout, nested
 from ._likelihood import Sky
@@ -212,4 +212,4 @@ def _all_groups(
         problem = Problem(model, sky, Terms(lower, upper, flat(limits.mean), flat(limits.weight)))
         return fit_once(problem, Choices(make_plan(model, sky.noise, free), solver, None, max_steps), complete)
 
-    return jax.vmap(one)(skies, places)
+    return each_group(one, skies, places)
