@@ -234,6 +234,13 @@ def first_call(quick: bool) -> Iterator[Row]:
         yield Row(f"first call, {kind}", seen["cpu"], "CPU-s", wall=seen["wall"], bar=at_most(5), note=note)
 
 
+@case("first derivative")
+def first_derivative(quick: bool) -> Iterator[Row]:
+    """A new process: trace, compile and run jit(vmap(grad)) of a small sky."""
+    seen = in_fresh_process("differentiated_separation")
+    yield Row("first derivative of a small sky", seen["cpu"], "CPU-s", n=12, bar=at_most(10))
+
+
 @case("a sky from disk", slow=True)
 def from_disk(quick: bool) -> Iterator[Row]:
     """Each pixel of nside 512, IQU, 15 bands, in blocks of 65536: 566 MB of maps, 880 MB of results."""

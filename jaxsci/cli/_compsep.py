@@ -89,7 +89,7 @@ class SkyOutcome:
         """`successful`, the most frequent other name in `jaxsci.RESULTS`, `refused` or `not_run`."""
         if self.separation is None:
             return "refused" if self.refused else "not_run"
-        if not self.separation.free or bool(np.all(np.asarray(self.separation.success))):
+        if bool(np.all(np.asarray(self.separation.success))):
             return "successful"
         codes = np.asarray(self.separation.result)[~np.asarray(self.separation.success)]
         return _codes()[int(np.bincount(codes).argmax())]

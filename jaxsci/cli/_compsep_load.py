@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,13 @@ def _observed(config: Config, table: dict[str, Any], instrument: compsep.Instrum
     if len(nus) != len(paths):
         raise ConfigError("sky.maps", f"there are {len(paths)} maps, but the instrument has {len(nus)} channels")
     maps = io.read_maps(paths, units, frequencies=nus, fields=stokes, assume=take(table, "assume", str, "sky"))
-    mask = None if "mask" not in table else io.read_mask(config.resolve(table["mask"], "sky.mask"))
+    mask = None
+    if "mask" in table:
+        # the maps agree about their coordinates, or they would not have been read
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said when the maps were read
+            frame = io.read_sky_map(paths[0]).coordinates
+        mask = io.read_mask(config.resolve(table["mask"], "sky.mask"), coordinates=frame)
     sigma = (
         np.asarray(table["sigma"], float)
         if "sigma" in table

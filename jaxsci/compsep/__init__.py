@@ -1,6 +1,6 @@
 """Parametric separation of the CMB from its foregrounds: spectra, mixing matrices, fits over the sky."""
 
-from . import algebra as algebra
+from . import algebra as algebra, io as io, plot as plot
 from ._analytic import AnalyticSED as AnalyticSED
 from ._bandpass import Bands as Bands
 from ._blocks import separate_blocks as separate_blocks

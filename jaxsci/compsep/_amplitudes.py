@@ -21,13 +21,18 @@ from ._slabs import Observed, Slabs, by_blocks
 
 
 class ComponentMaps(NamedTuple):
-    """Of each pixel in use, last axis: `amplitude`, `error` (c, s, n), `chi2`, -d^T N^-1 A s / 2, numbers of data."""
+    """Of each pixel in use, last axis: `amplitude`, `error` (c, s, n), `chi2`, -d^T N^-1 A s / 2, numbers of data.
+
+    `finite`: False where the spectra or their derivatives are not; all else is NaN there, and there are no data.
+    Amplitudes are NaN as well where a Stokes parameter has fewer channels than there are components.
+    """
 
     amplitude: Any
     error: Any
     chi2: Any
     minus_log_like: Any
     num_data: Any
+    finite: Any
 
 
 def component_maps(
@@ -54,7 +59,7 @@ def component_maps(
     slabs = slabs or Slabs.of(count)
     c, s = len(mixing.columns), len(slots[0])
     maps, ones = np.empty((2, c, s, count)), np.empty((3, count))
-    out = ComponentMaps(maps[0], maps[1], *ones)
+    out = ComponentMaps(maps[0], maps[1], ones[0], ones[1], ones[2], np.empty(count, bool))
     for part, blocks in slabs.parts(np.arange(count)):
         rows = {name: slabs.fill(np.asarray(values[name]), cells.cell[part], 1.0) for name in free}
         rows |= {name: slabs.fill(fixed, part, fixed[0]) for name, fixed in cells.fixed.items()}
@@ -110,7 +115,13 @@ def _maps_of(
     solved = apart(jax.vmap(Solved.of), moments)
     chi2 = 2 * apart(jax.vmap(square), columns, solved.amplitude, maps.data)
     variance = apart(jax.vmap(functools.partial(propagated, places), (0, 0, None)), moments, solved, covariance)
-    used = jnp.sum(jax.vmap(weighted)(maps.root), axis=1) * sizes[:, None]
+    used = jnp.sum(jax.vmap(weighted)(maps.root), axis=1)
     lost = (chi2 - jax.vmap(squares)(maps.data)) / 2
-    rest = (chi2, lost, jnp.broadcast_to(used, chi2.shape).astype(chi2.dtype))
-    return ComponentMaps(solved.amplitude, jnp.sqrt(variance), *(functools.reduce(jnp.add, x) for x in rest))
+    # an elimination makes finite rubbish of a NaN, so the spectra are looked at, not what comes of them
+    finite = jnp.all(jnp.isfinite(columns), axis=(0, 1, 2)) & jnp.all(jnp.isfinite(moved), axis=(0, 1, 2))
+    told = (used >= columns.shape[2]) & finite[None]
+    amplitude, error = (jnp.where(told[:, None, None], x, jnp.nan) for x in (solved.amplitude, jnp.sqrt(variance)))
+    count = jnp.broadcast_to(jnp.where(told, used * sizes[:, None], 0), chi2.shape).astype(chi2.dtype)
+    chi2, lost = (jnp.where(finite[None], x, jnp.nan) for x in (chi2, lost))
+    chi2, lost, count = (functools.reduce(jnp.add, x) for x in (chi2, lost, count))
+    return ComponentMaps(amplitude, error, chi2, lost, count, jnp.broadcast_to(finite, chi2.shape))

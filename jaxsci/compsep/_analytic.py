@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 from ..core._errors import suggest
 from ..core._parameter import params
 from ..core._typing import Scalar
-from ._sed import AbstractSED
-from ._units import H_OVER_K
+from ._sed import AbstractSED, check_given
+from ._units import H_OVER_K, conversion
 
 _FUNCTIONS: dict[str, Any] = {
     name: getattr(jnp, name)
@@ -38,32 +38,48 @@ class AnalyticSED(AbstractSED):
     `h_over_k` (K/GHz), and exp, expm1, log, log10, log1p, sqrt, abs, sin, cos, tan, sinh, cosh, tanh.
 
     **Arguments:** `expression`. `start`: values of the parameters where a fit starts, 1 for those that are not
-    named. `fixed`: values of names that are no parameters.
+    named. `units`: of the maps. `given`: the unit that the expression is in, `units` by default: `given="K_RJ"` for a
+    brightness temperature; the amplitude is in that unit then. `fixed`: values of names that are no parameters.
 
     **Raises:** `ValueError` for anything else in the expression, with its column, and for values of names that are
-    not in it.
+    not in it; for an unknown unit.
     """
 
     expression: str = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
+    units: str = eqx.field(static=True)
+    given: str | None = eqx.field(static=True)
     constants: dict[str, Scalar]
     values: tuple[Scalar, ...] = params("names")
 
-    def __init__(self, expression: str, start: Mapping[str, Any] | None = None, **fixed: Any):
+    def __init__(
+        self,
+        expression: str,
+        start: Mapping[str, Any] | None = None,
+        *,
+        units: str = "K_CMB",
+        given: str | None = None,
+        **fixed: Any,
+    ):
+        check_given(units, given)
         tree = parse(expression)
         used = sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(_FUNCTIONS))
         start = dict(start or {})
         for name in (*start, *fixed):
             if name not in used or name == "nu":
                 raise ValueError(f"{expression!r} has no name {name!r} to give a value to{suggest(name, used)}")
-        self.expression = expression
+        self.expression, self.units, self.given = expression, units, given
         self.names = tuple(n for n in used if n not in fixed and n not in _CONSTANTS and n != "nu")
         self.values = tuple(start.get(name, 1.0) for name in self.names)
         self.constants = {name: jnp.asarray(value, float) for name, value in fixed.items()}
 
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
         names = _CONSTANTS | self.constants | dict(zip(self.names, self.values, strict=True)) | {"nu": nu}
-        return jnp.broadcast_to(_value(parse(self.expression).body, names), nu.shape)
+        values = jnp.broadcast_to(_value(parse(self.expression).body, names), nu.shape)
+        return values if self.given is None else values * conversion(nu, self.given, self.units)
+
+    def amplitude_units(self, units: str) -> str:
+        return units if self.given is None else units.replace(self.units, self.given)
 
 
 def parse(expression: str) -> ast.Expression:

@@ -67,7 +67,7 @@ def separate_blocks(
     - `progress`: True for a progress bar, or a function of (pixels done, pixels in all).
 
     **Returns:** a `StoredSeparation`. A pixel that is not finite where there is weight spoils only itself; so does one
-    whose fixed parameter is not finite.
+    whose fixed parameter is not finite, or outside of its declared bounds.
 
     **Raises:** `ValueError` as `separate`, for patches that blocks cannot hold, and for a folder of another separation.
     """
@@ -134,26 +134,26 @@ def _block(
     task: Task, sky: Source, places: Places, known: Fits | None, start: int, stop: int
 ) -> tuple[dict[str, np.ndarray], Totals]:
     """(arrays by name with these pixels last, totals); the fit of what is `known` everywhere counts in the first."""
-    arrays, totals = _part(task, sky.read(start, stop), places.numbers(start, stop), known)
-    return arrays, totals if known is None or start else _with(totals, known)
+    arrays, totals, fits = _part(task, sky.read(start, stop), places.numbers(start, stop), known)
+    return arrays, totals if known is None or start else _with(totals, fits)
 
 
 def _part(task: Task, sky: Part, ids: dict[str, np.ndarray], known: Fits | None) -> Any:
-    """(arrays by name with these pixels last, totals of what was fitted here)."""
+    """(arrays by name with these pixels last, totals of what was fitted here, the fits)."""
     used, bad = sky.used, int(sky.bad.sum())
     used = used & np.all([number >= 0 for number in ids.values()], axis=0) if ids else used
     arrays = _blank(len(task.free), len(task.mixing.columns), *sky.data.shape[1:])
     arrays["result"][sky.bad] = BAD
     if not used.any():
-        return arrays, Totals(0, bad, 0, 0, 0.0, 0.0, 0)
+        return arrays, Totals(0, bad, 0, 0, 0.0, 0.0, 0), known
     found = solve(task, sky.data, sky.root, used, ids, MANY, sky.fixed, known)
     arrays, totals = _filled(arrays, task, found, bad)
-    return arrays, totals if known is not None else _with(totals, found.fits)
+    return arrays, totals if known is not None else _with(totals, found.fits), found.fits
 
 
 def _with(totals: Totals, fits: Fits) -> Totals:
     """With these fits counted."""
-    fitted = sum(len(value) for value in fits.values.values())
+    fitted = sum(int(np.sum(~np.isnan(np.asarray(std)))) for std in fits.std.values())
     failed = int(np.sum(np.asarray(fits.result) != 0))
     most = int(np.max(np.asarray(fits.steps), initial=totals.steps))
     return totals._replace(dof=totals.dof - fitted, failed=totals.failed + failed, steps=most)
@@ -174,11 +174,8 @@ def _filled(arrays: dict[str, np.ndarray], task: Task, found: Found, bad: int) -
     arrays["covariance"][..., pixel] = np.asarray(fits.covariance)[..., cell]
     for target, values in (("amplitudes", component[0]), ("errors", component[1]), ("chi2", component[2])):
         arrays[target][..., pixel] = values
-    arrays["result"][pixel] = 0
-    if task.free:
-        at = group[cell]
-        arrays["result"][pixel], arrays["steps"][pixel] = np.asarray(fits.result)[at], np.asarray(fits.steps)[at]
-    amplitudes = len(pixel) * component.amplitude.shape[0] * component.amplitude.shape[1]
-    dof = int(component.num_data.sum()) - amplitudes
-    sums = float(component.chi2.sum()), float(component.minus_log_like.sum())
+    at = group[cell]
+    arrays["result"][pixel], arrays["steps"][pixel] = np.asarray(fits.result)[at], np.asarray(fits.steps)[at]
+    dof = int(component.num_data.sum()) - int(np.sum(~np.isnan(component.amplitude)))
+    sums = float(np.nansum(component.chi2)), float(np.nansum(component.minus_log_like))
     return arrays, Totals(len(pixel), bad, 0, dof, *sums, 0)

@@ -164,7 +164,15 @@ def _all_groups(
         objective = Connected(mixing, blocks, common, spread(limits.mean), weight, tree)
         return _fit(objective, y, lower, upper, sky.finite(), solver, max_steps, exact)
 
-    return jax.vmap(one)(skies, places)
+    return each_group(one, skies, places)
+
+
+def each_group(one: Callable[..., Any], skies: Sky, places: Any) -> Any:
+    """one(sky, its places) of every group; a group alone is spared a batch of one, half of what there is to trace."""
+    if skies.count.shape[0] > 1:
+        return jax.vmap(one)(skies, places)
+    alone = one(*jtu.tree_map(lambda x: x[0], (skies, places)))
+    return jtu.tree_map(lambda x: jnp.asarray(x)[None], alone)
 
 
 def _in_blocks(arrays: PyTree, tree: Tree) -> tuple[PyTree, PyTree]:

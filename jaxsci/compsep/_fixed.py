@@ -1,7 +1,7 @@
 """Parameters that vary over the sky without being fitted."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -11,8 +11,12 @@ import numpy as np
 from jaxtyping import Array
 
 from ..core._errors import suggest
-from ..core._parameter import free_spec, leaf_names, parameters
+from ..core._parameter import free_spec, leaf_names, leaf_values, parameters
+from ._given import plain
 from ._mixing import MixingMatrix
+
+if TYPE_CHECKING:
+    from ._patches import Cells
 
 
 def not_fixed(mixing: MixingMatrix, fixed: Mapping[str, Any] | None) -> list[str] | None:
@@ -44,9 +48,54 @@ def checked(fixed: Mapping[str, Any] | None, free: Sequence[str], npix: int) -> 
     return dict(fixed or {})
 
 
-def in_memory(fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """(pixel,) each, in double precision."""
-    return {name: x if isinstance(x, jax.core.Tracer) else np.asarray(x, float) for name, x in fixed.items()}
+def in_memory(mixing: MixingMatrix, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """(pixel,) each, in double precision and the parameter's unit; NaN where a mask hides the value.
+
+    **Raises:** `ValueError` for a quantity of another kind, and for complex numbers.
+    """
+    about = parameters(mixing)
+    found = {name: plain(x, f"fixed: {name}", about[name].unit) for name, x in fixed.items()}
+    return {name: x if isinstance(x, jax.core.Tracer) else np.asarray(x, float) for name, x in found.items()}
+
+
+def outside(mixing: MixingMatrix, name: str, values: Any) -> Any:
+    """Where values of a parameter lie outside the bounds that its class declares; NaN is not outside."""
+    lower, upper = parameters(mixing)[name].bounds
+    return (values < lower) | (values > upper)
+
+
+def check_held(mixing: MixingMatrix, free: Sequence[str], cells: "Cells | None" = None) -> Any:
+    """Whether all parameters that are not fitted lie within the bounds that their classes declare.
+
+    **Returns:** True, or, for values that are being traced, flags of the used pixels.
+
+    **Raises:** `ValueError` naming the first that does not.
+    """
+    fine: Any = np.array(True)
+    for name, held in leaf_values(mixing):
+        if name in free:
+            continue
+        by_pixel = cells is not None and name in cells.fixed
+        values = on_host(cells.fixed[name] if cells is not None and by_pixel else held)
+        beyond = outside(mixing, name, values)
+        if isinstance(beyond, jax.core.Tracer):
+            fine = fine & ~beyond
+        elif beyond.any():
+            lower, upper = parameters(mixing)[name].bounds
+            one = values[beyond][0]
+            where = ""
+            if cells is not None and by_pixel:
+                where = f" in {beyond.sum()} pixels (the first is {cells.pixel[beyond][0]})"
+            raise ValueError(
+                f"{name} is held at {one:g}{where}, which is outside of its bounds ({lower:g}, {upper:g}): give it "
+                "another value, or a spectrum of your own that declares other bounds"
+            )
+    return fine
+
+
+def on_host(x: Any) -> Any:
+    """A NumPy array, unless it is being traced: NumPy indexes without a program for each shape."""
+    return x if isinstance(x, jax.core.Tracer) else np.asarray(x)
 
 
 def at_lanes(mixing: MixingMatrix, rows: Mapping[str, Any]) -> MixingMatrix:

@@ -19,11 +19,13 @@ from ..core._parameter import leaf_names, match, put
 from ..fitting._program import call
 from . import algebra
 from ._bandpass import as_frequencies
+from ._given import plain
 from ._harmonic import Harmonics, harmonics
 from ._harmonic_fit import fit_modes, harmonic_weights
 from ._healpix import nside_of
 from ._instrument import Instrument, check_units
 from ._mixing import MixingMatrix
+from ._noise import UNSEEN
 from ._sed import CMB
 from ._separate import separate
 from ._separation import Separation
@@ -123,7 +125,7 @@ def xForecast(
     **Raises:** `ValueError` without a CMB, without depths, for maps that are not Q and U, and for too few multipoles.
     """
     column, lmax, cls = _checked(mixing, instrument, foregrounds, lmax, spectra)
-    data = jnp.asarray(foregrounds, float)
+    data = jnp.asarray(plain(foregrounds, "foregrounds", "uK_CMB", fill=UNSEEN), float)
     found = separate(mixing, instrument, data, free=free, mask=mask, units="uK_CMB", **options)
     weights = 1 / instrument.sigma(data.shape[2], "Q").T ** 2
     modes = harmonics(jnp.where(found.used, data, 0), lmax=lmax, mask=np.asarray(found.used))
@@ -155,7 +157,7 @@ def harmonic_xForecast(
     **Raises:** as `xForecast`.
     """
     column, lmax, cls = _checked(mixing, instrument, foregrounds, lmax, spectra)
-    modes = harmonics(foregrounds, lmax=lmax, mask=mask)
+    modes = harmonics(plain(foregrounds, "foregrounds", "uK_CMB", fill=UNSEEN), lmax=lmax, mask=mask)
     weights = harmonic_weights(instrument, "Q", instrument.fwhm, lmax)
     check_units(mixing, "uK_CMB")
     both = jnp.stack([weights, weights], axis=1)

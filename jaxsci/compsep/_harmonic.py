@@ -13,11 +13,12 @@ from jaxtyping import Array, Float
 from ..core._module import Module
 from ..fitting._program import call
 from ._bandpass import as_frequencies, channel_count
+from ._given import plain
 from ._healpix import nside_of
-from ._ilc import Combination, least_variance
+from ._ilc import Combination, least_variance, spectra
 from ._instrument import Instrument
 from ._mixing import MixingMatrix
-from ._noise import UNSEEN, filled
+from ._noise import UNSEEN
 
 _ARCMIN = np.pi / 180 / 60
 
@@ -48,16 +49,17 @@ def harmonics(
     `lmax`: 2 nside by default. `mask`: weights of pixels, 1 (or True) = used. `fwhm`: (f,) of Gaussian beams to divide
     by, arcmin. `nest`: NESTED order. `iterations`: of the quadrature, as in healpy.
 
-    **Raises:** `ValueError` for wrong shapes, and where no pixel is left.
+    **Raises:** `ValueError` for wrong shapes, complex numbers, quantities of astropy (no unit is declared: take their
+    `.to_value`), and where no pixel is left.
     """
     import healpy
 
-    data = np.array(filled(maps), float)
+    data = np.array(plain(maps, "maps", fill=UNSEEN), float)
     data = data[:, None] if data.ndim == 2 else data
     f, s, npix = data.shape
     nside = nside_of(npix)
     lmax = 2 * nside if lmax is None else lmax
-    weight = np.ones(npix) if mask is None else np.asarray(mask, float)
+    weight = np.ones(npix) if mask is None else np.asarray(plain(mask, "mask", fill=0), float)
     if weight.shape != (npix,):
         raise ValueError(f"mask should have {npix} pixels, but it has shape {weight.shape}")
     weight = np.where(np.any(~(data > 0.99 * UNSEEN), axis=(0, 1)), 0, weight)
@@ -67,7 +69,8 @@ def harmonics(
     if nest:
         data = healpy.reorder(data.reshape(f * s, npix), n2r=True).reshape(data.shape)
     ell = healpy.Alm.getlm(lmax)[0]
-    beams = np.ones((f, lmax + 1)) if fwhm is None else np.stack([healpy.gauss_beam(b * _ARCMIN, lmax) for b in fwhm])
+    widths: Any = [] if fwhm is None else np.asarray(plain(fwhm, "fwhm", "arcmin"), float)
+    beams = np.ones((f, lmax + 1)) if fwhm is None else np.stack([healpy.gauss_beam(b * _ARCMIN, lmax) for b in widths])
     alm = np.stack([_analyse(one, lmax, iterations) for one in data]) / beams[:, None, ell]
     twice = np.where(healpy.Alm.getlm(lmax)[1] == 0, 1.0, 2.0)
     # the square: what a weighted sky keeps of a spectrum; 1 for the whole sky
@@ -120,7 +123,7 @@ def harmonic_ilc(
     **Raises:** as `ilc`; `ValueError` also for bands with fewer modes than channels.
     """
     nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
-    data = np.asarray(filled(maps), float)
+    data = np.asarray(plain(maps, "maps", fill=UNSEEN), float)
     data = data[:, None] if data.ndim == 2 else data
     if data.ndim != 3 or data.shape[0] != channel_count(nu):
         raise ValueError(f"maps should have shape ({channel_count(nu)}, s, pixel), but they have {np.shape(maps)}")
@@ -131,7 +134,7 @@ def harmonic_ilc(
     few = np.flatnonzero(count * float(found.fsky) <= data.shape[0])
     if len(few):
         raise ValueError(f"band {few[0]} has {count[few[0]]} modes for {data.shape[0]} channels: make it wider")
-    alm, weights, covariance = call(_combine_alm, (mixing.eval(nu), found, jnp.asarray(band), jnp.asarray(count)))
+    alm, weights, covariance = call(_combine_alm, (spectra(mixing, nu), found, jnp.asarray(band), jnp.asarray(count)))
     nside = nside_of(data.shape[2])
     whole = jnp.stack([synthesise(rows, nside, nest=nest) for rows in alm])
     return Combination(whole, weights, covariance, jnp.asarray(count), jnp.asarray(band), found.fsky, mixing.columns)

@@ -9,11 +9,14 @@ from jaxtyping import Array, Complex, Float, Int
 
 from ..core._errors import place_of
 from ..core._module import Module
+from ..fitting._solution import RESULTS
 from ._bandpass import as_frequencies, channel_count
+from ._given import plain
 from ._harmonic import Harmonics, harmonics, synthesise
 from ._healpix import nside_of
 from ._instrument import Instrument
 from ._mixing import MixingMatrix
+from ._noise import UNSEEN
 from ._separate import separate
 from ._separation import Separation
 
@@ -71,16 +74,20 @@ def harmonic_comp_sep(
     **Raises:** `ValueError` as `separate` and `harmonics`.
     """
     nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
-    maps = np.asarray(data, float)
+    units = choices.get("units", "uK_CMB")
+    maps = np.asarray(plain(data, "data", units, fill=UNSEEN), float)
     maps = maps[:, None] if maps.ndim == 2 else maps
     if maps.ndim != 3 or maps.shape[0] != channel_count(nu) or maps.shape[1] > 3:
         raise ValueError(f"maps should have shape ({channel_count(nu)}, s, pixel), but they have {np.shape(data)}")
     fwhm = instrument.fwhm if fwhm is None and isinstance(instrument, Instrument) else fwhm
     modes = harmonics(maps, lmax=lmax, mask=mask, fwhm=fwhm, nest=nest, iterations=iterations)
     last = int(np.max(np.asarray(modes.ell)))
-    weights = _stacked(inv_n, instrument, fwhm, maps.shape[:2], last + 1)
+    weights = _stacked(inv_n, instrument, fwhm, maps.shape[:2], last + 1, units)
     found, ell = fit_modes(mixing, nu, modes, weights, lmin, choices)
-    alm = _complex(found.amplitudes, modes, lmin)
+    code: Any = RESULTS
+    # what was not used is 0, but a spectrum that is not finite makes no map
+    senseless = jnp.any(found.result == code.nonfinite_start._value)
+    alm = jnp.where(senseless, jnp.nan, _complex(found.amplitudes, modes, lmin))
     nside = nside_of(maps.shape[2])
     whole = jnp.stack([synthesise(rows, nside, nest=nest) for rows in alm])
     return HarmonicSeparation(whole, alm, found, ell, modes.fsky, mixing.columns)
@@ -97,13 +104,13 @@ def harmonic_weights(instrument: Any, stokes: str, fwhm: Any, lmax: int) -> Floa
     return jnp.where(jnp.isnan(sigma), 0, 12 / (4 * np.pi * sigma**2))[:, None] * beam
 
 
-def _stacked(inv_n: Any, instrument: Any, fwhm: Any, shape: tuple[int, int], count: int) -> Array:
+def _stacked(inv_n: Any, instrument: Any, fwhm: Any, shape: tuple[int, int], count: int, units: str) -> Array:
     """Inverse noise of each Stokes parameter: (f, s, l), or (s, f, f, l) for matrices."""
     f, s = shape
     if inv_n is None:
         letters = {1: "I", 2: "QU", 3: "IQU"}[s]
         return jnp.stack([harmonic_weights(instrument, letter, fwhm, count - 1) for letter in letters], axis=1)
-    power = jnp.asarray(inv_n, float)
+    power = jnp.asarray(plain(inv_n, "inv_n", units, fill=0.0, power=-2), float)
     if power.shape == (f, count):
         return jnp.broadcast_to(power[:, None], (f, s, count))
     if power.shape == (f, f, count):

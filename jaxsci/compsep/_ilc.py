@@ -14,9 +14,11 @@ from ..core._module import Module
 from ..fitting._program import call
 from . import algebra
 from ._bandpass import as_frequencies, channel_count
+from ._fixed import check_held
+from ._given import plain
 from ._instrument import Instrument
 from ._mixing import MixingMatrix
-from ._noise import UNSEEN, filled
+from ._noise import UNSEEN
 
 
 class Combination(Module):
@@ -55,19 +57,37 @@ def ilc(mixing: MixingMatrix, instrument: Any, maps: Any, *, regions: Any = None
     `instrument`: an `Instrument`, frequencies in GHz, or `Bands`. `maps`: (f, s, pixel) or (f, pixel); UNSEEN masks.
     `regions`: an integer for each pixel, negative for none; by default the whole sky is one. `mask`: True = used.
 
-    **Raises:** `ValueError` for wrong shapes, NaN in pixels in use, and regions with fewer pixels than channels.
+    **Raises:** `ValueError` for wrong shapes, NaN in pixels in use, regions with fewer pixels than channels, a mixing
+    matrix that is not finite, complex numbers, and quantities of astropy, since no unit is declared (`.to_value`).
     """
     nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
-    data = jnp.asarray(filled(maps), float)
+    data = jnp.asarray(plain(maps, "maps", fill=UNSEEN), float)
     data = data[:, None] if data.ndim == 2 else data
     if data.ndim != 3 or data.shape[0] != channel_count(nu):
         raise ValueError(f"maps should have shape ({channel_count(nu)}, s, pixel), but they have {jnp.shape(maps)}")
     region, count = _regions(data, regions, mask)
     label = jnp.asarray(region)
     kept = jnp.where((label >= 0)[None, None], data, 0)
-    amplitudes, weights, covariance = call(_combine, (mixing.eval(nu), kept, label, jnp.asarray(count)))
+    found = (spectra(mixing, nu), kept, label, jnp.asarray(count))
+    amplitudes, weights, covariance = call(_combine, found)
     fsky = jnp.array(np.mean(region >= 0))
     return Combination(amplitudes, weights, covariance, jnp.asarray(count), label, fsky, mixing.columns)
+
+
+def spectra(mixing: MixingMatrix, nu: Any) -> Float[Array, "f c"]:
+    """The mixing matrix, of parameters that nobody fits.
+
+    **Raises:** `ValueError` for one that is not finite, and for parameters outside of the bounds that they declare.
+    """
+    check_held(mixing, ())
+    A = mixing.eval(nu)
+    if not isinstance(A, jax.core.Tracer) and not np.isfinite(A).all():
+        channel, column = np.argwhere(~np.isfinite(A))[0]
+        raise ValueError(
+            f"the spectrum of {mixing.columns[column]} is {A[channel, column]} in channel {channel}: look at its "
+            "parameters, reference frequency and bandpass"
+        )
+    return A
 
 
 def least_variance(A: Float[Array, "f c"], covariance: Float[Array, "f f"]) -> Float[Array, "c f"]:
@@ -81,10 +101,10 @@ def least_variance(A: Float[Array, "f c"], covariance: Float[Array, "f f"]) -> F
 def _regions(data: Array, regions: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
     """(the region of each pixel, or -1; how many pixels each has)."""
     f, _, npix = data.shape
-    region = np.zeros(npix, np.int64) if regions is None else np.asarray(regions)
+    region = np.zeros(npix, np.int64) if regions is None else np.asarray(plain(regions, "regions", fill=-1))
     if region.shape != (npix,) or not np.issubdtype(region.dtype, np.integer):
         raise ValueError(f"regions should be {npix} integers, but they are {region.dtype}{list(region.shape)}")
-    used = np.ones(npix, bool) if mask is None else np.asarray(mask)
+    used = np.ones(npix, bool) if mask is None else np.asarray(plain(mask, "mask", fill=False))
     if used.shape != (npix,) or used.dtype != bool:
         raise ValueError(f"mask should be bool[{npix}] (True = used), but it is {used.dtype}{list(used.shape)}")
     if not isinstance(data, jax.core.Tracer):

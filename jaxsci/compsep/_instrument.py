@@ -12,8 +12,10 @@ from jaxtyping import Array, Float
 
 from ..core._errors import suggest
 from ..core._module import Module
-from ..core._parameter import numbers
+from ._analytic import AnalyticSED
 from ._bandpass import Bands
+from ._given import quantity
+from ._sed import TabulatedSED, units_of
 from ._units import conversion, split_unit
 
 _ARCMIN = 180 * 60 / math.pi
@@ -23,13 +25,14 @@ class Instrument(Module):
     """Frequency channels and what is known of their noise.
 
     **Arguments:** `frequency`: GHz. `depth_i`, `depth_p`: noise of intensity and polarisation, uK_CMB arcmin, `None`
-    where unknown. `fwhm`: of the beams, arcmin. `bands`: bandpasses in place of the frequencies.
+    where unknown. `fwhm`: of the beams, arcmin. `bands`: bandpasses in place of the frequencies. Quantities of astropy
+    are converted.
     """
 
-    frequency: Float[Array, " f"] = numbers()
-    depth_i: Float[Array, " f"] | None = numbers(default=None)
-    depth_p: Float[Array, " f"] | None = numbers(default=None)
-    fwhm: Float[Array, " f"] | None = numbers(default=None)
+    frequency: Float[Array, " f"] = quantity("frequency", "GHz")
+    depth_i: Float[Array, " f"] | None = quantity("depth_i", "uK arcmin", default=None)
+    depth_p: Float[Array, " f"] | None = quantity("depth_p", "uK arcmin", default=None)
+    fwhm: Float[Array, " f"] | None = quantity("fwhm", "arcmin", default=None)
     bands: Bands | None = None
     name: str = eqx.field(static=True, default="")
 
@@ -87,9 +90,11 @@ def check_units(mixing: Any, units: str) -> None:
     """
     base = split_unit(units)[1]
     for name, component in zip(mixing.names, mixing.components, strict=True):
-        own = getattr(component, "units", None)
+        own = units_of(component)
         if own is not None and own != base:
+            written = isinstance(component, AnalyticSED | TabulatedSED) and component.given is None
+            more = f" (and given={own!r}, if its numbers are in {own})" if written else ""
             raise ValueError(
-                f"component {name!r} is in {own}, but the maps are in {units}: make it with units={base!r}, "
+                f"component {name!r} is in {own}, but the maps are in {units}: make it with units={base!r}{more}, "
                 "or convert the maps"
             )

@@ -23,6 +23,7 @@ from ..core._noise import AbstractNoise, White
 from ..core._parameter import free_spec, leaf_names, leaf_values, parameters
 from ..core._rows import rows
 from ..core._typing import Flag
+from ..fitting._program import call
 from ._bandpass import Frequencies, over_bands
 from ._mixing import MixingMatrix
 from ._moments import Cells, Moments, Places, Solved, apart, cells_of, explained, square
@@ -160,19 +161,23 @@ class Sky(AbstractDataset):
 
     def cells(self, model: MixingMatrix, free: Sequence[str]) -> Cells:
         """Cost, gradient and information of each cell by itself, with respect to the free parameters there."""
+        # a program of its own: a fit and its derivatives ask for it a dozen times, and it is traced once
+        return call(_cells, (self, model), (tuple(free),))
 
-        def spectra(model: MixingMatrix) -> Any:
-            return self.spectra(model, free)
 
-        places, found = places_of(model, free), apart(spectra, model)
-        data, count = self.maps.data, self.count if self.marginal else None
-        columns, moved = apart(white_pair, found, self.maps.root)
-        moments = apart(jax.vmap(Moments.of), columns, moved, data)
-        solved = apart(jax.vmap(Solved.of), moments)
-        finish = functools.partial(cells_of, places, len(free))
-        parts = apart(jax.vmap(finish), moments, solved, count)
-        parts = parts._replace(cost=parts.cost + apart(jax.vmap(square), columns, solved.amplitude, data))
-        return jtu.tree_map(lambda x: functools.reduce(jnp.add, x), parts)
+def _cells(sky: Sky, model: MixingMatrix, free: tuple[str, ...]) -> Cells:
+    def spectra(model: MixingMatrix) -> Any:
+        return sky.spectra(model, free)
+
+    places, found = places_of(model, free), apart(spectra, model)
+    data, count = sky.maps.data, sky.count if sky.marginal else None
+    columns, moved = apart(white_pair, found, sky.maps.root)
+    moments = apart(jax.vmap(Moments.of), columns, moved, data)
+    solved = apart(jax.vmap(Solved.of), moments)
+    finish = functools.partial(cells_of, places, len(free))
+    parts = apart(jax.vmap(finish), moments, solved, count)
+    parts = parts._replace(cost=parts.cost + apart(jax.vmap(square), columns, solved.amplitude, data))
+    return jtu.tree_map(lambda x: functools.reduce(jnp.add, x), parts)
 
 
 def places_of(model: MixingMatrix, free: Sequence[str]) -> Places:

@@ -67,6 +67,12 @@ class MixingMatrix(Module):
             found.extend([name] if count == 1 else [f"{name}[{k}]" for k in range(count)])
         return tuple(found)
 
+    def amplitude_units(self, units: str) -> tuple[str, ...]:
+        """The unit of the amplitude of each column, for maps in `units`: `uy_SZ` of a `ThermalSZ` in uK_CMB."""
+        labels = [name.split("[")[0] for name in self.columns]
+        each = dict(zip(self.names, self.components, strict=True))
+        return tuple(each[label].amplitude_units(units) for label in labels)
+
     def eval(self, nu: Frequencies) -> Float[Array, "f c"]:
         """The matrix at frequencies nu in GHz, or over bands."""
 

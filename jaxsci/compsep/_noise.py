@@ -9,24 +9,21 @@ from jaxtyping import Array, Float
 
 from ..core._linalg import cholesky
 from ..fitting._program import call
+from ._given import plain
 
 UNSEEN = -1.6375e30
 """What HEALPix files have in masked pixels."""
 
 
-def filled(maps: Any) -> Any:
-    """Maps with UNSEEN where a masked array of NumPy, as `healpy.ma` makes, has its mask."""
-    return np.ma.filled(maps.astype(float), UNSEEN) if isinstance(maps, np.ma.MaskedArray) else maps
-
-
-def roots(inv_n: Any, f: int, s: int, npix: int) -> list[Any]:
+def roots(inv_n: Any, f: int, s: int, npix: int, units: str) -> list[Any]:
     """R with R^T R = N^-1 for each Stokes parameter: (f, q), or (f, f, q) for correlated channels; q is 1 or npix.
 
     **Arguments:** `inv_n`: (f,), (f, s) or (f, s, pixel) of inverse variances; (f, f), (s, f, f) or (s, f, f, pixel)
-    of inverse covariances of the channels.
+    of inverse covariances of the channels, in 1/units^2; what a mask hides has no weight.
 
     **Raises:** `ValueError` for any other shape, and for a matrix that is not positive definite.
     """
+    inv_n = plain(inv_n, "inv_n", units, fill=0.0, power=-2)
     traced = isinstance(inv_n, jax.core.Tracer)
     inv_n = inv_n if traced else np.asarray(inv_n, float)
     shape = inv_n.shape
@@ -74,6 +71,17 @@ def _dense_root(inv_n: Float[Array, "f f"]) -> Float[Array, "f f"]:
 def weighted(root: Any) -> Any:
     """(f, q): which channels have any weight."""
     return root != 0 if root.ndim == 2 else (root != 0).any(axis=0)
+
+
+def enough(root: Any, columns: int) -> Any:
+    """(q,): where as many channels have weight as there are columns of the mixing matrix to tell apart."""
+    return weighted(root).sum(axis=0) >= columns
+
+
+def reaching(root: Any, columns: int) -> Any:
+    """The root of the noise on the host, 0 where too few channels have weight."""
+    fine = np.asarray(enough(root, columns))
+    return root if fine.all() else np.where(fine, root, 0)
 
 
 def alike(found: list[Any]) -> list[list[int]]:

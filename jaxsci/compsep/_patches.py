@@ -7,6 +7,7 @@ import numpy as np
 
 from ..core._errors import suggest
 from ._fixed import kinds
+from ._given import plain
 from ._healpix import nside_of, parents
 from ._soft import SoftPatches, mean
 
@@ -144,7 +145,7 @@ def _numbers(name: str, where: Any, npix: int, nest: bool) -> Any:
         return parents(nside_of(npix), int(where), nest)
     if isinstance(where, SoftPatches):
         return where.over(name, npix)
-    number = np.asarray(where)
+    number = np.asarray(plain(where, f"patches of {name}", fill=-1))
     if number.shape != (npix,) or not np.issubdtype(number.dtype, np.integer):
         raise ValueError(
             f"patches of {name} should be {npix} integers, one for each pixel of the maps, "
@@ -155,7 +156,9 @@ def _numbers(name: str, where: Any, npix: int, nest: bool) -> Any:
 
 def _groups(index: Mapping[str, np.ndarray], sizes: Mapping[str, int], first: np.ndarray) -> np.ndarray:
     """Connected components of cells that share an element of any parameter."""
-    if len(first) < 2 or not index:
+    if not index:  # nothing is fitted, and so nothing shared
+        return np.arange(len(first))
+    if len(first) < 2:
         return np.zeros(len(first), np.int64)
     if all(inside.ndim == 1 and sizes[name] == len(first) for name, inside in index.items()):
         return np.arange(len(first))

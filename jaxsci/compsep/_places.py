@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ._given import plain
 from ._healpix import nside_of
 from ._patches import Where, by_parameter, is_nside
 from ._soft import SoftPatches
@@ -30,7 +31,9 @@ class Places:
         """The patch of each of these pixels, by name; negative where the pixel is not used."""
         pixels = np.arange(start, stop)
         return {
-            name: pixels // where if isinstance(where, int) else np.asarray(where[start:stop])
+            name: pixels // where
+            if isinstance(where, int)
+            else np.asarray(plain(where[start:stop], f"patches of {name}", fill=-1))
             for name, where in self.spec.items()
         }
 

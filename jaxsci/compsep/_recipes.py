@@ -3,10 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..core._parameter import match
+from ..fitting._plan import as_names
 from ._fixed import not_fixed
+from ._given import plain
 from ._mixing import MixingMatrix
 from ._separate import separate
 from ._separation import Separation
@@ -25,14 +29,16 @@ def weighted_comp_sep(
 ) -> Separation:
     """As `basic_comp_sep`, with the variance of every pixel.
 
-    **Arguments:** `cov`: variances in the shape of the data; an infinite one, or UNSEEN, takes the weight away.
+    **Arguments:** `cov`: variances in the shape of the data, in units^2; an infinite one, UNSEEN, or one behind a mask
+    takes the weight away.
     """
-    cov = jnp.asarray(cov, float)
+    cov = plain(cov, "cov", choices.get("units", "uK_CMB"), fill=np.inf, power=2)
+    xp: Any = jnp if isinstance(cov, jax.Array) else np
+    cov = xp.asarray(cov, float)
     cov = cov[:, None] if cov.ndim == 2 else cov
-    some = (cov > 0) & jnp.isfinite(cov)
-    return separate(
-        mixing, instrument, data, patches=nside, inv_n=jnp.where(some, 1 / jnp.where(some, cov, 1), 0), **choices
-    )
+    some = (cov > 0) & xp.isfinite(cov)
+    weights = xp.where(some, 1 / xp.where(some, cov, 1), 0)
+    return separate(mixing, instrument, data, patches=nside, inv_n=weights, **choices)
 
 
 def multi_res_comp_sep(
@@ -53,7 +59,7 @@ def adaptive_comp_sep(
 def _each(
     mixing: MixingMatrix, places: Sequence[Any], free: Sequence[str] | None = None, fixed: Any = None, **_: Any
 ) -> Mapping[str, Any]:
-    fitted = match(mixing, free, "the mixing matrix") if free else not_fixed(mixing, fixed)
+    fitted = not_fixed(mixing, fixed) if free is None else match(mixing, as_names(free), "the mixing matrix")
     names = [name for name in mixing.parameters if fitted is None or name in fitted]
     if len(places) != len(names):
         raise ValueError(f"there are {len(places)} places for {len(names)} parameters: {', '.join(names)}")

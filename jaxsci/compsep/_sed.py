@@ -7,12 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..core._module import Module
 from ..core._parameter import leaf_values, match, numbers, param, put, transparent
 from ..core._typing import Scalar
-from ._units import H_OVER_K, conversion
+from ._units import H_OVER_K, conversion, split_unit
 
 
 class AbstractSED(Module):
@@ -31,6 +32,25 @@ class AbstractSED(Module):
         """The spectra that each have an amplitude of their own: one, but for a `MomentExpansion`."""
         return self(nu)[:, None]
 
+    def amplitude_units(self, units: str) -> str:
+        """The unit of the amplitude that belongs to maps in `units`: the same, unless said otherwise."""
+        return units
+
+
+def units_of(sed: AbstractSED) -> str | None:
+    """The unit of the maps that a spectrum is made for; None where its class does not say."""
+    return getattr(sed, "units", None)
+
+
+def check_given(units: str, given: str | None) -> None:
+    """Raise where a spectrum is in units that are not known, or have a prefix.
+
+    **Raises:** `ValueError` naming it.
+    """
+    for unit in (units, given or units):
+        if split_unit(unit)[1] != unit:
+            raise ValueError(f"the unit of a spectrum should have no prefix: {split_unit(unit)[1]!r}, not {unit!r}")
+
 
 def _relative(nu: Array, nu0: Array, units: str) -> Array:
     """What one K_RJ is in `units` at nu, over the same at nu0."""
@@ -38,21 +58,34 @@ def _relative(nu: Array, nu0: Array, units: str) -> Array:
 
 
 class CMB(AbstractSED):
-    """The cosmic microwave background's anisotropies: 1 in K_CMB. The amplitude is in K_CMB whatever `units`."""
+    """The cosmic microwave background's anisotropies: 1 in K_CMB. The amplitude is in K_CMB whatever `units`.
+
+    It has the prefix of the maps' unit: for maps in uK_RJ it is in uK_CMB.
+    """
 
     units: str = eqx.field(static=True, default="K_CMB")
 
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
         return conversion(nu, "K_CMB", self.units)
 
+    def amplitude_units(self, units: str) -> str:
+        return units.replace(self.units, "K_CMB")
+
 
 class ThermalSZ(AbstractSED):
-    """The thermal Sunyaev-Zeldovich effect, not relativistic: T_CMB (x coth(x/2) - 4) per unit of Compton's y."""
+    """The thermal Sunyaev-Zeldovich effect, not relativistic: T_CMB (x coth(x/2) - 4) per unit of Compton's y.
+
+    The amplitude is Compton's y with the prefix of the maps' unit: of maps in K_CMB it is y itself, of maps in uK_CMB
+    1e6 y (`uy_SZ`).
+    """
 
     units: str = eqx.field(static=True, default="K_CMB")
 
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
         return conversion(nu, "y_SZ", self.units)
+
+    def amplitude_units(self, units: str) -> str:
+        return units.replace(self.units, "y_SZ")
 
 
 class ModifiedBlackBody(AbstractSED):
@@ -137,15 +170,30 @@ class AME(AbstractSED):
 class TabulatedSED(AbstractSED):
     """A spectrum without parameters, interpolated linearly in log frequency.
 
-    **Arguments:** `frequency`: GHz, rising. `value`: the spectrum there, in the unit of the maps. Outside of the
-    table it is that of the nearest end.
+    **Arguments:** `frequency`: GHz, rising. `value`: the spectrum there. Outside of the table it is that of the nearest
+    end. `units`: of the maps. `given`: the unit of `value`, `units` by default; the amplitude is in that unit then.
+
+    **Raises:** `ValueError` for frequencies that are not positive and rising, and for an unknown unit.
     """
 
     frequency: Float[Array, " t"] = numbers()
     value: Float[Array, " t"] = numbers()
+    units: str = eqx.field(static=True, default="K_CMB")
+    given: str | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        check_given(self.units, self.given)
+        if not isinstance(self.frequency, jax.core.Tracer):
+            at = np.asarray(self.frequency)
+            if not (at[:1] > 0).all() or not (np.diff(at) > 0).all():
+                raise ValueError("the frequencies of a table should be positive, and rise")
 
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
-        return jnp.interp(jnp.log(nu), jnp.log(self.frequency), self.value)
+        values = jnp.interp(jnp.log(nu), jnp.log(self.frequency), self.value)
+        return values if self.given is None else values * conversion(nu, self.given, self.units)
+
+    def amplitude_units(self, units: str) -> str:
+        return units if self.given is None else units.replace(self.units, self.given)
 
 
 class MomentExpansion(AbstractSED):
@@ -164,8 +212,16 @@ class MomentExpansion(AbstractSED):
         self.sed, self.order = sed, order
         self.about = tuple(match(sed, about))
 
+    @property
+    def units(self) -> str | None:
+        """Of the maps, as the SED has it."""
+        return units_of(self.sed)
+
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
         return self.sed(nu)
+
+    def amplitude_units(self, units: str) -> str:
+        return self.sed.amplitude_units(units)
 
     def columns(self, nu: Float[Array, " f"]) -> Float[Array, "f c"]:
         values = dict(leaf_values(self.sed))

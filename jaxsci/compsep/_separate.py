@@ -11,18 +11,21 @@ import numpy as np
 from jaxtyping import Array
 
 from ..core._parameter import free_spec, leaf_names, match
+from ..fitting._plan import as_names
 from ..fitting._program import call
+from ..fitting._solution import RESULTS
 from ..fitting._solver.gauss_newton import GaussNewton
 from ._amplitudes import ComponentMaps, component_maps
 from ._bandpass import as_frequencies, channel_count
-from ._fixed import at_lanes, checked, in_memory, not_fixed
+from ._fixed import at_lanes, check_held, checked, in_memory, not_fixed, on_host
+from ._given import hidden, plain
 from ._instrument import Instrument, check_units
 from ._mixing import MixingMatrix
-from ._noise import UNSEEN, alike, filled, roots, weighted
+from ._noise import UNSEEN, alike, enough, reaching, roots, weighted
 from ._patches import Cells, Where, lay_out
 from ._separation import Separation
 from ._slabs import Observed, Slabs
-from ._spatial import Fits, fit_sky, on_host
+from ._spatial import Fits, fit_sky
 
 SOLVER = GaussNewton(fine=1e-10)
 """Of coupled parameters: some 1e-9 of a standard error is near enough."""
@@ -60,34 +63,41 @@ def separate(
     - `instrument`: an `Instrument`, or frequencies in GHz, or `Bands`.
     - `maps`: (f, s, pixel) for s = 1 (I), 2 (QU) or 3 (IQU), or (f, pixel); UNSEEN in a channel that has weight masks a
       pixel, and so does the mask of a masked array. Pixels are a whole HEALPix sphere in RING order (`nest=True` for
-      NESTED) where parameters have an nside, else anything.
-    - `free`: names or globs of the parameters to fit; `None` for all that are not `fixed`, `()` for none.
+      NESTED) where parameters have an nside, else anything. Quantities of astropy are converted to `units`; a plain K
+      is one of the kind that `units` names.
+    - `free`: names or globs of the parameters to fit; `None` for all that are not `fixed` (if there are any), `()` for
+      none.
     - `patches`: where they vary: an nside (0: one value for all pixels), an integer for each pixel, or `SoftPatches`,
       for all parameters or by name; 0 for those not named.
-    - `fixed`: by name, (pixel,) values of parameters that vary over the sky and are not fitted.
+    - `fixed`: by name, (pixel,) values of parameters that vary over the sky and are not fitted. Declared bounds hold
+      for them too, and for parameters that are neither fitted nor fixed.
     - `inv_n`: inverse variances (f,), (f, s), (f, s, pixel) or inverse covariances (f, f), (s, f, f), (s, f, f, pixel),
-      in 1/units^2; zeros mask channels. `None` takes the instrument's depths, for maps of a whole sphere.
+      in 1/units^2; zeros mask channels. A Stokes parameter with fewer channels than components in a pixel is NaN there,
+      and the others are kept. `None` takes the instrument's depths, for maps of a whole sphere.
     - `mask`: (pixel,), True = used. `bounds`, `priors`: as in `jaxsci.fit`. `units`: of the maps.
     - `marginal`: integrate amplitudes out instead of maximising over them.
     - `solver`: for parameters that are coupled; `tolerance`: in standard errors, for those that are not.
 
-    **Returns:** a `Separation`. Look at `.success`: no member of it raises.
+    **Returns:** a `Separation`. Look at `.success`: no member of it raises. Where the mixing matrix is not finite, as
+    with a NaN among the spectra, the result is `nonfinite_start` and the maps are NaN.
 
-    **Raises:** `ValueError` for wrong names, shapes, units, resolutions, and for NaN where there is weight.
+    **Raises:** `ValueError` for wrong names, shapes, units, resolutions, for values outside of declared bounds, complex
+    numbers, and NaN where there is weight.
     """
     how = {"bounds": bounds, "priors": priors, "solver": solver, "tolerance": tolerance, "max_steps": max_steps}
     others = not_fixed(mixing, fixed)
     task = Task.of(mixing, instrument, others if free is None else free, units, nest, marginal, **how)
-    data = as_maps(maps, channel_count(task.nu))
+    data = as_maps(maps, channel_count(task.nu), units)
     f, s, npix = data.shape
-    found = task.depths(instrument, s, npix) if inv_n is None else roots(inv_n, f, s, npix)
-    used, bad = usable(data, found, mask, len(mixing.columns))
+    found = task.depths(instrument, s, npix) if inv_n is None else roots(inv_n, f, s, npix, units)
+    fixed = checked(fixed, task.free, npix)
+    used, bad, found = usable(data, found, shown(mask, fixed, npix), len(mixing.columns))
     if bad.any():
         raise ValueError(
             f"the maps are not finite in {bad.sum()} pixels (the first is {np.flatnonzero(bad)[0]}) where there is "
             "weight: set them to UNSEEN, mask them, or give them no weight"
         )
-    maps_of = in_memory(checked(fixed, task.free, npix))
+    maps_of = in_memory(mixing, fixed)
     solved = solve(task, data, found, used, patches, fixed=maps_of)
     return _answer(task._replace(mixing=at_lanes(task.mixing, maps_of)), solved, (s, npix))
 
@@ -120,7 +130,7 @@ class Task(NamedTuple):
         """From the arguments of `separate`."""
         nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
         check_units(mixing, units)
-        names = match(mixing, ["*"] if free is None else free, "the mixing matrix") if free != () else []
+        names = list(mixing.parameters) if free is None else match(mixing, as_names(free), "the mixing matrix")
         chosen = tuple(name for name, _ in leaf_names(mixing, names))
         how = {"bounds": bounds, "priors": priors, "solver": solver, "tolerance": tolerance, "max_steps": max_steps}
         return Task(mixing, nu, chosen, units, nest, marginal, how)
@@ -163,6 +173,7 @@ def solve(
     """
     single = any(root.shape[-1] != 1 for root in found)
     cells = lay_out(task.free, patches, used, nest=task.nest, single=single, fixed=fixed)
+    within = check_held(task.mixing, task.free, cells)
     if not len(cells.pixel):
         raise ValueError("no pixel is left: every one is masked, UNSEEN, or has fewer channels than components")
     sets, columns = tuple(map(tuple, alike(list(found)))), cells.columns()
@@ -176,23 +187,51 @@ def solve(
     else:
         fits = _nothing(len(cells.first))
     every, fitted = observed.alone(cells.pixel), (cells.means(fits.values), fits.covariance)
-    return Found(cells, fits, component_maps(task.mixing, task.nu, every, cells, task.free, fitted, slabs))
+    component = component_maps(task.mixing, task.nu, every, cells, task.free, fitted, slabs)
+    return Found(cells, _spoilt(fits, cells, component.finite & within), component)
 
 
 def _nothing(k: int) -> Fits:
-    """Of no parameters."""
-    zero = np.zeros(0, np.int32)  # as the codes of RESULTS are
-    return Fits({}, {}, {}, np.zeros((0, 0, k)), zero, zero, np.zeros(0))
+    """Of no parameters: every cell is by itself."""
+    zero = np.zeros(k, np.int32)  # as the codes of RESULTS are
+    return Fits({}, {}, {}, np.zeros((0, 0, k)), zero, zero, np.zeros(k))
 
 
-def as_maps(maps: Any, f: int) -> Any:
+def _spoilt(fits: Fits, cells: Cells, finite: Any) -> Fits:
+    """The fits with those marked as failed, and without errors, in which the spectra of a pixel are not finite."""
+    traced = isinstance(finite, jax.core.Tracer)
+    if not traced and finite.all():
+        return fits
+    xp: Any = jnp if traced else np
+    code: Any = RESULTS
+    groups = cells.group[cells.cell]
+    some = (
+        np.bincount(groups, ~finite)
+        if not traced
+        else jnp.zeros(len(fits.result), int).at[groups].add((~finite).astype(int))
+    )
+    bad = some > 0
+    told = (fits.result == code.nonfinite_data._value) | (fits.result == code.nonfinite_end._value)
+    result = xp.where(bad & ~told, code.nonfinite_start._value, fits.result)
+    std = {}
+    for name, inside in cells.element.items():
+        owner = np.zeros(cells.sizes[name], np.int64)
+        owner[inside[..., cells.first]] = cells.group
+        std[name] = xp.where(bad[owner], xp.nan, fits.std[name])
+    covariance = xp.where(bad[cells.group], xp.nan, fits.covariance)
+    cost = xp.where(bad, xp.nan, fits.cost)
+    return fits._replace(result=result, std=std, covariance=covariance, cost=cost)
+
+
+def as_maps(maps: Any, f: int, units: str) -> Any:
     """(f, s, pixel) in double precision.
 
-    **Raises:** `ValueError` for another shape.
+    **Raises:** `ValueError` for another shape or unit, and for complex numbers.
     """
-    data: Any = maps if isinstance(maps, jax.core.Tracer) else np.asarray(filled(maps))
-    if np.issubdtype(data.dtype, np.complexfloating):
+    if np.iscomplexobj(maps):
         raise ValueError("maps should be real: coefficients are for jaxsci.compsep.harmonic_comp_sep, which takes maps")
+    data: Any = plain(maps, "maps", units, fill=UNSEEN)
+    data = data if isinstance(data, jax.core.Tracer) else np.asarray(data)
     data = data.astype(float) if data.dtype != float else data
     data = data[:, None] if data.ndim == 2 else data
     if data.ndim != 3 or data.shape[0] != f or data.shape[1] not in STOKES:
@@ -208,25 +247,50 @@ def _depths(instrument: Instrument, s: int, npix: int, units: str) -> list[Array
     return [jnp.where(jnp.isnan(column), 0, 1 / column)[:, None] for column in sigma.T]
 
 
-def usable(data: Any, found: Sequence[Any], mask: Any, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """(pixels with data, pixels that would have some but are not finite where there is weight)."""
+class Usable(NamedTuple):
+    """Which pixels have data; which would have some, but are not finite where there is weight.
+
+    `root`: of the noise of each Stokes parameter, 0 where it has fewer channels than the mixing matrix has columns.
+    """
+
+    used: np.ndarray
+    bad: np.ndarray
+    root: list[Any]
+
+
+def usable(data: Any, found: Sequence[Any], mask: Any, columns: int) -> Usable:
+    """What there is to fit: a pixel is used where any Stokes parameter has as many channels as columns."""
     npix = data.shape[2]
     used = np.ones(npix, bool) if mask is None else np.asarray(mask)
     if used.shape != (npix,) or used.dtype != bool:
         raise ValueError(f"mask should be bool[{npix}] (True = used), but it is {used.dtype}{list(used.shape)}")
-    bad = np.zeros(npix, bool)
+    some, bad = np.zeros(npix, bool), np.zeros(npix, bool)
+    kept: list[Any] = []
     for stokes, root in enumerate(found):
         if isinstance(root, jax.core.Tracer):
+            some[:] = True
+            kept.append(root)
             continue
-        weight = np.broadcast_to(np.asarray(weighted(root)), (data.shape[0], npix))
-        used = used & (np.sum(weight, axis=0) >= columns)
+        some |= np.asarray(enough(root, columns))
+        kept.append(reaching(root, columns))
         if isinstance(data, jax.core.Tracer):
             continue
-        values = data[:, stokes]
+        values, weight = data[:, stokes], np.asarray(weighted(kept[-1]))
         used = used & ~np.any((values <= 0.99 * UNSEEN) & weight, axis=0)
         bad |= used & np.any(~np.isfinite(values) & weight, axis=0)
+    used = used & some
     bad &= used
-    return used & ~bad, bad
+    return Usable(used & ~bad, bad, kept)
+
+
+def shown(mask: Any, fixed: Mapping[str, Any], npix: int) -> Any:
+    """The mask of `separate`, with the pixels that the masks of fixed parameters hide taken out."""
+    mask = None if mask is None else plain(mask, "mask", fill=False)
+    for values in fixed.values():
+        behind = hidden(values)
+        if behind is not None:
+            mask = ~behind if mask is None else mask & ~behind
+    return mask
 
 
 def _answer(task: Task, solved: Found, shape: tuple[int, int]) -> Separation:
@@ -236,6 +300,11 @@ def _answer(task: Task, solved: Found, shape: tuple[int, int]) -> Separation:
         moving, rest = eqx.partition(mixing, free_spec(mixing, free))
         leaves = [jnp.asarray(fits.values[name]) for name in free]
         model = eqx.combine(jtu.tree_unflatten(jtu.tree_structure(moving), leaves), rest)
+
+    result, steps, group = fits.result, fits.steps, cells.group
+    if not free and not isinstance(result, jax.core.Tracer):
+        lost = result != 0
+        result, steps, group = result[lost], steps[lost], np.where(lost, np.cumsum(lost) - 1, -1)[group]
 
     def whole(x: Any, fill: Any) -> Array:
         if isinstance(x, jax.core.Tracer):
@@ -259,13 +328,15 @@ def _answer(task: Task, solved: Found, shape: tuple[int, int]) -> Separation:
         chi2=whole(component.chi2, np.nan),
         covariance=arrays(fits.covariance),
         cell=whole(cells.cell, -1),
-        result=arrays(fits.result),
-        steps=arrays(fits.steps),
-        cost=arrays(fits.cost.sum()),
-        minus_log_like=arrays(component.minus_log_like.sum()),
+        group=whole(group[cells.cell], -1),
+        result=arrays(result),
+        steps=arrays(steps),
+        cost=jnp.nansum(jnp.asarray(fits.cost)),
+        minus_log_like=jnp.nansum(jnp.asarray(component.minus_log_like)),
         num_data=arrays(component.num_data.sum().astype(int)),
         free=free,
         components=mixing.columns,
         stokes=STOKES[s],
         units=task.units,
+        amplitude_units=mixing.amplitude_units(task.units),
     )

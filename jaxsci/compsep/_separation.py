@@ -11,8 +11,20 @@ from ..core._errors import place_of
 from ..core._module import Module
 from ..core._typing import Scalar
 from ..fitting._solution import RESULTS
+from ..fitting._verdict import Facts, remarks, verdict_of
 from ._mixing import MixingMatrix
 from ._soft import mean
+
+
+def goodness(chi2: float, dof: int) -> tuple[str, ...]:
+    """What there is to say of a chi2 that the noise does not allow, as of maps in K given as uK."""
+    none = np.zeros(0, bool)
+    return remarks(Facts((), none, none, none, none, np.array(0), np.array(chi2), np.array(dof), True))
+
+
+def verdict_lines(verdict: str, said: tuple[str, ...]) -> list[str]:
+    """The last lines of a summary."""
+    return [verdict + (":" if said else ""), *(f"- {each}" for each in said)]
 
 
 class Separation(Module):
@@ -22,11 +34,15 @@ class Separation(Module):
       fitted element, its standard error (inf where the data say nothing), and the bound it lies on (-1, 0, 1).
     - `index` by name: the element of each pixel, -1 where it was not used; `used` says which were. In soft patches they
       are several (q, pixel), of whose values the pixel has the mean with `weights` (q, pixel).
-    - `amplitudes`: (c, s, pixel) component maps in the unit of the data, `errors` their standard errors, those of
-      the spectra included; inf where components cannot be told apart, or hang on a spectrum that the data do not
-      determine. `chi2`: (pixel,) of each pixel. NaN where a pixel was not used.
+    - `amplitudes`: (c, s, pixel) component maps in `amplitude_units`, which are the unit of the data but for
+      components with a unit of their own, as `ThermalSZ`; `errors` their standard errors, those of the spectra
+      included; inf where components cannot be told apart, or hang on a spectrum that the data do not determine.
+      `chi2`: (pixel,) of each pixel. NaN where a pixel was not used, or its spectra are not finite; amplitudes also
+      where a Stokes parameter has too few channels.
     - `covariance`: (p, p, k) of the parameters of each cell of pixels; `cell`: the cell of each pixel, or -1.
-    - `result`: how each independent fit ended (a code of `RESULTS`); `steps`: its evaluations.
+    - `result`: how each independent fit ended (a code of `RESULTS`); `steps`: its evaluations; `group`: (pixel,) which
+      of them is that of each pixel, or -1. Without fitted parameters there are no fits but those that cannot be, of
+      cells whose spectra are not finite (of all cells, where it is not known yet, under `jax.jit`).
     - `minus_log_like`: the sum of -d^T N^-1 A s / 2, fgbuster's `fun`. `cost`: what was minimised.
     """
 
@@ -41,6 +57,7 @@ class Separation(Module):
     chi2: Float[Array, " pix"]
     covariance: Float[Array, "p p k"]
     cell: Int[Array, " pix"]
+    group: Int[Array, " pix"]
     result: Int[Array, " g"]
     steps: Int[Array, " g"]
     cost: Scalar
@@ -50,6 +67,7 @@ class Separation(Module):
     components: tuple[str, ...] = eqx.field(static=True)
     stokes: str = eqx.field(static=True)
     units: str = eqx.field(static=True)
+    amplitude_units: tuple[str, ...] = eqx.field(static=True)
 
     @property
     def used(self) -> Bool[Array, "*batch pix"]:
@@ -65,8 +83,9 @@ class Separation(Module):
     @property
     def dof(self) -> Int[Array, "*batch"]:
         """Data in use, less amplitudes and spectral parameters."""
-        amplitudes = jnp.sum(self.used, -1) * self.amplitudes.shape[-3] * self.amplitudes.shape[-2]
-        return self.num_data - amplitudes - sum(v.shape[-1] for v in self.values.values())
+        amplitudes = jnp.sum(~jnp.isnan(self.amplitudes), (-3, -2, -1))
+        # a fit that never began, whose errors are NaN, has no data either
+        return self.num_data - amplitudes - sum(jnp.sum(~jnp.isnan(std), -1) for std in self.std.values())
 
     def parameter_map(self, name: str) -> Float[Array, " pix"]:
         """A fitted parameter at each pixel; NaN where none was used."""
@@ -86,8 +105,28 @@ class Separation(Module):
         """
         return self.amplitudes[place_of(name, self.components, "component")]
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a researcher should look at in fits that converged, in words; empty if there is nothing."""
+        found = [*goodness(float(jnp.nansum(self.chi2)), int(self.dof))]
+        for name in self.free:
+            lost, bound = int(jnp.sum(jnp.isinf(self.std[name]))), int(jnp.sum(self.at_bound[name] != 0))
+            size = self.values[name].size
+            found.append(
+                f"the data do not determine {name} in {lost} of {size}: their errors are infinite" if lost else ""
+            )
+            found.append(
+                f"{name} ended at a bound in {bound} of {size}: errors there are not symmetric" if bound else ""
+            )
+        return tuple(filter(None, found))
+
+    @property
+    def verdict(self) -> str:
+        """How it went: "converged", "converged, look" (see `remarks`), or "failed" where any fit did."""
+        return verdict_of(bool(jnp.all(self.success)), self.remarks)
+
     def summary(self) -> str:
-        """A table of the fitted parameters, and how the fits ended."""
+        """A table of the fitted parameters, how the fits ended, and what to look at."""
         good = int(jnp.sum(self.success))
         lines = [
             f"{int(jnp.sum(self.used))} of {self.cell.shape[0]} pixels, Stokes {self.stokes}, unit {self.units}",
@@ -100,7 +139,7 @@ class Separation(Module):
             value, error = np.asarray(self.values[name]), np.asarray(self.std[name])
             bound = int(np.sum(np.asarray(self.at_bound[name]) != 0))
             lines.append(f"{name:<16} {value.size:>8} {np.median(value):>12.6g} {np.median(error):>13.3g} {bound:>11}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *verdict_lines(self.verdict, self.remarks)])
 
     def _place(self, name: str) -> int:
         return place_of(name, self.free, "fitted parameter")

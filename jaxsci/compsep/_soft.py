@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ..core._module import Module
+from ._given import plain
 
 _SUM = 1e-6  # how far from 1 weights may sum, which lets single precision through
 
@@ -25,7 +26,8 @@ class SoftPatches(Module):
     weights: Float[np.ndarray, "q pixel"]
 
     def __init__(self, numbers: Any, weights: Any):
-        self.numbers, self.weights = np.asarray(numbers), np.asarray(weights)
+        self.numbers = np.asarray(plain(numbers, "numbers", fill=-1))
+        self.weights = np.asarray(plain(weights, "weights", fill=0.0))
 
     @property
     def used(self) -> np.ndarray:

@@ -7,9 +7,10 @@ import numpy as np
 
 from ..fitting._source import ArrayRows
 from ._bandpass import channel_count
-from ._fixed import checked
-from ._noise import roots
-from ._separate import Task, as_maps, usable
+from ._fixed import checked, in_memory, outside
+from ._given import plain
+from ._noise import UNSEEN, reaching, roots
+from ._separate import Task, as_maps, shown, usable
 
 
 class Part(NamedTuple):
@@ -42,12 +43,13 @@ class Source(NamedTuple):
         **Raises:** `ValueError` for wrong shapes, and noise that is no inverse covariance.
         """
         f, given = channel_count(task.nu), tuple(maps.shape)
-        as_maps(np.empty((*given[:-1], 0), np.float32), f)  # named here, not at the first block
+        as_maps(np.empty((*given[:-1], 0), maps.dtype), f, task.units)  # named here, not at the first block
         f, s, npix = shape = (f, 1 if len(given) == 2 else given[1], given[-1])
         still = checked(fixed, task.free, npix)
         if inv_n is not None and len(inv_n.shape) >= 3 and inv_n.shape[-1] == npix:
             return Source(task, maps, shape, inv_n, None, mask, still)
-        root = task.depths(instrument, s, npix) if inv_n is None else roots(inv_n, f, s, npix)
+        root = task.depths(instrument, s, npix) if inv_n is None else roots(inv_n, f, s, npix, task.units)
+        root = [reaching(one, len(task.mixing.columns)) for one in root]
         return Source(task, maps, shape, None, root, mask, still)
 
     def read(self, start: int, stop: int) -> Part:
@@ -56,18 +58,20 @@ class Source(NamedTuple):
         data = np.empty((*self.maps.shape[:-1], stop - start))
         source = ArrayRows([self.maps])
         for channel, rows in enumerate(data):
-            rows[...] = self.maps[channel, ..., start:stop]
+            rows[...] = plain(self.maps[channel, ..., start:stop], "maps", self.task.units, fill=UNSEEN)
             source.release()  # channel by channel: the system maps far more of a file than was asked for
-        data = as_maps(data, f)
+        data = as_maps(data, f, self.task.units)
         root = self.root
         if root is None:
-            root = roots(np.array(self.inv_n[..., start:stop], float), f, s, stop - start)
-        mask = None if self.mask is None else np.array(self.mask[start:stop])
-        fixed = {name: np.array(x[start:stop], float) for name, x in self.fixed.items()}
+            root = roots(self.inv_n[..., start:stop], f, s, stop - start, self.task.units)
+        rows_of = {name: x[start:stop] for name, x in self.fixed.items()}
+        mask = shown(None if self.mask is None else self.mask[start:stop], rows_of, stop - start)
+        mask = None if mask is None else np.array(mask)
+        fixed = {name: np.array(x) for name, x in in_memory(self.task.mixing, rows_of).items()}
         ArrayRows([x for x in (self.inv_n, self.mask, *self.fixed.values()) if x is not None]).release()
-        used, bad = usable(data, root, mask, len(self.task.mixing.columns))
-        for values in fixed.values():
-            bad |= used & ~np.isfinite(values)
+        used, bad, root = usable(data, root, mask, len(self.task.mixing.columns))
+        for name, values in fixed.items():
+            bad |= used & (~np.isfinite(values) | outside(self.task.mixing, name, values))
         return Part(data, root, fixed, used & ~bad, bad)
 
     def sample(self) -> list[np.ndarray]:

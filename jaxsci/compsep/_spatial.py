@@ -19,8 +19,8 @@ from ..fitting._solution import RESULTS, Solution
 from ..fitting._solver._trust_region import AbstractTrustSolver
 from ..fitting._terms import Terms
 from ._cells import CellFits, Limits, fit_cells
-from ._connected import GroupFits, fit_connected
-from ._fixed import at_lanes
+from ._connected import GroupFits, each_group, fit_connected
+from ._fixed import at_lanes, on_host
 from ._layout import Layout, nested
 from ._likelihood import Sky
 from ._mixing import MixingMatrix
@@ -64,7 +64,7 @@ def fit_sky(
     plan = make_plan(mixing, Unit(), free)
     within: Any = flat_bounds(plan, bounds)
     if within[0] is None or within[1] is None:
-        within = np.full(len(free), -np.inf), np.full(len(free), np.inf)
+        within = jnp.full(len(free), -jnp.inf), jnp.full(len(free), jnp.inf)  # no parameter has any bound
     mean, weight = flat_priors(plan, priors)
     limits = Limits(within[0], within[1], mean, weight)
     # the loop over cells is for the host; within a transformation the core's fits have derivatives too
@@ -140,11 +140,6 @@ def _of_cells(every: Any, group: np.ndarray, where: list[tuple[np.ndarray, Any]]
     return xp.stack([xp.stack([pair(i, j) for j in rows]) for i in rows])
 
 
-def on_host(x: Any) -> Any:
-    """A NumPy array, unless it is being traced: NumPy indexes without a program for each shape."""
-    return x if isinstance(x, jax.core.Tracer) else np.asarray(x)
-
-
 def _group_skies(nu: Any, observed: Observed, counts: Any, places: Any, layout: Layout, marginal: bool) -> Sky:
     """A sky for each group, with the pixels of each cell side by side."""
     filled, at = observed.columns >= 0, jnp.maximum(observed.columns, 0)
@@ -217,4 +212,4 @@ def _all_groups(
         problem = Problem(model, sky, Terms(lower, upper, flat(limits.mean), flat(limits.weight)))
         return fit_once(problem, Choices(make_plan(model, sky.noise, free), solver, None, max_steps), complete)
 
-    return jax.vmap(one)(skies, places)
+    return each_group(one, skies, places)

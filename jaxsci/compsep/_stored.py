@@ -9,7 +9,9 @@ import numpy as np
 
 from ..core._errors import place_of
 from ..fitting._source import ArrayRows
+from ..fitting._verdict import verdict_of
 from ..parallel._checkpoint import read_framed, write_framed
+from ._separation import goodness, verdict_lines
 
 UNUSED = -1
 """In `result`: a pixel that is masked, UNSEEN, or has too few channels."""
@@ -38,7 +40,7 @@ class StoredSeparation(NamedTuple):
     - `amplitudes`, `errors`: (c, s, pixel), in the unit of the data. `chi2`: (pixel,).
     - `values`, `std`, `at_bound`: (p, pixel) of the parameters `free`. `covariance`: (p, p, pixel) of them.
     - `result`: (pixel,) how the fit of each ended: 0 for success, a code of `RESULTS`, -1 where a pixel was not used,
-      -2 where it was not finite. `steps`: (pixel,) evaluations.
+      -2 where it was not finite, or a fixed parameter outside of its bounds. `steps`: (pixel,) evaluations.
     - `totals`: pixels used, chi2 and so on.
     """
 
@@ -91,14 +93,16 @@ class StoredSeparation(NamedTuple):
         return self.amplitudes[place_of(name, self.components, "component")]
 
     def summary(self) -> str:
-        """How many pixels, how well they fit, how the fits ended."""
+        """How many pixels, how well they fit, how the fits ended, and what to look at."""
         t = self.totals
+        said = goodness(t.chi2, t.dof)
         return "\n".join(
             [
                 f"{t.used} of {self.chi2.shape[0]} pixels, {t.bad} more not finite, Stokes {self.stokes}, unit "
                 f"{self.units}",
                 f"chi2 {t.chi2:.6g} for {t.dof} degrees of freedom",
                 f"{t.failed} independent fits did not converge, {t.steps} evaluations at most",
+                *verdict_lines(verdict_of(not t.failed, said), said),
             ]
         )
 

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core._errors import suggest
+from ._given import plain
 from ._healpix import nest_to_ring, nside_of, ring_to_nest
 from ._noise import UNSEEN
 from ._units import conversion, split_unit
@@ -31,7 +33,8 @@ _ANTENNA = ("RJ", "_RJ", "(RJ)", ",ANTENNA", "_ANTENNA")
 class SkyMap(NamedTuple):
     """A map as a file has it: `values` (s, pixel), NaN and bad values UNSEEN, and what the header says of it.
 
-    `units`: of each column, `None` where the header says nothing. `coordinates`: `"G"`, `"C"`, `"E"` or `""`.
+    `units`: of each column, `None` where the header says nothing. `coordinates`: `"G"`, `"C"`, `"E"` or `""`. `masks`:
+    what the file has of masks that were not asked for, columns and tables.
     """
 
     values: np.ndarray
@@ -39,6 +42,7 @@ class SkyMap(NamedTuple):
     units: tuple[str | None, ...]
     nest: bool
     coordinates: str
+    masks: tuple[str, ...]
 
 
 def bundled(name: str | None = None) -> Any:
@@ -65,6 +69,8 @@ def unit_of(text: str) -> str:
         return "MJy/sr"
     if short.upper() in ("Y_SZ", "YSZ"):
         return "y_SZ"
+    if short in ("uy_SZ", "my_SZ", "ny_SZ"):
+        return short
     head, kelvin, tail = short.partition("K")
     for base, tails in (("K_CMB", _THERMODYNAMIC), ("K_RJ", _ANTENNA)):
         if kelvin and head in ("", "m", "u", "n") and tail.upper() in tails:
@@ -76,10 +82,14 @@ def read_sky_map(path: str | os.PathLike[str], fields: Sequence[str] | None = No
     """A map as it is in a file, in the order that its header names.
 
     **Arguments:** `fields`: Stokes parameters I, Q, U or names of columns; `None` for those of I, Q, U that there are.
-    `hdu`: of the table. Partial skies become full ones; what is missing is UNSEEN. U of a file with POLCCONV = IAU
-    changes its sign, since HEALPix counts angles the other way (COSMO).
+    `hdu`: of the table. Partial skies become full ones; what is missing is UNSEEN, and so is what the header marks by
+    BAD_DATA or TNULL. U of a file with POLCCONV = IAU changes its sign, since HEALPix counts angles the other way
+    (COSMO, which a file that says nothing means). A plain K in a file with TEMPTYPE = ANTENNA is K_RJ.
 
-    **Raises:** `ValueError` for a file that is no HEALPix map, lacks a column, an order or the pixels of its NSIDE.
+    **Warns:** of masks in the file that are not read, since bad pixels need not be marked in the map itself.
+
+    **Raises:** `ValueError` for a file that is no HEALPix map, lacks a column, an order or the pixels of its NSIDE, and
+    for words of POLCCONV, TEMPTYPE and units that are not known or contradict each other.
     """
     healpy = _healpy()
     from astropy.io import fits
@@ -94,6 +104,9 @@ def read_sky_map(path: str | os.PathLike[str], fields: Sequence[str] | None = No
         header, columns = _table(file, hdu, path)
         names = _wanted(fields, columns, path)
         nest, nside = _order(header, path), _nside(header, path)
+        iau = _iau(header, file[0].header, path)
+        marks = [header.get("BAD_DATA"), *(_null(header, name) for name in names)]
+        masks = tuple(name for name in (*columns, *(table.name for table in file[1:])) if _is_mask(name, names))
         try:
             values = healpy.read_map(file, field=names, hdu=hdu, nest=None, dtype=np.float64)
         except (ValueError, TypeError, IndexError, KeyError) as error:
@@ -101,12 +114,22 @@ def read_sky_map(path: str | os.PathLike[str], fields: Sequence[str] | None = No
                 f"{path} cannot be read as a map of NSIDE {nside} ({12 * nside**2} pixels): {error}"
             ) from error
     values = np.atleast_2d(values)
-    values = np.where(np.isfinite(values) & (values > 0.99 * UNSEEN), values, UNSEEN)
-    if str(header.get("POLCCONV", "COSMO")).strip().upper() == "IAU":
+    bad = ~np.isfinite(values) | (values <= 0.99 * UNSEEN)
+    for mark in marks:
+        if isinstance(mark, int | float):
+            bad |= np.isclose(values, mark, rtol=1e-6, atol=0)  # it may have been rounded to single precision
+    values = np.where(bad, UNSEEN, values)
+    if iau:
         flip = np.array([name.upper() in _STOKES["U"] for name in names])
         values = np.where(flip[:, None] & (values != UNSEEN), -values, values)
-    units = tuple(unit_of(columns[name]) if columns[name] else None for name in names)
-    return SkyMap(values, tuple(names), units, nest, str(header.get("COORDSYS", "")).strip()[:1].upper())
+    units = tuple(_unit(columns[name], header, f"{path}, column {name}") for name in names)
+    if masks:
+        warnings.warn(
+            f"{path} has masks that are not read: {', '.join(masks)}. Where they are to count, give "
+            f"jaxsci.compsep.io.read_mask(path, field={masks[0]!r}) as mask=",
+            stacklevel=2,
+        )
+    return SkyMap(values, tuple(names), units, nest, str(header.get("COORDSYS", "")).strip()[:1].upper(), masks)
 
 
 def read_map(
@@ -117,13 +140,14 @@ def read_map(
     assume: str | None = None,
     frequency: float | None = None,
     nside: int | None = None,
+    coordinates: str | None = None,
     nest: bool = False,
 ) -> np.ndarray:
     """A map in these units and this order.
 
     **Arguments:** `units`: of the answer. `fields`: as in `read_sky_map`. `assume`: the unit of a file whose header
-    names none. `frequency`: GHz, where units of different kinds are converted. `nside`: what the file must have.
-    `nest`: NESTED order in place of RING.
+    names none. `frequency`: GHz, where units of different kinds are converted. `nside`,
+    `coordinates`: what the file must have, where its header says anything. `nest`: NESTED order in place of RING.
 
     **Returns:** (s, pixel), masked pixels UNSEEN.
 
@@ -133,6 +157,12 @@ def read_map(
     found = nside_of(sky.values.shape[1])
     if nside is not None and found != nside:
         raise ValueError(f"{path} has nside {found}, but nside {nside} is needed")
+    _check_frame(sky, coordinates, path)
+    return _turned(sky, units, assume, frequency, nest, path)
+
+
+def _turned(sky: SkyMap, units: str, assume: str | None, frequency: float | None, nest: bool, path: Any) -> np.ndarray:
+    """(s, pixel) in these units and this order."""
     rows = [
         _converted(row, own or assume, units, frequency, f"{path}, column {name}")
         for row, own, name in zip(sky.values, sky.units, sky.names, strict=True)
@@ -140,7 +170,8 @@ def read_map(
     values = np.stack(rows)
     if sky.nest == nest:
         return values
-    return values[:, nest_to_ring(found) if nest else ring_to_nest(found)]
+    side = nside_of(values.shape[1])
+    return values[:, nest_to_ring(side) if nest else ring_to_nest(side)]
 
 
 def read_maps(
@@ -154,7 +185,7 @@ def read_maps(
 ) -> np.ndarray:
     """The maps of several channels, as `separate` takes them.
 
-    **Arguments:** as in `read_map`; `frequencies`: of the channels, GHz.
+    **Arguments:** as in `read_map`; `frequencies`: of the channels, GHz, one for each file.
 
     **Returns:** (f, s, pixel).
 
@@ -171,21 +202,29 @@ def read_maps(
                 raise ValueError(f"{path} has {what} {own}, but {paths[0]} has {first}: all channels need the same")
     nus = frequencies if frequencies is not None else [None] * len(paths)
     return np.stack(
-        [
-            read_map(path, units, fields=fields, assume=assume, frequency=nu, nest=nest)
-            for path, nu in zip(paths, nus, strict=True)
-        ]
+        [_turned(sky, units, assume, nu, nest, path) for sky, nu, path in zip(skies, nus, paths, strict=True)]
     )
 
 
 def read_mask(
-    path: str | os.PathLike[str], *, field: str | None = None, threshold: float = 0.5, nest: bool = False
+    path: str | os.PathLike[str],
+    *,
+    field: str | None = None,
+    threshold: float = 0.5,
+    coordinates: str | None = None,
+    nest: bool = False,
 ) -> np.ndarray:
     """A mask, True = used: where the values of a column are above the threshold.
 
-    **Arguments:** `field`: the column, the first by default. `nest`: NESTED order in place of RING.
+    **Arguments:** `field`: the column, the first by default. `coordinates`: those of the maps, which the file must have
+    where its header says anything. `nest`: NESTED order in place of RING.
+
+    **Raises:** `ValueError` as `read_sky_map`, and for other coordinates.
     """
-    sky = read_sky_map(path, None if field is None else [field])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*has masks that are not read")  # a mask is what is read here
+        sky = read_sky_map(path, None if field is None else [field])
+    _check_frame(sky, coordinates, path)
     mask = sky.values[0] > threshold
     if sky.nest == nest:
         return mask
@@ -205,13 +244,14 @@ def write_map(
 ) -> None:
     """Write a map in double precision.
 
-    **Arguments:** `values`: (s, pixel) or (pixel,), NaN becomes UNSEEN. `units`: of all columns or of each. `names`: of
-    the columns, the Stokes parameters by default. `nest`: whether `values` are in NESTED order. `coordinates`: G, C, E.
+    **Arguments:** `values`: (s, pixel) or (pixel,); NaN, and what a mask hides, becomes UNSEEN. `units`: of all columns
+    or of each. `names`: of the columns, the Stokes parameters by default. `nest`: whether `values` are in NESTED order.
+    `coordinates`: G, C, E.
 
     **Raises:** `ValueError` for a wrong number of pixels or names; `FileExistsError` unless `overwrite`.
     """
     healpy = _healpy()
-    rows = np.atleast_2d(np.asarray(values, float))
+    rows = np.atleast_2d(np.asarray(plain(values, "values", units if isinstance(units, str) else ""), float))
     nside_of(rows.shape[1])
     default = {1: ("I_STOKES",), 2: ("Q_STOKES", "U_STOKES"), 3: ("I_STOKES", "Q_STOKES", "U_STOKES")}
     labels = default.get(len(rows)) if names is None else tuple(names)
@@ -221,7 +261,9 @@ def write_map(
     if Path(path).exists() and not overwrite:
         raise FileExistsError(f"{path} is there already; overwrite=True replaces it")
     whole = np.where(np.isfinite(rows), rows, UNSEEN)
-    columns = {"column_names": labels, "column_units": every, "coord": coordinates}
+    columns: dict[str, Any] = {"column_names": labels, "column_units": every, "coord": coordinates}
+    if any(label.upper() in _STOKES["U"] for label in labels):
+        columns["extra_header"] = [("POLCCONV", "COSMO")]
     healpy.write_map(path, list(whole), nest=nest, dtype=np.float64, overwrite=True, **columns)
 
 
@@ -241,7 +283,7 @@ def write_separation(
         rows = np.concatenate([np.asarray(separation.amplitudes[k]), np.asarray(separation.errors[k])])
         columns = stokes + [f"{letter}_ERROR" for letter in separation.stokes]
         written.append(target / f"{name}.fits")
-        write_map(written[-1], rows, separation.units, names=columns, **options)
+        write_map(written[-1], rows, separation.amplitude_units[k], names=columns, **options)
     if separation.free:
         names = [n for name in separation.free for n in (name, f"{name}.error")]
         maps = [m for n in separation.free for m in (separation.parameter_map(n), separation.error_map(n))]
@@ -291,6 +333,46 @@ def _order(header: Any, path: Any) -> bool:
     if order not in _ORDERS:
         raise ValueError(f"{path}: ORDERING is {order or 'missing'}; without RING or NESTED the pixels have no place")
     return _ORDERS[order]
+
+
+def _iau(header: Any, primary: Any, path: Any) -> bool:
+    """Whether angles of polarisation are counted as the IAU does."""
+    word = str(header.get("POLCCONV") or primary.get("POLCCONV") or "COSMO").strip().upper()
+    if word not in ("IAU", "COSMO"):
+        raise ValueError(f"{path}: POLCCONV is {word}; the sign of U is known for COSMO and IAU only")
+    return word == "IAU"
+
+
+def _null(header: Any, name: str) -> Any:
+    """The TNULL of a column of integers."""
+    k = next(k for k in range(1, int(header["TFIELDS"]) + 1) if str(header[f"TTYPE{k}"]).strip() == name)
+    return header.get(f"TNULL{k}")
+
+
+def _is_mask(name: str, wanted: Sequence[str]) -> bool:
+    return "MASK" in name.upper() and name not in wanted
+
+
+def _check_frame(sky: SkyMap, coordinates: str | None, path: Any) -> None:
+    if coordinates and sky.coordinates and sky.coordinates != coordinates:
+        raise ValueError(f"{path} has coordinates {sky.coordinates}, but {coordinates} is needed: rotate it first")
+
+
+def _unit(text: str, header: Any, what: str) -> str | None:
+    """The unit of a column; a plain K is of the kind that TEMPTYPE names."""
+    kind = str(header.get("TEMPTYPE", "")).strip().upper()
+    bases = {"": "", "THERMO": "K_CMB", "THERMODYNAMIC": "K_CMB", "ANTENNA": "K_RJ", "RJ": "K_RJ"}
+    if kind not in bases:
+        raise ValueError(f"{what}: TEMPTYPE is {kind}; it should be THERMO or ANTENNA")
+    if not text:
+        return None
+    unit, bare = unit_of(text), text.strip().strip("'").strip().upper().endswith("K")
+    base = split_unit(unit)[1]
+    if not bases[kind] or base not in ("K_CMB", "K_RJ") or base == bases[kind]:
+        return unit
+    if bare:
+        return unit.removesuffix(base) + bases[kind]
+    raise ValueError(f"{what} is in {text}, but TEMPTYPE is {kind}: the file contradicts itself")
 
 
 def _nside(header: Any, path: Any) -> int:

@@ -19,6 +19,7 @@ from ..fitting._program import call
 from ..plot import DATA, MODEL, _axes
 from ._bandpass import Bands
 from ._forecast import Forecast
+from ._given import plain
 from ._healpix import nside_of, ring_to_nest
 from ._mixing import MixingMatrix
 from ._noise import UNSEEN
@@ -56,7 +57,7 @@ def plot_map(
     **Raises:** `ValueError` for a number of pixels that is no HEALPix map.
     """
     ax = _axes(ax)
-    sky = np.asarray(values, float)
+    sky = np.asarray(plain(values, "values"), float)
     sky = np.where(sky > 0.99 * UNSEEN, sky, np.nan)
     pixel, inside = _projected(nside_of(sky.size), nest, width)
     image = np.where(inside, sky[pixel], np.nan)
@@ -133,7 +134,11 @@ def plot_component(
     """
     letter = _letter(separation, stokes)
     values = separation.component(name)[separation.stokes.index(letter)]
-    return plot_map(values, f"{name} {letter} / {separation.units}", ax, **options)
+    return plot_map(values, f"{name} {letter} / {_unit(separation, name)}", ax, **options)
+
+
+def _unit(separation: Separation, name: str) -> str:
+    return separation.amplitude_units[separation.components.index(name)]
 
 
 def plot_component_error(
@@ -143,7 +148,8 @@ def plot_component_error(
     letter = _letter(separation, stokes)
     separation.component(name)
     values = separation.errors[separation.components.index(name), separation.stokes.index(letter)]
-    return plot_map(values, f"error of {name} {letter} / {separation.units}", ax, **{"signed": False, **options})
+    label = f"error of {name} {letter} / {_unit(separation, name)}"
+    return plot_map(values, label, ax, **{"signed": False, **options})
 
 
 def plot_residual(
@@ -219,7 +225,7 @@ def plot_spectra(
     centre = np.asarray(_centres(nu))
     data = np.asarray(maps, float)
     data = data[:, 0] if data.ndim == 3 else data
-    used = np.flatnonzero(np.asarray(separation.used))
+    used = np.flatnonzero(np.isfinite(np.asarray(separation.amplitudes[:, 0])).all(axis=0))
     if pixel is not None and pixel not in used:
         raise ValueError(f"pixel {pixel} was not used in the fit")
     chosen = used if pixel is None else np.array([pixel])

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from jaxsci import compsep
 from jaxsci.compsep import io
@@ -157,6 +158,98 @@ def test_wrong_files_are_named(path, tmp_path):
         io.read_maps([path, other])
     with pytest.raises(ValueError, match="no HEALPix map"):
         io.write_map(path, np.zeros(40), "uK_CMB", overwrite=True)
+
+
+class TestWhatHeadersSay:
+    """Each word is used, warned of, or refused."""
+
+    def test_conventions_of_polarisation(self, path):
+        values = a_map()
+        io.write_map(path, values, "uK_CMB")
+        from astropy.io import fits
+
+        with fits.open(path, mode="update") as file:
+            assert file[1].header["POLCCONV"] == "COSMO"
+            del file[1].header["POLCCONV"]
+            file[0].header["POLCCONV"] = "IAU"  # of all tables
+        np.testing.assert_array_equal(io.read_map(path)[2], -values[2])
+        header_without(path, "POLCCONV", "HEALPIX")
+        with pytest.raises(ValueError, match="POLCCONV is HEALPIX; the sign of U is known for COSMO and IAU only"):
+            io.read_map(path)
+
+    @given(bad=st.sampled_from([-999.0, 0.0, -1.6375e30, 1e30]), hidden=st.sets(st.integers(0, NPIX - 1), max_size=9))
+    @settings(max_examples=10, deadline=None, derandomize=True)
+    def test_bad_data(self, tmp_path_factory, bad, hidden):
+        path = tmp_path_factory.mktemp("bad") / "map.fits"
+        values = a_map(1) + 10
+        values[0, sorted(hidden)] = bad
+        healpy.write_map(path, values, dtype=np.float32, column_units="K_CMB", extra_header=[("BAD_DATA", bad)])
+        read = io.read_map(path, "K_CMB")
+        assert set(np.flatnonzero(read[0] == compsep.UNSEEN)) == hidden
+
+    @pytest.mark.parametrize(
+        ("kind", "unit", "expected"),
+        [
+            ("THERMO", "mK", "mK_CMB"),
+            ("ANTENNA", "mK", "mK_RJ"),
+            ("ANTENNA", "MJy/sr", "MJy/sr"),
+            ("RJ", "uK_RJ", "uK_RJ"),
+        ],
+    )
+    def test_types_of_temperature(self, path, kind, unit, expected):
+        io.write_map(path, a_map(1), unit)
+        header_without(path, "TEMPTYPE", kind)
+        assert io.read_sky_map(path).units == (expected,)
+
+    def test_types_that_contradict(self, path):
+        io.write_map(path, a_map(1), "K_CMB")
+        header_without(path, "TEMPTYPE", "ANTENNA")
+        with pytest.raises(ValueError, match="is in K_CMB, but TEMPTYPE is ANTENNA"):
+            io.read_sky_map(path)
+        header_without(path, "TEMPTYPE", "WARM")
+        with pytest.raises(ValueError, match="TEMPTYPE is WARM"):
+            io.read_sky_map(path)
+
+    def test_masks_beside_a_map(self, path):
+        values = np.concatenate([a_map(3), np.arange(NPIX)[None] % 2])
+        io.write_map(path, values, "uK_CMB", names=["I_STOKES", "Q_STOKES", "U_STOKES", "TMASK"])
+        with pytest.warns(UserWarning, match=r"has masks that are not read: TMASK.*read_mask\(path, field='TMASK'\)"):
+            read = io.read_map(path)
+        np.testing.assert_array_equal(read, values[:3])
+        np.testing.assert_array_equal(io.read_mask(path, field="TMASK"), values[3] > 0)
+
+    def test_coordinates(self, path):
+        io.write_map(path, a_map(1), "uK_CMB", coordinates="C")
+        for read in (io.read_map, io.read_mask):
+            with pytest.raises(ValueError, match="has coordinates C, but G is needed"):
+                read(path, coordinates="G")
+            read(path, coordinates="C")
+
+    def test_masks_and_units_of_what_is_written(self, path):
+        units = pytest.importorskip("astropy.units")
+        values = a_map(1)
+        behind = np.arange(NPIX) < 5
+        io.write_map(path, np.ma.masked_array(values, behind[None]), "uK_CMB")
+        np.testing.assert_array_equal(io.read_map(path)[0] == compsep.UNSEEN, behind)
+        io.write_map(path, values * units.mK, "uK_CMB", overwrite=True)
+        np.testing.assert_allclose(io.read_map(path), values * 1e3, rtol=1e-14)
+
+    def test_a_map_of_compton_s_y(self, tmp_path):
+        mixing = compsep.MixingMatrix(cmb=compsep.CMB(), sz=compsep.ThermalSZ())
+        maps = np.random.default_rng(0).normal(size=(4, 1, 12))
+        found = compsep.separate(mixing, np.array([30.0, 90.0, 150.0, 350.0]), maps, inv_n=np.ones(4), free=())
+        io.write_separation(tmp_path, found)
+        assert io.read_sky_map(tmp_path / "sz.fits").units == ("uy_SZ",)
+        assert io.read_sky_map(tmp_path / "cmb.fits").units == ("uK_CMB",)
+        y = io.read_map(tmp_path / "sz.fits", "y_SZ")
+        np.testing.assert_allclose(y, np.asarray(found.component("sz")) * 1e-6)
+
+
+def test_names_are_reachable_as_documented():
+    import jaxsci
+
+    assert jaxsci.compsep.io.read_map is io.read_map
+    assert jaxsci.compsep.plot.plot_map.__name__ == "plot_map"
 
 
 def test_the_bundled_maps_of_wmap():

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 import jaxsci as js
 from jaxsci import compsep
@@ -124,6 +125,84 @@ class TestAnalytic:
             compsep.AnalyticSED("nu**beta", bta=1.0)
 
 
+class TestUnitsOfSpectra:
+    RJ = "(nu / nu0)**beta"
+
+    @pytest.mark.parametrize("units", ["K_CMB", "K_RJ", "MJy/sr"])
+    def test_given_in_one_unit_for_maps_in_another(self, units):
+        """A power law in K_RJ is synchrotron in any unit, but for its amplitude, which is that of nu0 in K_RJ."""
+        own = compsep.PowerLaw(-3.1, units=units)
+        at_nu0 = compsep.conversion(jnp.array(30.0), "K_RJ", units)
+        written = compsep.AnalyticSED(self.RJ, {"beta": -3.1}, units=units, given="K_RJ", nu0=30.0)
+        table = compsep.TabulatedSED(NU, compsep.PowerLaw(-3.1, units="K_RJ")(NU), units=units, given="K_RJ")
+        np.testing.assert_allclose(written(NU), own(NU) * at_nu0, rtol=1e-13)
+        np.testing.assert_allclose(table(NU), own(NU) * at_nu0, rtol=1e-13)
+
+    def test_without_it_they_are_as_written(self):
+        for units in ("K_CMB", "MJy/sr"):
+            written = compsep.AnalyticSED(self.RJ, {"beta": -3.1}, units=units, nu0=30.0)
+            np.testing.assert_allclose(written(NU), (NU / 30) ** -3.1, rtol=1e-14)
+
+    @pytest.mark.parametrize(
+        "sed",
+        [
+            compsep.AnalyticSED("nu**beta", units="K_RJ"),
+            compsep.TabulatedSED(NU, NU, units="K_RJ"),
+            compsep.MomentExpansion(compsep.PowerLaw(units="K_RJ")),
+        ],
+        ids=lambda sed: type(sed).__name__,
+    )
+    def test_maps_in_another_unit_are_refused(self, sed):
+        mixing = compsep.MixingMatrix(x=sed)
+        with pytest.raises(ValueError, match=r"component 'x' is in K_RJ, but the maps are in uK_CMB"):
+            compsep.separate(mixing, NU, np.ones((5, 1, 12)), inv_n=np.ones(5), free=())
+
+    def test_units_that_are_none(self):
+        with pytest.raises(ValueError, match="unknown unit 'K_FOO'"):
+            compsep.AnalyticSED("nu", units="K_FOO")
+        with pytest.raises(ValueError, match="should have no prefix: 'K_RJ', not 'uK_RJ'"):
+            compsep.TabulatedSED(NU, NU, given="uK_RJ")
+
+    @pytest.mark.parametrize("nu", [[1.0, 3.0, 2.0], [0.0, 1.0, 2.0], [1.0, 1.0, 2.0]])
+    def test_tables_that_do_not_rise(self, nu):
+        with pytest.raises(ValueError, match="should be positive, and rise"):
+            compsep.TabulatedSED(jnp.array(nu), jnp.ones(3))
+
+    def test_what_amplitudes_are_in(self):
+        """Of a cluster y comes back, in the prefix of the maps."""
+        mixing = compsep.MixingMatrix(
+            cmb=compsep.CMB(units="K_RJ"), sz=compsep.ThermalSZ(units="K_RJ"), sync=compsep.PowerLaw(units="K_RJ")
+        )
+        y = 1e-5
+        clean = y * np.asarray(compsep.conversion(NU, "y_SZ", "uK_RJ"))
+        found = compsep.separate(
+            mixing, NU, clean[:, None, None] * np.ones(12), inv_n=np.ones(5), free=(), units="uK_RJ"
+        )
+        assert found.amplitude_units == ("uK_CMB", "uy_SZ", "uK_RJ")
+        np.testing.assert_allclose(found.component("sz"), y * 1e6, rtol=1e-9)
+        np.testing.assert_allclose(found.component("cmb"), 0, atol=1e-9)
+
+
+class TestWhatIsFree:
+    NU, MAPS = jnp.array([30.0, 70.0, 100.0, 150.0]), np.random.default_rng(0).normal(size=(4, 1, 12)) + 5
+
+    @pytest.mark.parametrize("patches", [0, 1], ids=["one", "each"])
+    def test_a_parameter_without_bounds(self, patches):
+        one = compsep.MixingMatrix(s=compsep.AnalyticSED("(nu / nu0)**beta", {"beta": -0.5}, nu0=30.0))
+        other = compsep.MixingMatrix(s=compsep.PowerLaw(-0.5, units="K_RJ"))
+        how = {"inv_n": np.ones(4), "patches": patches}
+        found = compsep.separate(one, self.NU, self.MAPS, **how)
+        expected = compsep.separate(other, self.NU, self.MAPS, units="uK_RJ", **how)
+        assert bool(found.success.all())
+        np.testing.assert_allclose(found.values["s.beta"], expected.values["s.beta"], rtol=1e-6)
+
+    def test_nothing_to_fit_is_fitted_by_default(self):
+        mixing = compsep.MixingMatrix(cmb=compsep.CMB())
+        found = compsep.separate(mixing, self.NU, self.MAPS, inv_n=np.ones(4))
+        assert found.free == ()
+        np.testing.assert_allclose(found.component("cmb"), self.MAPS.mean(axis=0), rtol=1e-12)
+
+
 class TestBands:
     def test_narrow_bands_are_frequencies(self):
         nu = [jnp.linspace(f - 0.01, f + 0.01, 5) for f in (100.0, 353.0)]
@@ -149,12 +228,94 @@ class TestBands:
         [
             ([1.0, 2.0], [1.0], "shape"),
             ([2.0, 1.0], [1.0, 1.0], "band 0: frequencies should rise"),
+            ([1.0, 1.0], [1.0, 1.0], "band 0: frequencies should rise"),
+            ([1.0, np.nan], [1.0, 1.0], "band 0: frequencies should rise"),
             ([1.0, 2.0], [0.0, 0.0], "nowhere positive"),
+            ([1.0, 2.0], [np.nan, 1.0], "not finite"),
+            ([0.0, 2.0], [0.5, 1.0], "band 0 transmits at 0 GHz"),
+            ([-1.0, 2.0], [0.5, 1.0], "band 0 transmits at -1 GHz"),
         ],
     )
     def test_bad_bands_are_named(self, nu, response, message):
         with pytest.raises(ValueError, match=message):
             compsep.Bands.calibrated([nu], [response])
+
+
+class TestMeasuredBands:
+    @given(zeros=st.booleans(), jump=st.booleans(), scale=st.sampled_from([1e-9, 1.0, 1e6]), seed=st.integers(0, 99))
+    @settings(max_examples=15, deadline=None, derandomize=True)
+    def test_what_makes_no_difference(self, zeros, jump, scale, seed):
+        """A start at 0, a frequency that comes twice, the scale of the response: tables as they are published."""
+        rng = np.random.default_rng(seed)
+        nu, response = np.linspace(70.0, 130.0, 13), rng.uniform(0.2, 1, 13)
+        response[[0, -1]] = 0  # no transmission outside of the band
+        mixing = compsep.MixingMatrix(cmb=compsep.CMB(), dust=compsep.ModifiedBlackBody(), sync=compsep.PowerLaw())
+
+        def of(make, nu, response):
+            more = 16 - len(nu)  # one shape, one program
+            nu, response = np.append(nu, 131.0 + np.arange(more)), np.append(response, np.zeros(more))
+            return make([nu], [response * scale])
+
+        bands = [of(make, nu, response) for make in (compsep.Bands.calibrated, compsep.Bands.trapezoid)]
+        if zeros:
+            nu, response = np.append([0.0, 35.0], nu), np.append([0.0, 0.0], response)
+        if jump:
+            nu, response = np.insert(nu, 5, nu[5]), np.insert(response, 5, response[5])
+        others = [of(make, nu, response) for make in (compsep.Bands.calibrated, compsep.Bands.trapezoid)]
+        for one, other in zip(bands, others, strict=True):
+            np.testing.assert_allclose(mixing.eval(other), mixing.eval(one), rtol=1e-12)
+        np.testing.assert_allclose(mixing.eval(others[0])[0, 0], 1, rtol=1e-12)  # whatever the scale
+        assert np.isfinite(mixing.diff(others[0])).all()
+
+    def test_planck_as_published(self, shared_data):
+        """K_CMB to MJy/sr of a spectrum I ~ 1/nu: table 6 of Planck 2013 results IX."""
+        bands = compsep.Bands.from_rimo(shared_data / "compsep" / "HFI_RIMO_R1.10_onlybandpasses.fits.gz")
+        nominal = (100.0, 143.0, 217.0, 353.0, 545.0, 857.0)
+        published = (244.10, 371.74, 483.690, 287.450, 58.04, 2.27)
+        for k, (nu0, expected) in enumerate(zip(nominal, published, strict=True)):
+            one = compsep.Bands(bands.nu[k : k + 1], bands.weight[k : k + 1])
+            sed = compsep.AnalyticSED("nu0 / nu", nu0=nu0, given="MJy/sr")
+            found = 1 / float(compsep.MixingMatrix(sed).eval(one)[0, 0])
+            assert found == pytest.approx(expected, rel=2e-3 if nu0 > 800 else 2e-4)
+        np.testing.assert_allclose(compsep.MixingMatrix(compsep.CMB()).eval(bands), 1, rtol=1e-12)
+
+
+class TestRimo:
+    """Files of the form of Planck's, of any content."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        fits = pytest.importorskip("astropy.io.fits")
+
+        def write(unit="1/cm", names=("WAVENUMBER", "TRANSMISSION"), bands=("F100", "100-1A")):
+            nu = np.linspace(0, 5, 51)
+            response = np.exp(-((nu - 3.3) ** 2) / 0.1)
+            tables = [fits.PrimaryHDU()]
+            for band in bands:
+                columns = [fits.Column(names[0], "E", unit, array=nu), fits.Column(names[1], "E", array=response)]
+                tables.append(fits.BinTableHDU.from_columns(columns, name=f"BANDPASS_{band}"))
+            fits.HDUList(tables).writeto(tmp_path / "rimo.fits", overwrite=True)
+            return tmp_path / "rimo.fits"
+
+        return write
+
+    def test_channels(self, path):
+        assert compsep.Bands.from_rimo(path()).nu.shape == (1, 51)
+        found = compsep.Bands.from_rimo(path(), ["100-1A", "F100"])
+        assert found.nu.shape == (2, 51)
+        middle = float(jnp.sum(found.nu[0] * found.weight[0]))
+        assert middle == pytest.approx(3.3 * 29.9792458, rel=0.02)
+        np.testing.assert_allclose(compsep.Bands.from_rimo(path("GHz")).nu[0, -1], 5)
+
+    def test_what_is_not_there_is_named(self, path):
+        with pytest.raises(ValueError, match=r"no bandpass of 'F10'; did you mean 'F100'"):
+            compsep.Bands.from_rimo(path(), ["F10"])
+        with pytest.raises(ValueError, match="WAVENUMBER of F100 is in furlong"):
+            compsep.Bands.from_rimo(path("furlong"))
+        with pytest.raises(ValueError, match="has FREQ, TRANSMISSION, no WAVENUMBER"):
+            compsep.Bands.from_rimo(path(names=("FREQ", "TRANSMISSION")))
+        with pytest.raises(ValueError, match="has no table named BANDPASS_<channel>"):
+            compsep.Bands.from_rimo(path(bands=()))
 
 
 def test_nothing_is_differentiated_with_respect_to_frequency(mixing):

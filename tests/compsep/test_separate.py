@@ -292,3 +292,28 @@ def test_derivative_with_respect_to_depths(mixing, tiny):
         step = jnp.zeros(len(sky.FEW)).at[channel].set(1e-3)
         expected = (beta(one + step)[0] - beta(one - step)[0]) / 2e-3
         np.testing.assert_allclose(gradient[channel], expected, rtol=1e-4, atol=1e-9)
+
+
+def test_jit_of_vmap_of_grad(mixing, tiny):
+    """A fitted value by depths and data, all in one program: gradients are those of central differences."""
+    nu, maps, sigma = tiny
+
+    def beta(scale, maps):
+        found = compsep.separate(mixing, nu, maps, inv_n=1 / (sigma * scale[:, None]) ** 2, free=("*.beta",))
+        return found.values["dust.beta"][0]
+
+    run = jax.jit(jax.vmap(jax.value_and_grad(beta, (0, 1))))
+    f = len(sky.FEW)
+    datum = float(sigma[0, 0])
+    steps = [(1e-3, jnp.zeros(f).at[k].set(1e-3), jnp.zeros(maps.shape)) for k in range(f)]
+    steps += [(datum, jnp.zeros(f), jnp.zeros(maps.shape).at[k, 0, 1].set(datum)) for k in range(2)]
+    one = jnp.ones(f)
+    scales = jnp.stack([one, *(one + sign * step for _, step, _ in steps for sign in (1, -1))])
+    skies = jnp.stack([maps, *(maps + sign * step for _, _, step in steps for sign in (1, -1))])
+    values, (by_scale, by_datum) = run(scales, skies)
+    differences = [
+        (up - down) / (2 * step) for (step, *_), up, down in zip(steps, values[1::2], values[2::2], strict=True)
+    ]
+    gradients = [*by_scale[0], by_datum[0, 0, 0, 1], by_datum[0, 1, 0, 1]]
+    assert np.all(np.abs(np.array(gradients)) > 0)
+    np.testing.assert_allclose(gradients, differences, rtol=1e-3, atol=1e-8)
