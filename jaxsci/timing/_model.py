@@ -1,5 +1,7 @@
 """The timing model: what a par file says, as a tree of components."""
 
+import dataclasses
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -16,7 +18,6 @@ from ._build import (
     epoch_of_orbit as epoch_of_orbit,
     listed,
     obliquity as obliquity,
-    refuse_unknown,
     spins as spins,
     windows as windows,
 )
@@ -25,6 +26,7 @@ from ._dispersion import DispersionDM, DispersionDMX, DispersionJump, dispersion
 from ._frequency_dependent import FD, FDJump
 from ._glitch import Glitch
 from ._jump import PhaseJump, PhaseOffset
+from ._known import without_idle
 from ._par import Par
 from ._pieces import PiecewiseSpindown, TabulatedPhase
 from ._solar_system import planet_shapiro, solar_shapiro
@@ -71,16 +73,31 @@ class TimingModel(Module):
 
         **Arguments:**
 
-        - `text`: of the par file.
-        - `unknown`: `"error"` for a line that is not understood, or `"warn"` to go on without it.
+        - `text`: of the par file, in TDB or in TCB, which becomes TDB with a warning.
+        - `unknown`: `"error"` for a line that is not understood, or `"warn"` to tell of those that change nothing,
+          all at once, and go on without them.
 
-        **Raises:** `ValueError` for a line that is not understood, a missing F0 or PEPOCH, components that are not
-        supported, and lines that contradict each other.
+        **Raises:** `ValueError` for a line that is not understood, always where PINT, tempo or tempo2 would model it
+        or where it is to be fitted; for a missing F0 or PEPOCH, components that are not supported, and lines that
+        contradict each other.
         """
+        if unknown not in ("error", "warn"):
+            raise ValueError(f'unknown should be "error" or "warn", but it is {unknown!r}')
         par = Par.parse(text)
         model = TimingModel(**components(par), par=par)
-        refuse_unknown(par, {name for _, name in elements(model)}, unknown)
-        return model
+        par = without_idle(par, {name for _, name in elements(model)}, unknown)
+        if par.was_tcb:
+            warnings.warn(
+                "the par file is in TCB: its values were converted to TDB as PINT does, which is approximate; "
+                "fit it before its residuals are used",
+                stacklevel=2,
+            )
+        if par.find("PHOFF") is not None and par.find("TZRMJD") is not None:
+            warnings.warn(
+                "PHOFF counts from phase 0 at PEPOCH here: the lines TZRMJD, TZRFRQ and TZRSITE are not read",
+                stacklevel=2,
+            )
+        return dataclasses.replace(model, par=par)
 
     def delay(self, toas: Any) -> Float[Array, " n"]:
         """Seconds from the observatory to the pulsar's own time, at anchored TOAs."""
@@ -197,7 +214,7 @@ def limits(model: TimingModel) -> dict[str, tuple[Array, Array]]:
 
 
 def elements(model: TimingModel) -> Iterator[tuple[str, str]]:
-    """(name of the element in jaxsci, PINT's name) of every parameter but PHOFF, in the order of the fields.
+    """(name of the element in jaxsci, PINT's name) of every parameter, PHOFF last, in the order of the fields.
 
     `F[0]` is F0, `DM[1]` is DM1, `DMX[4]` the fifth of the par file's windows.
     """
