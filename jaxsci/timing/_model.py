@@ -27,11 +27,12 @@ from ._frequency_dependent import FD, FDJump
 from ._glitch import Glitch
 from ._jump import PhaseJump, PhaseOffset
 from ._known import without_idle
-from ._par import Par
+from ._par import Line, Par
 from ._pieces import PiecewiseSpindown, TabulatedPhase
 from ._solar_system import planet_shapiro, solar_shapiro
 from ._solar_wind import SolarWind
 from ._spindown import Spindown
+from ._toas import TOAs
 from ._vector import dot, xyz
 from ._wave import CMWaveX, DMWaveX, Wave, WaveX
 
@@ -211,6 +212,24 @@ def limits(model: TimingModel) -> dict[str, tuple[Array, Array]]:
     if not isinstance(binary, DD | ELL1) or not isinstance(binary.shapiro, ShapiroSini):
         return {}
     return {"SINI": (-binary.shapiro.SINI_ref, 1 - binary.shapiro.SINI_ref)}
+
+
+def with_tim_jumps(model: TimingModel, toas: TOAs) -> TimingModel:
+    """The model with a JUMP, to be fitted, for each pair of JUMPs in the tim file that it has none for."""
+    assert model.par is not None
+    missing = lacking_jumps(model.par, toas)
+    if not missing:
+        return model
+    last = len(model.par.numbered("JUMP"))
+    more = (Line(f"JUMP{last + k}", "0", fit=True, select=select) for k, select in enumerate(missing, 1))
+    par = Par((*model.par.lines, *more))
+    return TimingModel(**components(par), par=par)
+
+
+def lacking_jumps(par: Par, toas: TOAs) -> tuple[str, ...]:
+    """The selections of those pairs, such as `-tim_jump 1`, that no JUMP of the par file has."""
+    have = {line.select for line in par.lines if line.name.startswith("JUMP")}
+    return tuple(flag for flag in toas.flags if flag.startswith("-tim_jump ") and flag not in have)
 
 
 def elements(model: TimingModel) -> Iterator[tuple[str, str]]:

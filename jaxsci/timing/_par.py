@@ -52,6 +52,7 @@ _PICO = {"PBDOT", "A1DOT", "EDOT", "XPBDOT"}  # in 1e-12 where larger than 1e-7,
 _WORDS = {"PSR", "EPHEM", "CLK", "UNITS", "TIMEEPH", "T2CMETHOD", "BINARY", "ECL", "INFO", "TZRSITE", "DILATEFREQ"}
 _WORDS |= {"CORRECT_TROPOSPHERE", "PLANET_SHAPIRO", "DMDATA", "MODE", "EPHVER", "TRACK", "K96", "FDJUMPLOG"}
 _SPANS = {"START", "FINISH"}  # a flag there says that only TOAs within are used: nothing is fitted
+_YES, _NO = {"Y", "YES", "1", "TRUE", "T"}, {"N", "NO", "0", "FALSE", "F"}
 _EXACT = Context(prec=60)
 _TEMPO_P1 = Decimal("1e-8")  # a P1 above this is tempo's, in 1e-15: no pulsar slows down by so many s/s
 
@@ -124,8 +125,14 @@ class Par(NamedTuple):
         return Decimal(default)
 
     def yes(self, name: str, default: str = "N") -> bool:
-        """A switch: Y, YES, 1, TRUE."""
-        return self.word(name, default).upper() in ("Y", "YES", "1", "TRUE", "T")
+        """A switch: Y, YES, 1, TRUE; or N, NO, 0, FALSE.
+
+        **Raises:** `ValueError` for another word.
+        """
+        word = self.word(name, default).upper()
+        if word not in _YES | _NO:
+            raise ValueError(f"{name} should be Y or N, but it is {self.word(name)!r}")
+        return word in _YES
 
     def numbered(self, stem: str, first: int = 1) -> tuple[str, ...]:
         """The names stem<first>, stem<first + 1>, ... up to the last that is there."""
