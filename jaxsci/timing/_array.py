@@ -20,7 +20,7 @@ from ..core._parameter import element_names, leaf_values
 from ..core._rows import row_pads
 from ..fitting._batch import fit_batch
 from ._anchor import AnchoredTOAs, at_reference, lay_out, tie, warn_of_idle
-from ._fit import SOLVER, TimingSolution, chosen, offset_of
+from ._fit import SOLVER, TimingSolution, check_phase, chosen, offset_of
 from ._model import TimingModel, elements, limits
 from ._toas import TOAs
 
@@ -74,6 +74,8 @@ def fit_array(
     if len(models) != len(toas):
         raise ValueError(f"there are {len(models)} timing models but {len(toas)} sets of TOAs")
     members = [_member(k, model, toa, free) for k, (model, toa) in enumerate(zip(models, toas, strict=True))]
+    for member in members:
+        check_phase(member.model, member.names)
     run = functools.partial(_fit_bucket, solver=solver, max_steps=max_steps, scale_covariance=scale_covariance)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # XLA compiles outside of Python's lock
         found = dict(itertools.chain.from_iterable(pool.map(run, buckets(members))))

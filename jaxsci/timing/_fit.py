@@ -168,6 +168,7 @@ def fit(
     wanted = model.par.free if free is None and model.par is not None else as_names(free or ())
     noisy = tuple(name for name in wanted if name.startswith("noise."))
     names, places = chosen(model, tuple(name for name in wanted if name not in noisy))
+    check_phase(model, names)
     data, _ = anchor(model, toas)
     _check_noise(data.noise, noisy)
     idle = warn_of_idle(model, data, names)
@@ -214,6 +215,16 @@ def chosen(model: TimingModel, free: Sequence[str] | None) -> tuple[tuple[str, .
 def offset_of(model: TimingModel) -> tuple[str, ...]:
     """The phase offset, which a fit frees unless the par file has it as a line."""
     return () if fixed_phase(model) else ("PHOFF",)
+
+
+def check_phase(model: TimingModel, names: Sequence[str]) -> None:
+    """Raise `ValueError` for a PHOFF that is held where it counts from a TOA that is not read."""
+    assert model.par is not None
+    if fixed_phase(model) and "PHOFF" not in names and model.par.find("TZRMJD") is not None:
+        raise ValueError(
+            "PHOFF is not to be fitted, but it counts from the pulse of TZRMJD, which is not read: free it, or leave "
+            "PHOFF out of the par file"
+        )
 
 
 def noise_there(noise: Any) -> dict[str, bool]:
