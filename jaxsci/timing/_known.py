@@ -36,7 +36,7 @@ _PINT = {  # parameters of PINT 1.1.8; those of our own too, for a model that do
     *("PB", "PBDOT", "A1", "A1DOT", "A1DOT2", "ECC", "EDOT", "T0", "OM", "OMDOT", "TASC", "EPS1", "EPS2", "EPS1DOT"),
     *("EPS2DOT", "LNEDOT", "M2", "SINI", "GAMMA", "A0", "B0", "DR", "DTH", "H3", "H4", "STIGMA", "SHAPMAX", "KIN"),
     *("KOM", "KINIAU", "KOMIAU", "MTOT", "MP", "XOMDOT", "XPBDOT", "ORBWAVE_OM", "ORBWAVE_EPOCH", "BINARY2"),
-    *("CHROMGAUSS_FREF", "EXPDIPEPS", "EXPDIPFREF", "DM", "PHOFF", "DILATEFREQ"),
+    *("CHROMGAUSS_FREF", "EXPDIPEPS", "EXPDIPFREF", "DM", "CM", "NE_SW", "PHOFF", "DILATEFREQ", "FDJUMPDM"),
     *(f"TDSW{part}" for part in ("KERNEL", "DT", "LOGSIG", "LOGELL", "NU", "LOGGAMP", "LOGP", "INTERP_KIND")),
     *(f"TN{kind}FLOG{part}" for kind in ("RED", "DM", "CHROM", "SW") for part in ("", "_FACTOR")),
 }
@@ -61,13 +61,14 @@ _OTHER_FAMILIES = {
     *("DMASSPLANET", "DPHASEPLANET", "QIFUNC_P", "QIFUNC_C", "TEL_DX", "TEL_DY", "TEL_DZ", "QUAD", "CLKOFFS"),
     *("ECC_", "OM_", "T0_", "PB_", "A1_", "TASC_", "EPS1_", "EPS2_", "SINI_", "M2_"),
 }
-_OUTER = re.compile(r"[A-Z0-9]+_2$")  # PINT's second orbit
+_PATTERN = re.compile(r"[A-Z0-9_]+_2$|FD\d+JUMP\d+$")  # PINT's second orbit; jumps of profile evolution
 _NO = ("N", "NO", "F", "FALSE")
+_ZERO = re.compile(r"[+-]?(0+\.?0*|\.0+)([EeDd][+-]?\d+)?$")
 
 
 def says_nothing(line: Line) -> bool:
     """True for a line that is 0 or N and not fitted; a logarithm of 0 is not nothing."""
-    none = line.text.upper() in _NO or not line.text.strip("0.+-eEdD")
+    none = line.text.upper() in _NO or _ZERO.match(line.text) is not None
     return none and not line.fit and "LOG" not in line.name
 
 
@@ -111,7 +112,7 @@ def _refuse(line: Line) -> None:
     stem = line.name.rstrip("0123456789")
     ends = stem != line.name
     where = f"the par file's line {line.name} {line.text} is not understood by this model"
-    if line.name in _PINT or (ends and stem in _PINT_FAMILIES) or _OUTER.match(line.name):
+    if line.name in _PINT or (ends and stem in _PINT_FAMILIES) or _PATTERN.match(line.name):
         raise ValueError(f"{where}, but PINT has it: without it the residuals would be others")
     if line.name in _OTHERS or (ends and stem in _OTHER_FAMILIES):
         raise ValueError(f"{where}, but tempo or tempo2 has it: without it the residuals may be others")

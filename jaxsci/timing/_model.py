@@ -3,7 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -69,7 +69,7 @@ class TimingModel(Module):
     par: Par | None = eqx.field(static=True)  # type: ignore[misc]
 
     @staticmethod
-    def parse(text: str, unknown: Literal["error", "warn"] = "error") -> "TimingModel":
+    def parse(text: str, unknown: str = "error") -> "TimingModel":
         """The model that a par file describes.
 
         **Arguments:**

@@ -19,7 +19,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -83,8 +83,8 @@ def load(
     ephem: str | None = None,
     clock_dir: str | os.PathLike[str] | None = None,
     cache: bool = True,
-    unknown: Literal["error", "warn"] = "warn",
-    duplicates: Literal["keep", "error", "drop"] = "keep",
+    unknown: str = "warn",
+    duplicates: str = "keep",
 ) -> tuple[TimingModel, TOAs]:
     """Read a par file and its TOAs: clock corrections, TDB, and the observatory's place, by PINT.
 
