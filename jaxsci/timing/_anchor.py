@@ -189,18 +189,19 @@ def _fraction(par: Par, elapsed: TwoDouble, extra: np.ndarray, toas: TOAs, jumps
         turns = turns + TwoDouble.of(jumps[:, k]) * (frequencies[0] * TwoDouble.of(par.value(name)))
     if toas.added is not None:
         turns = turns + TwoDouble.of(toas.added)
-    if par.find("PHOFF") is not None:
-        turns = turns - TwoDouble.of(par.value("PHOFF"))
-        return (turns - (np.asarray(toas.turn) if _tracked(par, toas) else turns.round())).float()
-    first = TwoDouble(turns.hi[0], turns.lo[0])
+    absolute = par.find("PHOFF") is not None
+    first = TwoDouble.of(par.value("PHOFF")) if absolute else TwoDouble(turns.hi[0], turns.lo[0])
+    rest = turns - first
     if _tracked(par, toas):
         known = np.asarray(toas.turn)
-        fraction = (turns - first - (known - known[0])).float()
+        if absolute:
+            return (rest - known).float()
+        fraction = (rest - (known - known[0])).float()
         return fraction - np.round(np.mean(fraction))
-    rest = turns - first
     fraction = (rest - rest.round()).float()
     centre = np.angle(np.mean(np.exp(2j * np.pi * fraction))) / (2 * np.pi)  # so that few TOAs wrap
-    return fraction - centre - np.round(fraction - centre)
+    about = fraction - centre - np.round(fraction - centre)
+    return about + centre if absolute else about
 
 
 def _tracked(par: Par, toas: TOAs) -> bool:
