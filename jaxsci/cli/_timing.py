@@ -31,18 +31,22 @@ from ._run import SUCCESSFUL, _codes, advice, result_of
 from ._task import Task
 from ._timing_figures import draw, pictures
 from ._timing_grid import Grid, read_grid
-from ._timing_load import read_pulsar
+from ._timing_load import Reading, read_pulsar
 from ._timing_noise import noise_names, noise_rows, timing_remarks
 
+_OWN = ("free", "free_noise", "grid")
 _TOP = ("task", "title", "description", "fit", "grid", "data")
-_FIT = ("free", "free_noise", "max_steps")
-_DATA = ("name", "pulsar", "par", "tim", "ephem", "clock_dir", "free", "free_noise", "grid")
+_FIT = ("free", "free_noise", "max_steps", "scale_covariance")
+_DATA = ("name", "pulsar", "par", "tim", *(field.name for field in dataclasses.fields(Reading)), *_OWN)
 _FOLDED = ("DMX_", "CMX_", "WX", "DMWX", "CMWX")
 
 
 @dataclasses.dataclass(frozen=True)
 class Pulsar:
-    """One pulsar of a job: its model at the start, its TOAs, what is freed of it and of its noise."""
+    """One pulsar of a job: its model at the start, its TOAs, what is freed of it and of its noise.
+
+    `scale`: errors are multiplied by sqrt(chi2 / dof).
+    """
 
     name: str
     model: TimingModel
@@ -52,6 +56,7 @@ class Pulsar:
     source: str
     noise: tuple[str, ...] = ()
     grid: Grid | None = None
+    scale: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -149,7 +154,8 @@ def _pulsar(entry: Any, where: str, fit: Mapping[str, Any], steps: int, config: 
     grid = _grid(entry, model, where, config)
     if grid is not None and noise:
         raise ConfigError(f"{where}.grid", "a grid takes the noise from the par file: leave out the noise to be fitted")
-    return Pulsar(take(entry, "name", str, where, name), model, toas, plain, steps, source, noise, grid)
+    scale = take(fit, "scale_covariance", bool, "fit", False)
+    return Pulsar(take(entry, "name", str, where, name), model, toas, plain, steps, source, noise, grid, scale)
 
 
 def _grid(entry: Mapping[str, Any], model: TimingModel, where: str, config: Config) -> Grid | None:
@@ -172,7 +178,7 @@ def _names(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...] | 
 
 def _read(entry: dict[str, Any], where: str, config: Config) -> tuple[str, TimingModel, TOAs, str]:
     if "pulsar" in entry:
-        for key in ("par", "tim", "ephem", "clock_dir"):
+        for key in ("par", "tim", *(field.name for field in dataclasses.fields(Reading))):
             if key in entry:
                 raise ConfigError(f"{where}.{key}", "a bundled pulsar comes with all its files")
         name = take(entry, "pulsar", str, where)
@@ -183,8 +189,8 @@ def _read(entry: dict[str, Any], where: str, config: Config) -> tuple[str, Timin
     par, tim = (config.resolve(take(entry, key, str, where), f"{where}.{key}") for key in ("par", "tim"))
     clocks = take(entry, "clock_dir", str, where)
     folder = None if clocks is None else config.resolve(f"{clocks}/index.txt", f"{where}.clock_dir").parent
-    ephem = take(entry, "ephem", str, where)
-    return read_pulsar(str(par), tim, where, ephem, folder)
+    words = {key: take(entry, key, str, where) for key in ("ephem", "unknown", "duplicates") if key in entry}
+    return read_pulsar(str(par), tim, where, Reading(clock_dir=folder, **words))
 
 
 def refusals(members: Sequence[Pulsar]) -> dict[int, Refusal]:
@@ -227,12 +233,15 @@ def fit(
 def _fitted(group: Sequence[Pulsar]) -> list[TimingOutcome]:
     """Pulsars with the same choices; one alone where noise is fitted."""
     first, toas = group[0], [member.toas for member in group]
+    steps, scale = first.max_steps, first.scale
     try:
         if first.noise:
             free = (*first.names, *first.noise)
-            solutions = [timing.fit(first.model, first.toas, free, throw=False, max_steps=first.max_steps)]
+            one = timing.fit(first.model, first.toas, free, throw=False, scale_covariance=scale, max_steps=steps)
+            solutions = [one]
         else:
-            solutions = fit_array([member.model for member in group], toas, first.free, max_steps=first.max_steps)
+            models = [member.model for member in group]
+            solutions = fit_array(models, toas, first.free, max_steps=steps, scale_covariance=scale)
         seen = looks(solutions, toas)
     except CLASS_ERRORS as error:
         raise ConfigError(first.name, str(error).strip().split("\n")[0]) from error
@@ -273,7 +282,7 @@ def record(outcome: TimingOutcome) -> dict[str, Any]:
         "num_steps": int(solution.fit.num_steps),
         "chi2": float(solution.chi2),
         "reduced_chi2": solution.reduced_chi2,
-        "errors_scaled": False,
+        "errors_scaled": member.scale,
         "rms_before_us": rms[0],
         "rms_us": rms[1],
         "whitened_std": float(np.std(look.whitened)),

@@ -28,22 +28,22 @@ from ._figures import can_draw
 from ._files import write_whole
 from ._report import NO_FIGURES
 from ._session import prepare
-from ._timing_load import read_pulsar
+from ._timing_load import Reading, read_pulsar
 from ._timing_noise import noise_names, noise_rows, timing_remarks
 
 FINE, FAILED = 0, 3
 _WIDEST = 999
 
 
-def _read(par: str, tim: Path | None, ephem: str | None, clock_dir: Path | None) -> tuple[str, TimingModel, TOAs]:
+def _read(par: str, tim: Path | None, reading: Reading) -> tuple[str, TimingModel, TOAs]:
     prepare("auto")
-    name, model, toas, _ = read_pulsar(par, tim, "", ephem, clock_dir)
+    name, model, toas, _ = read_pulsar(par, tim, "", reading)
     return name, model, toas
 
 
-def load(par: str, tim: Path | None, out: Path | None, ephem: str | None, clock_dir: Path | None) -> None:
+def load(par: str, tim: Path | None, out: Path | None, reading: Reading) -> None:
     """Write the TOAs as npz; by default beside the tim file."""
-    name, _, toas = _read(par, tim, ephem, clock_dir)
+    name, _, toas = _read(par, tim, reading)
     target = Path(f"{name}.npz") if out is None else out
     if target.suffix != ".npz":
         raise ConfigError("-o", f"TOAs are written as .npz, but it is {target}")
@@ -51,13 +51,12 @@ def load(par: str, tim: Path | None, out: Path | None, ephem: str | None, clock_
     _say(f"{len(toas)} TOAs of {name} written to {target}")
 
 
-def fit(
-    par: str, tim: Path | None, free: Sequence[str] | None, out: Path | None, ephem: str | None, clock_dir: Path | None
-) -> int:
+def fit(par: str, tim: Path | None, free: Sequence[str] | None, out: Path | None, reading: Reading, scale: bool) -> int:
     """Fit, show the table and write the new par file; returns the exit code."""
-    name, model, toas = _read(par, tim, ephem, clock_dir)
+    name, model, toas = _read(par, tim, reading)
     try:
-        solution = timing.fit(model, toas, _names(free or (), model, toas), throw=False)
+        names = _names(free or (), model, toas)
+        solution = timing.fit(model, toas, names, throw=False, scale_covariance=scale)
     except CLASS_ERRORS as error:
         raise ConfigError(name, _first_line(error)) from error
     console, table = Console(), _table(solution, toas)
@@ -66,7 +65,8 @@ def fit(
     rms = 1e6 * _rms(solution.model, toas)
     console.print(
         f"{name}: chi2 {float(solution.chi2):.3f} for {solution.dof} degrees of freedom "
-        f"(reduced {solution.reduced_chi2:.4f}), {len(toas)} TOAs, weighted rms {rms:.3f} us",
+        f"(reduced {solution.reduced_chi2:.4f}), {len(toas)} TOAs, weighted rms {rms:.3f} us"
+        f"{'; errors are scaled by sqrt(chi2 / dof)' if scale else ''}",
         highlight=False,
         soft_wrap=True,
     )
@@ -81,11 +81,9 @@ def fit(
     return FINE
 
 
-def residuals(
-    par: str, tim: Path | None, out: Path | None, plot: Path | None, ephem: str | None, clock_dir: Path | None
-) -> None:
+def residuals(par: str, tim: Path | None, out: Path | None, plot: Path | None, reading: Reading) -> None:
     """Say how large residuals are; write and draw them on request."""
-    name, model, toas = _read(par, tim, ephem, clock_dir)
+    name, model, toas = _read(par, tim, reading)
     try:
         values = np.asarray(timing.residuals(model, toas))
     except CLASS_ERRORS as error:
@@ -99,13 +97,11 @@ def residuals(
     _say(f"{name}: {len(toas)} TOAs, weighted rms {rms:.4f} us, largest {1e6 * np.abs(values).max():.4f} us")
 
 
-def simulate(
-    par: str, tim: Path | None, out: Path | None, seed: int | None, ephem: str | None, clock_dir: Path | None
-) -> None:
+def simulate(par: str, tim: Path | None, out: Path | None, seed: int | None, reading: Reading) -> None:
     """Write simulated TOAs."""
     if out is None or out.suffix not in (".npz", ".tim"):
         raise ConfigError("-o", f"say where to write: FILE.npz or FILE.tim, but it is {out}")
-    name, model, toas = _read(par, tim, ephem, clock_dir)
+    name, model, toas = _read(par, tim, reading)
     try:
         made = timing.simulate(model, toas, key=None if seed is None else jax.random.key(seed))
         if out.suffix == ".npz":

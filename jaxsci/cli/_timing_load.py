@@ -1,5 +1,6 @@
 """Pulsars by name or from files, with errors in one line."""
 
+import dataclasses
 import os
 import zipfile
 from pathlib import Path
@@ -10,12 +11,18 @@ from ._config import BUNDLED
 from ._errors import ConfigError
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How files are read, as `timing.load` has it: ephemeris, clocks, lines that change nothing, TOAs that repeat."""
+
+    ephem: str | None = None
+    clock_dir: str | os.PathLike[str] | None = None
+    unknown: str = "warn"
+    duplicates: str = "keep"
+
+
 def read_pulsar(
-    par: str,
-    tim: Path | None,
-    where: str,
-    ephem: str | None = None,
-    clock_dir: str | os.PathLike[str] | None = None,
+    par: str, tim: Path | None, where: str, reading: Reading = Reading()
 ) -> tuple[str, TimingModel, TOAs, str]:
     """(name, model, TOAs, what it was read from) of `bundled:NAME`, or of a par file with a tim or npz file.
 
@@ -29,7 +36,7 @@ def read_pulsar(
         if tim is None:
             name = par.removeprefix(BUNDLED)
             return name, *timing.bundled(name), par
-        model, toas = timing.load(par, tim, ephem=ephem, clock_dir=clock_dir)
+        model, toas = timing.load(par, tim, **dataclasses.asdict(reading))
     except (ImportError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise ConfigError(where, str(error).strip().split("\n")[0]) from error
     assert model.par is not None

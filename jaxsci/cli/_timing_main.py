@@ -23,6 +23,18 @@ Clocks = Annotated[
     Path | None,
     typer.Option("--clock-dir", help="A folder of clock files with an index.txt; by default PINT fetches them."),
 ]
+Unknown = Annotated[
+    str,
+    typer.Option(
+        "--unknown", metavar="warn|error", help="Lines of the par file that change nothing: tell of them, or refuse."
+    ),
+]
+Duplicates = Annotated[
+    str,
+    typer.Option(
+        "--duplicates", metavar="keep|drop|error", help="TOAs that are there more than once: keep counts each."
+    ),
+]
 
 
 @app.command()
@@ -32,12 +44,15 @@ def load(
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.npz")] = None,
     ephem: Ephem = None,
     clock_dir: Clocks = None,
+    unknown: Unknown = "warn",
+    duplicates: Duplicates = "keep",
 ) -> None:
     """Read TOAs once and keep all that a fit needs in an npz file, which needs neither PINT nor an ephemeris."""
     with bad_input():
         from . import _timing_commands
+        from ._timing_load import Reading
 
-        _timing_commands.load(par, tim, out, ephem, clock_dir)
+        _timing_commands.load(par, tim, out, Reading(ephem, clock_dir, unknown, duplicates))
 
 
 @app.command()
@@ -55,12 +70,20 @@ def fit(
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="NEW.par", help="Write the new par file.")] = None,
     ephem: Ephem = None,
     clock_dir: Clocks = None,
+    unknown: Unknown = "warn",
+    duplicates: Duplicates = "keep",
+    scale_covariance: Annotated[
+        bool,
+        typer.Option("--scale-covariance", help="Multiply errors by sqrt(chi2 / dof), as tempo2 does."),
+    ] = False,
 ) -> None:
     """Fit a timing model and show its parameters. Exit code 3 when the fit fails."""
     with bad_input():
         from . import _timing_commands
+        from ._timing_load import Reading
 
-        code = _timing_commands.fit(par, tim, free, out, ephem, clock_dir)
+        reading = Reading(ephem, clock_dir, unknown, duplicates)
+        code = _timing_commands.fit(par, tim, free, out, reading, scale_covariance)
     raise typer.Exit(code)
 
 
@@ -72,12 +95,15 @@ def residuals(
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw them.")] = None,
     ephem: Ephem = None,
     clock_dir: Clocks = None,
+    unknown: Unknown = "warn",
+    duplicates: Duplicates = "keep",
 ) -> None:
     """Residuals of a par file as it stands."""
     with bad_input():
         from . import _timing_commands
+        from ._timing_load import Reading
 
-        _timing_commands.residuals(par, tim, out, plot, ephem, clock_dir)
+        _timing_commands.residuals(par, tim, out, plot, Reading(ephem, clock_dir, unknown, duplicates))
 
 
 @app.command()
@@ -92,9 +118,12 @@ def simulate(
     ] = None,
     ephem: Ephem = None,
     clock_dir: Clocks = None,
+    unknown: Unknown = "warn",
+    duplicates: Duplicates = "keep",
 ) -> None:
     """TOAs as the model predicts them, where, when and how well TIM observed."""
     with bad_input():
         from . import _timing_commands
+        from ._timing_load import Reading
 
-        _timing_commands.simulate(par, tim, out, seed, ephem, clock_dir)
+        _timing_commands.simulate(par, tim, out, seed, Reading(ephem, clock_dir, unknown, duplicates))

@@ -11,6 +11,7 @@ from ..core._parameter import element_names, get, parameters
 from ..fitting import _verdict
 from ..timing import TimingModel, TimingSolution, TOAs
 from ..timing._anchor import lay_out
+from ..timing._fit import noise_there
 from ..timing._notation import notation
 from ..timing._par_out import PREFIX, noise_places, of_pint
 from ._errors import ConfigError
@@ -27,8 +28,7 @@ def noise_names(wanted: Sequence[str], model: TimingModel, toas: TOAs, where: st
         return ()
     noise: Any = lay_out(model, toas)[0].noise
     known = {name.split(".")[-1]: name for name in parameters(noise)}
-    has = {stem: get(noise, name).size > 0 for stem, name in known.items()}
-    has |= {stem: bool(noise.frequency.size) for stem in ("TNREDAMP", "TNREDGAM")}
+    has = {name.split(".")[-1]: there for name, there in noise_there(noise).items()}
     stems = [name.removeprefix(PREFIX).split(".")[-1] for name in wanted]
     for stem in stems:
         if strict and not has.get(stem, False):

@@ -21,7 +21,7 @@ from ..core._rows import rows
 from ..core._typing import Flag
 from ._build import epoch_of_orbit, listed, spins
 from ._columns import linearised
-from ._model import TimingModel
+from ._model import TimingModel, lacking_jumps
 from ._par import Par
 from ._par_noise import epochs as epochs, in_windows, noise_of, selection
 from ._precision import TwoDouble, phase, seconds_between
@@ -34,7 +34,8 @@ class AnchoredTOAs(AbstractDataset):
     - `elapsed`: seconds from PEPOCH, at the pulsar, at the reference. `delay`: the delay there, s. `phase`: turns
       from the pulse each TOA is taken for.
     - `since_position`, `since_dispersion`, `since_orbit`: seconds from POSEPOCH, DMEPOCH, and T0 or TASC.
-    - `window`, `cm_window`: which window of DMX and of CMX, counted from 1.
+    - `window`, `cm_window`: the windows of DMX and of CMX that each is in, counted from 1; 0 for none. Shape (n, k),
+      k the most that any is in.
     - `jumps`, `dm_jumps`, `fd_jumps`: 1 where a JUMP, DMJUMP or FDJUMP applies, shape (n, j).
     - `measures`: True for the rows of wideband data that measure dispersion, `dm`; `None` without.
     - the others as in `TOAs`; `planets` `None` where they do not count.
@@ -51,12 +52,12 @@ class AnchoredTOAs(AbstractDataset):
     velocity: Float[Array, "n 3"] = rows("edge")
     sun: Float[Array, "n 3"] = rows("edge")
     troposphere: Float[Array, " n"] = rows("edge")
-    window: Int[Array, " n"] = eqx.field(converter=as_array, metadata={"rows": 0})  # type: ignore[misc]
+    window: Int[Array, "n w"] = eqx.field(converter=as_array, metadata={"rows": 0})  # type: ignore[misc]
     jumps: Float[Array, "n j"] = rows(0.0)
     noise: AbstractLikelihood
     mask: Bool[Array, " n"] = rows(False)
     planets: Float[Array, "n p 3"] | None = rows("edge", default=None)
-    cm_window: Int[Array, " n"] | None = eqx.field(default=None, metadata={"rows": 0})  # type: ignore[misc]
+    cm_window: Int[Array, "n c"] | None = eqx.field(default=None, metadata={"rows": 0})  # type: ignore[misc]
     measures: Bool[Array, " n"] | None = rows(False, default=None)
     dm: Float[Array, " n"] | None = rows(0.0, default=None)
     dm_jumps: Float[Array, "n d"] | None = rows(0.0, default=None)
@@ -114,6 +115,12 @@ def lay_out(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
     toas.check()
     if model.par is None:
         raise ValueError("this model has lost its par file, as in a batch: anchor the one it was made from")
+    missing = lacking_jumps(model.par, toas)
+    if missing:
+        raise ValueError(
+            f"the tim file has pairs of JUMPs ({', '.join(missing)}) that the model has no JUMP for: "
+            "take the model that timing.load gives with the TOAs"
+        )
     label, jitter = epochs(model.par, toas)
     order = np.argsort(label, kind="stable")
     label, measures = label[order], np.zeros(len(toas), bool)
@@ -155,7 +162,7 @@ def warn_of_idle(model: TimingModel, data: AnchoredTOAs, free: Sequence[str]) ->
     """
     assert model.par is not None
     windows = {"DMX": data.window, "CMX": data.cm_window}
-    counts = {stem: np.bincount(np.asarray(index))[1:] for stem, index in windows.items() if index is not None}
+    counts = {stem: np.bincount(np.asarray(index).ravel())[1:] for stem, index in windows.items() if index is not None}
     masks = {"JUMP": data.jumps, "DMJUMP": data.dm_jumps, "FDJUMP": data.fd_jumps}
     counts |= {stem: np.asarray(mask).sum(axis=0) for stem, mask in masks.items() if mask is not None}
     seen = {name for stem, many in counts.items() for name, n in zip(listed(model.par, stem), many, strict=False) if n}
@@ -171,20 +178,44 @@ def _take(toas: TOAs, order: np.ndarray) -> TOAs:
 
 
 def _fraction(par: Par, elapsed: TwoDouble, extra: np.ndarray, toas: TOAs, jumps: np.ndarray) -> np.ndarray:
-    """Turns beyond the pulse that each TOA is taken for, about their mean; `extra` turns are part of them."""
+    """Turns beyond the pulse that each TOA is taken for; `extra` turns are part of them.
+
+    That is the nearest pulse, or the one that its pulse number names. They count from the mean, or where the par file
+    has a PHOFF from phase 0 at PEPOCH, less PHOFF, as in PINT without a TZRMJD.
+    """
     frequencies = [TwoDouble.of(par.value(name)) for name in spins(par)]
     turns = phase(elapsed, frequencies) + TwoDouble.of(extra)
     for k, name in enumerate(par.numbered("JUMP")):
         turns = turns + TwoDouble.of(jumps[:, k]) * (frequencies[0] * TwoDouble.of(par.value(name)))
-    known = np.asarray(toas.turn)
-    first = TwoDouble(turns.hi[0], turns.lo[0])
-    if np.isnan(known).any():
-        rest = turns - first
-        fraction = (rest - rest.round()).float()
-        centre = np.angle(np.mean(np.exp(2j * np.pi * fraction))) / (2 * np.pi)  # so that few TOAs wrap
-        return fraction - centre - np.round(fraction - centre)
-    fraction = (turns - first - (known - known[0])).float()
-    return fraction - np.round(np.mean(fraction))
+    if toas.added is not None:
+        turns = turns + TwoDouble.of(toas.added)
+    absolute = par.find("PHOFF") is not None
+    first = TwoDouble.of(par.value("PHOFF")) if absolute else TwoDouble(turns.hi[0], turns.lo[0])
+    rest = turns - first
+    if _tracked(par, toas):
+        known = np.asarray(toas.turn)
+        if absolute:
+            return (rest - known).float()
+        fraction = (rest - (known - known[0])).float()
+        return fraction - np.round(np.mean(fraction))
+    fraction = (rest - rest.round()).float()
+    centre = np.angle(np.mean(np.exp(2j * np.pi * fraction))) / (2 * np.pi)  # so that few TOAs wrap
+    about = fraction - centre - np.round(fraction - centre)
+    return about + centre if absolute else about
+
+
+def _tracked(par: Par, toas: TOAs) -> bool:
+    """True where pulse numbers count: TRACK -2 asks for them, and without a TRACK they do where all TOAs have one.
+
+    **Raises:** `ValueError` for TRACK -2 and a TOA without one.
+    """
+    unknown = np.isnan(np.asarray(toas.turn))
+    if par.word("TRACK") == "-2" and unknown.any():
+        raise ValueError(
+            f"TRACK -2 takes TOAs for the pulses that their -pn flags name, but {int(unknown.sum())} of {len(toas)} "
+            "TOAs have none: give every line of the tim file a -pn, or leave TRACK out"
+        )
+    return par.word("TRACK") != "0" and not unknown.any()
 
 
 def _unanchored(

@@ -20,7 +20,7 @@ from ..core._parameter import element_names, leaf_values
 from ..core._rows import row_pads
 from ..fitting._batch import fit_batch
 from ._anchor import AnchoredTOAs, at_reference, lay_out, tie, warn_of_idle
-from ._fit import SOLVER, TimingSolution, chosen
+from ._fit import SOLVER, TimingSolution, check_phase, chosen, offset_of
 from ._model import TimingModel, elements, limits
 from ._toas import TOAs
 
@@ -57,6 +57,7 @@ def fit_array(
     *,
     solver: Any = SOLVER,
     max_steps: int = 200,
+    scale_covariance: bool = False,
 ) -> list[TimingSolution]:
     """Fit many pulsars, each by itself, in few compiled programs: at most three for each kind of orbit.
 
@@ -64,7 +65,7 @@ def fit_array(
 
     - `models`, `toas`: one of each for every pulsar, of any kinds and lengths.
     - `free`: PINT's names; those that a pulsar does not have are no error here. `None` for each par file's flags.
-    - `solver`, `max_steps`: as in `jaxsci.fit_batch`.
+    - `solver`, `max_steps`: as in `jaxsci.fit_batch`. `scale_covariance`: as in `timing.fit`.
 
     **Returns:** a `TimingSolution` for each; look at `.success`. None can make the others fail.
 
@@ -73,7 +74,9 @@ def fit_array(
     if len(models) != len(toas):
         raise ValueError(f"there are {len(models)} timing models but {len(toas)} sets of TOAs")
     members = [_member(k, model, toa, free) for k, (model, toa) in enumerate(zip(models, toas, strict=True))]
-    run = functools.partial(_fit_bucket, solver=solver, max_steps=max_steps)
+    for member in members:
+        check_phase(member.model, member.names)
+    run = functools.partial(_fit_bucket, solver=solver, max_steps=max_steps, scale_covariance=scale_covariance)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # XLA compiles outside of Python's lock
         found = dict(itertools.chain.from_iterable(pool.map(run, buckets(members))))
     return [found[k] for k in range(len(members))]
@@ -117,7 +120,9 @@ def _kind(member: Member) -> Any:
     ]
     masks = (member.data.dm_jumps, member.data.fd_jumps)
     jumps = tuple(None if mask is None else mask.shape[1:] for mask in masks)
-    others = (member.data.planets is None, member.data.wideband, jumps)
+    windows = (member.data.window, member.data.cm_window)
+    overlaps = tuple(None if index is None else index.shape[1] for index in windows)
+    others = (member.data.planets is None, member.data.wideband, jumps, overlaps)
     return structure, tuple(shapes), others
 
 
@@ -153,10 +158,11 @@ class Laid(NamedTuple):
     free: tuple[str, ...]
     bounds: dict[str, Any]
 
-    def fit(self, solver: Any, max_steps: int) -> Any:
+    def fit(self, solver: Any, max_steps: int, scale_covariance: bool = False) -> Any:
         """The batch, one lane at a time: a pulsar fills a core."""
         models, data, free, bounds = self
-        return fit_batch(models, data, free=free, bounds=bounds, solver=solver, batch_size=1, max_steps=max_steps)
+        choices = {"free": free, "bounds": bounds, "solver": solver, "max_steps": max_steps}
+        return fit_batch(models, data, batch_size=1, scale_covariance=scale_covariance, **choices)
 
 
 def lay_bucket(members: Sequence[Member]) -> Laid:
@@ -169,8 +175,10 @@ def lay_bucket(members: Sequence[Member]) -> Laid:
     return Laid(models, data, free, {leaf: _bounds(leaf, members, values) for leaf in free})
 
 
-def _fit_bucket(members: list[Member], *, solver: Any, max_steps: int) -> list[tuple[int, TimingSolution]]:
-    batch = lay_bucket(members).fit(solver, max_steps)
+def _fit_bucket(
+    members: list[Member], *, solver: Any, max_steps: int, scale_covariance: bool
+) -> list[tuple[int, TimingSolution]]:
+    batch = lay_bucket(members).fit(solver, max_steps, scale_covariance)
     names = batch.groups[0].names
     return [
         (m.place, TimingSolution(batch[k], m.model, m.names, tuple(names.index(name) for name in m.free)))
@@ -183,7 +191,7 @@ def _bounds(leaf: str, members: Sequence[Member], values: list[dict[str, Any]]) 
     lower, upper = [], []
     for member, known in zip(members, values, strict=True):
         value = np.asarray(known[leaf])
-        free = np.array([name in (*member.free, "PHOFF") for name in element_names(leaf, value.shape)])
+        free = np.array([name in (*member.free, *offset_of(member.model)) for name in element_names(leaf, value.shape)])
         free = free.reshape(value.shape)
         low, high = limits(member.model).get(leaf, (-np.inf, np.inf))
         lower.append(np.where(free, low, value))

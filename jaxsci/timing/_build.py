@@ -1,7 +1,6 @@
 """From a par file to the components of a timing model."""
 
 import re
-import warnings
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -25,30 +24,21 @@ from ._solar_wind import SolarWind
 from ._spindown import Spindown
 from ._wave import CMWaveX, DMWaveX, Wave, WaveX
 
-_KNOWN = {"PSR", "EPHEM", "CLK", "UNITS", "TIMEEPH", "T2CMETHOD", "START", "FINISH", "NTOA", "TRES", "TZRMJD"}
-_KNOWN |= {"TZRFRQ", "TZRSITE", "NITS", "INFO", "CHI2", "CHI2R", "EPHVER", "MODE", "DMDATA", "ECL"}
-_KNOWN |= {"PEPOCH", "POSEPOCH", "DMEPOCH", "CORRECT_TROPOSPHERE", "BINARY", "RNAMP", "RNIDX", "TNREDAMP", "TNREDGAM"}
-_KNOWN |= {"TNREDC", "DMX", "PLANET_SHAPIRO", "TRACK", "BIPMVERSION", "SWM", "SWP", "SWEPOCH", "CMEPOCH", "WXEPOCH"}
-_KNOWN |= {"DMWXEPOCH", "CMWXEPOCH", "WAVEEPOCH", "WAVE_OM", "TNCHROMIDX", "K96", "NHARMS", "DMRES", "TNREDTSPAN"}
-_KNOWN |= {"FDJUMPLOG", "SIFUNC"}
-_KNOWN |= {f"TN{kind}{part}" for kind in ("DM", "CHROM", "SW") for part in ("AMP", "GAM", "C", "TSPAN")}
-_STEMS = (
-    *("EFAC", "EQUAD", "ECORR", "DMEFAC", "DMEQUAD", "DMXR1_", "DMXR2_", "DMXEP_", "DMXF1_", "DMXF2_", "CMXR1_"),
-    *("CMXR2_", "WXFREQ_", "DMWXFREQ_", "CMWXFREQ_", "WAVE", "IFUNC", "PWEP_", "PWSTART_", "PWSTOP_"),
-)
-_UNUSED = ("NE_SW", "CM", "DILATEFREQ")  # these may stand in a par file if they say nothing
 _GLITCH = ("GLEP", "GLPH", "GLF0", "GLF1", "GLF2", "GLF0D", "GLTD")
 _PIECES = ("PWPH", "PWF0", "PWF1", "PWF2")
 _FD_JUMP = re.compile(r"FD(\d+)JUMP(\d+)$")
-_NO = ("N", "NO", "F", "FALSE")
+TRACKS = ("-2", "0")
+"""What TRACK may say: that pulse numbers count, or that they do not."""
 _FROM_ONE, _FROM_ZERO = ("FD", "JUMP", "DMJUMP"), ("F", "FB")
 _POLYNOMIALS = ("DM", "CM", "NE_SW")
 
 
 def components(par: Par) -> dict[str, Any]:
     """The components of a `TimingModel` by field; `None` for those that the par file does not use."""
-    if par.word("UNITS", "TDB") != "TDB":
-        raise ValueError(f"UNITS is {par.word('UNITS')}: only TDB is supported; PINT's tcb2tdb converts a par file")
+    if par.word("UNITS", "TDB").upper() != "TDB":
+        raise ValueError(f"UNITS is {par.word('UNITS')}, but there are TDB and TCB")
+    if par.word("TRACK", "0") not in TRACKS:
+        raise ValueError(f"TRACK {par.word('TRACK')} is not supported; there are {' and '.join(TRACKS)}")
     par.value("F0", None), par.value("PEPOCH", None)
     chromatic = _chromatic(par)
     if chromatic is None and (par.prefixed("CMX_") or par.prefixed("CMWXFREQ_")):
@@ -75,18 +65,6 @@ def components(par: Par) -> dict[str, Any]:
         "dm_jump": DispersionJump(*_list(par, "DMJUMP")) if par.numbered("DMJUMP") else None,
         "offset": PhaseOffset(jnp.zeros(())),
     }
-
-
-def refuse_unknown(par: Par, used: set[str], unknown: str) -> None:
-    """Raise or warn, naming the lines that no component took."""
-    idle = {line.name for line in par.lines if line.text.upper() in _NO or _is_zero(line.text)}
-    known = _KNOWN | (idle & set(_UNUSED)) | used
-    lines = [line for line in par.lines if line.name not in known and not line.name.startswith(_STEMS)]
-    if lines and unknown == "warn":
-        names = ", ".join(f"{line.name} {line.text}" for line in lines)
-        warnings.warn(f"lines of the par file that are not understood, and do nothing: {names}", stacklevel=4)
-    elif lines:
-        raise ValueError(f"the par file's line {lines[0].name} {lines[0].text} is not understood by this model")
 
 
 def _is_zero(text: str) -> bool:

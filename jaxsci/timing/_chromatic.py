@@ -1,7 +1,7 @@
 """Delays that grow with another power of the wavelength than a plasma's."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..core._module import Module
 from ..core._parameter import numbers, param
@@ -42,6 +42,6 @@ class ChromaticCMX(Module):
     CMX: Float[Array, " w"] = param(unit="pc cm^-3")
     CMX_ref: Float[Array, " w"] = numbers()
 
-    def measure(self, index: Array) -> Float[Array, " n"]:
-        """The step of each TOA: `index` counts windows from 1, 0 for TOAs in none of them."""
+    def measure(self, index: Int[Array, "n k"]) -> Float[Array, " n"]:
+        """The steps of each TOA's windows, added up: `index`, shape (n, k), counts windows from 1, 0 for none."""
         return steps(self.CMX + self.CMX_ref, index)

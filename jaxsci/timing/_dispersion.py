@@ -1,7 +1,7 @@
 """Cold plasma on the way: the dispersion measure, its polynomial and its steps."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..core._module import Module
 from ..core._parameter import numbers, param
@@ -35,8 +35,8 @@ class DispersionDMX(Module):
     DMX: Float[Array, " w"] = param(unit="pc cm^-3")
     DMX_ref: Float[Array, " w"] = numbers()
 
-    def measure(self, index: Array) -> Float[Array, " n"]:
-        """The step of each TOA: `index` counts windows from 1, 0 for TOAs in none of them."""
+    def measure(self, index: Int[Array, "n k"]) -> Float[Array, " n"]:
+        """The steps of each TOA's windows, added up: `index`, shape (n, k), counts windows from 1, 0 for none."""
         return steps(self.DMX + self.DMX_ref, index)
 
 
@@ -54,14 +54,15 @@ class DispersionJump(Module):
         return -(masks @ (self.DMJUMP + self.DMJUMP_ref))
 
 
-def steps(values: Float[Array, " w"], index: Array) -> Float[Array, " n"]:
-    """The value of each TOA's window, counted from 1; 0 for TOAs in none of them."""
-    return jnp.concatenate([jnp.zeros(1, values.dtype), values])[index]
+def steps(values: Float[Array, " w"], index: Int[Array, "n k"]) -> Float[Array, " n"]:
+    """The values of each TOA's windows, added up; `index` counts them from 1, 0 for none."""
+    return jnp.sum(jnp.concatenate([jnp.zeros(1, values.dtype), values])[index], axis=1)
 
 
-def inside(values: Float[Array, " w"], index: Array) -> Float[Array, "w n"]:
+def inside(values: Float[Array, " w"], index: Int[Array, "n k"]) -> Float[Array, "w n"]:
     """The derivatives of `steps`: 1 where a TOA is in the window."""
-    return (index[None, :] == jnp.arange(1, values.shape[0] + 1)[:, None]).astype(values.dtype)
+    each = index[None, :, :] == jnp.arange(1, values.shape[0] + 1)[:, None, None]
+    return jnp.any(each, axis=2).astype(values.dtype)
 
 
 def dispersion_delay(measure: Float[Array, " n"], frequency: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from ..core._errors import suggest
 from ..core._module import Module
-from ..core._parameter import parameters
+from ..core._parameter import get, parameters
 from ..fitting._diagnose import judge
 from ..fitting._fit import fit as core_fit
 from ..fitting._plan import as_names, make_plan
@@ -137,11 +137,13 @@ def fit(
     solver: Any = SOLVER,
     throw: bool = True,
     strict: bool = False,
+    scale_covariance: bool = False,
     **choices: Any,
 ) -> TimingSolution:
     """Fit a timing model: generalised least squares with all the noise of the par file.
 
-    Without ECORR and red noise that is weighted least squares. A phase offset is always fitted too.
+    Without ECORR and red noise that is weighted least squares. A phase offset is fitted too, whatever is free; where
+    the par file has a line PHOFF, only if that is free.
 
     **Arguments:**
 
@@ -150,11 +152,14 @@ def fit(
     - `free`: PINT's names, such as `("F0", "F1", "DMX_0003")`; `None` for those that the par file flags. Names that
       begin with `noise.`, such as `"noise.EFAC"` or `"noise.TNREDAMP"`, free parameters of the noise too, by maximum
       likelihood; `solution.noise` is the noise found.
+    - `scale_covariance`: True multiplies errors by sqrt(chi2 / dof), as tempo2 does; by default the errors of the TOAs,
+      with the noise of the par file, are taken as they are.
     - `solver`, `throw`, `strict`, `choices`: as in `jaxsci.fit`.
 
     **Returns:** a `TimingSolution`.
 
-    **Raises:** `ValueError` for wrong names or TOAs; `RuntimeError` when the fit fails, or without double precision.
+    **Raises:** `ValueError` for wrong names or TOAs, and for noise that the par file does not have; `RuntimeError` when
+    the fit fails, or without double precision.
     """
     if not isinstance(model, TimingModel):
         model, toas = load(model, toas)  # type: ignore[arg-type]
@@ -163,19 +168,21 @@ def fit(
     wanted = model.par.free if free is None and model.par is not None else as_names(free or ())
     noisy = tuple(name for name in wanted if name.startswith("noise."))
     names, places = chosen(model, tuple(name for name in wanted if name not in noisy))
+    check_phase(model, names)
     data, _ = anchor(model, toas)
+    _check_noise(data.noise, noisy)
     idle = warn_of_idle(model, data, names)
     start = bare(model)
-    leaves = tuple(dict.fromkeys(place.split("[")[0] for place in (*places, "PHOFF")))
+    fitted = (*places, *offset_of(model))
+    leaves = tuple(dict.fromkeys(place.split("[")[0] for place in fitted))
     leaves += noisy
     plan = make_plan(start, data.noise, leaves)
-    active = np.isin(plan.names, [*places, "PHOFF"]) | [name.startswith("noise.") for name in plan.names]
+    active = np.isin(plan.names, fitted) | [name.startswith("noise.") for name in plan.names]
     pinned = None if active.all() else jnp.asarray(active)
     bounds = {name: pair for name, pair in limits(model).items() if name in leaves}
     bounds |= choices.pop("bounds", None) or {}
-    solution = core_fit(
-        start, data, free=leaves, bounds=bounds or None, solver=solver, active=pinned, throw=False, **choices
-    )
+    choices |= {"free": leaves, "bounds": bounds or None, "solver": solver, "active": pinned}
+    solution = core_fit(start, data, throw=False, scale_covariance=scale_covariance, **choices)
     if throw:
         known = dict(zip(places, names, strict=True))
         judge(_renamed(solution, known, idle), start, data, choices.get("likelihood"), strict)
@@ -194,7 +201,7 @@ def chosen(model: TimingModel, free: Sequence[str] | None) -> tuple[tuple[str, .
     **Raises:** `ValueError` for a name that the model does not have.
     """
     assert model.par is not None
-    known = {pint: name for name, pint in elements(model) if pint != "PHOFF"}
+    known = {pint: name for name, pint in elements(model) if pint not in offset_of(model)}
     wanted = (free,) if isinstance(free, str) else model.par.free if free is None else tuple(free)
     for name in wanted:
         if name not in known:
@@ -205,10 +212,46 @@ def chosen(model: TimingModel, free: Sequence[str] | None) -> tuple[tuple[str, .
     return names, tuple(known[name] for name in names)
 
 
+def offset_of(model: TimingModel) -> tuple[str, ...]:
+    """The phase offset, which a fit frees unless the par file has it as a line."""
+    return () if fixed_phase(model) else ("PHOFF",)
+
+
+def check_phase(model: TimingModel, names: Sequence[str]) -> None:
+    """Raise `ValueError` for a PHOFF that is held where it counts from a TOA that is not read."""
+    assert model.par is not None
+    if fixed_phase(model) and "PHOFF" not in names and model.par.find("TZRMJD") is not None:
+        raise ValueError(
+            "PHOFF is not to be fitted, but it counts from the pulse of TZRMJD, which is not read: free it, or leave "
+            "PHOFF out of the par file"
+        )
+
+
+def noise_there(noise: Any) -> dict[str, bool]:
+    """{parameter of the noise, such as `EFAC`: True where the par file has it}."""
+    found = {name: get(noise, name).size > 0 for name in parameters(noise)}
+    return found | {name: bool(noise.frequency.size) for name in ("TNREDAMP", "TNREDGAM")}
+
+
+def _check_noise(noise: Any, wanted: Sequence[str]) -> None:
+    """Raise `ValueError` for noise that should be fitted and that the par file does not have."""
+    there = noise_there(noise)
+    for name in (name.removeprefix("noise.") for name in wanted):
+        if not there.get(name, True):
+            known = [other for other, is_there in there.items() if is_there]
+            has = f"it has {', '.join(known)}" if known else "it has no noise"
+            raise ValueError(f"the par file has no {name}, which should be fitted{suggest(name, known)} ({has})")
+
+
+def fixed_phase(model: TimingModel) -> bool:
+    """True where the par file says by a PHOFF what phase 0 is: the offset is a parameter like others then."""
+    return model.par is not None and model.par.find("PHOFF") is not None
+
+
 def residuals(model: TimingModel, toas: TOAs) -> Float[Array, " n"]:
     """Timing residuals of a model, s, less their weighted mean, in the order of the TOAs.
 
-    Positive when a pulse comes late. As PINT's `Residuals.time_resids`.
+    Positive when a pulse comes late. As PINT's `Residuals.time_resids`: where the par file has a PHOFF, the mean stays.
     """
     data, order = anchor(model, toas)
     timed = slice(len(toas))  # rows that measure dispersion come after them
@@ -216,8 +259,9 @@ def residuals(model: TimingModel, toas: TOAs) -> Float[Array, " n"]:
     noise = data.noise
     assert isinstance(noise, TimingNoise)
     weight = 1 / np.asarray(noise.variance())[timed]
+    mean = 0.0 if fixed_phase(model) else np.sum(weight * values) / np.sum(weight)
     out = np.empty_like(values)
-    out[order] = values - np.sum(weight * values) / np.sum(weight)
+    out[order] = values - mean
     return jnp.asarray(out)
 
 

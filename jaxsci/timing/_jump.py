@@ -27,6 +27,9 @@ class PhaseJump(Module):
 
 
 class PhaseOffset(Module):
-    """An overall phase, turns, which every fit frees: which part of the first turn is phase 0 is not known."""
+    """An overall phase, turns: which part of the first turn is phase 0 is not known.
+
+    Every fit frees it, but one of a par file that has a line PHOFF, which may hold it. `PHOFF` is an offset from that.
+    """
 
     PHOFF: Scalar = param()

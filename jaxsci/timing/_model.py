@@ -1,7 +1,9 @@
 """The timing model: what a par file says, as a tree of components."""
 
+import dataclasses
+import warnings
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,7 +18,6 @@ from ._build import (
     epoch_of_orbit as epoch_of_orbit,
     listed,
     obliquity as obliquity,
-    refuse_unknown,
     spins as spins,
     windows as windows,
 )
@@ -25,11 +26,13 @@ from ._dispersion import DispersionDM, DispersionDMX, DispersionJump, dispersion
 from ._frequency_dependent import FD, FDJump
 from ._glitch import Glitch
 from ._jump import PhaseJump, PhaseOffset
-from ._par import Par
+from ._known import without_idle
+from ._par import Line, Par
 from ._pieces import PiecewiseSpindown, TabulatedPhase
 from ._solar_system import planet_shapiro, solar_shapiro
 from ._solar_wind import SolarWind
 from ._spindown import Spindown
+from ._toas import TOAs
 from ._vector import dot, xyz
 from ._wave import CMWaveX, DMWaveX, Wave, WaveX
 
@@ -66,21 +69,36 @@ class TimingModel(Module):
     par: Par | None = eqx.field(static=True)  # type: ignore[misc]
 
     @staticmethod
-    def parse(text: str, unknown: Literal["error", "warn"] = "error") -> "TimingModel":
+    def parse(text: str, unknown: str = "error") -> "TimingModel":
         """The model that a par file describes.
 
         **Arguments:**
 
-        - `text`: of the par file.
-        - `unknown`: `"error"` for a line that is not understood, or `"warn"` to go on without it.
+        - `text`: of the par file, in TDB or in TCB, which becomes TDB with a warning.
+        - `unknown`: `"error"` for a line that is not understood, or `"warn"` to tell of those that change nothing,
+          all at once, and go on without them.
 
-        **Raises:** `ValueError` for a line that is not understood, a missing F0 or PEPOCH, components that are not
-        supported, and lines that contradict each other.
+        **Raises:** `ValueError` for a line that is not understood, always where PINT, tempo or tempo2 would model it
+        or where it is to be fitted; for a missing F0 or PEPOCH, components that are not supported, and lines that
+        contradict each other.
         """
+        if unknown not in ("error", "warn"):
+            raise ValueError(f'unknown should be "error" or "warn", but it is {unknown!r}')
         par = Par.parse(text)
         model = TimingModel(**components(par), par=par)
-        refuse_unknown(par, {name for _, name in elements(model)}, unknown)
-        return model
+        par = without_idle(par, {name for _, name in elements(model)}, unknown)
+        if par.was_tcb:
+            warnings.warn(
+                "the par file is in TCB: its values were converted to TDB as PINT does, which is approximate; "
+                "fit it before its residuals are used",
+                stacklevel=2,
+            )
+        if par.find("PHOFF") is not None and par.find("TZRMJD") is not None:
+            warnings.warn(
+                "PHOFF counts from phase 0 at PEPOCH here: the lines TZRMJD, TZRFRQ and TZRSITE are not read",
+                stacklevel=2,
+            )
+        return dataclasses.replace(model, par=par)
 
     def delay(self, toas: Any) -> Float[Array, " n"]:
         """Seconds from the observatory to the pulsar's own time, at anchored TOAs."""
@@ -196,8 +214,26 @@ def limits(model: TimingModel) -> dict[str, tuple[Array, Array]]:
     return {"SINI": (-binary.shapiro.SINI_ref, 1 - binary.shapiro.SINI_ref)}
 
 
+def with_tim_jumps(model: TimingModel, toas: TOAs) -> TimingModel:
+    """The model with a JUMP, to be fitted, for each pair of JUMPs in the tim file that it has none for."""
+    assert model.par is not None
+    missing = lacking_jumps(model.par, toas)
+    if not missing:
+        return model
+    last = len(model.par.numbered("JUMP"))
+    more = (Line(f"JUMP{last + k}", "0", fit=True, select=select) for k, select in enumerate(missing, 1))
+    par = Par((*model.par.lines, *more))
+    return TimingModel(**components(par), par=par)
+
+
+def lacking_jumps(par: Par, toas: TOAs) -> tuple[str, ...]:
+    """The selections of those pairs, such as `-tim_jump 1`, that no JUMP of the par file has."""
+    have = {line.select for line in par.lines if line.name.startswith("JUMP")}
+    return tuple(flag for flag in toas.flags if flag.startswith("-tim_jump ") and flag not in have)
+
+
 def elements(model: TimingModel) -> Iterator[tuple[str, str]]:
-    """(name of the element in jaxsci, PINT's name) of every parameter but PHOFF, in the order of the fields.
+    """(name of the element in jaxsci, PINT's name) of every parameter, PHOFF last, in the order of the fields.
 
     `F[0]` is F0, `DM[1]` is DM1, `DMX[4]` the fifth of the par file's windows.
     """

@@ -46,17 +46,8 @@ _WITHIN = {"SINI": (0, 1), "ECC": (0, 1), "M2": (0, math.inf), "A1": (0, math.in
 
 
 def kind_of(par: Par) -> str:
-    """The par file's BINARY in capitals, T2 as what it stands for; empty without one."""
+    """The par file's BINARY in capitals; empty without one."""
     kind = par.word("BINARY").upper()
-    if kind == "T2":
-        if par.find("KIN") is not None or par.find("KOM") is not None:
-            raise ValueError(
-                "BINARY T2 with KIN or KOM counts angles otherwise than DDK: PINT's t2binary2pint converts"
-            )
-        has = {line.name for line in par.lines}
-        if "TASC" in has:
-            return "ELL1H" if "H3" in has else "ELL1K" if "LNEDOT" in has else "ELL1"
-        return "DDH" if "H3" in has else "DDS" if "SHAPMAX" in has else "DDGR" if "MTOT" in has else "DD"
     if kind and kind not in _NEEDED:
         raise ValueError(f"BINARY {par.word('BINARY')} is not supported; there are {', '.join(_NEEDED)}")
     return kind

@@ -26,14 +26,21 @@ def selection(par: Par, name: str) -> str:
 
 
 def in_windows(par: Par, stem: str, utc: np.ndarray) -> np.ndarray:
-    """Which window of DMX or CMX each TOA is in, from 1; 0 for none."""
-    index, names = np.zeros(len(utc), np.int64), listed(par, stem)
-    for j, name in enumerate(names, 1):
-        low, high = (float(par.value(name.replace(f"{stem}_", f"{stem}R{k}_"), None)) for k in (1, 2))
-        here = (utc >= low) & (utc <= high)
-        if (index[here] != 0).any():
-            raise ValueError(f"the window of {name} overlaps that of {names[int(index[here].max()) - 1]}")
-        index[here] = j
+    """The windows of DMX or CMX that each TOA is in, from 1; 0 for none.
+
+    **Returns:** shape (n, k), k the most windows that any TOA is in, at least 1: those that overlap add up, as in PINT.
+    """
+    inside = np.zeros((len(utc), 0), bool)
+    names = listed(par, stem)
+    if names:
+        ends = [[float(par.value(name.replace(f"{stem}_", f"{stem}R{k}_"), None)) for k in (1, 2)] for name in names]
+        low, high = np.array(ends).T
+        inside = (utc[:, None] >= low) & (utc[:, None] <= high)
+    count = int(inside.sum(axis=1).max(initial=1))
+    index = np.zeros((len(utc), count), np.int64)
+    rows, found = np.nonzero(inside)
+    first = np.searchsorted(rows, rows)  # rows rise: where each one starts
+    index[rows, np.arange(len(rows)) - first] = found + 1
     return index
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from ..core._parameter import element_names, get, parameters
-from ._fit import TimingSolution
+from ._fit import TimingSolution, fixed_phase
 from ._model import TimingModel, elements
 from ._par import Line, Par
 
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _STALE = {"CHI2", "CHI2R", "TRES", "NITS"}
+_REFERENCE = {"TZRMJD", "TZRFRQ", "TZRSITE"}  # PINT would count a PHOFF from there, and here it counts from PEPOCH
 _WIDTH, _DIGITS = 12, 25
 _MORE = Decimal("1e-6")  # of the error: the last digit that is written
 _PER_DEGREE = Decimal(3600)
@@ -29,8 +30,8 @@ def par_text(solution: TimingSolution | TimingModel) -> str:
     """A par file with the fitted values, errors and fit flags, noise too; the lines of the old one else.
 
     Names are PINT's. RAJ and DECJ are sexagesimal, with errors in seconds and arcseconds as par files have them. What a
-    new fit makes stale (CHI2, TRES) is left out, and an ECORR of 0 becomes a comment: PINT divides by it. A model
-    without errors keeps its flags.
+    new fit makes stale (CHI2, TRES) is left out, and so are the TZR lines where there is a PHOFF; an ECORR of 0 becomes
+    a comment: PINT divides by it. A model without errors keeps its flags.
 
     **Returns:** the text, which `TimingModel.parse` and PINT read back to the same residuals.
 
@@ -43,7 +44,8 @@ def par_text(solution: TimingSolution | TimingModel) -> str:
         raise ValueError("this model has lost its par file, as in a batch: take the solution of one pulsar")
     std = solution.std if isinstance(solution, TimingSolution) else {}
     offsets = {name: offset for name, offset in _offsets(model).items() if offset != 0 or name in std}
-    lines = [line for line in model.par.lines if line.name not in _STALE]
+    stale = _STALE | (_REFERENCE if fixed_phase(model) else set())
+    lines = [line for line in model.par.lines if line.name not in stale]
     known = {line.name for line in lines}
     lines += [Line(name, "0") for name in offsets if name not in known]
     return "".join(_written(line, model.par, offsets, std, fitted) for line in lines)
@@ -63,7 +65,7 @@ def _offsets(model: TimingModel) -> dict[str, float]:
     for name in parameters(model):
         value = np.asarray(get(model, name))
         flat.update(zip(element_names(name, value.shape), value.ravel().tolist(), strict=True))
-    return {pint: flat[name] for name, pint in elements(model) if pint != "PHOFF"}
+    return {pint: flat[name] for name, pint in elements(model) if pint != "PHOFF" or fixed_phase(model)}
 
 
 def _written(line: Line, par: Par, offsets: Mapping[str, float], std: Mapping[str, float], fitted: bool) -> str:

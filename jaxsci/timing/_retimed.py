@@ -5,11 +5,10 @@ from decimal import Context, Decimal
 
 import numpy as np
 
+from ._tim import COMMANDS, COMMENTS
 from ._toas import TOAs
 
 _EXACT = Context(prec=40)
-_COMMANDS = {"FORMAT", "MODE", "TIME", "EFAC", "EQUAD", "EMAX", "EMIN", "FMAX", "FMIN", "JUMP", "SKIP", "NOSKIP", "END"}
-_COMMENTS = ("#", "C ", "c ", "CC ")
 
 
 def retimed(text: str, before: TOAs, after: TOAs) -> str:
@@ -37,9 +36,9 @@ def retimed(text: str, before: TOAs, after: TOAs) -> str:
 def _toas(lines: list[str]) -> Iterator[int]:
     for place, line in enumerate(lines):
         words = line.split()
-        if not words or line.startswith(_COMMENTS) or words[0] in ("FORMAT", "MODE"):
+        if not words or line.startswith(COMMENTS) or words[0] in ("FORMAT", "MODE"):
             continue
-        if words[0].upper() in _COMMANDS or words[0].upper() == "INCLUDE":
+        if words[0].upper() in COMMANDS:
             raise ValueError(f"the tim file has the command {words[0]}, which changes what it holds: write .npz")
         yield place
 

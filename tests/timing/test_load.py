@@ -143,8 +143,8 @@ def test_tim_files_that_are_refused(pulsar, shared_data, case):
     text, message = REFUSED[case]
     pulsar[1].write_text(text)
     with pytest.raises(ValueError, match=message):
-        timing.load(*pulsar, clock_dir=shared_data / "timing" / "clock")
-    assert not list(pulsar[1].parent.glob("*.npz"))
+        timing.load(*pulsar, clock_dir=shared_data / "timing" / "clock", duplicates="error")
+    assert (case == "duplicate") == bool(list(pulsar[1].parent.glob("*.npz")))
 
 
 def test_files_that_are_no_text(pulsar):

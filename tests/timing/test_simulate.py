@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from decimal import Decimal
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,34 @@ def test_simulated_toas_of_a_fit_have_no_residuals():
     model, toas = timing.bundled("NGC6440E")
     fitted = timing.fit(model, toas, FREE).model
     assert np.abs(np.asarray(timing.residuals(fitted, timing.simulate(fitted, toas)))).max() < 1e-11
+
+
+def test_fits_of_toas_without_noise_find_the_truth():
+    """The start is the optimum, or two standard errors off it: both end there, and well."""
+    model, toas = timing.bundled("NGC6440E")
+    perfect = timing.simulate(model, toas)
+    there = timing.fit(model, perfect)
+    assert there.success
+    assert float(there.chi2) < 1e-9
+    assert max(abs(there.offsets[name] / there.std[name]) for name in there.names) < 1e-6
+    text = timing.par_text(model)
+    for name in FREE:
+        off = model.par.value(name) + Decimal(2 * there.std[name])
+        text = re.sub(rf"^{name} +\S+", f"{name} {off}", text, flags=re.M)
+    found = timing.fit(timing.TimingModel.parse(text), perfect)
+    assert found.success
+    assert float(found.chi2) < 1e-9
+    for name in found.names:
+        assert abs(float(found.exact[name] - model.par.value(name))) < 1e-4 * found.std[name], name
+
+
+def test_a_fit_of_as_many_toas_as_parameters():
+    model, toas = timing.bundled("NGC6440E")
+    few = jax.tree.map(lambda x: x[::11], toas)
+    solution = timing.fit(model, few, ("RAJ", "DECJ", "F0", "F1", "DM"))
+    assert len(few) == 6
+    assert solution.success
+    assert (solution.dof, float(solution.chi2) < 1e-9) == (0, True)
 
 
 def test_fits_of_simulated_toas_recover_the_truth():
