@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 Numbers = tuple[Array, ...]
 """A number for each parameter, or for each pair (0, 0), (0, 1), ..., (1, 1), ... of parameters; each over all lanes."""
@@ -336,14 +336,20 @@ def known(search: Search, box: Box) -> Known:
 # A search on the host is one array, a row for each of its numbers: to gather lanes is then one call.
 
 
-def pack(search: Search) -> Float[Array, "rows lanes"]:
+def pack(search: Search) -> Float[Array, "rows *lanes"]:
     """A search as one array."""
     return jnp.stack(jtu.tree_leaves(search))
 
 
-def unpack(rows: Float[Array, "rows lanes"], p: int) -> Search:
+def unpack(rows: Shaped[Array, "rows *lanes"], p: int) -> Search:
     """The search of p parameters that `pack` made one array of."""
-    return jtu.tree_unflatten(jtu.tree_structure(begin((rows[0],) * p)), list(rows))
+    return jtu.tree_unflatten(jtu.tree_structure(_example(p)), list(rows))
+
+
+@functools.lru_cache(maxsize=64)
+def _example(p: int) -> Search:
+    """A search of p parameters in a single lane."""
+    return begin((jnp.zeros(()),) * p)
 
 
 class Progress(NamedTuple):
@@ -356,10 +362,10 @@ class Progress(NamedTuple):
     def blank(start: np.ndarray) -> "Progress":
         """From these parameters (p, members), nothing evaluated."""
         p, count = start.shape
-        like = begin((np.zeros(()),) * p)
-        rows = np.repeat(np.array(jtu.tree_leaves(like), start.dtype)[:, None], count, axis=1)
-        leaf = jtu.tree_unflatten(jtu.tree_structure(like), list(range(len(rows))))
-        rows[list(leaf.at)] = rows[list(leaf.trial)] = start
+        first = np.asarray(pack(_example(p)), start.dtype)
+        rows = np.repeat(first[:, None], count, axis=1)
+        place = unpack(jnp.arange(len(rows)), p)
+        rows[np.array(place.at)] = rows[np.array(place.trial)] = start
         return Progress(rows, p)
 
     @property
