@@ -12,13 +12,16 @@ Levenberg 1944, Marquardt 1963; damped as Nielsen 1999; bounds by an active set 
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
+
+Tree = TypeVar("Tree")
 
 Numbers = tuple[Array, ...]
 """A number for each parameter, or for each pair (0, 0), (0, 1), ..., (1, 1), ... of parameters; each over all lanes."""
@@ -200,7 +203,7 @@ def _blind(at: Numbers, terms: Terms, box: Box) -> Array:
     return functools.reduce(jnp.logical_or, each)
 
 
-def _where(choose: Array, yes: object, no: object) -> object:
+def _where(choose: Array, yes: Tree, no: Tree) -> Tree:
     return jtu.tree_map(lambda a, b: jnp.where(choose, a, b), yes, no)
 
 
@@ -343,13 +346,12 @@ def pack(search: Search) -> Float[Array, "rows *lanes"]:
 
 def unpack(rows: Shaped[Array, "rows *lanes"], p: int) -> Search:
     """The search of p parameters that `pack` made one array of."""
-    return jtu.tree_unflatten(jtu.tree_structure(_example(p)), list(rows))
+    return jtu.tree_unflatten(_structure(p), list(rows))
 
 
 @functools.lru_cache(maxsize=64)
-def _example(p: int) -> Search:
-    """A search of p parameters in a single lane."""
-    return begin((jnp.zeros(()),) * p)
+def _structure(p: int) -> jtu.PyTreeDef:
+    return jtu.tree_structure(jax.eval_shape(begin, (jnp.zeros(()),) * p))
 
 
 class Progress(NamedTuple):
@@ -362,7 +364,7 @@ class Progress(NamedTuple):
     def blank(start: np.ndarray) -> "Progress":
         """From these parameters (p, members), nothing evaluated."""
         p, count = start.shape
-        first = np.asarray(pack(_example(p)), start.dtype)
+        first = np.asarray(pack(begin((jnp.zeros(()),) * p)), start.dtype)
         rows = np.repeat(first[:, None], count, axis=1)
         place = unpack(jnp.arange(len(rows)), p)
         rows[np.array(place.at)] = rows[np.array(place.trial)] = start
