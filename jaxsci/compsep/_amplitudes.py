@@ -14,7 +14,7 @@ from ._errors import propagated
 from ._fixed import at_lanes
 from ._likelihood import Maps, Sky, places_of, white_pair
 from ._mixing import MixingMatrix
-from ._moments import Moments, Solved, apart, square, squares
+from ._moments import Moments, Projected, Solved, apart, square, squares
 from ._noise import weighted
 from ._patches import Cells
 from ._slabs import Observed, Slabs, by_blocks
@@ -114,7 +114,9 @@ def _maps_of(
     moments = apart(jax.vmap(Moments.of), columns, moved, maps.data)
     solved = apart(jax.vmap(Solved.of), moments)
     chi2 = 2 * apart(jax.vmap(square), columns, solved.amplitude, maps.data)
-    variance = apart(jax.vmap(functools.partial(propagated, places), (0, 0, None)), moments, solved, covariance)
+    left = apart(jax.vmap(Projected.of), columns, moved, maps.data, moments.side, solved.parts)
+    errors = jax.vmap(functools.partial(propagated, places), (0, 0, 0, None))
+    variance = apart(errors, moments, left, solved, covariance)
     used = jnp.sum(jax.vmap(weighted)(maps.root), axis=1)
     lost = (chi2 - jax.vmap(squares)(maps.data)) / 2
     # an elimination makes finite rubbish of a NaN, so the spectra are looked at, not what comes of them

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..core._linalg import Factor, factorise
-from ._moments import Moments, Places, Solved, slack
+from ._moments import Moments, Places, Projected, Solved
 
 _ALIKE = 64  # roundings below which a component is a combination of the others
 
 
 def propagated(
-    places: Places, moments: Moments, solved: Solved, covariance: Float[Array, "p p k"]
+    places: Places, moments: Moments, projected: Projected, solved: Solved, covariance: Float[Array, "p p k"]
 ) -> Float[Array, "c m k"]:
     """Variances of the amplitudes: diag (A^T N^-1 A)^-1 + (ds/dB) Sigma (ds/dB)^T.
 
@@ -28,10 +28,9 @@ def propagated(
     variance = jnp.where(_alike(factor, moments.normal), jnp.inf, variance)
     if not places:
         return variance
-    rest = slack(moments, solved)
     moved: dict[int, Array] = {}
     for a, (i, j) in enumerate(places):
-        slope = inverse[:, j, None] * rest[a][None] - solved.parts[:, a, None] * s[j][None]
+        slope = inverse[:, j, None] * projected.rest[a][None] - solved.parts[:, a, None] * s[j][None]
         moved[i] = moved[i] + slope if i in moved else slope
     pairs = [(i, j) for i in moved for j in moved if j <= i]
     terms = (moved[i] * moved[j] * (covariance[i, j] * (1 if i == j else 2))[None, None] for i, j in pairs)

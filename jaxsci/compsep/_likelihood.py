@@ -26,7 +26,7 @@ from ..core._typing import Flag
 from ..fitting._program import call
 from ._bandpass import Frequencies, over_bands
 from ._mixing import MixingMatrix
-from ._moments import Cells, Moments, Places, Solved, apart, cells_of, explained, square
+from ._moments import Cells, Moments, Places, Projected, Solved, apart, cells_of, explained, square
 from ._noise import weighted
 from ._soft import mean
 
@@ -175,7 +175,8 @@ def _cells(sky: Sky, model: MixingMatrix, free: tuple[str, ...]) -> Cells:
     moments = apart(jax.vmap(Moments.of), columns, moved, data)
     solved = apart(jax.vmap(Solved.of), moments)
     finish = functools.partial(cells_of, places, len(free))
-    parts = apart(jax.vmap(finish), moments, solved, count)
+    projected = apart(jax.vmap(Projected.of), columns, moved, data, moments.side, solved.parts)
+    parts = apart(jax.vmap(finish), projected, solved, count)
     parts = parts._replace(cost=parts.cost + apart(jax.vmap(square), columns, solved.amplitude, data))
     return jtu.tree_map(lambda x: functools.reduce(jnp.add, x), parts)
 

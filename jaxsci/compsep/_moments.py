@@ -25,21 +25,17 @@ _NOTHING = 256  # roundings below which a difference is 0
 class Moments(NamedTuple):
     """Sums over channels of products of whitened columns a, their derivatives b and data d.
 
-    `normal`: a a (c, c, k). `data`: a d (c, m, k). `side`: a b (c, b, k). `whole`: b b (b, b, k). `along`: b d
-    (b, m, k). k is 1 where neither varies.
+    `normal`: a a (c, c, k). `data`: a d (c, m, k). `side`: a b (c, b, k). k is 1 where neither varies.
     """
 
     normal: Array
     data: Array
     side: Array
-    whole: Array
-    along: Array
 
     @staticmethod
     def of(columns: Float[Array, "f c _"], moved: Float[Array, "f b _"], data: Float[Array, "f m k"]) -> "Moments":
         """The sums of these columns, derivatives and data."""
-        normal, side, whole = products(columns, columns), products(columns, moved), products(moved, moved)
-        return Moments(normal, products(columns, data), side, whole, products(moved, data))
+        return Moments(products(columns, columns), products(columns, data), products(columns, moved))
 
 
 class Solved(NamedTuple):
@@ -57,6 +53,33 @@ class Solved(NamedTuple):
         return Solved(factor.solve(moments.data), factor.solve(moments.side), logdet[0])
 
 
+class Projected(NamedTuple):
+    """What the columns leave of their derivatives, q = (1 - P) b: `rest` q d (b, m, k), `left` q q (b, b, k).
+
+    With the residual r = d - A s, q d is b r. The derivatives are projected before products are made of them: where two
+    columns are nearly alike, what is left of a derivative is so small that a difference of products is all rounding.
+    """
+
+    rest: Array
+    left: Array
+
+    @staticmethod
+    def of(
+        columns: Float[Array, "f c _"],
+        moved: Float[Array, "f b _"],
+        data: Float[Array, "f m k"],
+        side: Float[Array, "c b _"],
+        parts: Float[Array, "c b _"],
+    ) -> "Projected":
+        """From columns, derivatives and data, all whitened, with their `Moments.side` and `Solved.parts`."""
+        rest = moved - explained(columns, parts)
+        left = products(rest, rest)
+        taken = functools.reduce(jnp.add, side * parts)  # of the square of each derivative
+        least = (_NOTHING * jnp.finfo(left.dtype).eps) ** 2 * taken
+        none = jnp.eye(left.shape[0], dtype=bool)[:, :, None] & (left <= least[:, None])
+        return Projected(products(rest, data), jnp.where(none, 0, left))
+
+
 class Cells(NamedTuple):
     """Of each cell: cost (k,), gradient (p, k) and information (p, p, k)."""
 
@@ -69,12 +92,7 @@ Places = list[tuple[int, int]]
 """(parameter, column) for each derivative."""
 
 
-def slack(moments: Moments, solved: Solved) -> Float[Array, "b m k"]:
-    """b^T r of each derivative, with the residual r = d - A s."""
-    return moments.along - products(moments.side, solved.amplitude)
-
-
-def cells_of(places: Places, p: int, moments: Moments, solved: Solved, count: Array | None) -> Cells:
+def cells_of(places: Places, p: int, projected: Projected, solved: Solved, count: Array | None) -> Cells:
     """What one set of maps adds, but for the residual; `count` of columns where amplitudes are integrated out."""
     s = solved.amplitude
     k = s.shape[2]
@@ -82,11 +100,8 @@ def cells_of(places: Places, p: int, moments: Moments, solved: Solved, count: Ar
         zero = jnp.zeros((p, k), s.dtype)
         return Cells(_integrated(solved, count, k), zero, jnp.zeros((p, p, k), s.dtype))
     lit = jnp.stack([s[j] for _, j in places])
-    grad = -_added(lit * slack(moments, solved))
-    left = moments.whole - products(moments.side, solved.parts)
-    least = _NOTHING * jnp.finfo(left.dtype).eps * moments.whole
-    left = jnp.where(jnp.eye(len(places), dtype=bool)[:, :, None] & (left <= least), 0, left)
-    gram = left * _added(lit[:, None] * lit[None])
+    grad = -_added(lit * projected.rest)
+    gram = projected.left * _added(lit[:, None] * lit[None])
     if count is not None:
         grad = grad + count[None] * jnp.stack([solved.parts[j, a] for a, (_, j) in enumerate(places)])
     if [i for i, _ in places] != list(range(p)):  # a parameter that moves several columns, or none

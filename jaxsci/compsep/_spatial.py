@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from ..core._noise import Unit
 from ..core._parameter import get
+from ..fitting import _small_fits as small_fits
 from ..fitting._fit import fit_once
 from ..fitting._plan import flat_bounds, flat_priors, make_plan
 from ..fitting._problem import Choices, Problem
@@ -72,23 +73,31 @@ def fit_sky(
     if cells.alone and len(free) <= _FEW and not traced:
         how = marginal, tolerance, max_steps, slabs
         fixed = {name: values[cells.first] for name, values in cells.fixed.items()}
-        return _each(fit_cells(mixing, nu, observed, free, limits, *how, fixed), cells, free)
+        return _each(fit_cells(mixing, nu, observed, free, limits, *how, fixed), cells, free, limits)
     return _grouped((mixing, nu, observed, limits), cells, free, marginal, (solver, max_steps))
 
 
-def _each(found: CellFits, cells: Cells, free: tuple[str, ...]) -> Fits:
+def _each(found: CellFits, cells: Cells, free: tuple[str, ...], limits: Limits) -> Fits:
     # a cell's number is that of its element of every parameter, but each counts them in its own order
     place = [np.argsort(cells.element[name][cells.first]) for name in free]
 
     def named(rows: np.ndarray) -> dict[str, Any]:
         return {name: row[at] for name, row, at in zip(free, rows, place, strict=True)}
 
-    errors = np.sqrt(np.stack([found.covariance[i, i] for i in range(len(free))]))
     code: Any = RESULTS
-    result = np.where(found.done, code.successful._value, code.max_steps_reached._value)
-    result = np.where(found.stalled, code.stalled._value, result)
-    bound = named(found.at_bound)
-    return Fits(named(found.values), named(errors), bound, found.covariance, result, found.steps, found.cost)
+    endings = {
+        small_fits.SEARCHING: code.max_steps_reached,
+        small_fits.CONVERGED: code.successful,
+        small_fits.STALLED: code.stalled,
+        small_fits.NONFINITE: code.nonfinite_start,
+    }
+    result = np.array([endings[status]._value for status in sorted(endings)], np.int32)[found.status]
+    covariance = np.where(found.status == small_fits.NONFINITE, np.nan, found.covariance)
+    errors = np.sqrt(np.stack([covariance[i, i] for i in range(len(free))]))
+    lower, upper = np.asarray(limits.lower)[:, None], np.asarray(limits.upper)[:, None]
+    bound = np.where(found.values >= upper, 1, np.where(found.values <= lower, -1, 0))
+    bound = np.where(lower >= upper, 0, bound)
+    return Fits(named(found.values), named(errors), named(bound), covariance, result, found.steps, found.cost)
 
 
 def _grouped(problem: Any, cells: Cells, free: tuple[str, ...], marginal: bool, how: Any) -> Fits:
