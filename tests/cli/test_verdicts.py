@@ -12,21 +12,25 @@ import jaxsci as js
 from jaxsci.cli import _commands
 from jaxsci.cli._main import app
 
-DATA = CONFIG.split("[[data]]")[0] + "".join(
-    f'[[data]]\nname = "{name}"\nfile = "{file}.csv"\n{more}'
-    for name, file, more in (
-        ("fine", "decay", ""),
-        ("small errors", "small", ""),
-        ("moved", "decay", "start = { tau = -1.0 }\n"),
-        ("undetermined", "still", ""),
-        ("broken", "nan", ""),
+DATA = (
+    CONFIG.split("[[data]]")[0]
+    + "[fit.bounds]\nbase = [-2.0, 2.0]\n"
+    + "".join(
+        f'[[data]]\nname = "{name}"\nfile = "{file}.csv"\n{more}'
+        for name, file, more in (
+            ("fine", "decay", ""),
+            ("small errors", "small", ""),
+            ("moved", "decay", "start = { base = 9.0 }\n"),
+            ("undetermined", "still", ""),
+            ("broken", "nan", ""),
+        )
     )
 )
 LOOK = {
     "fine": (),
     "small errors": ("which the noise as given does not allow",),
-    "moved": ("the start of tau lay outside its bounds and was moved onto them",),
-    "undetermined": ("the data do not determine",),
+    "moved": ("the start of base lay outside its bounds and was moved onto them",),
+    "undetermined": ("the data do not determine", "which the noise as given does not allow"),
     "broken": (),
 }
 
@@ -94,7 +98,7 @@ def test_the_report_is_amber_where_a_look_is_wanted(ran):
 
 def test_the_log_has_the_reason(ran):
     out, _ = ran
-    assert re.search(r"moved: successful after \d+ steps\. the start of tau", (out / "log.txt").read_text())
+    assert re.search(r"moved: successful after \d+ steps\. the start of base", (out / "log.txt").read_text())
 
 
 def test_what_a_run_exits_with():
