@@ -166,7 +166,7 @@ def test_all_bundled_configs_are_fine(tmp_path):
     [
         ('name = "global"', 'patches = { "dust.beta" = 32 }', "power of two up to 16"),
         ('name = "global"', 'patches = { "dust.bta" = 2 }', "did you mean 'dust.beta'"),
-        ('name = "global"', 'bounds = { "dust.beta" = [2.0, 1.0] }', "lies above its upper bound"),
+        ('name = "global"', 'bounds = { "dust.beta" = [2.0, 1.0] }', "lies above the upper bound"),
         ('name = "global"', 'bounds = { "dust.bta" = [1.0, 2.0] }', "did you mean 'dust.beta'"),
     ],
 )
