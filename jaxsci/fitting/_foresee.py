@@ -17,7 +17,7 @@ from jaxtyping import Array, Int, PyTree
 from ..core._loss import AbstractLoss
 from ._batch import _lanes
 from ._fit import Checked, Ready, check, ending, make_ready
-from ._plan import flat_bounds, flat_priors, make_plan
+from ._plan import active_mask, flat_bounds, flat_priors, make_plan
 from ._problem import Choices, Problem, Solver
 from ._program import call
 from ._ragged import blocks
@@ -72,7 +72,9 @@ def foresee_one(
     data, source = (data.stream, data.source) if isinstance(data, StreamedDataset) else (data, None)
     plan = make_plan(model, data.noise, free)
     check(plan, data, loss, None, None)
-    problem = Problem(model, data, Terms(*flat_bounds(plan, bounds), *flat_priors(plan, priors), None, loss))
+    problem = Problem(
+        model, data, Terms(*flat_bounds(plan, bounds), *flat_priors(plan, priors), active_mask(plan, None), loss)
+    )
     run = functools.partial(call, _one, (problem, Choices(plan, solver)), once=True)
     return int(run() if source is None else source.wait_for(run))
 
