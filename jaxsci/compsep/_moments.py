@@ -166,5 +166,6 @@ def apart(fn: Callable[..., Any], *args: Any) -> Any:
     def spoilt(arrays: Any) -> Any:
         return jtu.tree_map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(run, arrays))
 
-    fine = eqxi.unvmap_any(jnp.ravel(first)[0] == jnp.ravel(first)[0])
+    # always true, also of a NaN: a lane that is not finite must not spoil the others
+    fine = eqxi.unvmap_any(jnp.ravel(first)[0] != jnp.finfo(first.dtype).min)
     return jax.lax.cond(fine, run, spoilt, arrays)
