@@ -3,10 +3,11 @@
 The search is that of `fitting._small_fits`; here is what it sees of a cell, and the loop over slabs of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -14,7 +15,20 @@ from jaxtyping import Array, Float, Int
 from ..core._module import Module
 from ..core._parameter import free_spec, get
 from ..fitting._program import call
-from ..fitting._small_fits import Box, Numbers, Progress, Terms, known, pack, pairs, run, total, unpack
+from ..fitting._small_fits import (
+    AbstractSmallFits,
+    Box,
+    Numbers,
+    Progress,
+    Terms,
+    known,
+    pack,
+    pairs,
+    run,
+    settle,
+    total,
+    unpack,
+)
 from ._fixed import at_lanes
 from ._likelihood import Maps, Sky
 from ._mixing import MixingMatrix
@@ -32,22 +46,41 @@ class Limits(Module):
     mean: Float[Array, " p"]
     weight: Float[Array, " p"]
 
-    def box(self) -> Box:
-        """The bounds, as a search of lanes wants them."""
-        return Box(tuple(self.lower), tuple(self.upper), _LEAP)
-
 
 class CellFits(NamedTuple):
-    """Of each of k cells, last axis, on the host: values (p, k), cost, covariance (p, p, k), how the search ended.
+    """Of each of k cells, last axis: values (p, k), cost, covariance (p, p, k), how the search ended.
 
-    `status`: see `fitting._small_fits`. The covariance is infinite where the data say nothing.
+    `status`: see `fitting._small_fits`. The covariance is infinite where the data say nothing. Arrays of NumPy, unless
+    they are being traced.
     """
 
-    values: np.ndarray
-    cost: np.ndarray
-    covariance: np.ndarray
-    steps: np.ndarray
-    status: np.ndarray
+    values: Any
+    cost: Any
+    covariance: Any
+    steps: Any
+    status: Any
+
+
+class CellProblem(AbstractSmallFits):
+    """What a search sees of cells: their likelihood and the priors as functions of the free parameters."""
+
+    mixing: MixingMatrix
+    sky: Sky
+    limits: Limits
+    free: tuple[str, ...] = eqx.field(static=True)
+
+    def __call__(self, at: Numbers) -> Terms:
+        moving, rest = eqx.partition(self.mixing, free_spec(self.mixing, self.free))
+        model = eqx.combine(jtu.tree_unflatten(jtu.tree_structure(moving), list(at)), rest)
+        cells, weights = self.sky.cells(model, self.free), self.limits.weight
+        off = [x - mean for x, mean in zip(at, self.limits.mean, strict=True)]
+        prior = total(weight * x * x for weight, x in zip(weights, off, strict=True)) / 2
+        grad = tuple(g + weight * x for g, weight, x in zip(cells.grad, weights, off, strict=True))
+        gram = tuple(cells.gram[i, j] + (weights[i] if i == j else 0) for i, j in pairs(len(at)))
+        return Terms(cells.cost + prior, grad, gram)
+
+    def box(self) -> Box:
+        return Box(tuple(self.limits.lower), tuple(self.limits.upper), _LEAP)
 
 
 def fit_cells(
@@ -103,24 +136,26 @@ def _advance(
 
     def block(part: Any) -> tuple[Array, Array]:
         maps, count, rows, still = part
-        sky, box = Sky(nu, maps, None, count, marginal), limits.box()
-        ended = run(unpack(rows, len(free)), terms_of(at_lanes(mixing, still), sky, limits, free), box, tolerance, most)
-        return pack(ended), known(ended, box).covariance
+        problem = CellProblem(at_lanes(mixing, still), Sky(nu, maps, None, count, marginal), limits, free)
+        ended = run(unpack(rows, len(free)), problem, problem.box(), tolerance, most)
+        return pack(ended), known(ended.terms, problem.box()).covariance
 
     return by_blocks(block, (maps, count, rows, still), size, blocks)
 
 
-def terms_of(mixing: MixingMatrix, sky: Sky, limits: Limits, free: tuple[str, ...]) -> Callable[[Numbers], Terms]:
-    """What a search sees of cells: their likelihood and the priors as functions of the free parameters."""
-    moving, rest = eqx.partition(mixing, free_spec(mixing, free))
-    structure = jtu.tree_structure(moving)
-
-    def terms(at: Numbers) -> Terms:
-        cells = sky.cells(eqx.combine(jtu.tree_unflatten(structure, list(at)), rest), free)
-        off = [x - mean for x, mean in zip(at, limits.mean, strict=True)]
-        prior = total(weight * x * x for weight, x in zip(limits.weight, off, strict=True)) / 2
-        grad = tuple(g + weight * x for g, weight, x in zip(cells.grad, limits.weight, off, strict=True))
-        gram = tuple(cells.gram[i, j] + (limits.weight[i] if i == j else 0) for i, j in pairs(len(free)))
-        return Terms(cells.cost + prior, grad, gram)
-
-    return terms
+def trace_cells(
+    mixing: MixingMatrix,
+    sky: Sky,
+    limits: Limits,
+    still: dict[str, Array],
+    free: tuple[str, ...],
+    tolerance: float,
+    max_steps: int,
+) -> CellFits:
+    """The same fits as one program without a host, whose answers have derivatives."""
+    problem = CellProblem(at_lanes(mixing, still), sky, limits, free)
+    start = jnp.clip(jnp.stack([get(mixing, name) for name in free]), limits.lower, limits.upper)
+    start = jnp.broadcast_to(start[:, None], (len(free), sky.count.shape[1]))
+    found = settle(problem, start, tolerance, jnp.asarray(max_steps))
+    terms = problem(tuple(found.at))
+    return CellFits(found.at, terms.cost, known(terms, problem.box()).covariance, found.steps, found.status)

@@ -19,7 +19,7 @@ from ..fitting._program import call
 from ..fitting._solution import RESULTS, Solution
 from ..fitting._solver._trust_region import AbstractTrustSolver
 from ..fitting._terms import Terms
-from ._cells import CellFits, Limits, fit_cells
+from ._cells import CellFits, Limits, fit_cells, trace_cells
 from ._connected import GroupFits, each_group, fit_connected
 from ._fixed import at_lanes, on_host
 from ._layout import Layout, nested
@@ -68,22 +68,33 @@ def fit_sky(
         within = jnp.full(len(free), -jnp.inf), jnp.full(len(free), jnp.inf)  # no parameter has any bound
     mean, weight = flat_priors(plan, priors)
     limits = Limits(within[0], within[1], mean, weight)
-    # the loop over cells is for the host; within a transformation the core's fits have derivatives too
-    traced = any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, nu, observed, limits)))
-    if cells.alone and len(free) <= _FEW and not traced:
-        how = marginal, tolerance, max_steps, slabs
-        fixed = {name: values[cells.first] for name, values in cells.fixed.items()}
-        return _each(fit_cells(mixing, nu, observed, free, limits, *how, fixed), cells, free, limits)
-    return _grouped((mixing, nu, observed, limits), cells, free, marginal, (solver, max_steps))
+    if not cells.alone or len(free) > _FEW:
+        return _grouped((mixing, nu, observed, limits), cells, free, marginal, (solver, max_steps))
+    fixed = {name: values[cells.first] for name, values in cells.fixed.items()}
+    # the loop that drops the cells that are done is for the host; within a transformation all is one program
+    if any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, nu, observed, limits, fixed))):
+        args = mixing, nu, limits, observed, observed.counts(), fixed
+        return _each(call(_traced, args, (free, marginal, tolerance, max_steps)), cells, free, limits)
+    how = marginal, tolerance, max_steps, slabs
+    return _each(fit_cells(mixing, nu, observed, free, limits, *how, fixed), cells, free, limits)
+
+
+def _traced(
+    mixing: MixingMatrix, nu: Any, limits: Limits, observed: Observed, counts: Any, fixed: Any, *choices: Any
+) -> CellFits:
+    free, marginal, tolerance, max_steps = choices
+    sky = _sky_of(nu, observed, counts, ({}, {}), marginal)
+    return trace_cells(mixing, sky, limits, fixed, free, tolerance, max_steps)
 
 
 def _each(found: CellFits, cells: Cells, free: tuple[str, ...], limits: Limits) -> Fits:
     # a cell's number is that of its element of every parameter, but each counts them in its own order
     place = [np.argsort(cells.element[name][cells.first]) for name in free]
 
-    def named(rows: np.ndarray) -> dict[str, Any]:
+    def named(rows: Any) -> dict[str, Any]:
         return {name: row[at] for name, row, at in zip(free, rows, place, strict=True)}
 
+    xp: Any = jnp if isinstance(found.values, jax.core.Tracer) else np
     code: Any = RESULTS
     endings = {
         small_fits.SEARCHING: code.max_steps_reached,
@@ -91,12 +102,12 @@ def _each(found: CellFits, cells: Cells, free: tuple[str, ...], limits: Limits) 
         small_fits.STALLED: code.stalled,
         small_fits.NONFINITE: code.nonfinite_start,
     }
-    result = np.array([endings[status]._value for status in sorted(endings)], np.int32)[found.status]
-    covariance = np.where(found.status == small_fits.NONFINITE, np.nan, found.covariance)
-    errors = np.sqrt(np.stack([covariance[i, i] for i in range(len(free))]))
-    lower, upper = np.asarray(limits.lower)[:, None], np.asarray(limits.upper)[:, None]
-    bound = np.where(found.values >= upper, 1, np.where(found.values <= lower, -1, 0))
-    bound = np.where(lower >= upper, 0, bound)
+    result = xp.asarray([endings[status]._value for status in sorted(endings)], np.int32)[found.status]
+    covariance = xp.where(found.status == small_fits.NONFINITE, np.nan, found.covariance)
+    errors = xp.sqrt(xp.stack([covariance[i, i] for i in range(len(free))]))
+    lower, upper = xp.asarray(limits.lower)[:, None], xp.asarray(limits.upper)[:, None]
+    bound = xp.where(found.values >= upper, 1, xp.where(found.values <= lower, -1, 0))
+    bound = xp.where(lower >= upper, 0, bound)
     return Fits(named(found.values), named(errors), named(bound), covariance, result, found.steps, found.cost)
 
 
@@ -150,13 +161,18 @@ def _of_cells(every: Any, group: np.ndarray, where: list[tuple[np.ndarray, Any]]
 
 
 def _group_skies(nu: Any, observed: Observed, counts: Any, places: Any, layout: Layout, marginal: bool) -> Sky:
-    """A sky for each group, with the pixels of each cell side by side."""
+    """A sky for each group."""
+    return _stacked(_sky_of(nu, observed, counts, places, marginal), layout)
+
+
+def _sky_of(nu: Any, observed: Observed, counts: Any, places: Any, marginal: bool) -> Sky:
+    """All cells, with the pixels of each side by side."""
     filled, at = observed.columns >= 0, jnp.maximum(observed.columns, 0)
     data, root = observed.gather(at)
     data = jnp.where(filled[None, None, None], data, 0)
     data = data.reshape(*data.shape[:2], -1, data.shape[-1])
     index, share = places
-    return _stacked(Sky(nu, whitened(data, root), index, counts, marginal, share), layout)
+    return Sky(nu, whitened(data, root), index, counts, marginal, share)
 
 
 def _stacked(sky: Sky, layout: Layout) -> Sky:

@@ -9,17 +9,21 @@ component separation of single pixels runs on it.
 Levenberg 1944, Marquardt 1963; damped as Nielsen 1999; bounds by an active set and projection (Bertsekas 1982).
 """
 
+import abc
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from ..core._module import Module
 
 Tree = TypeVar("Tree")
 
@@ -36,6 +40,7 @@ _RISE = 1e-11  # of the cost: what rounding may add to it while the gradient hal
 _FLAT = 1e-15  # of the cost: no promise that it could keep
 _BLIND = 1e-6  # of chi2: what a parameter without information may still do
 _ROUNDING = 64.0  # roundings of parameters and gradients that no search can get below
+_NOISE = 1e5  # and of the gradient along what the data do not determine, a difference of nearly equal numbers
 _SHARE = 1e-3  # of its variance, by which an error may be too small for what a lost direction adds to it
 
 
@@ -127,15 +132,19 @@ class Factor(NamedTuple):
 
     def solve(self, rhs: Numbers) -> tuple[Numbers, Array]:
         """(x, rhs . x) for the x whose product with the matrix is rhs."""
-        p = len(rhs)
         z: list[Array] = []
-        for i in range(p):
-            z.append(_less(rhs[i], zip(self.below[i], z, strict=True)))
-        x: dict[int, Array] = {}
-        for i in reversed(range(p)):
-            x[i] = _less(z[i] * self.inverse[i], ((self.below[k][i], x[k]) for k in range(i + 1, p)))
-        square = total(a * a * b for a, b in zip(z, self.inverse, strict=True))
-        return tuple(x[i] for i in range(p)), square
+        for i, row in enumerate(self.below):
+            z.append(_less(rhs[i], zip(row, z, strict=True)))
+        return _back(self.below, self.inverse, z), total(a * a * b for a, b in zip(z, self.inverse, strict=True))
+
+
+def _back(below: Sequence[Sequence[Array]], inverse: Sequence[Array], z: Sequence[Array]) -> Numbers:
+    """L^-T D^-1 z."""
+    p = len(z)
+    x: dict[int, Array] = {}
+    for i in reversed(range(p)):
+        x[i] = _less(z[i] * inverse[i], ((below[k][i], x[k]) for k in range(i + 1, p)))
+    return tuple(x[i] for i in range(p))
 
 
 def _less(start: Array, products: Iterable[tuple[Array, Array]]) -> Array:
@@ -169,14 +178,14 @@ def advance(old: Search, evaluate: Callable[[Numbers], Terms], box: Box, toleran
     damping = jnp.where(accept, jnp.where(eased < 1e-5, 0, eased), jnp.maximum(old.growth * old.damping, 1e-3))
     growth = jnp.where(accept, 2, 2 * old.growth)
     at, terms = _where(accept, (old.trial, new), (old.at, old.terms))
-    trial, predicted, distance, rounding = _propose(at, terms, bend, damping, box)
-    there = (accept | ~first) & (distance <= jnp.maximum(tolerance**2, rounding)) & ~_blind(at, terms, box)
+    trial, predicted, distance, enough = _propose(at, terms, bend, damping, box, tolerance)
+    there = (accept | ~first) & (distance <= enough) & ~_blind(at, terms, box)
     still = functools.reduce(jnp.logical_and, (a == b for a, b in zip(trial, at, strict=True)))
     stuck = (damping > _TOO_MUCH) | still | (~first & ~accept & lost)
     status = jnp.where(there, CONVERGED, jnp.where(first & ~sound, NONFINITE, jnp.where(stuck, STALLED, SEARCHING)))
     status = jnp.where(going, status, old.status).astype(old.status.dtype)
     distance = jnp.where(accept, distance, old.distance)
-    return Search(at, terms, bend, trial, damping, growth, predicted, distance, old.steps + going, status)
+    return Search(at, terms, bend, trial, damping, growth, predicted, distance, old.steps + going.astype(old.steps.dtype), status)
 
 
 def _diagonal(terms: Terms) -> list[Array]:
@@ -228,34 +237,77 @@ def _times(matrix: Sequence[Array], x: Sequence[Array]) -> list[Array]:
     return [total(entry[min(i, j), max(i, j)] * x[j] for j in range(p)) for i in range(p)]
 
 
-def _propose(at: Numbers, terms: Terms, bend: Numbers, damping: Array, box: Box) -> tuple[Numbers, Array, Array, Array]:
-    """(next trial, decrease that it promises, squared length of the undamped step, and of what is mere rounding).
+class Elimination(NamedTuple):
+    """x with matrix @ x = rhs, `square` = rhs . x, and which parameters were left out, whose x is 0.
 
-    Lengths are in standard errors of what is free to move. The ridge keeps a step off directions without information,
-    along which rounding alone would decide; up to that, it is the shortest step, so that they keep their start.
+    `convex`: False where a pivot is clearly negative.
     """
-    p, eps = len(at), jnp.finfo(damping.dtype).eps
-    index = pairs(p)
+
+    x: Numbers
+    square: Array
+    dropped: Numbers
+    convex: Array
+
+
+def eliminate(matrix: Numbers, rhs: Numbers, quiet: Array | float) -> Elimination:
+    """Solve by L D L^T with a floor under the pivots, one parameter after the other.
+
+    What is left of a parameter's row when those before it have explained all they can is its pivot. One below `_LOST`
+    of its diagonal says that the data know nothing more of it; then it is left out, if what is left of its rhs, in its
+    own units, has a square of no more than `quiet`, which is what rounding leaves. If more is left, it has a slope
+    without an information, and its step is as long as the floor allows.
+    """
+    p = len(rhs)
+    entry = dict(zip(pairs(p), matrix, strict=True))
+    below: list[list[Array]] = [[] for _ in range(p)]
+    pivots: list[Array] = []
+    inverse: list[Array] = []
+    dropped: list[Array] = []
+    z: list[Array] = []
+    squares: list[Array] = []
+    convex = jnp.array(True)
+    for j in range(p):
+        scaled = [below[j][k] * pivots[k] for k in range(j)]
+        pivot = _less(entry[j, j], zip(scaled, below[j], strict=True))
+        floor = _LOST * jnp.abs(entry[j, j])
+        z.append(_less(rhs[j], zip(below[j], z, strict=True)))
+        square = z[j] * z[j]
+        dropped.append((pivot < floor) & (square <= quiet * jnp.abs(entry[j, j])))
+        convex = convex & (pivot > -floor)
+        pivots.append(jnp.where(pivot < floor, jnp.where(floor > 0, floor, 1), pivot))
+        inverse.append(jnp.where(dropped[j], 0, 1 / pivots[j]))
+        squares.append(square * jnp.where(dropped[j], 1 / jnp.where(floor > 0, floor / _LOST, 1), inverse[j]))
+        for i in range(j + 1, p):
+            below[i].append(_less(entry[j, i], zip(scaled, below[i], strict=True)) * inverse[j])
+    x = _back(below, inverse, z)
+    return Elimination(x, total(squares), tuple(dropped), convex)
+
+
+def _propose(
+    at: Numbers, terms: Terms, bend: Numbers, damping: Array, box: Box, tolerance: float
+) -> tuple[Numbers, Array, Array, Array]:
+    """(next trial, decrease that it promises, squared length of the undamped step, and at which that is short enough).
+
+    Lengths are in standard errors of what is free to move. What the data do not determine has no step, whatever the
+    damping, so that it keeps its start.
+    """
+    p, eps = len(at), float(jnp.finfo(damping.dtype).eps)
     diagonal = _diagonal(terms)
     rigid = [h | ~(d > 0) for h, d in zip(box.held(at, terms.grad), diagonal, strict=True)]
     slope = tuple(jnp.where(r, 0, g) for r, g in zip(rigid, terms.grad, strict=True))
-
-    def masked(matrix: Sequence[Array], extra: Array | float) -> Numbers:
-        out = []
-        for (i, j), value in zip(index, matrix, strict=True):
-            if i == j:
-                out.append(jnp.where(rigid[i], 1, value + extra * diagonal[i]))
-            else:
-                out.append(jnp.where(rigid[i] | rigid[j], 0, value))
-        return tuple(out)
-
-    newton, distance = Factor.of(masked(terms.gram, _LOST), p).solve(slope)
+    sharp = functools.reduce(jnp.maximum, (a * a * d for a, d in zip(at, diagonal, strict=True)))
+    rounding = eps**2 * (sharp + 2 * jnp.abs(terms.cost))
+    quiet = jnp.maximum(0.01 * tolerance**2, _NOISE**2 * rounding)
+    undamped = eliminate(_without(terms.gram, rigid), slope, quiet)
     full = tuple(g + b for g, b in zip(terms.gram, bend, strict=True))
-    factor = Factor.of(masked(full, damping + _LOST), p)
-    damped, _ = factor.solve(slope)
-    step = [jnp.where(factor.ok, a, b / (1 + damping)) for a, b in zip(damped, newton, strict=True)]
+    out = [r | d for r, d in zip(rigid, undamped.dropped, strict=True)]
+    factor = Factor.of(_without(full, out, [(damping + _LOST) * d for d in diagonal]), p)
+    damped, _ = factor.solve(tuple(jnp.where(o, 0, g) for o, g in zip(out, slope, strict=True)))
+    step = [jnp.where(factor.ok, a, b / (1 + damping)) for a, b in zip(damped, undamped.x, strict=True)]
     target = box.clip(a - s for a, s in zip(at, step, strict=True))
-    room = [jnp.where(high > low, box.leap * (high - low), jnp.inf) for low, high in zip(box.lower, box.upper)]
+    room = [
+        jnp.where(high > low, box.leap * (high - low), jnp.inf) for low, high in zip(box.lower, box.upper, strict=True)
+    ]
     leap = functools.reduce(jnp.maximum, (jnp.abs(t - a) / r for t, a, r in zip(target, at, room, strict=True)))
     share = 1 / jnp.maximum(leap, 1)
     trial = box.clip(jnp.where(leap > 1, a + (t - a) * share, t) for t, a in zip(target, at, strict=True))
@@ -263,9 +315,18 @@ def _propose(at: Numbers, terms: Terms, bend: Numbers, damping: Array, box: Box)
     model = [jnp.where(factor.ok, f, g) for f, g in zip(full, terms.gram, strict=True)]
     curve = _times(model, move)
     predicted = -total(m * (g + c / 2) for m, g, c in zip(move, terms.grad, curve, strict=True))
-    sharp = functools.reduce(jnp.maximum, (a * a * diagonal[i] for i, a in enumerate(at)))
-    rounding = (_ROUNDING * eps) ** 2 * (sharp + 2 * jnp.abs(terms.cost))
-    return trial, predicted, distance, rounding
+    return trial, predicted, undamped.square, jnp.maximum(tolerance**2, _ROUNDING**2 * rounding)
+
+
+def _without(matrix: Numbers, out: Sequence[Array], extra: Sequence[Array] | None = None) -> Numbers:
+    """The matrix with unit rows for some parameters, and more on the diagonal of the others."""
+    found = []
+    for (i, j), value in zip(pairs(len(out)), matrix, strict=True):
+        if i == j:
+            found.append(jnp.where(out[i], 1, value if extra is None else value + extra[i]))
+        else:
+            found.append(jnp.where(out[i] | out[j], 0, value))
+    return tuple(found)
 
 
 def run(
@@ -293,14 +354,14 @@ class Known(NamedTuple):
     determined: Bool[Array, "p lanes"]
 
 
-def known(search: Search, box: Box) -> Known:
+def known(terms: Terms, box: Box) -> Known:
     """Covariances from the information at the answer, revealing the directions that the data do not determine.
 
     A parameter that the others before it say everything of has a pivot of 0. It is left out, and lost with all that
     it can stand for; the variance of any other does not depend on which one is left out (Rao 1973, section 4a.4).
     """
-    p, eps = len(search.at), jnp.finfo(search.damping.dtype).eps
-    entry = dict(zip(pairs(p), search.terms.gram, strict=True))
+    p, eps = len(terms.grad), jnp.finfo(terms.cost.dtype).eps
+    entry = dict(zip(pairs(p), terms.gram, strict=True))
     fixed = box.fixed()
     idle = [f | ~(entry[i, i] > 0) for i, f in enumerate(fixed)]
     scale = [jnp.where(idle[i], 0, 1 / jnp.sqrt(jnp.where(idle[i], 1, entry[i, i]))) for i in range(p)]
@@ -334,6 +395,67 @@ def known(search: Search, box: Box) -> Known:
             row.append(jnp.where(fixed[i] | fixed[j], 0, value))
         rows.append(jnp.stack(row))
     return Known(jnp.stack(rows), ~jnp.stack(lost))
+
+
+class AbstractSmallFits(Module):
+    """Many small fits as one Module, whose arrays an answer can be differentiated with respect to."""
+
+    @abc.abstractmethod
+    def __call__(self, at: Numbers) -> Terms:
+        """What a search sees at a point."""
+
+    @abc.abstractmethod
+    def box(self) -> Box:
+        """The bounds."""
+
+
+class Settled(NamedTuple):
+    """Where the searches ended (p, lanes), after how many evaluations, and how."""
+
+    at: Array
+    steps: Array
+    status: Array
+
+
+@eqx.filter_custom_jvp
+def settle(fits: AbstractSmallFits, start: Float[Array, "p lanes"], tolerance: float, most: Int[Array, ""]) -> Settled:
+    """All searches to their ends, within a program. The answer has derivatives with respect to the arrays of `fits`.
+
+    They are those of the conditions that hold there (Nocedal and Wright, section 12.3): the gradient of what is free to
+    move stays 0, and what is held at a bound moves with it. Along a direction that the data do not determine an answer
+    does not move, as its search does not; where it is no minimum, there is no derivative.
+    """
+    found = run(begin(tuple(start)), fits, fits.box(), tolerance, most)
+    return Settled(jnp.stack(found.at), found.steps.astype(int), found.status.astype(int))
+
+
+@settle.def_jvp
+def _settle_jvp(primals: Any, tangents: Any) -> tuple[Settled, Settled]:
+    fits, start, tolerance, most = primals
+    answer = settle(fits, start, tolerance, most)
+    at, p = tuple(answer.at), len(answer.at)
+
+    def grad(fits: AbstractSmallFits, at: Numbers) -> Numbers:
+        return fits(at).grad
+
+    def bounds(fits: AbstractSmallFits) -> Numbers:
+        lower, upper, _ = fits.box()
+        return tuple(jnp.where(x <= low, low, high) for x, low, high in zip(at, lower, upper, strict=True))
+
+    slope, moved = eqx.filter_jvp(lambda fits: grad(fits, at), (fits,), (tangents[0],))
+    _, pushed = eqx.filter_jvp(bounds, (fits,), (tangents[0],))
+    units = [tuple(jnp.ones_like(x) if i == j else jnp.zeros_like(x) for j, x in enumerate(at)) for i in range(p)]
+    rows = [jax.jvp(lambda at: grad(fits, at), (at,), (unit,))[1] for unit in units]
+    held = fits.box().held(at, slope)
+    rhs = [
+        jnp.where(h, 0, -d - total(jnp.where(k, row[i] * b, 0) for row, k, b in zip(rows, held, pushed, strict=True)))
+        for i, (h, d) in enumerate(zip(held, moved, strict=True))
+    ]
+    found = eliminate(_without(tuple(rows[i][j] for i, j in pairs(p)), held), tuple(rhs), jnp.inf)
+    change = [jnp.where(h, b, c) for h, b, c in zip(held, pushed, found.x, strict=True)]
+    tangent = jnp.where(found.convex, jnp.stack(change), jnp.nan)
+    zero = (jax.custom_derivatives.zero_from_primal(x, symbolic_zeros=False) for x in answer[1:])
+    return answer, Settled(tangent, *zero)
 
 
 # A search on the host is one array, a row for each of its numbers: to gather lanes is then one call.
