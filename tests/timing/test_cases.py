@@ -86,7 +86,7 @@ def test_a_phase_offset_is_written_and_read_back(shared_data):
     model, toas, _ = loaded("phoff", shared_data)
     moved = js.put(model, {"PHOFF": 0.15})
     again = timing.TimingModel.parse(timing.par_text(moved))
-    assert again.par.value("PHOFF") == Decimal("0.25")
+    assert abs(again.par.value("PHOFF") - Decimal("0.25")) < Decimal("1e-16")
     after = np.asarray(timing.residuals(moved, toas))
     np.testing.assert_allclose(timing.residuals(again, toas), after, rtol=0, atol=1e-11)
     assert abs(after.mean() + 0.004786) < 1e-5  # the mean stays
