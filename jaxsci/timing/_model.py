@@ -93,6 +93,11 @@ class TimingModel(Module):
                 "fit it before its residuals are used",
                 stacklevel=2,
             )
+        if par.find("UNITS") is None and par.word("EPHVER") == "5":
+            warnings.warn(
+                "the par file has no UNITS and is taken for TDB, as by PINT; with EPHVER 5 tempo2 means TCB: say which",
+                stacklevel=2,
+            )
         if par.find("PHOFF") is not None and par.find("TZRMJD") is not None:
             warnings.warn(
                 "PHOFF counts from phase 0 at PEPOCH here: the lines TZRMJD, TZRFRQ and TZRSITE are not read",

@@ -212,7 +212,7 @@ def _of_t2(lines: list[Line]) -> list[Line]:
         return lines
     kind = "DD"
     if "TASC" in has:
-        kind = "ELL1H" if "H3" in has else "ELL1K" if "LNEDOT" in has else "ELL1"
+        kind = "ELL1H" if "H3" in has else "ELL1k" if "LNEDOT" in has else "ELL1"
     elif has & {"KIN", "KOM"}:
         kind = "DDK"
         if not {"KIN", "KOM", "PX"} <= has:

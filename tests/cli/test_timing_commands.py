@@ -42,6 +42,24 @@ def test_noise_that_is_fitted_has_rows_of_its_own(command, tmp_path):
     assert float(again) == pytest.approx(float(value), abs=6e-3)
 
 
+def test_errors_are_scaled_and_lines_refused_on_demand(command, tmp_path):
+    toas = bundled_files()["timing/NGC6440E.npz"]
+    (tmp_path / "x.par").write_text(bundled_files()["timing/NGC6440E.par"].read_text() + "RM 5.2\n")
+    words = ("timing", "fit", tmp_path / "x.par", toas, "--free", "F0", "--free", "F1")
+    refused = command(*words, "--unknown", "error")
+    assert refused.exit_code == 2
+    assert "line RM 5.2 is not understood" in refused.output
+    with pytest.warns(UserWarning, match=r"passed over: RM 5\.2$"):
+        plain = command(*words)
+    with pytest.warns(UserWarning, match="passed over"):
+        scaled = command(*words, "--scale-covariance")
+    assert "errors are scaled by sqrt(chi2 / dof)" in scaled.stdout
+    assert "errors are scaled" not in plain.stdout
+    reduced = float(re.search(r"reduced ([\d.]+)", plain.stdout).group(1))
+    changes = [float(re.search(r"F0 .* (-?[\d.]+) +Hz", done.stdout).group(1)) for done in (plain, scaled)]
+    assert changes[0] / changes[1] == pytest.approx(reduced**0.5, rel=1e-2)
+
+
 def test_noise_that_there_is_not(command):
     done = command("timing", "fit", "bundled:J0931-1902", "--free", "noise.EFOC")
     assert done.exit_code == 2

@@ -84,6 +84,19 @@ def test_quickstart_is_the_array():
     assert sorted(entry["pulsar"].removeprefix("bundled:") for entry in quick["data"]) == sorted(timing.bundled())
 
 
+def test_errors_are_scaled_where_the_config_says_so(command, tmp_path, ran):
+    text = CONFIG.replace('free = ["F0", "F1"]', 'free = ["F0", "F1"]\nscale_covariance = true')
+    (tmp_path / "scaled.toml").write_text(text)
+    done = command("run", tmp_path / "scaled.toml", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    scaled = json.loads((tmp_path / "out" / "results.json").read_text())["members"][0]
+    plain = json.loads((ran[0] / "results.json").read_text())["members"][0]
+    assert (scaled["errors_scaled"], plain["errors_scaled"]) == (True, False)
+    assert scaled["chi2"] == plain["chi2"]
+    for row, other in zip(scaled["parameters"], plain["parameters"], strict=True):
+        assert row["std"] == pytest.approx(other["std"] * plain["reduced_chi2"] ** 0.5, rel=1e-6)
+
+
 def test_each_timing_config_can_be_read(command):
     names = [name for name in bundled_files() if re.fullmatch(r"timing/.*\.toml", name)]
     assert names == [f"timing/{name}.toml" for name in ("array", "grid", "noise", "single")]
@@ -106,6 +119,12 @@ BAD = {
     ),
     "not names": ("fit = { free = [1] }\n[[data]]\npulsar = 'bundled:NGC6440E'", "fit.free: should be a list of names"),
     "twice": ("[[data]]\npulsar = 'bundled:NGC6440E'\n" * 2, "two pulsars are called 'NGC6440E'"),
+    "scale": ("fit = { scale_covariance = 'yes' }\n[[data]]\npulsar = 'bundled:NGC6440E'", "fit.scale_covariance"),
+    "unknown": ("[[data]]\npulsar = 'bundled:NGC6440E'\nunknown = 'error'", "data[0].unknown: a bundled pulsar comes"),
+    "duplicates": (
+        "[[data]]\npar = 'bundled:timing/NGC6440E.par'\ntim = 'bundled:timing/NGC6440E.npz'\nduplicates = 'lose'",
+        "data[0]: duplicates should be",
+    ),
     "npz": (
         "[[data]]\npar = 'bundled:timing/NGC6440E.par'\ntim = 'bundled:curvefit/patches.npy'",
         "data[0]:",

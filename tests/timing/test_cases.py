@@ -84,12 +84,12 @@ def test_fits_are_those_of_pint(name, shared_data):
 
 def test_a_phase_offset_is_written_and_read_back(shared_data):
     model, toas, _ = loaded("phoff", shared_data)
-    moved = js.put(model, {"PHOFF": 0.25})
+    moved = js.put(model, {"PHOFF": 0.15})
     again = timing.TimingModel.parse(timing.par_text(moved))
-    assert again.par.value("PHOFF") == Decimal("0.35")
+    assert abs(again.par.value("PHOFF") - Decimal("0.25")) < Decimal("1e-16")
     after = np.asarray(timing.residuals(moved, toas))
     np.testing.assert_allclose(timing.residuals(again, toas), after, rtol=0, atol=1e-11)
-    assert abs(after.mean() + 0.00578) < 1e-4  # the mean stays
+    assert abs(after.mean() + 0.004786) < 1e-5  # the mean stays
 
 
 @pytest.fixture

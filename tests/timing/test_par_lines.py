@@ -200,7 +200,7 @@ T2 = {  # lines, what PINT's allow_T2 takes for them
 @pytest.mark.parametrize("lines", T2)
 def test_t2_becomes_the_model_that_pint_takes(lines):
     par = timing.TimingModel.parse(f"{BASE}PB 1.5\nA1 2\nBINARY T2\n{lines}\n").par
-    assert par.word("BINARY") == T2[lines].upper()
+    assert par.word("BINARY") == T2[lines]
     if T2[lines] == "DDK":
         assert (par.value("KIN"), par.value("KOM"), par.find("SINI")) == (110, 10, None)
         assert par.free == ("KIN",)
@@ -306,6 +306,8 @@ def test_tcb_becomes_tdb_with_a_note():
     assert float(model.par.find("F0").error) == pytest.approx(1.0000000155051979e-09, rel=1e-8)
     again = timing.TimingModel.parse(timing.par_text(model))  # in TDB: without a note
     assert abs(again.par.value("F0") - model.par.value("F0")) < Decimal("1e-18")
+    with pytest.warns(UserWarning, match="has no UNITS and is taken for TDB"):
+        timing.TimingModel.parse(BASE + "EPHVER 5")
     with pytest.raises(ValueError, match="UNITS is UTC"):
         timing.TimingModel.parse(BASE + "UNITS UTC")
 
