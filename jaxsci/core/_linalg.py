@@ -62,11 +62,14 @@ def products(rows: Float[Array, "q n"]) -> Float[Array, "q q"]:
         terms = tuple(rows[i] * rows[j] for i, j in pairs)
         return lax.reduce(terms, (zero,) * len(pairs), _add_each, (0,))
 
-    def never(rows: Array) -> tuple[Array, ...]:
-        return (zero,) * len(pairs)
+    huge = jnp.array(jnp.finfo(rows.dtype).max / 3, rows.dtype)
 
-    # the branch keeps XLA from fusing whatever made the rows into the loop of the sums, where nothing is vectorised
-    some = eqxi.unvmap_any(rows[-1, 0] == rows[-1, 0]) if n else False
+    def never(rows: Array) -> tuple[Array, ...]:
+        return (zero + jnp.inf,) * len(pairs)  # which is what the square of `huge` is
+
+    # the branch keeps XLA from fusing whatever made the rows into the loop of the sums, where nothing is vectorised; a
+    # NaN has to take it too, or it would be lost
+    some = eqxi.unvmap_any(~(rows[-1, 0] == huge)) if n else False
     found = jnp.stack(lax.cond(some, sums, never, rows))
     at = {pair: k for k, pair in enumerate(pairs)}
     return found[jnp.array([[at[min(i, j), max(i, j)] for j in range(q)] for i in range(q)])]

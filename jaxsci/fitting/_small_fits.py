@@ -185,7 +185,8 @@ def advance(old: Search, evaluate: Callable[[Numbers], Terms], box: Box, toleran
     status = jnp.where(there, CONVERGED, jnp.where(first & ~sound, NONFINITE, jnp.where(stuck, STALLED, SEARCHING)))
     status = jnp.where(going, status, old.status).astype(old.status.dtype)
     distance = jnp.where(accept, distance, old.distance)
-    return Search(at, terms, bend, trial, damping, growth, predicted, distance, old.steps + going.astype(old.steps.dtype), status)
+    steps = old.steps + going.astype(old.steps.dtype)
+    return Search(at, terms, bend, trial, damping, growth, predicted, distance, steps, status)
 
 
 def _diagonal(terms: Terms) -> list[Array]:

@@ -31,8 +31,6 @@ _SNAP_RISE = 1e-6  # onto a bound it is nothing to go: what the cost changes by 
 _HELD = 1e-6  # a parameter this near to a bound, in units of the noise, is as good as on it
 _FAR = 1e-3  # a search that ends with a step so long, in units of the residual, has not found an optimum
 _NEAR = 0.1  # cosine between the residual and the tangent plane of the model
-_MEMORY = 1e4  # by how much an old column norm may exceed the present one
-_FORGET = 0.5  # of the largest column norms, at each step; for ever, a start 1e12 too large would never be left
 _POOR = 2.6  # of 1 + .8 + .64 + ...: four poor steps in a row, or a dozen every other step
 
 
@@ -130,7 +128,7 @@ class TrustState(Module):
 
     trial: Float[Array, " p"]
     lin: Linearisation
-    scale: Float[Array, " p"]  # largest column norms lately (More 1978), so that the scale of a bad start is forgotten
+    scale: Float[Array, " p"]  # largest column norms so far (More 1978)
     radius: Scalar  # damping, or trust radius
     multiplier: Scalar  # of the last subproblem
     predicted: Scalar  # decrease of cost that the trial promises
@@ -157,6 +155,16 @@ class Local(Module):
     inverse_scale: Float[Array, " p"]
     held: Bool[Array, " p"]
     bounds: Bounds
+
+
+def unit_scale(matrix: Any, scale: Float[Array, " p"]) -> Float[Array, " p"]:
+    """1/sqrt of the diagonal: what makes it 1; `scale` where it is not positive.
+
+    Steps are bounded in the scale of the largest columns so far, but a curvature is eliminated in the scale of those
+    here: after a start a million times too large the first would lose it in the rounding of the others.
+    """
+    own = diagonal(matrix)
+    return jnp.where(own > 0, 1 / jnp.sqrt(jnp.where(own > 0, own, 1)), scale)
 
 
 class Proposal(Module):
@@ -237,9 +245,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         y = jnp.where(accept, state.trial, y)
         lin = jtu.tree_map(lambda a, b: jnp.where(accept, a, b), new, state.lin)
         norms = jnp.sqrt(jnp.maximum(diagonal(lin.gram), 0))
-        # a column that vanishes keeps its old scale; one that shrank for good must not drown in the ridge of the others
-        memory = jnp.where(norms > 0, jnp.minimum(_FORGET * state.scale, _MEMORY * norms), state.scale)
-        scale = jnp.maximum(memory, norms)
+        scale = jnp.maximum(state.scale, norms)
         size = jnp.sqrt(2 * jnp.abs(lin.cost))
 
         poor, exact = _mistrust(state, ratio, finite)

@@ -8,7 +8,7 @@ import optimistix as optx
 from jaxtyping import Array
 
 from ...core._linalg import diagonal, dot, factorise, largest_row, scaled, shifted
-from ._trust_region import AbstractTrustSolver, Local, Proposal, TrustState, quadratic
+from ._trust_region import AbstractTrustSolver, Local, Proposal, TrustState, quadratic, unit_scale
 
 
 class GaussNewton(AbstractTrustSolver):
@@ -43,7 +43,9 @@ class GaussNewton(AbstractTrustSolver):
         return jnp.maximum(damping, jnp.finfo(damping.dtype).eps)
 
     def propose(self, local: Local, state: TrustState, radius):  # type: ignore[no-untyped-def]
-        inverse = jnp.where(local.held, 0, local.inverse_scale)
+        inverse = jnp.where(local.held, 0, unit_scale(local.gram, local.inverse_scale))
+        # damping counts in the scale of the largest columns so far
+        weight = (inverse / local.inverse_scale) ** 2
         matrix = scaled(local.gram, inverse)
         grad = local.grad * inverse
         eps = jnp.finfo(grad.dtype).eps
@@ -55,10 +57,10 @@ class GaussNewton(AbstractTrustSolver):
             return factor.solve(grad), factor.ok, factor.least
 
         # undamped and damped side by side: what is compiled once
-        both = jax.vmap(solved)(jnp.stack([idle + grad.size * eps, idle + radius]))
+        both = jax.vmap(solved)(jnp.stack([idle + grad.size * eps, idle + radius * weight]))
         (newton, damped), (sound, ok), (least, _) = both
         # an indefinite matrix (exact Hessian far from the optimum): a short step downhill, then more damping
-        downhill = grad / (radius + largest_row(matrix))
+        downhill = grad / (radius * weight + largest_row(matrix))
         step = -jnp.where(ok, damped, downhill) * inverse
         decrement = jnp.sqrt(jnp.maximum(dot(newton, grad), 0))
         trial = local.y + step

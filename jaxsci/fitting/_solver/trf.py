@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ...core._linalg import diagonal, dot, factorise, largest_row, matvec, scaled, shifted
 from ...core._module import Module
 from ...core._typing import Scalar
-from ._trust_region import AbstractTrustSolver, Bounds, Local, Proposal, TrustState, quadratic
+from ._trust_region import AbstractTrustSolver, Bounds, Local, Proposal, TrustState, quadratic, unit_scale
 
 _ROOT_STEPS = 4  # factorisations a subproblem beside that of the undamped step
 
@@ -132,19 +132,21 @@ def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, 
     Safeguarded Newton on 1/|s|, a few rounds; the first guess comes from the last subproblem.
     """
     grad, matrix = hat.grad, hat.matrix
-    ridge = jnp.finfo(grad.dtype).eps * jnp.sum(jnp.abs(diagonal(matrix)))
+    unit = unit_scale(matrix, jnp.ones_like(grad))
+    rounding = grad.size * jnp.finfo(grad.dtype).eps
+    ridge = rounding / unit**2
     radius = jnp.maximum(radius, jnp.finfo(grad.dtype).tiny)
     size = largest_row(matrix)
-    undamped = factorise(shifted(matrix, ridge))
-    newton = -undamped.solve(grad)
+    undamped = factorise(shifted(scaled(matrix, unit), jnp.full_like(grad, rounding)))
+    newton = -unit * undamped.solve(unit * grad)
     length = jnp.sqrt(dot(newton, newton))
     inside = undamped.ok & (length <= radius)
     norm = jnp.sqrt(dot(grad, grad))
     # H >= -size, so that this multiplier is large enough also where H is indefinite
     high = norm / radius + jnp.where(undamped.ok, 0, size)
 
-    def better(multiplier: Array, step: Array, length: Array, factor: Any) -> Array:
-        bend = dot(step, factor.solve(step))
+    def better(multiplier: Array, step: Array, length: Array, factor: Any, unit: Array) -> Array:
+        bend = dot(step, unit * factor.solve(unit * step))
         return multiplier + (length / radius - 1) * length**2 / jnp.where(bend > 0, bend, 1)
 
     def safe(multiplier: Array, low: Array, high: Array, ok: Array) -> Array:
@@ -160,12 +162,12 @@ def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, 
         low = jnp.where(short, search.low, search.multiplier)
         high = jnp.where(short, search.multiplier, search.high)
         settled = factor.ok & (jnp.abs(length - radius) < 0.1 * radius)
-        following = safe(better(search.multiplier, step, length, factor), low, high, factor.ok)
+        following = safe(better(search.multiplier, step, length, factor, jnp.ones_like(grad)), low, high, factor.ok)
         multiplier = jnp.where(settled, search.multiplier, following)
         return Search(multiplier, low, high, step, search.rounds + 1, settled)
 
     zero = jnp.zeros((), grad.dtype)
-    first = better(zero, newton, length, undamped)
+    first = better(zero, newton, length, undamped, unit)
     first = safe(jnp.where(guess > 0, guess, first), zero, high, undamped.ok | (guess > 0))
     start = Search(first, zero, high, newton, jnp.array(0), inside)
     search = lax.while_loop(lambda s: ~s.settled & (s.rounds < _ROOT_STEPS), newton_round, start)
