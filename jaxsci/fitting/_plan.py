@@ -66,7 +66,9 @@ def make_plan(model: PyTree, noise: PyTree, free: Sequence[str] | None) -> Plan:
 
     **Raises:** `ValueError` for an unknown name, or when nothing is free.
     """
-    leaves, structure = jtu.tree_flatten((closed(model), closed(noise)))
+    leaves, structure = jtu.tree_flatten((model, noise))
+    if not all(isinstance(leaf, jax.Array) for leaf in leaves):
+        leaves, structure = jtu.tree_flatten((closed(model), closed(noise)))
     names = None if free is None else as_names(free)
     return _plan(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves), names, type(model).__name__)
 
