@@ -151,9 +151,9 @@ def predict(model: Any, inputs: Any) -> Array:
         predicted = model(inputs)
     except jax.errors.TracerBoolConversionError as error:
         raise TypeError(
-            f"{name}(inputs) decides by the value of an array or a parameter (if, while, and, or, min, max), which is "
-            "not known while a fit is compiled: use jnp.where(condition, a, b), jnp.minimum or jax.lax.cond; what is "
-            "no parameter may be a field declared by equinox.field(static=True)"
+            f"{name}(inputs) decides by the value of an array or a parameter (if, while, and, or, min, max), which "
+            "is not known while a fit is compiled: use jnp.where(condition, a, b), jnp.minimum or jax.lax.cond; what "
+            "is no parameter may be a field declared by equinox.field(static=True)"
         ) from error
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise TypeError(

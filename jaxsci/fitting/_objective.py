@@ -82,7 +82,13 @@ class Objective(Module):
         if not self.free_noise and type(self.data).sums is not AbstractDataset.sums:
             # data that know their gradient: one derivative of it is a third less to compile than two of the cost
             return jax.jacfwd(lambda y: self(y).grad)(y)
-        return jax.hessian(self.cost)(y)
+        try:
+            return jax.hessian(self.cost)(y)
+        except ValueError as error:
+            if "Reverse-mode differentiation does not work" not in str(error):
+                raise
+        # loops of unknown length, such as an ODE solver's, have forward derivatives alone
+        return jax.jacfwd(jax.jacfwd(self.cost))(y)
 
     def root(self, y: Float[Array, " p"]) -> Float[Array, " n"]:
         """Rows, those of the priors last, whose squares sum to twice the cost."""

@@ -66,7 +66,9 @@ def make_plan(model: PyTree, noise: PyTree, free: Sequence[str] | None) -> Plan:
 
     **Raises:** `ValueError` for an unknown name, or when nothing is free.
     """
-    leaves, structure = jtu.tree_flatten((closed(model), closed(noise)))
+    leaves, structure = jtu.tree_flatten((model, noise))
+    if not all(isinstance(leaf, jax.Array) for leaf in leaves):
+        leaves, structure = jtu.tree_flatten((closed(model), closed(noise)))
     names = None if free is None else as_names(free)
     return _plan(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves), names, type(model).__name__)
 
@@ -133,7 +135,7 @@ def _elements(fitted: Fitted, known: Mapping[str, Parameter], patterns: Iterable
     return of
 
 
-def active_mask(plan: Plan, active: ArrayLike | None) -> Array | None:
+def active_mask(plan: Plan, active: ArrayLike | Sequence[bool] | None) -> Array | None:
     """What a caller says of each free element, and what the plan says: False keeps its value, `None` moves all.
 
     **Raises:** `ValueError` for another shape than one truth value for each free element.
