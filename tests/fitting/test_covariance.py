@@ -238,6 +238,17 @@ def test_errors_have_their_derivatives_however_they_were_computed(apart):
     close(slope, expected, 1e-6, 1e-12)
 
 
+def test_a_fixed_parameter_leaves_the_derivatives_of_errors_alone():
+    observed = jnp.asarray(decay_data())
+
+    def error(sigma):
+        data = js.Dataset(TIMES, observed, js.White(sigma))
+        return js.fit(START, data, bounds={"base": (0.4, 0.4)}, solver=GN, throw=False).standard_errors[0]
+
+    value, slope = quick_jit(jax.value_and_grad(error))(SIGMA)
+    close(slope, value / SIGMA, 1e-9)
+
+
 def test_as_many_data_as_parameters_leave_no_scale_to_estimate():
     """m == n with noise of unknown scale: all infinite, as scipy has it, but 0 where fixed; known noise has errors."""
     start = js.put(START, {"base": 0.4})
