@@ -111,7 +111,7 @@ class TimingSolution(Module):
         return {name: _unit(name, leaves[name], about) for name in self.names}
 
     @property
-    def chi2(self) -> Float[Array, ""]:
+    def chi2(self) -> Float[Array, "*pulsars"]:
         """r^T C^-1 r at the solution, C with all noise."""
         return self.fit.chi2
 

@@ -45,7 +45,8 @@ def log_likelihood(model: TimingModel, toas: TOAs | AnchoredTOAs) -> Float[Array
     """
     data = anchored(model, toas)
     chi2, log_determinant = _chi2(bare(model), data)
-    return -(chi2 + log_determinant + jnp.sum(data.mask) * math.log(2 * math.pi)) / 2
+    count = jnp.sum(data.mask).astype(chi2.dtype)
+    return -(chi2 + log_determinant + count * math.log(2 * math.pi)) / 2
 
 
 @eqx.filter_jit

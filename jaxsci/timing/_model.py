@@ -75,12 +75,14 @@ class Origin(Module):
         found = {name: k for k, both in enumerate(self.elements) for name in both}
         return [found[name] for name in names]
 
-    def frees(self, places: Sequence[str], names: Sequence[str] | None = None) -> Bool[Array, "*pulsars q"]:
+    def frees(
+        self, places: Sequence[str], names: Sequence[str] | None = None
+    ) -> Bool[Array, "*pulsars q"] | Bool[np.ndarray, "*pulsars q"]:
         """Which of some places a fit of PINT's `names` frees, `None` for those that are flagged: those that there are.
 
         The overall phase is always free, and so is noise: who does not want it free leaves out its place.
         """
-        at = self.at(places)
+        at = np.array(self.at(places), int)
         chosen = [self.elements[k] for k in at]
         always = np.array([place == "PHOFF" or place.startswith(NOISE) for place, _ in chosen])
         wanted = self.flagged[..., at] if names is None else np.array([name in names for _, name in chosen])
@@ -164,6 +166,8 @@ class TimingModel(Module):
     def with_offsets(self, offsets: Mapping[str, Any]) -> "TimingModel":
         """The model with some parameters so far from the par file's values, by PINT's name and in its unit.
 
+        In a stack each pulsar that has the parameter is moved; a value may be a number or one for each pulsar.
+
         **Raises:** `ValueError` for a name that the model does not have.
         """
         places = {name: place for place, name in elements(self)}
@@ -171,6 +175,9 @@ class TimingModel(Module):
         moved: dict[str, dict[int, Any]] = {}
         for name, value in offsets.items():
             leaf, _, rest = places[name].partition("[")
+            if self.origin is not None:  # what a pulsar lacks stays 0
+                known = self.origin.values[..., self.origin.at([name])[0]]
+                value = jnp.where(known == known, value, 0.0)
             moved.setdefault(leaf, {})[int(rest[:-1]) if rest else -1] = value
         known = dict(leaf_values(self))
         return put(self, {leaf: _changed(known[leaf], values) for leaf, values in moved.items()})

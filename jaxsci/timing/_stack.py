@@ -95,8 +95,8 @@ def stack(models: Sequence[TimingModel], toas: Sequence[TOAs]) -> Stack:
     ```
 
     Windows, JUMPs, FD, derivatives of F and DM, groups and modes of noise, and TOAs may be of any number: each pulsar
-    has places for those of all, by PINT's names. What it lacks does not count: `nan` among its values, no rise of its
-    chi2, no derivative.
+    has places for those of all, by PINT's names. What it lacks is held at 0 and changes no number of its own; among
+    its fitted values it is `nan`.
 
     **Arguments:** `models`, `toas`: one of each for every pulsar. A `TimingModel` keeps its offsets.
 
