@@ -326,8 +326,8 @@ def svd_square(matrix: Float[Array, "n n"], sweeps: int = 12) -> tuple[Float[Arr
 def solve_general(matrix: Float[Array, "n n"], rhs: Float[Array, " n"]) -> Float[Array, " n"]:
     """x with matrix x = rhs by Gauss-Jordan elimination with scaling and partial pivoting.
 
-    A column without any pivot (a direction on which the equations say nothing) gets x = 0. Rows are scaled, then columns:
-    a parallax and a spin-down are 1e18 apart, and without its own scale a column passes for empty.
+    A column without any pivot (a direction on which the equations say nothing) gets x = 0. Rows are scaled, then
+    columns: a parallax and a spin-down are 1e18 apart, and without its own scale a column passes for empty.
     """
     n = matrix.shape[0]
     scale = jnp.max(jnp.abs(matrix), axis=1)
