@@ -19,8 +19,8 @@ def chi2(model: TimingModel, toas: TOAs | AnchoredTOAs) -> Float[Array, ""]:
     """r^T C^-1 r of the residuals r of a model as it is, with C the covariance of all noise.
 
     The overall phase, which nothing else determines, takes the value with the least chi2. At the model of a solution
-    it is the chi2 of that. Inside `jax.jit`, `jax.vmap` and `jax.grad` it takes anchored TOAs, as `timing.fit` does, and
-    can be differentiated by all that is in the model and the TOAs.
+    it is the chi2 of that. Inside `jax.jit`, `jax.vmap` and `jax.grad` it takes anchored TOAs, as `timing.fit` does,
+    and can be differentiated by all that is in the model and the TOAs.
 
     **Arguments:** `model`, `toas`: as in `timing.fit`.
 

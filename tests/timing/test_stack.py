@@ -14,7 +14,7 @@ from jaxsci import timing
 
 NAMES = ("J0931-1902", "J1832-0836")  # 11 and 10 windows of DMX
 KNOBS = {"efac": 1.1, "equad": 60.0, "late": 2e-6, "PMELONG": 0.3, "DM": 1e-4}  # noise, data, fixed parameters
-STEPS = {"efac": 1e-2, "equad": 3.0, "late": 1e-6, "PMELONG": 3e-2, "DM": 1e-5}
+STEPS = {"efac": 1e-2, "equad": 3.0, "late": 1e-6, "PMELONG": 1.0, "DM": 1e-5}
 SIGMA = {"F0": 1e-10, "ELAT": 1e-6, "DMX_0003": 1e-4}  # about their errors
 
 
@@ -64,7 +64,7 @@ def test_a_stack_gives_what_an_array_gives(pairs, stacked, slopes):
         assert one.success
         assert bool(solution.success[k])
         assert int(solution.dof[k]) == one.dof
-        assert float(solution.chi2[k]) == pytest.approx(float(one.chi2), rel=1e-9)
+        assert float(solution.chi2[k]) == pytest.approx(float(one.chi2), abs=1e-5)
         for name, std in one.std.items():
             assert abs(one.offsets[name] - float(solution.offsets[name][k])) < 1e-5 * std, name
             assert float(solution.values[name][k]) == pytest.approx(one.values[name], rel=1e-15)
