@@ -12,10 +12,10 @@ from jaxtyping import Array
 from ..core._dataset import stack
 from ..fitting._program import call
 from ._anchor import AnchoredTOAs, at_reference
-from ._array import Member, _member, buckets
+from ._array import _member, buckets
 from ._fit import TimingSolution, bare
 from ._model import TimingModel
-from ._stack import Layout, lay, widen
+from ._stack import Layout, Member, lay, widen
 from ._toas import TOAs
 from ._whitened import ordered, standardise
 

@@ -176,8 +176,8 @@ class TimingModel(Module):
         for name, value in offsets.items():
             leaf, _, rest = places[name].partition("[")
             if self.origin is not None:  # what a pulsar lacks stays 0
-                known = self.origin.values[..., self.origin.at([name])[0]]
-                value = jnp.where(known == known, value, 0.0)
+                there = self.origin.values[..., self.origin.at([name])[0]]
+                value = jnp.where(there == there, value, 0.0)
             moved.setdefault(leaf, {})[int(rest[:-1]) if rest else -1] = value
         known = dict(leaf_values(self))
         return put(self, {leaf: _changed(known[leaf], values) for leaf, values in moved.items()})

@@ -268,9 +268,9 @@ def _origin(member: Member, layout: Layout, wide: Any) -> Origin:
     red = noise.frequency.shape[0] > 0
     there = {leaf: value for leaf, value in leaf_values(noise) if red or not leaf.startswith("TNRED")}
     for leaf, value in leaf_values(wide):
-        names = element_names(f"{NOISE}{leaf}", value.shape)
-        places += [Element(name, of_pint(name)) for name in names]
-        values |= dict(zip(map(of_pint, names), np.ravel(there.get(leaf, ())).tolist(), strict=False))
+        spots = element_names(f"{NOISE}{leaf}", value.shape)
+        places += [Element(spot, of_pint(spot)) for spot in spots]
+        values |= dict(zip(map(of_pint, spots), np.ravel(there.get(leaf, ())).tolist(), strict=False))
     return Origin(
         values=as_array(np.array([values.get(name, np.nan) for _, name in places])),
         flagged=as_array(np.array([name in member.names for _, name in places], bool)),
