@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from ..core._linalg import dot
 from ._anchor import AnchoredTOAs
-from ._fit import anchored, bare
+from ._fit import anchored, bare, fixed_phase
 from ._model import TimingModel
 from ._noise import PreparedNoise, TimingNoise
 from ._toas import TOAs
@@ -18,9 +18,9 @@ from ._toas import TOAs
 def chi2(model: TimingModel, toas: TOAs | AnchoredTOAs) -> Float[Array, ""]:
     """r^T C^-1 r of the residuals r of a model as it is, with C the covariance of all noise.
 
-    The overall phase, which nothing else determines, takes the value with the least chi2. At the model of a solution
-    it is the chi2 of that. Inside `jax.jit`, `jax.vmap` and `jax.grad` it takes anchored TOAs, as `timing.fit` does,
-    and can be differentiated by all that is in the model and the TOAs.
+    The overall phase, which nothing else determines, takes the value with the least chi2, unless the par file has a
+    PHOFF. At the model of a solution it is the chi2 of that. Inside `jax.jit`, `jax.vmap` and `jax.grad` it takes
+    anchored TOAs, as `timing.fit` does, and can be differentiated by all that is in the model and the TOAs.
 
     **Arguments:** `model`, `toas`: as in `timing.fit`.
 
@@ -28,7 +28,7 @@ def chi2(model: TimingModel, toas: TOAs | AnchoredTOAs) -> Float[Array, ""]:
 
     **Raises:** `ValueError` as `timing.fit`.
     """
-    return _chi2(bare(model), anchored(model, toas))[0]
+    return _chi2(bare(model), anchored(model, toas), fixed_phase(model))[0]
 
 
 def log_likelihood(model: TimingModel, toas: TOAs | AnchoredTOAs) -> Float[Array, ""]:
@@ -44,13 +44,13 @@ def log_likelihood(model: TimingModel, toas: TOAs | AnchoredTOAs) -> Float[Array
     **Raises:** `ValueError` as `timing.fit`.
     """
     data = anchored(model, toas)
-    chi2, log_determinant = _chi2(bare(model), data)
+    chi2, log_determinant = _chi2(bare(model), data, fixed_phase(model))
     count = jnp.sum(data.mask).astype(chi2.dtype)
     return -(chi2 + log_determinant + count * math.log(2 * math.pi)) / 2
 
 
 @eqx.filter_jit
-def _chi2(model: TimingModel, data: AnchoredTOAs) -> tuple[Array, Array]:
+def _chi2(model: TimingModel, data: AnchoredTOAs, fixed: bool) -> tuple[Array, Array]:
     """(chi2, log|C|)."""
     noise = data.noise
     assert isinstance(noise, TimingNoise)
@@ -59,4 +59,6 @@ def _chi2(model: TimingModel, data: AnchoredTOAs) -> tuple[Array, Array]:
     both = jnp.stack([model.residual(data), timed.astype(data.phase.dtype)])
     residual, phase = jax.vmap(lambda row: ready.whiten(row, data.mask))(both)
     total, along = dot(residual, residual), dot(residual, phase)
+    if fixed:
+        return total, ready.log_determinant
     return total - along * along / dot(phase, phase), ready.log_determinant

@@ -1,14 +1,9 @@
 """The timing model: what a par file says, as a tree of components."""
 
-<<<<<<< HEAD
 import dataclasses
 import warnings
-from collections.abc import Iterator
-from typing import Any
-=======
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
->>>>>>> c19171a (Pulsars of one kind stack, by PINT's names, for jit, vmap and grad; chi2 and likelihood of a model as it is)
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -62,13 +57,14 @@ class Origin(Module):
       such parameter.
     - `flagged`: True where its par file flags it, to be fitted.
     - `elements`: all parameters that any pulsar of the stack has, those of the noise too. `flags`: PINT's names of
-      those that any par file flags.
+      those that any par file flags. `fixed_phase`: True where the par files say by a PHOFF what phase 0 is.
     """
 
     values: Float[Array, " p"]
     flagged: Bool[Array, " p"]
     elements: tuple[Element, ...] = eqx.field(static=True)  # type: ignore[misc]
     flags: tuple[str, ...] = eqx.field(static=True)  # type: ignore[misc]
+    fixed_phase: bool = eqx.field(static=True)  # type: ignore[misc]
 
     def at(self, names: Sequence[str]) -> list[int]:
         """Where parameters are among `elements`, by place or PINT's name."""
@@ -80,11 +76,12 @@ class Origin(Module):
     ) -> Bool[Array, "*pulsars q"] | Bool[np.ndarray, "*pulsars q"]:
         """Which of some places a fit of PINT's `names` frees, `None` for those that are flagged: those that there are.
 
-        The overall phase is always free, and so is noise: who does not want it free leaves out its place.
+        The overall phase is always free, unless `fixed_phase`, and so is noise: its place is left out where it is not.
         """
         at = np.array(self.at(places), int)
         chosen = [self.elements[k] for k in at]
-        always = np.array([place == "PHOFF" or place.startswith(NOISE) for place, _ in chosen])
+        offset = () if self.fixed_phase else ("PHOFF",)
+        always = np.array([place.startswith(NOISE) or place in offset for place, _ in chosen])
         wanted = self.flagged[..., at] if names is None else np.array([name in names for _, name in chosen])
         known = self.values[..., at]
         return (wanted | always) & (known == known)
@@ -315,11 +312,7 @@ def lacking_jumps(par: Par, toas: TOAs) -> tuple[str, ...]:
 
 
 def elements(model: TimingModel) -> Iterator[tuple[str, str]]:
-<<<<<<< HEAD
     """(name of the element in jaxsci, PINT's name) of every parameter, PHOFF last, in the order of the fields.
-=======
-    """(name of the element in jaxsci, PINT's name) of every parameter, in the order of the fields.
->>>>>>> c19171a (Pulsars of one kind stack, by PINT's names, for jit, vmap and grad; chi2 and likelihood of a model as it is)
 
     `F[0]` is F0, `DM[1]` is DM1, `DMX[4]` the fifth of the par file's windows; in a stack of those of all its pulsars.
     """

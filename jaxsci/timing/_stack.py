@@ -19,7 +19,7 @@ from ..core._parameter import as_array, element_names, leaf_values, parameters
 from ..core._rows import row_pads
 from ._anchor import AnchoredTOAs, at_reference, lay_out, tie
 from ._build import listed
-from ._fit import chosen
+from ._fit import check_phase, chosen, fixed_phase
 from ._model import NOISE, Element, Origin, TimingModel, elements
 from ._par_out import of_pint
 from ._toas import TOAs
@@ -111,6 +111,8 @@ def stack(models: Sequence[TimingModel], toas: Sequence[TOAs]) -> Stack:
         raise ValueError("there is nothing to stack: the list of timing models is empty")
     members = [member_of(k, model, toa) for k, (model, toa) in enumerate(zip(models, toas, strict=True))]
     first, *others = members
+    for member in members:
+        check_phase(member.model, ())
     for other in others:
         differing = _differing(first, other)
         if differing:
@@ -165,7 +167,10 @@ def kind(member: Member) -> dict[str, Any]:
     found |= {f"noise.{name}": _form(getattr(noise, name)) for name in ("DMEFAC", "DMEQUAD")}
     lists = {leaf.split(".")[-1] for leaf in _LISTS}
     masks = (data.dm_jumps, data.fd_jumps)
+    windows = (data.window, data.cm_window)
     return found | {
+        "PHOFF": fixed_phase(model),
+        "windows that overlap": tuple(None if index is None else index.shape[1] for index in windows),
         "names of parameters": tuple(pair for pair in elements(model) if pair[0].split("[")[0] not in lists),
         "PLANET_SHAPIRO": data.planets is None,
         "measured dispersion": (data.wideband, tuple(None if mask is None else mask.shape[1] for mask in masks)),
@@ -276,4 +281,5 @@ def _origin(member: Member, layout: Layout, wide: Any) -> Origin:
         flagged=as_array(np.array([name in member.names for _, name in places], bool)),
         elements=tuple(places),
         flags=layout.flags,
+        fixed_phase=fixed_phase(member.model),
     )
