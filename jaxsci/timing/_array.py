@@ -90,18 +90,21 @@ def _cut(members: list[Member]) -> list[list[Member]]:
 
 
 class Laid(NamedTuple):
-    """A bucket as `fit_batch` takes it: stacked models and data, free names, bounds that fix what a member lacks."""
+    """A bucket as `fit_batch` takes it: stacked models and data, free names, bounds that fix what a member lacks.
+
+    `places`: the element that each of PINT's names is.
+    """
 
     models: TimingModel
     data: AnchoredTOAs
     free: tuple[str, ...]
     bounds: dict[str, tuple[np.ndarray, np.ndarray]]
+    places: dict[str, str]
 
     def fit(self, solver: Any, max_steps: int, scale_covariance: bool = False) -> Any:
         """The batch, one lane at a time: a pulsar fills a core."""
-        models, data, free, bounds = self
-        choices = {"free": free, "bounds": bounds, "solver": solver, "max_steps": max_steps}
-        return fit_batch(bare(models), data, batch_size=1, scale_covariance=scale_covariance, **choices)
+        choices = {"free": self.free, "bounds": self.bounds, "solver": solver, "max_steps": max_steps}
+        return fit_batch(self.models, self.data, batch_size=1, scale_covariance=scale_covariance, **choices)
 
 
 def lay_bucket(members: Sequence[Member]) -> Laid:
@@ -116,7 +119,7 @@ def lay_bucket(members: Sequence[Member]) -> Laid:
         free = np.reshape(models.origin.frees(element_names(leaf, value.shape[1:])), value.shape)
         low, high = ranges.get(leaf, (-np.inf, np.inf))
         bounds[leaf] = np.where(free, low, value), np.where(free, high, value)
-    return Laid(models, data, leaves, bounds)
+    return Laid(bare(models), data, leaves, bounds, {name: place for place, name in models.origin.elements})
 
 
 def _fit_bucket(
@@ -124,10 +127,8 @@ def _fit_bucket(
 ) -> list[tuple[int, TimingSolution]]:
     laid = lay_bucket(members)
     batch = laid.fit(solver, max_steps, scale_covariance)
-    assert laid.models.origin is not None
-    elements = {name: place for place, name in laid.models.origin.elements}
     places = {name: k for k, name in enumerate(batch.groups[0].names)}
     return [
-        (m.place, TimingSolution(batch[k], m.model, m.names, tuple(places[elements[name]] for name in m.names)))
+        (m.place, TimingSolution(batch[k], m.model, m.names, tuple(places[laid.places[name]] for name in m.names)))
         for k, m in enumerate(members)
     ]
