@@ -269,3 +269,15 @@ def on_a_gpu(quick: bool) -> Iterator[Row]:
     with jax.default_device(gpu):
         timing = timed(_skies.maps(nside, "IQU"), patches=nside)
     yield Row(name, npix / timing.wall, "px / s", n=npix, note="wall clock", **about(timing))
+
+
+@any_case(AREA, "compile")
+def compiles(quick: bool) -> Iterator[Row]:
+    """What the first separation of skies inside a program costs, in a process of its own."""
+    cold = in_fresh_process("skies_in_vmap")
+    note = (
+        "eight realisations, 15 channels, QU, 48 pixels, one value of each spectral parameter; trace, compile and run"
+    )
+    name = "compile: jit(vmap(separate)), first call"
+    yield Row(name, cold["first"], "CPU-s", n=8, cold=cold["first"], bar=at_most(10), note=note)
+    yield Row(name.replace("first", "next"), cold["next"], "CPU-s", n=8)

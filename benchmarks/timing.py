@@ -182,6 +182,16 @@ def gradient(quick: bool) -> Iterator[Row]:
         yield Row(f"likelihood gradient of {name} over one evaluation", ratio, "times", n=len(toas), bar=at_most(5))
 
 
+@case(AREA, "compile")
+def compiles(quick: bool) -> Iterator[Row]:
+    """What the first gradient of fits of two pulsars costs inside a program, in a process of its own."""
+    cold = in_fresh_process("gradient_of_pulsars")
+    note = "J0931-1902 and J1832-0836, d std(F0) / d EFAC; trace, compile and run"
+    name = "compile: jit(vmap(grad(fit))) of two pulsars, first call"
+    yield Row(name, cold["first"], "CPU-s", n=2, cold=cold["first"], bar=at_most(20), note=note)
+    yield Row(name.replace("first", "next"), cold["next"], "CPU-s", n=2)
+
+
 @case(AREA, "GPU")
 def gpu(quick: bool) -> Iterator[Row]:
     """The array on a GPU, where there is one."""

@@ -327,14 +327,17 @@ def svd_square(matrix: Float[Array, "n n"], sweeps: int = 12) -> tuple[Float[Arr
 
 
 def solve_general(matrix: Float[Array, "n n"], rhs: Float[Array, " n"]) -> Float[Array, " n"]:
-    """x with matrix x = rhs by Gauss-Jordan elimination with row scaling and partial pivoting.
+    """x with matrix x = rhs by Gauss-Jordan elimination with scaling and partial pivoting.
 
-    A column without any pivot (a direction on which the equations say nothing) gets x = 0.
+    A column without any pivot (a direction on which the equations say nothing) gets x = 0. Rows are scaled, then
+    columns: a parallax and a spin-down are 1e18 apart, and without its own scale a column passes for empty.
     """
     n = matrix.shape[0]
     scale = jnp.max(jnp.abs(matrix), axis=1)
     scale = 1 / jnp.where(scale > 0, scale, 1)
-    work = jnp.concatenate([matrix * scale[:, None], (rhs * scale)[:, None]], axis=1)
+    across = jnp.max(jnp.abs(matrix * scale[:, None]), axis=0)
+    across = 1 / jnp.where(across > 0, across, 1)
+    work = jnp.concatenate([matrix * scale[:, None] * across[None, :], (rhs * scale)[:, None]], axis=1)
     index = jnp.arange(n)
     tiny = n * jnp.finfo(matrix.dtype).eps
 
@@ -350,4 +353,4 @@ def solve_general(matrix: Float[Array, "n n"], rhs: Float[Array, " n"]) -> Float
         work = work - jnp.where(index == k, 0, work[:, k])[:, None] * row[None, :]
         return work.at[k].set(row)
 
-    return lax.fori_loop(0, n, eliminate, work)[:, n]
+    return lax.fori_loop(0, n, eliminate, work)[:, n] * across

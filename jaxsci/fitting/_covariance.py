@@ -26,21 +26,48 @@ _LEAST = 1e-10  # the smallest that counts as known where there are no rows to l
 class Covariance(Module):
     """What the curvature at a solution says.
 
-    - `matrix`: the covariance; inf on the diagonal of a parameter that is not determined (nan beside
-      it), 0 for fixed ones.
+    - `inverse`: of the curvature, a generalised one where that is singular; 0 for fixed parameters.
     - `determined`: False where the data say nothing, alone or in a combination.
     - `rank`: how many independent directions the data determine.
     """
 
-    matrix: Float[Array, "p p"]
+    inverse: Float[Array, "p p"]
     determined: Bool[Array, " p"]
     rank: Int[Array, ""]
+
+    @property
+    def matrix(self) -> Float[Array, "p p"]:
+        """The covariance; inf for a parameter that is not determined (nan beside it), 0 for fixed ones."""
+        lost = ~self.determined[:, None] | ~self.determined[None, :]
+        unknown = jnp.where(jnp.eye(self.determined.size, dtype=bool), jnp.inf, jnp.nan)
+        return jnp.where(lost, unknown, self.inverse).astype(self.inverse.dtype)
+
+    def following(self, gram: Float[Array, "p p"]) -> "Covariance":
+        """The same numbers with the derivatives of the inverse of `gram`, however the inverse was computed."""
+        return eqx.tree_at(lambda c: c.inverse, self, _inverse_of(gram, self.inverse))
+
+
+@jax.custom_jvp
+def _inverse_of(gram: Float[Array, "p p"], known: Float[Array, "p p"]) -> Float[Array, "p p"]:
+    """`known`, the inverse C of `gram`, whose derivative is -C d(gram) C.
+
+    Three products where the derivative of an elimination or a QR would be a program several times as long as they. It
+    holds for the generalised inverse too as far as that tells anything: where parameters are determined.
+    """
+    return known
+
+
+@_inverse_of.defjvp
+def _inverse_of_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    inverse = _inverse_of(*primals)
+    return inverse, -inverse @ tangents[0] @ inverse
 
 
 class Look(NamedTuple):
     """What one Linearisation at the end of a search tells.
 
     - `cost`; `covariance`, from the normal matrix; `well`: whether that is conditioned well enough to be inverted.
+    - `gram`: the normal matrix, with its derivatives, which the covariance does not have: see `Covariance.following`.
     - `decrement`: sqrt(g^T F^-1 g) of the parameters that no bound holds: the length of the step that is left, in
       standard errors for unit noise. `size`: sqrt(2 cost). `rounding`: decrements below this are within what one unit
       of rounding in a parameter does.
@@ -49,6 +76,7 @@ class Look(NamedTuple):
 
     cost: Scalar
     covariance: Covariance
+    gram: Float[Array, "p p"]
     well: Flag
     decrement: Scalar
     size: Scalar
@@ -64,7 +92,8 @@ def look(
     known: Linearisation | None,
 ) -> Look:
     """What the normal matrix at y says; `known` is the Linearisation there where a solver has it."""
-    lin = objective(y) if known is None else recalled(objective, y, known)
+    moving = objective(y) if known is None else recalled(objective, y, known)
+    lin, y, lower, upper = jtu.tree_map(lax.stop_gradient, (moving, y, lower, upper))
     fixed = lower >= upper
     norms = jnp.sqrt(jnp.maximum(jnp.diagonal(lin.gram), 0))
     inverse_scale = jnp.where(fixed | ~(norms > 0), 0, 1 / jnp.where(norms > 0, norms, 1))
@@ -92,8 +121,8 @@ def look(
     rounding = 8 * eps * jnp.max(jnp.abs(y) * norms, initial=0)
     rank = jnp.sum(~fixed)
     covariance = Covariance(inverse * outer, jnp.ones_like(fixed), rank)
-    decrement = lax.stop_gradient(jnp.sqrt(jnp.maximum(square, 0)))
-    return Look(lin.cost, covariance, well, decrement, lax.stop_gradient(size), lax.stop_gradient(rounding), finite)
+    decrement = jnp.sqrt(jnp.maximum(square, 0))
+    return Look(moving.cost, covariance, moving.gram, well, decrement, size, rounding, finite)
 
 
 def careful(
@@ -102,10 +131,11 @@ def careful(
     """`known`, what `look` said, where it was well conditioned; else the covariance by QR of the rows.
 
     The QR costs as much as several steps of a fit of many rows. It is computed only when some member
-    of a batch needs it, and then used by those members alone.
+    of a batch needs it, and then used by those members alone. It has no derivatives either.
     """
+    objective, y, fixed = jtu.tree_map(lax.stop_gradient, (objective, y, fixed))
     by_rows = lax.cond(
-        eqxi.unvmap_any(lax.stop_gradient(~well)),
+        eqxi.unvmap_any(~well),
         lambda: covariance(objective.weighed(y)[1], fixed),
         lambda: known,
     )
@@ -181,10 +211,8 @@ def covariance(rows: Float[Array, "m p"], fixed: Bool[Array, " p"]) -> Covarianc
     lost = ~kept | jnp.any(null > 1e-6, axis=1)
     place = jnp.argsort(order)
     matrix = gram(inverse, inverse)[place][:, place] / scale[:, None] / scale[None, :]
-    lost = lost[place] & ~fixed
-    matrix = jnp.where(lost[:, None] | lost[None, :], jnp.where(jnp.eye(p, dtype=bool), jnp.inf, jnp.nan), matrix)
     matrix = jnp.where(fixed[:, None] | fixed[None, :], 0, matrix)
-    return Covariance(matrix, ~lost, jnp.sum(kept & (pivots > 0)))
+    return Covariance(matrix, ~lost[place] | fixed, jnp.sum(kept & (pivots > 0)))
 
 
 def _pivoted_qr(matrix: Float[Array, "m p"]) -> tuple[Float[Array, "p p"], Int[Array, " p"]]:

@@ -193,7 +193,7 @@ def fit_once(problem: Problem, choices: Choices, complete: bool) -> tuple[Soluti
     known, well = seen.covariance, seen.well
     if complete:
         known, well = careful(ready.objective, end.y, ready.fixed, known, well), jnp.array(True)
-    solution = describe(ready, choices, end, seen, known)
+    solution = describe(ready, choices, end, seen, known.following(seen.gram))
     return solution, _flags(solution, end.stalled, well)
 
 
@@ -305,7 +305,7 @@ def conclude(ready: Ready, choices: Choices, end: End) -> Solution:
     """Everything that follows from the solution. The solver's state has no tangents; those of `lin` are made anew."""
     seen = look(ready.objective, end.y, ready.lower, ready.upper, end.lin)
     known = careful(ready.objective, end.y, ready.fixed, seen.covariance, seen.well)
-    return describe(ready, choices, end, seen, known)
+    return describe(ready, choices, end, seen, known.following(seen.gram))
 
 
 def degrees(ready: Ready, known: Covariance, count: Array) -> Array:

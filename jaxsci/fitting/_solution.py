@@ -130,7 +130,9 @@ class Solution(Module):
     @property
     def standard_errors(self) -> Float[Array, "*batch p"]:
         """Standard error of each element of y; inf where not determined, 0 where fixed."""
-        return jnp.sqrt(jnp.diagonal(self.covariance, axis1=-2, axis2=-1))
+        variance = jnp.diagonal(self.covariance, axis1=-2, axis2=-1)
+        none = variance == 0  # where the root has no derivative
+        return jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, variance)))
 
     @property
     def correlation(self) -> Float[Array, "*batch p p"]:

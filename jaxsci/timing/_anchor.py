@@ -39,6 +39,7 @@ class AnchoredTOAs(AbstractDataset):
     - `jumps`, `dm_jumps`, `fd_jumps`: 1 where a JUMP, DMJUMP or FDJUMP applies, shape (n, j).
     - `measures`: True for the rows of wideband data that measure dispersion, `dm`; `None` without.
     - the others as in `TOAs`; `planets` `None` where they do not count.
+    - `par`: the par file that has the reference, `None` in a stack.
     """
 
     elapsed: Float[Array, " n"] = rows("edge")
@@ -62,6 +63,7 @@ class AnchoredTOAs(AbstractDataset):
     dm: Float[Array, " n"] | None = rows(0.0, default=None)
     dm_jumps: Float[Array, "n d"] | None = rows(0.0, default=None)
     fd_jumps: Float[Array, "n k"] | None = rows(0.0, default=None)
+    par: Par | None = eqx.field(static=True, default=None)  # type: ignore[misc]
 
     @property
     def wideband(self) -> bool:
@@ -97,7 +99,7 @@ def _extra(model: TimingModel, toas: AnchoredTOAs) -> Array:
 
 
 def anchor(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
-    """Tie TOAs to the par file of a model.
+    """Tie TOAs to the par file of a model: what a fit needs of them, in arrays.
 
     **Returns:** the anchored TOAs, sorted by epoch, and the place in `toas` of each; rows of wideband data that
     measure dispersion come after them.
@@ -105,6 +107,12 @@ def anchor(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
     **Raises:** `ValueError` for TOAs that make no sense or flags that no TOA has; `RuntimeError` without
     double precision.
     """
+    data, order = tied(model, toas)
+    return dataclasses.replace(data, par=model.par), order
+
+
+def tied(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
+    """What `anchor` gives, but for the par file: data of one shape share a compiled program."""
     data, order = lay_out(model, toas)
     return tie(model, toas, data, at_reference(model), order), order
 

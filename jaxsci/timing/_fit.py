@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core._errors import suggest
 from ..core._module import Module
 from ..core._parameter import get, parameters
 from ..fitting._diagnose import judge
@@ -20,8 +19,8 @@ from ..fitting._fit import fit as core_fit
 from ..fitting._plan import as_names, make_plan
 from ..fitting._solution import Solution
 from ..fitting._solver.gauss_newton import GaussNewton
-from ._anchor import AnchoredTOAs, anchor, warn_of_idle
-from ._model import TimingModel, elements, limits
+from ._anchor import AnchoredTOAs, tied, warn_of_idle
+from ._model import NOISE, TimingModel, elements, limits, refuse_others
 from ._noise import TimingNoise
 from ._toas import TOAs
 from .io import load
@@ -48,28 +47,61 @@ class TimingSolution(Module):
     places: tuple[int, ...] = eqx.field(static=True)
 
     @property
-    def offsets(self) -> dict[str, float]:
+    def alone(self) -> bool:
+        """True for the fit of one pulsar from its par file, outside of `jax.jit`, `jax.vmap` and `jax.grad`."""
+        return self.start.par is not None and self.fit.y.ndim == 1 and not isinstance(self.fit.y, jax.core.Tracer)
+
+    @property
+    def offsets(self) -> dict[str, Any]:
         """Fitted value less that of the par file, of each free parameter."""
-        y = np.asarray(self.fit.y)
-        return {name: float(y[place]) for name, place in zip(self.names, self.places, strict=True)}
+        return self._of(self.fit.y)
 
     @property
     def exact(self) -> dict[str, Decimal]:
-        """Fitted values with all the digits of the par file: F0 and epochs have more than a float64."""
+        """Fitted values with all the digits of the par file: F0 and epochs have more than a float64.
+
+        **Raises:** `ValueError` inside a transformation and for a stack, whose values are float64.
+        """
         par = self.start.par
-        assert par is not None
+        if par is None or not self.alone:
+            raise ValueError("exact values are those of one pulsar outside of jax.jit and jax.vmap: here see .offsets")
         return {name: _EXACT.add(par.value(name), Decimal(offset)) for name, offset in self.offsets.items()}
 
     @property
-    def values(self) -> dict[str, float]:
-        """Fitted values: RAJ in hours, DECJ, ELONG, ELAT, OM in degrees, epochs in MJD, else as in a par file."""
-        return {name: float(value) for name, value in self.exact.items()}
+    def values(self) -> dict[str, Any]:
+        """Fitted values: RAJ in hours, DECJ, ELONG, ELAT, OM in degrees, epochs in MJD, else as in a par file.
+
+        Numbers; inside a transformation and of a stack arrays, with `nan` where a pulsar has no such parameter.
+        """
+        if self.alone:
+            return {name: float(value) for name, value in self.exact.items()}
+        return {name: origin + self.offsets[name] for name, origin in self._origin().items()}
 
     @property
-    def std(self) -> dict[str, float]:
-        """Standard error of each, in the same unit (RAJ in hours); inf where the data say nothing of it."""
-        std = np.asarray(self.fit.standard_errors)
-        return {name: float(std[place]) for name, place in zip(self.names, self.places, strict=True)}
+    def std(self) -> dict[str, Any]:
+        """Standard error of each, in the same unit (RAJ in hours); inf where the data say nothing of it.
+
+        Of a stack 0 where a pulsar's fit holds it, `nan` where it has none.
+        """
+        std = self._of(self.fit.standard_errors)
+        if self.alone:
+            return std
+        return {name: jnp.where(origin == origin, std[name], jnp.nan) for name, origin in self._origin().items()}
+
+    def _of(self, elements: Float[Array, "*pulsars p"]) -> dict[str, Any]:
+        """What each of the free parameters has of an array over all that the core's fit frees."""
+        if not self.alone:
+            return {name: elements[..., place] for name, place in zip(self.names, self.places, strict=True)}
+        known = np.asarray(elements)
+        return {name: float(known[place]) for name, place in zip(self.names, self.places, strict=True)}
+
+    def _origin(self) -> dict[str, Any]:
+        """The par file's value of each, rounded to a float64."""
+        if self.start.par is not None:
+            return {name: float(self.start.par.value(name)) for name in self.names}
+        origin = self.start.origin
+        assert origin is not None
+        return {name: origin.values[..., k] for name, k in zip(self.names, origin.at(self.names), strict=True)}
 
     @property
     def units(self) -> dict[str, str]:
@@ -79,24 +111,24 @@ class TimingSolution(Module):
         return {name: _unit(name, leaves[name], about) for name in self.names}
 
     @property
-    def chi2(self) -> Float[Array, ""]:
+    def chi2(self) -> Float[Array, "*pulsars"]:
         """r^T C^-1 r at the solution, C with all noise."""
         return self.fit.chi2
 
     @property
-    def dof(self) -> int:
+    def dof(self) -> Any:
         """TOAs less free parameters and the phase offset."""
-        return int(self.fit.dof)
+        return int(self.fit.dof) if self.alone else self.fit.dof
 
     @property
-    def reduced_chi2(self) -> float:
+    def reduced_chi2(self) -> Any:
         """chi2 / dof."""
-        return float(self.fit.reduced_chi2)
+        return float(self.fit.reduced_chi2) if self.alone else self.fit.reduced_chi2
 
     @property
-    def success(self) -> bool:
+    def success(self) -> Any:
         """True where the fit converged."""
-        return bool(self.fit.success)
+        return bool(self.fit.success) if self.alone else self.fit.success
 
     @property
     def noise(self) -> TimingNoise | None:
@@ -106,8 +138,10 @@ class TimingSolution(Module):
     @property
     def model(self) -> TimingModel:
         """The fitted model; its offsets are from the par file that it carries."""
-        shape = jax.tree.map(lambda new, old: new[tuple(map(slice, old.shape))], self.fit.model, bare(self.start))
-        return dataclasses.replace(shape, par=self.start.par)
+        y = self.fit.y if isinstance(self.fit.y, jax.core.Tracer) else np.asarray(self.fit.y)
+        places = {name: self.fit.names.index(name) for name in self.fit.names if name == "PHOFF"}
+        places |= dict(zip(self.names, self.places, strict=True))
+        return self.start.with_offsets({name: y[..., place] for name, place in places.items()})
 
     def summary(self) -> str:
         """A table of values and errors, and how good the fit is."""
@@ -125,13 +159,13 @@ def _unit(name: str, leaf: str, about: Mapping[str, Any]) -> str:
 
 
 def bare(model: TimingModel) -> TimingModel:
-    """The model without its par file, so that models of one shape share a compiled program."""
-    return dataclasses.replace(model, par=None)
+    """The model without its par file and names, so that models of one shape share a compiled program."""
+    return dataclasses.replace(model, par=None, origin=None)
 
 
 def fit(
     model: TimingModel | str | os.PathLike[str],
-    toas: TOAs | str | os.PathLike[str],
+    toas: TOAs | AnchoredTOAs | str | os.PathLike[str],
     free: Sequence[str] | None = None,
     *,
     solver: Any = SOLVER,
@@ -145,10 +179,15 @@ def fit(
     Without ECORR and red noise that is weighted least squares. A phase offset is fitted too, whatever is free; where
     the par file has a line PHOFF, only if that is free.
 
+    Inside `jax.jit`, `jax.vmap` and `jax.grad` it takes anchored TOAs, which are arrays: those of `timing.stack`, for
+    `jax.vmap` over pulsars, or those of `timing.anchor` of one. It can be differentiated by all that is in them, such
+    as the noise, and by the parameters of the model that are not free. Give `throw=False` there.
+
     **Arguments:**
 
     - `model`: what `TimingModel.parse` or `timing.load` made of a par file, or the file itself.
-    - `toas`: the times of arrival, or a tim file for `timing.load`.
+    - `toas`: the times of arrival, or a tim file for `timing.load`; or what `timing.anchor` or `timing.stack` made of
+      them and this model's par file.
     - `free`: PINT's names, such as `("F0", "F1", "DMX_0003")`; `None` for those that the par file flags. Names that
       begin with `noise.`, such as `"noise.EFAC"` or `"noise.TNREDAMP"`, free parameters of the noise too, by maximum
       likelihood; `solution.noise` is the noise found.
@@ -163,30 +202,66 @@ def fit(
     """
     if not isinstance(model, TimingModel):
         model, toas = load(model, toas)  # type: ignore[arg-type]
-    if not isinstance(toas, TOAs):
-        raise ValueError(f"toas should be TOAs, as timing.load gives them with the model, not {toas!r}")
-    wanted = model.par.free if free is None and model.par is not None else as_names(free or ())
-    noisy = tuple(name for name in wanted if name.startswith("noise."))
+    wanted = flags(model) if free is None else as_names(free)
+    noisy = tuple(name for name in wanted if name.startswith(NOISE))
     names, places = chosen(model, tuple(name for name in wanted if name not in noisy))
     check_phase(model, names)
-    data, _ = anchor(model, toas)
+    data = anchored(model, toas)
     _check_noise(data.noise, noisy)
-    idle = warn_of_idle(model, data, names)
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((model, data)))
+    idle = [] if traced else warn_of_idle(model, data, names)
     start = bare(model)
     fitted = (*places, *offset_of(model))
     leaves = tuple(dict.fromkeys(place.split("[")[0] for place in fitted))
     leaves += noisy
     plan = make_plan(start, data.noise, leaves)
-    active = np.isin(plan.names, fitted) | [name.startswith("noise.") for name in plan.names]
-    pinned = None if active.all() else jnp.asarray(active)
     bounds = {name: pair for name, pair in limits(model).items() if name in leaves}
     bounds |= choices.pop("bounds", None) or {}
-    choices |= {"free": leaves, "bounds": bounds or None, "solver": solver, "active": pinned}
-    solution = core_fit(start, data, throw=False, scale_covariance=scale_covariance, **choices)
-    if throw:
+    choices |= {"free": leaves, "bounds": bounds or None, "solver": solver, "scale_covariance": scale_covariance}
+    choices |= {"active": active(model, plan.names, fitted, None if free is None else names)}
+    solution = core_fit(start, data, throw=throw and traced, **choices)
+    if throw and not traced:
         known = dict(zip(places, names, strict=True))
         judge(_renamed(solution, known, idle), start, data, choices.get("likelihood"), strict)
     return TimingSolution(solution, model, names, tuple(plan.names.index(place) for place in places))
+
+
+def anchored(model: TimingModel, toas: Any) -> AnchoredTOAs:
+    """TOAs as a fit needs them, which they may be already.
+
+    **Raises:** `ValueError` for anything else, for TOAs that were anchored to another par file, and for a stack outside
+    of `jax.vmap`.
+    """
+    if isinstance(toas, TOAs):
+        return tied(model, toas)[0]
+    if not isinstance(toas, AnchoredTOAs):
+        raise ValueError(f"toas should be TOAs, as timing.load gives them with the model, not {toas!r}")
+    if jnp.ndim(toas.mask) != 1:
+        raise ValueError("these are the TOAs of several pulsars: use jax.vmap, or give timing.fit_array all pulsars")
+    if toas.par is not None and model.par is not None and toas.par != model.par:
+        raise ValueError("these TOAs were anchored to another par file than the model's: anchor them to this model")
+    # without it pulsars of one shape share a compiled program
+    return toas if toas.par is None else dataclasses.replace(toas, par=None)
+
+
+def flags(model: TimingModel) -> tuple[str, ...]:
+    """PINT's names of what a par file flags, in a stack of what any does."""
+    if model.origin is not None:
+        return model.origin.flags
+    return () if model.par is None else model.par.free
+
+
+def active(
+    model: TimingModel, elements: Sequence[str], fitted: Sequence[str], names: Sequence[str] | None
+) -> Array | None:
+    """Which elements a fit moves, those `fitted` and noise; `None` for all.
+
+    In a stack those that this pulsar has, and without `names` has flagged.
+    """
+    if model.origin is not None:
+        return jnp.asarray(model.origin.frees(elements, names))
+    moves = np.isin(elements, fitted) | [name.startswith(NOISE) for name in elements]
+    return None if moves.all() else jnp.asarray(moves)
 
 
 def _renamed(solution: Solution, known: Mapping[str, str], told: Sequence[str]) -> Solution:
@@ -200,14 +275,9 @@ def chosen(model: TimingModel, free: Sequence[str] | None) -> tuple[tuple[str, .
 
     **Raises:** `ValueError` for a name that the model does not have.
     """
-    assert model.par is not None
     known = {pint: name for name, pint in elements(model) if pint not in offset_of(model)}
-    wanted = (free,) if isinstance(free, str) else model.par.free if free is None else tuple(free)
-    for name in wanted:
-        if name not in known:
-            raise ValueError(
-                f"the timing model has no parameter {name}{suggest(name, known)} (there are {', '.join(known)})"
-            )
+    wanted = flags(model) if free is None else as_names(free)
+    refuse_others(wanted, known)
     names = tuple(name for name in known if name in wanted)
     return names, tuple(known[name] for name in names)
 
@@ -219,8 +289,8 @@ def offset_of(model: TimingModel) -> tuple[str, ...]:
 
 def check_phase(model: TimingModel, names: Sequence[str]) -> None:
     """Raise `ValueError` for a PHOFF that is held where it counts from a TOA that is not read."""
-    assert model.par is not None
-    if fixed_phase(model) and "PHOFF" not in names and model.par.find("TZRMJD") is not None:
+    counted = model.par is not None and model.par.find("TZRMJD") is not None
+    if fixed_phase(model) and "PHOFF" not in names and counted:
         raise ValueError(
             "PHOFF is not to be fitted, but it counts from the pulse of TZRMJD, which is not read: free it, or leave "
             "PHOFF out of the par file"
@@ -245,6 +315,8 @@ def _check_noise(noise: Any, wanted: Sequence[str]) -> None:
 
 def fixed_phase(model: TimingModel) -> bool:
     """True where the par file says by a PHOFF what phase 0 is: the offset is a parameter like others then."""
+    if model.origin is not None:
+        return model.origin.fixed_phase
     return model.par is not None and model.par.find("PHOFF") is not None
 
 
@@ -253,7 +325,7 @@ def residuals(model: TimingModel, toas: TOAs) -> Float[Array, " n"]:
 
     Positive when a pulse comes late. As PINT's `Residuals.time_resids`: where the par file has a PHOFF, the mean stays.
     """
-    data, order = anchor(model, toas)
+    data, order = tied(model, toas)
     timed = slice(len(toas))  # rows that measure dispersion come after them
     values = np.asarray(_residual(bare(model), data))[timed]
     noise = data.noise

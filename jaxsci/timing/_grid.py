@@ -19,7 +19,7 @@ from ..fitting._plan import flat_bounds, make_plan
 from ..fitting._problem import Choices, Problem, Solver
 from ..fitting._program import call
 from ..fitting._terms import Terms
-from ._anchor import anchor
+from ._anchor import tied
 from ._fit import SOLVER, bare, chosen, fit
 from ._model import TimingModel, limits
 from ._toas import TOAs
@@ -54,7 +54,7 @@ def chi2_grid(
     _, held = zip(*(chosen(model, name) for name in grid), strict=True)
     names = (*(chosen(model, free)[0]), *(name for name in grid))
     best = fit(model, toas, names, solver=solver)
-    data, _ = anchor(model, toas)
+    data, _ = tied(model, toas)
     start = bare(model)
     leaves = tuple(dict.fromkeys(place.split("[")[0] for place in best.fit.names))
     plan = make_plan(start, data.noise, leaves)

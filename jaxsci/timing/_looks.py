@@ -12,9 +12,10 @@ from jaxtyping import Array
 from ..core._dataset import stack
 from ..fitting._program import call
 from ._anchor import AnchoredTOAs, at_reference
-from ._array import Member, _member, _widen, buckets, widest
-from ._fit import TimingSolution
+from ._array import _member, buckets
+from ._fit import TimingSolution, bare
 from ._model import TimingModel
+from ._stack import Layout, Member, lay, widen
 from ._toas import TOAs
 from ._whitened import ordered, standardise
 
@@ -35,8 +36,8 @@ def looks(solutions: Sequence[TimingSolution], toas: Sequence[TOAs]) -> list[Loo
     members = [_shown(k, *pair) for k, pair in enumerate(zip(solutions, toas, strict=True))]
     found: dict[int, Look] = {}
     for bucket in buckets(members):
-        sizes = widest(bucket)
-        found |= {member.place: _look(member, sizes) for member in bucket}
+        layout = lay(bucket)
+        found |= {member.place: _look(member, layout) for member in bucket}
     return [found[k] for k in range(len(members))]
 
 
@@ -47,9 +48,9 @@ def _shown(place: int, solution: TimingSolution, toas: TOAs) -> Member:
     return member._replace(data=dataclasses.replace(member.data, noise=solution.noise))
 
 
-def _look(member: Member, sizes: dict[str, int]) -> Look:
-    model, data = _widen(member, sizes)
-    both = stack([at_reference(model), model])
+def _look(member: Member, layout: Layout) -> Look:
+    model, data = widen(member, layout)
+    both = stack([at_reference(model), bare(model)])
     parts = call(_parts, (both, data))
     before, after, white, sigma = (np.asarray(ordered(part, member.order, len(member.toas))) for part in parts)
     weight = 1 / sigma**2

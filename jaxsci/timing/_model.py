@@ -2,15 +2,18 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
+from ..core._errors import suggest
 from ..core._module import Module
-from ..core._parameter import leaf_values, transparent
+from ..core._parameter import leaf_values, put, transparent
 from ._astrometry import AstrometryEcliptic, AstrometryEquatorial
 from ._binary import DD, ELL1, AbstractBinary, Kopeikin, ShapiroSini
 from ._build import (
@@ -36,6 +39,53 @@ from ._toas import TOAs
 from ._vector import dot, xyz
 from ._wave import CMWaveX, DMWaveX, Wave, WaveX
 
+NOISE = "noise."
+"""What the places of parameters of the noise begin with."""
+
+
+class Element(NamedTuple):
+    """A parameter: its place in the model (`F[0]`, `noise.EFAC[1]`) and PINT's name (F0, EFAC2)."""
+
+    place: str
+    name: str
+
+
+class Origin(Module):
+    """What the offsets of a model in a stack are from, in place of its par file.
+
+    - `values`: those of the par file, in the order of `elements`, rounded to a float64; nan where this pulsar has no
+      such parameter.
+    - `flagged`: True where its par file flags it, to be fitted.
+    - `elements`: all parameters that any pulsar of the stack has, those of the noise too. `flags`: PINT's names of
+      those that any par file flags. `fixed_phase`: True where the par files say by a PHOFF what phase 0 is.
+    """
+
+    values: Float[Array, " p"]
+    flagged: Bool[Array, " p"]
+    elements: tuple[Element, ...] = eqx.field(static=True)  # type: ignore[misc]
+    flags: tuple[str, ...] = eqx.field(static=True)  # type: ignore[misc]
+    fixed_phase: bool = eqx.field(static=True)  # type: ignore[misc]
+
+    def at(self, names: Sequence[str]) -> list[int]:
+        """Where parameters are among `elements`, by place or PINT's name."""
+        found = {name: k for k, both in enumerate(self.elements) for name in both}
+        return [found[name] for name in names]
+
+    def frees(
+        self, places: Sequence[str], names: Sequence[str] | None = None
+    ) -> Bool[Array, "*pulsars q"] | Bool[np.ndarray, "*pulsars q"]:
+        """Which of some places a fit of PINT's `names` frees, `None` for those that are flagged: those that there are.
+
+        The overall phase is always free, unless `fixed_phase`, and so is noise: its place is left out where it is not.
+        """
+        at = np.array(self.at(places), int)
+        chosen = [self.elements[k] for k in at]
+        offset = () if self.fixed_phase else ("PHOFF",)
+        always = np.array([place.startswith(NOISE) or place in offset for place, _ in chosen])
+        wanted = self.flagged[..., at] if names is None else np.array([name in names for _, name in chosen])
+        known = self.values[..., at]
+        return (wanted | always) & (known == known)
+
 
 class TimingModel(Module):
     """A pulsar's timing model: delays from the observatory to the pulsar, and its rotation.
@@ -43,7 +93,7 @@ class TimingModel(Module):
     Every parameter is an offset from the value in the par file, in the par file's unit, and has PINT's
     name; lists are arrays: `F` holds F0, F1, ..., `DMX` all windows. Components that the par file does not use are
     `None`. `par` is the file itself, with the values that the offsets are from: all their digits, more than a
-    float64 has. `None` in a batch.
+    float64 has. In a stack it is `None`, and `origin` has names and values.
     """
 
     astrometry: AstrometryEquatorial | AstrometryEcliptic = transparent()
@@ -67,6 +117,7 @@ class TimingModel(Module):
     dm_jump: DispersionJump | None = transparent()
     offset: PhaseOffset = transparent()
     par: Par | None = eqx.field(static=True)  # type: ignore[misc]
+    origin: Origin | None = None
 
     @staticmethod
     def parse(text: str, unknown: str = "error") -> "TimingModel":
@@ -104,6 +155,34 @@ class TimingModel(Module):
                 stacklevel=2,
             )
         return dataclasses.replace(model, par=par)
+
+    @property
+    def offsets(self) -> dict[str, Float[Array, "*pulsars"]]:
+        """How far each parameter is from the par file's value, by PINT's name and in its unit.
+
+        Of a gradient with respect to a model, which is a `TimingModel` too: the derivative with each.
+        """
+        known = dict(leaf_values(self))
+        return {name: _picked(known, place) for place, name in elements(self)}
+
+    def with_offsets(self, offsets: Mapping[str, Any]) -> "TimingModel":
+        """The model with some parameters so far from the par file's values, by PINT's name and in its unit.
+
+        In a stack each pulsar that has the parameter is moved; a value may be a number or one for each pulsar.
+
+        **Raises:** `ValueError` for a name that the model does not have.
+        """
+        places = {name: place for place, name in elements(self)}
+        refuse_others(offsets, places)
+        moved: dict[str, dict[int, Any]] = {}
+        for name, value in offsets.items():
+            leaf, _, rest = places[name].partition("[")
+            if self.origin is not None:  # what a pulsar lacks stays 0
+                there = self.origin.values[..., self.origin.at([name])[0]]
+                value = jnp.where(there == there, value, 0.0)
+            moved.setdefault(leaf, {})[int(rest[:-1]) if rest else -1] = value
+        known = dict(leaf_values(self))
+        return put(self, {leaf: _changed(known[leaf], values) for leaf, values in moved.items()})
 
     def delay(self, toas: Any) -> Float[Array, " n"]:
         """Seconds from the observatory to the pulsar's own time, at anchored TOAs."""
@@ -240,12 +319,45 @@ def lacking_jumps(par: Par, toas: TOAs) -> tuple[str, ...]:
 def elements(model: TimingModel) -> Iterator[tuple[str, str]]:
     """(name of the element in jaxsci, PINT's name) of every parameter, PHOFF last, in the order of the fields.
 
-    `F[0]` is F0, `DM[1]` is DM1, `DMX[4]` the fifth of the par file's windows.
+    `F[0]` is F0, `DM[1]` is DM1, `DMX[4]` the fifth of the par file's windows; in a stack of those of all its pulsars.
     """
-    assert model.par is not None
+    if model.origin is not None:
+        yield from (both for both in model.origin.elements if not both.place.startswith(NOISE))
+        return
+    if model.par is None:
+        raise ValueError("this model has lost its par file, as in a batch: take the one it was made from")
     for name, value in leaf_values(model):
         if not value.shape:
             yield name, name
             continue
         for k, pint in enumerate(listed(model.par, name)):
             yield f"{name}[{k}]", pint
+
+
+def refuse_others(names: Iterable[str], known: Collection[str]) -> None:
+    """Raise `ValueError` for a name that is not known."""
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"the timing model has no parameter {name}{suggest(name, known)} (there are {', '.join(known)})"
+            )
+
+
+def _changed(leaf: Array, values: dict[int, Any]) -> Any:
+    """A leaf with new elements by index, -1 for a leaf that is no list; on the host where all that comes is there."""
+    traced = any(isinstance(x, jax.core.Tracer) for x in (leaf, *values.values()))
+    xp: Any = jnp if traced else np
+    if -1 in values:
+        return xp.broadcast_to(xp.asarray(values[-1]), leaf.shape)
+    new = xp.stack([xp.broadcast_to(xp.asarray(value), leaf.shape[:-1]) for value in values.values()], axis=-1)
+    at = list(values)
+    if traced:
+        return leaf.at[..., jnp.array(at)].set(new)
+    whole = np.array(leaf)
+    whole[..., at] = new
+    return whole
+
+
+def _picked(values: Mapping[str, Array], place: str) -> Array:
+    leaf, _, rest = place.partition("[")
+    return values[leaf][..., int(rest[:-1])] if rest else values[leaf]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._anchor import _rows, anchor
+from ._anchor import _rows, tied
 from ._constants import DAY
 from ._fit import _residual, bare, fixed_phase
 from ._model import TimingModel
@@ -38,14 +38,14 @@ def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOA
     """
     start = bare(model)
     for _ in range(_ROUNDS):
-        data, order = anchor(model, toas)
+        data, order = tied(model, toas)
         late = _residual(start, data)
         timed = jnp.arange(len(late)) < len(toas)  # the phase of all is anyone's, and anew in each round
         common = jnp.where(fixed_phase(model), 0.0, jnp.mean(late[: len(toas)]))
         toas = _moved(toas, jnp.where(timed, common, 0.0) - late, order)
     if key is None:
         return toas
-    data, order = anchor(model, toas)
+    data, order = tied(model, toas)
     return _moved(toas, _draw(data.noise, key), order)
 
 

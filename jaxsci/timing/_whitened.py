@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._anchor import AnchoredTOAs, anchor
+from ._anchor import AnchoredTOAs, tied
 from ._fit import TimingSolution, bare
 from ._model import TimingModel
 from ._toas import TOAs
@@ -26,7 +26,7 @@ def whitened(model: TimingModel | TimingSolution, toas: TOAs) -> Float[Array, " 
     **Returns:** numbers without unit, with a scatter of a little below 1 where model and noise are right.
     """
     start, noise = (model.model, model.fit.noise) if isinstance(model, TimingSolution) else (model, None)
-    data, order = anchor(start, toas)
+    data, order = tied(start, toas)
     return ordered(_whitened(bare(start), data, data.noise if noise is None else noise), order, len(toas))
 
 

@@ -85,6 +85,13 @@ def test_general_solve_needs_pivoting_and_row_scaling():
     close(la.solve_general(jnp.asarray(a), jnp.asarray(a @ x)), x, 1e-11)
 
 
+def test_general_solve_finds_columns_of_any_scale():
+    """As the curvature of a fit has them whose parameters have other units: none passes for empty."""
+    a, scales, x = spd(4), np.array([1e-10, 1e12, 1.0, 1e-6]), np.array([1.0, -2.0, 3.0, 0.5])
+    got = la.solve_general(jnp.asarray(a * scales * scales[:, None]), jnp.asarray(scales * (a @ x)))
+    close(np.asarray(got) * scales, x, 1e-9)
+
+
 def test_general_solve_leaves_out_what_is_not_determined():
     a = np.diag([2.0, 0.0, 5.0])
     close(la.solve_general(jnp.asarray(a), jnp.array([4.0, 0.0, 10.0])), np.array([2.0, 0.0, 2.0]))

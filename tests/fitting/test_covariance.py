@@ -9,6 +9,7 @@ import mpmath
 import numpy as np
 import pytest
 from helpers import close, quick_jit
+from jaxtyping import Array, Float
 from problems import SIGMA, START, TIMES, Line, decay_data, decay_jacobian, decay_set
 from scipy.optimize import curve_fit
 
@@ -204,6 +205,48 @@ def test_a_column_of_zeros_leaves_the_derivatives_of_the_others_alone():
     for fixed in (jnp.array([False, False, True]), jnp.zeros(3, bool)):
         value, slope = both(jnp.asarray(2.0), fixed)
         close(slope, -value, 1e-12)
+
+
+class Columns(js.AbstractModel):
+    """A linear model whose columns are given."""
+
+    a: Float[Array, " p"] = js.param()
+
+    def __call__(self, x):
+        return x @ self.a
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-4, 0.0], ids=["by the normal matrix", "by QR", "undetermined"])
+def test_errors_have_their_derivatives_however_they_were_computed(apart):
+    """By the errors of single data, against the closed form; two columns may be nearly or wholly the same."""
+    x = np.random.default_rng(5).normal(size=(9, 4))
+    x[:, 2] = x[:, 1] + apart * x[:, 2]
+    y, which = jnp.asarray(x.sum(axis=1)), np.eye(9)[2]
+
+    def errors(change):
+        data = js.Dataset(jnp.asarray(x), y, js.Diagonal(1 + change * which))
+        return js.fit(Columns(jnp.zeros(4)), data, solver=GN, throw=False).standard_errors
+
+    slope = np.asarray(quick_jit(jax.jacrev(errors))(0.3))
+    seen = x[:, [0, 1, 3]] if apart == 0 else x
+    weight = 1 / (1 + 0.3 * which) ** 2
+    matrix = np.linalg.inv(seen.T @ (weight[:, None] * seen))
+    moved = matrix @ (seen.T @ ((2 * which * weight**1.5)[:, None] * seen)) @ matrix
+    expected = np.diagonal(moved) / 2 / np.sqrt(np.diagonal(matrix))
+    if apart == 0:
+        expected = np.array([expected[0], 0, 0, expected[2]])  # infinite whatever the errors of the data
+    close(slope, expected, 1e-6, 1e-12)
+
+
+def test_a_fixed_parameter_leaves_the_derivatives_of_errors_alone():
+    observed = jnp.asarray(decay_data())
+
+    def error(sigma):
+        data = js.Dataset(TIMES, observed, js.White(sigma))
+        return js.fit(START, data, bounds={"base": (0.4, 0.4)}, solver=GN, throw=False).standard_errors[0]
+
+    value, slope = quick_jit(jax.value_and_grad(error))(SIGMA)
+    close(slope, value / SIGMA, 1e-9)
 
 
 def test_as_many_data_as_parameters_leave_no_scale_to_estimate():
