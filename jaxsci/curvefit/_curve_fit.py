@@ -36,6 +36,9 @@ from ._problem import (
 )
 
 
+_BARE = (np.ndarray, float, int, list, tuple)  # what has no mask
+
+
 class Info(TypedDict):
     """What `curve_fit(..., full_output=True)` tells beside, as scipy's dictionary does, and the Solution.
 
@@ -124,7 +127,8 @@ def curve_fit(
         columns, take exact derivatives, and go on until rounding stops them.
 
     **Returns:** `(popt, pcov)` of shapes (p,) and (p, p); or `(popt, pcov, infodict, mesg, ier)` with `infodict` an
-    `Info`, which holds the `Solution`, and `ier` 1 where the fit converged. The error of a parameter that the data do
+    `Info`, which holds the `Solution`, and `ier` 1 where the fit
+    converged; inside a transformation, which knows no words, `mesg` is `solution.result`. The error of a parameter that the data do
     not determine is inf. `solution.model` calls `f` as it is when it is called.
 
     **Raises:** `ValueError` for data, starts or bounds that make no sense, naming the array and its first
@@ -136,10 +140,11 @@ def curve_fit(
         raise ValueError("maxfev and max_nfev are the same: give one of them")
     if nan_policy not in (None, "raise", "omit"):
         raise ValueError(f"nan_policy should be None, 'raise' or 'omit', but it is {nan_policy!r}")
+    p0 = None if p0 is None else as_vector(p0)
     signature = named_parameters(f, p0)
     names = signature[1]
     lower, upper = flat_limits(bounds, names)
-    start = default_start(lower, upper, len(names)) if p0 is None else as_vector(p0)
+    start = default_start(lower, upper, len(names)) if p0 is None else p0
     x, y, errors = as_rows(xdata, "xdata"), as_rows(ydata, "ydata"), as_rows(sigma, "sigma")
     choices = choose(
         signature,
@@ -148,7 +153,6 @@ def curve_fit(
         nan_policy == "omit" and not check_finite,
         max_nfev if maxfev is None else maxfev,
         jac is not None,
-        full_output,
     )
     if choices.poisson and (sigma is not None or loss != "linear"):
         raise ValueError("likelihood='poisson' knows the scatter of counts: it takes neither sigma nor loss")
@@ -156,13 +160,13 @@ def curve_fit(
     absolute = as_flag(bool(absolute_sigma) or choices.poisson)
     problem = Problem(x, y, errors, None, start, lower, upper, absolute)
     check_shapes(problem, names)
-    if any(isinstance(v, np.ma.MaskedArray | Mapping) for v in (xdata, ydata, sigma)):
+    if not all(value is None or isinstance(value, jax.Array) or type(value) in _BARE for value in (xdata, ydata, sigma)):
         problem = problem._replace(mask=masked_rows(y.shape[0], xdata, ydata, sigma))
     found = trace(f, jac, example(problem), choices.title)
     rho = as_loss(loss, f_scale)
     state = None if isinstance(loss, str) and not choices.watched else state_of((choices.solver, rho))
     with seeing(state):
-        solution, flags, residuals = found.run(_solve, (3,), problem, rho, choices)
+        solution, flags = found.run(_solve, (3,), problem, rho, choices)
     popt, pcov = solution.y, solution.covariance
     if not isinstance(flags, jax.core.Tracer):
         flags = jax.device_get(flags)
@@ -170,20 +174,21 @@ def curve_fit(
             _judge(solution, flags, (found, problem, rho, choices), throw, strict)
         converged, message = int(flags[0] == 0), solution.message if flags[0] else "converged"
     else:
-        converged, message = solution.success, "see infodict['solution'].result"
+        converged, message = solution.success, solution.result
         if throw:
             popt = jnp.where(solution.success, popt, jnp.nan)
             pcov = jnp.where(solution.success, pcov, jnp.nan)
     if not full_output:
         return popt, pcov
+    residuals = found.run(_whitened, (3,), problem, solution.y, choices)
     info = Info(nfev=solution.num_steps, fvec=residuals, solution=with_live_function(solution, f))
     return popt, pcov, info, message, converged
 
 
 def _solve(
     function: Traced, problem: Problem, loss: AbstractLoss, choices: Choices
-) -> tuple[Solution, Int[Array, " 4"], Array | None]:
-    """The fit, what the host must know of it in one small array, and the residuals where asked for."""
+) -> tuple[Solution, Int[Array, " 4"]]:
+    """The fit, and what the host must know of it in one small array."""
     model, data = make_problem(Call(function, choices.own_jacobian), problem, choices)
     bounds = None
     if problem.lower is not None:
@@ -204,12 +209,16 @@ def _solve(
     scaled = scaled_by_scatter(solution.covariance, solution.fixed, solution.cost, solution.dof)
     solution = _replace(solution, covariance=jnp.where(problem.absolute, solution.covariance, scaled))
     numbers = (solution.result._value, jnp.any(solution.projected), jnp.any(~solution.determined), solution.dof)
-    residuals = None
-    if choices.full:
-        residuals = jnp.where(data.mask, data.residual(solution.model), 0)
-        if isinstance(data.noise, AbstractNoise):
-            residuals = data.noise.prepare(data.mask).whiten(residuals, data.mask)
-    return solution, jnp.stack([jnp.asarray(number, int) for number in numbers]), residuals
+    return solution, jnp.stack([jnp.asarray(number, int) for number in numbers])
+
+
+def _whitened(function: Traced, problem: Problem, y: Float[Array, " p"], choices: Choices) -> Float[Array, " n"]:
+    """The residuals at y in units of sigma, 0 in rows without weight."""
+    model, data = make_problem(Call(function, choices.own_jacobian), problem, choices)
+    residual = data.residual(type(model)(model._call, model._layout, *y))
+    if isinstance(data.noise, AbstractNoise):
+        return data.noise.prepare(data.mask).whiten(residual, data.mask)
+    return jnp.where(data.mask, residual, 0)
 
 
 def _with_exact_curvature(solution: Solution, data: Any, loss: AbstractLoss) -> Solution:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..core import AbstractLoss, AbstractModel, Dataset, Linear, Module, Scalar, param
+from ..core._given import unmasked
 from ..core._parameter import element_names
 from ..core._typing import Flag
 from ..fitting import RESULTS, Solution, fit
@@ -21,7 +22,7 @@ from ..fitting._fresh import Found, Traced
 from ..fitting._program import seeing, state_of
 from ._curve import Call, title_of, trace
 from ._log import Step, logged
-from ._options import as_loss, as_max_steps, as_pair, as_solver, flat_limits, refuse_unit, take_note
+from ._options import as_loss, as_max_steps, as_pair, as_solver, flat_limits, take_note
 from ._problem import as_rows, as_vector
 
 
@@ -219,9 +220,8 @@ def _is_array(name: str, value: Any) -> bool:
 
     **Raises:** `ValueError` for masked arrays and quantities with units, which would be stripped.
     """
-    refuse_unit(value, name)
-    if isinstance(value, np.ma.MaskedArray):
-        raise ValueError(f"{name} holds a masked array, whose mask would be lost: leave those rows out, or weigh them by 0")
+    if isinstance(value, np.ndarray):
+        unmasked(value, name, real=False)
     if isinstance(value, np.ndarray | np.generic):
         return value.dtype.kind in "fiubc"
     return isinstance(value, jax.Array | bool | int | float | complex)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ..core import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1, describe, suggest
+from ..core._given import unmasked
 from ..core._parameter import as_bounds
 from ..fitting import TRF, GaussNewton
 
@@ -188,27 +189,15 @@ def _limit(side: str, value: Any, names: Sequence[str]) -> Any:
     return array
 
 
-def refuse_unit(value: Any, name: str) -> None:
-    """Raise `ValueError` for a quantity with a unit, which would be lost."""
-    unit = getattr(value, "unit", getattr(value, "units", None))
-    if unit is not None and str(unit) not in ("", "dimensionless"):
-        raise ValueError(
-            f"{name} has the unit {unit}, but functions and parameters here are plain numbers: give the value in the "
-            f"unit that the function means, such as {name}.to_value({str(unit)!r})"
-        )
-
-
 def _real_numbers(value: Any, side: str) -> np.ndarray:
-    for item in (value, *(value if isinstance(value, list | tuple) else ())):
-        refuse_unit(item, f"the {side} bound")
-    if np.iscomplexobj(value):
-        raise ValueError(f"the {side} bounds should be real numbers, but they are complex")
+    name = f"the {side} bounds"
+    value = unmasked(value, name)
+    if isinstance(value, list | tuple):
+        value = [(-np.inf if side == "lower" else np.inf) if item is None else item for item in value]
     try:
         return np.asarray(value, float)
     except (TypeError, ValueError):
-        raise ValueError(
-            f"the {side} bounds should be a number, or one for each parameter, but they are {describe(value)}"
-        ) from None
+        raise ValueError(f"{name} should be a number, or one for each parameter, but they are {describe(value)}") from None
 
 
 def _limits_by_name(bounds: Mapping[str, Any], names: Sequence[str]) -> tuple[list[Any], list[Any]]:

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core import AbstractNoise, Dataset, Dense, Diagonal, Poisson, White, describe
+from ..core import AbstractNoise, Dataset, Dense, Diagonal, Poisson, White
+from ..core._given import plain, rows_hidden, unmasked
 from ..fitting._seen import roots_of
 from ._curve import Call, as_layout, curve_class
 from ._log import logged
-from ._options import as_max_steps, as_solver, refuse_unit
+from ._options import as_max_steps, as_solver
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class Choices:
 
     Compared by identity, which costs nothing; `choose` gives the same object for the same choices.
 
-    - `own_jacobian`: whether the function answers its Jacobian too. `full`: whether residuals are asked for.
+    - `own_jacobian`: whether the function answers its Jacobian too.
     - `watched`: whether the solver is a class of the user's, or holds functions of the user's.
     """
 
@@ -35,7 +36,6 @@ class Choices:
     omit: bool
     max_steps: int
     own_jacobian: bool
-    full: bool
     watched: bool
 
 
@@ -47,7 +47,6 @@ def choose(
     omit: bool,
     max_nfev: int | None,
     own_jacobian: bool,
-    full: bool,
 ) -> Choices:
     """The Choices of a call. `solver`: method, ftol, xtol, verbose, callback.
 
@@ -58,7 +57,7 @@ def choose(
     steps = as_max_steps(max_nfev)
     watched = logged(as_solver(*solver[:3]), *solver[3:])
     poisson = likelihood == "poisson"
-    return Choices(*signature, watched, poisson, omit, steps, own_jacobian, full, bool(roots_of(watched)))
+    return Choices(*signature, watched, poisson, omit, steps, own_jacobian, bool(roots_of(watched)))
 
 
 class Problem(NamedTuple):
@@ -81,18 +80,13 @@ def as_rows(value: Any, name: str) -> Any:
     """
     if value is None:
         return None
-    if isinstance(value, jax.Array):
-        if value.dtype.kind == "c":
-            raise ValueError(f"{name} should hold real numbers, but its dtype is {value.dtype}")
-        return value
     if isinstance(value, Mapping | eqx.Module):
         return jtu.tree_map(lambda leaf: as_rows(leaf, name), value)
-    if isinstance(value, list | tuple):
-        if any(isinstance(item, jax.Array) for item in value):
-            return as_rows(jnp.stack(list(value)), name)
-        for item in value:
-            refuse_unit(item, name)
-    refuse_unit(value, name)
+    value = plain(value, name).values
+    if isinstance(value, jax.Array):
+        return value
+    if isinstance(value, list | tuple) and any(isinstance(item, jax.Array) for item in value):
+        return jnp.stack(list(value))
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} should hold real numbers, but its dtype is {array.dtype}")
@@ -100,24 +94,24 @@ def as_rows(value: Any, name: str) -> Any:
 
 
 def masked_rows(count: int, *values: Any) -> Any:
-    """True in the rows to use where any of the values is a masked array of NumPy; `None` where none is.
+    """True in the rows to use where any of the values is a masked array; `None` where none is.
 
     A row is left out where anything of it is masked; of a covariance, the diagonal counts.
     """
     used = None
     for value in values:
         for leaf in value.values() if isinstance(value, Mapping) else (value,):
-            if isinstance(leaf, np.ma.MaskedArray) and leaf.mask is not np.ma.nomask:
-                bad = np.broadcast_to(leaf.mask, leaf.shape)
-                bad = np.diagonal(bad) if bad.shape == (count, count) else as_layout(bad, count)[0]
-                fine = ~bad.reshape(count, -1).any(axis=1)
+            hidden = None if leaf is None else plain(leaf, "").hidden
+            if hidden is not None:
+                hidden = np.diagonal(hidden) if hidden.shape == (count, count) else as_layout(hidden, count)[0]
+                fine = ~rows_hidden(hidden, count)
                 used = fine if used is None else used & fine
     return used
 
 
 def as_vector(p0: Any, name: str = "p0") -> Any:
     """p0 as an array of shape (p,)."""
-    array = as_rows(p0, name)
+    array = as_rows(unmasked(p0, name), name)
     return array.reshape(-1) if array.ndim == 0 else array
 
 
