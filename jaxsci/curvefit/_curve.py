@@ -262,7 +262,7 @@ def curve_class(title: str, names: tuple[str, ...]) -> Any:
         values = [getattr(self, name) for name in names]
         out = self._call(self._layout.x(inputs), *values)
         if not isinstance(out, jax.Array | np.ndarray | float | int):
-            raise ValueError(f"{title} returns {describe(out)}, but it should return one array of shape (n,)")
+            raise ValueError(f"{title} returns a {type(out).__name__}, but it should return one array of shape (n,)")
         out = jnp.asarray(out, values[0].dtype)
         return jnp.broadcast_to(out, jtu.tree_leaves(inputs)[0].shape[:1]) if out.ndim == 0 else out
 

@@ -191,11 +191,11 @@ def _limit(side: str, value: Any, names: Sequence[str]) -> Any:
 
 def _real_numbers(value: Any, side: str) -> np.ndarray:
     name = f"the {side} bounds"
-    value = unmasked(value, name)
+    value, none = unmasked(value, name), -np.inf if side == "lower" else np.inf
     if isinstance(value, list | tuple):
-        value = [(-np.inf if side == "lower" else np.inf) if item is None else item for item in value]
+        value = [none if item is None else item for item in value]
     try:
-        return np.asarray(value, float)
+        return np.asarray(none if value is None else value, float)
     except (TypeError, ValueError):
         raise ValueError(f"{name} should be a number, or one for each parameter, but they are {describe(value)}") from None
 

@@ -156,8 +156,14 @@ def check_shapes(problem: Problem, names: Sequence[str]) -> None:
 
 def common_dtype(problem: Problem) -> Any:
     """The dtype in which a fit is made: that of the floats among x, y and sigma."""
-    dtypes = [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in jtu.tree_leaves(problem[:3])]
-    floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
+    return _common(tuple([leaf.dtype for leaf in jtu.tree_leaves(problem[:3])]), jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+
+
+@functools.lru_cache(maxsize=256)
+def _common(dtypes: tuple[Any, ...], x64: bool) -> Any:
+    """`x64`: whether double precision is on, on which the canonical dtypes depend."""
+    canonical = [jax.dtypes.canonicalize_dtype(dtype) for dtype in dtypes]
+    floats = [dtype for dtype in canonical if jnp.issubdtype(dtype, jnp.floating)]
     return np.result_type(*floats) if floats else jax.dtypes.canonicalize_dtype(float)
 
 
