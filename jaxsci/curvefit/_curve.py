@@ -45,7 +45,9 @@ def title_of(f: Any) -> str:
     **Raises:** `ValueError` for a class, or what cannot be called.
     """
     if isinstance(f, type):
-        raise ValueError(f"the function to fit is the class {f.__name__}: give a function (x, a, b, ...), or an instance")
+        raise ValueError(
+            f"the function to fit is the class {f.__name__}: give a function (x, a, b, ...), or an instance"
+        )
     if not callable(f):
         raise ValueError(f"the function to fit should be a function (x, a, b, ...), but it is {describe(f)}")
     name = getattr(f, "__name__", type(f).__name__)
@@ -131,7 +133,9 @@ def trace(
         return _real(f(*args), title), _real(jac(*args), "jac")
 
     try:
-        return freshly(checked if jac is None else pair, args, (jac is None, *((f, jac) if watched is None else watched)))
+        return freshly(
+            checked if jac is None else pair, args, (jac is None, *((f, jac) if watched is None else watched))
+        )
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
             f"the function to fit calls NumPy: write {title} with jax.numpy (jnp.exp for np.exp, and so on)"

@@ -1,7 +1,7 @@
 """curve_fit(): the call that users of scipy know, with a Solution behind it."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypedDict
 
 import equinox as eqx
@@ -14,8 +14,8 @@ from ..core import AbstractLoss, AbstractNoise, Linear
 from ..fitting import RESULTS, Solution, fit
 from ..fitting._covariance import covariance, scaled_by_scatter
 from ..fitting._diagnose import explain, report
-from ..fitting._objective import jacobian_t
 from ..fitting._fresh import Traced
+from ..fitting._objective import jacobian_t
 from ..fitting._program import seeing, state_of
 from ._curve import Call, named_parameters, trace, with_live_function
 from ._log import Step
@@ -34,7 +34,6 @@ from ._problem import (
     make_problem,
     masked_rows,
 )
-
 
 _BARE = (np.ndarray, float, int, list, tuple)  # what has no mask
 
@@ -127,9 +126,9 @@ def curve_fit(
         columns, take exact derivatives, and go on until rounding stops them.
 
     **Returns:** `(popt, pcov)` of shapes (p,) and (p, p); or `(popt, pcov, infodict, mesg, ier)` with `infodict` an
-    `Info`, which holds the `Solution`, and `ier` 1 where the fit
-    converged; inside a transformation, which knows no words, `mesg` is `solution.result`. The error of a parameter that the data do
-    not determine is inf. `solution.model` calls `f` as it is when it is called.
+    `Info`, which holds the `Solution`, and `ier` 1 where the fit converged; inside a transformation, which knows no
+    words, `mesg` is `solution.result`. The error of a parameter that the data do not determine is inf.
+    `solution.model` calls `f` as it is when it is called.
 
     **Raises:** `ValueError` for data, starts or bounds that make no sense, naming the array and its first
     bad index; `TypeError` for an f that is not written with `jax.numpy`; `RuntimeError` when the fit does not
@@ -160,7 +159,9 @@ def curve_fit(
     absolute = as_flag(bool(absolute_sigma) or choices.poisson)
     problem = Problem(x, y, errors, None, start, lower, upper, absolute)
     check_shapes(problem, names)
-    if not all(value is None or isinstance(value, jax.Array) or type(value) in _BARE for value in (xdata, ydata, sigma)):
+    if not all(
+        value is None or isinstance(value, jax.Array) or type(value) in _BARE for value in (xdata, ydata, sigma)
+    ):
         problem = problem._replace(mask=masked_rows(y.shape[0], xdata, ydata, sigma))
     found = trace(f, jac, example(problem), choices.title)
     rho = as_loss(loss, f_scale)

@@ -152,9 +152,7 @@ def others_fitted(solution: Solution, data: AbstractDataset, at: Any, how: Searc
     return cost
 
 
-def _interval(
-    solution: Solution, data: AbstractDataset, index: Int[Array, ""], level: Scalar, how: Search
-) -> Interval:
+def _interval(solution: Solution, data: AbstractDataset, index: Int[Array, ""], level: Scalar, how: Search) -> Interval:
     y, at = solution.y, jnp.arange(solution.y.size) == index
     # a direction that the data do not determine has no Wald interval to start from
     error = solution.standard_errors[index]

@@ -17,8 +17,8 @@ from ..core._given import unmasked
 from ..core._parameter import element_names
 from ..core._typing import Flag
 from ..fitting import RESULTS, Solution, fit
-from ..fitting._objective import jacobian_t
 from ..fitting._fresh import Found, Traced
+from ..fitting._objective import jacobian_t
 from ..fitting._program import seeing, state_of
 from ._curve import Call, title_of, trace
 from ._log import Step, logged
@@ -326,9 +326,9 @@ def _report(result: LeastSquares, task: Task, names: Sequence[str], verbose: int
         residuals = np.asarray(jfu.ravel_pytree(result.fun)[0])
         bad = np.flatnonzero(~np.isfinite(residuals))
         where = f"residual {bad[0]} is {residuals[bad[0]]} ({bad.size} of {residuals.size} are not finite)"
-        raise ValueError(
-            f"{where if bad.size else 'the Jacobian is not finite'} at x0: start elsewhere, or set bounds"
-        )
+        raise ValueError(f"{where if bad.size else 'the Jacobian is not finite'} at x0: start elsewhere, or set bounds")
     if verbose:
         jax.effects_barrier()
-        print(f"{result.message}: cost {float(result.cost):.6g}, {len(names)} parameters, {int(result.nfev)} evaluations")
+        print(
+            f"{result.message}: cost {float(result.cost):.6g}, {len(names)} parameters, {int(result.nfev)} evaluations"
+        )

@@ -197,7 +197,9 @@ def _real_numbers(value: Any, side: str) -> np.ndarray:
     try:
         return np.asarray(none if value is None else value, float)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} should be a number, or one for each parameter, but they are {describe(value)}") from None
+        raise ValueError(
+            f"{name} should be a number, or one for each parameter, but they are {describe(value)}"
+        ) from None
 
 
 def _limits_by_name(bounds: Mapping[str, Any], names: Sequence[str]) -> tuple[list[Any], list[Any]]:

@@ -252,7 +252,9 @@ def first_bad(problem: Problem, choices: Choices) -> None:
         _raise_at("ydata", counts, (counts < 0) & used, "negative, as counts cannot be")
     if problem.sigma is not None and np.ndim(problem.sigma) < 2:
         array = np.asarray(problem.sigma)
-        _raise_at("sigma", array, (array <= 0) & (used | (array.ndim == 0)), "not positive, as standard deviations must be")
+        _raise_at(
+            "sigma", array, (array <= 0) & (used | (array.ndim == 0)), "not positive, as standard deviations must be"
+        )
 
 
 def _raise_at(name: str, array: np.ndarray, bad: np.ndarray | np.bool_, what: str) -> None:

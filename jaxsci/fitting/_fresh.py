@@ -232,7 +232,9 @@ def _place(const: Any, arrays: Sequence[Any]) -> Any:
     """Where a captured array stands among those seen; a moving literal, being small, stands for itself; else None."""
     if isinstance(const, np.ndarray) and const.ndim == 0:
         return const
-    return next((k for k, array in enumerate(arrays) if array is const and not isinstance(const, jax.core.Tracer)), None)
+    return next(
+        (k for k, array in enumerate(arrays) if array is const and not isinstance(const, jax.core.Tracer)), None
+    )
 
 
 def _settings() -> Any:

@@ -33,39 +33,38 @@ def call(
 ) -> Any:
     """program(*args, *choices), compiled for each structure of `args` and set of `choices`, which are static.
 
-    And for each state of what the classes and functions in `args` see beside their fields. Inside a transformation it becomes part of the caller's program, with the choices `inside` if given.
-    The work of `equinox.filter_jit` on a flat list of leaves, because that costs as much as a small fit.
-    `program` should live as long as the process. What runs `once` is compiled quickly, without optimisation.
+    And for each state of what the classes and functions in `args` see beside their fields. Inside a transformation it
+    becomes part of the caller's program, with the choices `inside` if given. The work of `equinox.filter_jit` on a flat
+    list of leaves, because that costs as much as a small fit. `program` should live as long as the process. What runs
+    `once` is compiled quickly, without optimisation.
     """
     leaves, structure = jtu.tree_flatten(args)
     arrays = [leaf for leaf in leaves if isinstance(leaf, _ARRAYS)]
     rest = tuple([None if isinstance(leaf, _ARRAYS) else leaf for leaf in leaves])
     nested = any(isinstance(array, Tracer) for array in arrays)
+
+    def compute() -> Any:
+        if not nested:
+            try:
+                return _jitted(program, False, once)(arrays, structure, rest, choices)
+            except ValueError as error:
+                if _REFUSED not in str(error):
+                    raise
+        # jitted all the same: a bare vmap or grad would run it operation by operation
+        return _jitted(program, True, once)(arrays, structure, rest, choices if inside is None else inside)
+
     watched = _roots(structure, rest)
     if not watched:
-        return _call(program, arrays, structure, rest, choices, inside, nested)
+        return compute()
     known = _known(watched)
     state = known.state
     if known.watch is None:
         state = State() if nested else _state_by_trace(program, arrays, structure, rest, choices)
     with seeing(state):
-        out = _call(program, arrays, structure, rest, choices, inside, nested)
+        out = compute()
     if not known.settled:
         known.settle()
     return out
-
-
-def _call(
-    program: Any, arrays: list[Any], structure: Any, rest: Any, choices: Any, inside: Any, nested: bool
-) -> Any:
-    if not nested:
-        try:
-            return _jitted(program, False, once)(arrays, structure, rest, choices)
-        except ValueError as error:
-            if _REFUSED not in str(error):
-                raise
-    # jitted all the same: a bare vmap or grad would run it operation by operation
-    return _jitted(program, True, once)(arrays, structure, rest, choices if inside is None else inside)
 
 
 @functools.lru_cache(maxsize=512)

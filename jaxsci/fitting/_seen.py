@@ -12,6 +12,7 @@ import dis
 import enum
 import functools
 import logging
+import re
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -25,15 +26,22 @@ import numpy as np
 
 from ._keys import Same, value_key
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text))
+
+
 # what the modules and functions of these hold is taken to be constant
-_LIBRARIES = frozenset(
-    "jax jaxlib numpy math cmath equinox builtins operator optimistix lineax optax diffrax jaxtyping beartype "
-    "functools itertools typing collections dataclasses jaxsci".split()
+_LIBRARIES = _words(
+    """
+    jax jaxlib numpy math cmath equinox builtins operator optimistix lineax optax diffrax jaxtyping beartype
+    functools itertools typing collections dataclasses jaxsci
+    """
 )
 _CLASSES = _LIBRARIES | sys.stdlib_module_names
 _CONSTANT = (bool, int, complex, str, bytes, type(None), np.dtype, enum.Enum, logging.Logger, jtu.PyTreeDef)
 _PJIT = type(jax.jit(abs))
-_FORBIDDEN = frozenset("globals locals eval exec vars open input __import__".split())
+_FORBIDDEN = frozenset(["globals", "locals", "eval", "exec", "vars", "open", "input", "__import__"])
 _GIVE_UP = 2000  # things looked at
 _HEAP = 1 << 9  # the flag of a class that is written in Python, or might be
 
@@ -336,9 +344,11 @@ class _Reader:
 
 
 # what Python, Equinox and dataclasses write into each class
-_OF_CLASSES = frozenset(
-    "__module__ __qualname__ __annotations__ __annotate__ __annotate_func__ __annotations_cache__ __doc__ __dict__ "
-    "__weakref__ __abstractmethods__ _abc_impl __abstractvars__ __abstractclassvars__ __dataclass_params__ "
-    "__dataclass_fields__ __match_args__ __parameters__ __orig_bases__ __static_attributes__ __firstlineno__ "
-    "__hash__ __eq__ __repr__ __init__ __post_init__ __replace__ __type_params__ __slots__".split()
+_OF_CLASSES = _words(
+    """
+    __module__ __qualname__ __annotations__ __annotate__ __annotate_func__ __annotations_cache__ __doc__
+    __dict__ __weakref__ __abstractmethods__ _abc_impl __abstractvars__ __abstractclassvars__
+    __dataclass_params__ __dataclass_fields__ __match_args__ __parameters__ __orig_bases__ __static_attributes__
+    __firstlineno__ __hash__ __eq__ __repr__ __init__ __post_init__ __replace__ __type_params__ __slots__
+    """
 )

@@ -102,9 +102,7 @@ def test_shapes_that_scipy_takes():
     close(curve_fit(lambda x, a, b, c: (a * x[0] + b * x[1] + c).ravel(), (u, v), plane.ravel())[0], [2, -3, 1])
     close(curve_fit(lambda x, a, c: (a * x + c).ravel(), u, (4 * u + 2).ravel())[0], [4, 2])
     hole = np.where(np.arange(N) == 7, np.nan, plane.ravel())
-    several = curve_fit(
-        lambda x, a, b, c: (a * x[0] + b * x[1] + c).ravel(), np.stack([u, v]), hole, nan_policy="omit"
-    )
+    several = curve_fit(lambda x, a, b, c: (a * x[0] + b * x[1] + c).ravel(), np.stack([u, v]), hole, nan_policy="omit")
     close(several[0], [2, -3, 1])
 
 
@@ -125,7 +123,9 @@ def test_masked_arrays_leave_rows_out(name):
     spoiled = {"x": X, "y": Y, "s": np.full(N, 0.05)}
     which = {"xdata": "x", "ydata": "y", "sigma": "s", "columns": "x"}[name]
     spoiled[which] = np.ma.array(np.where(mask, np.nan, spoiled[which]), mask=mask)
-    x, f = (spoiled["x"], decay) if name != "columns" else ({"t": spoiled["x"]}, lambda x, a, b, c: decay(x["t"], a, b, c))
+    x, f = (
+        (spoiled["x"], decay) if name != "columns" else ({"t": spoiled["x"]}, lambda x, a, b, c: decay(x["t"], a, b, c))
+    )
     popt, pcov = curve_fit(f, x, spoiled["y"], START, spoiled["s"], True)
     expected = theirs(X[~mask], Y[~mask], START, np.full(N - 2, 0.05), True)
     close(popt, expected[0])
@@ -230,7 +230,7 @@ def test_least_squares_takes_what_scipy_takes():
 
 
 def test_least_squares_refuses_an_infeasible_start():
-    with pytest.raises(ValueError, match="infeasible|outside of provided bounds"):
+    with pytest.raises(ValueError, match=r"infeasible|outside of provided bounds"):
         scipy.optimize.least_squares(lambda x: x - 1, [5.0, 0.0], bounds=(0, [2, 3]))
     with pytest.raises(ValueError, match=r"x0 is infeasible: x\[0\] starts at 5.0, outside its bounds 0.0 and 2.0"):
         least_squares(lambda x: x - 1, [5.0, 0.0], bounds=(0, [2, 3]))
