@@ -218,7 +218,8 @@ def _whitened(function: Traced, problem: Problem, y: Float[Array, " p"], choices
     model, data = make_problem(Call(function, choices.own_jacobian), problem, choices)
     residual = data.residual(type(model)(model._call, model._layout, *y))
     if isinstance(data.noise, AbstractNoise):
-        return data.noise.prepare(data.mask).whiten(residual, data.mask)
+        ready: Any = data.noise.prepare(data.mask)
+        return ready.whiten(residual, data.mask)
     return jnp.where(data.mask, residual, 0)
 
 

@@ -115,8 +115,8 @@ class _Flat:
     def _read(self, atom: Any, env: dict[Any, int]) -> int:
         if not isinstance(atom, Literal):
             return env[atom]
-        slot = self._slot()
-        self.literals[slot] = _Literal(np.array(atom.val, atom.aval.dtype), atom.aval)
+        slot, aval = self._slot(), atom.aval
+        self.literals[slot] = _Literal(np.array(atom.val, getattr(aval, "dtype", None)), aval)
         return slot
 
     def _walk(self, closed: Any, env: dict[Any, int]) -> list[int]:
