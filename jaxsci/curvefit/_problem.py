@@ -156,7 +156,8 @@ def check_shapes(problem: Problem, names: Sequence[str]) -> None:
 
 def common_dtype(problem: Problem) -> Any:
     """The dtype in which a fit is made: that of the floats among x, y and sigma."""
-    return _common(tuple([leaf.dtype for leaf in jtu.tree_leaves(problem[:3])]), jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+    config: Any = jax.config
+    return _common(tuple([leaf.dtype for leaf in jtu.tree_leaves(problem[:3])]), config.jax_enable_x64)
 
 
 @functools.lru_cache(maxsize=256)
