@@ -170,7 +170,7 @@ def test_units_and_complex_numbers_are_refused_by_name():
 @pytest.mark.parametrize(
     ("f", "error", "words"),
     [
-        (lambda x, a: np.exp(a * x), TypeError, "calls NumPy: write f with jax.numpy"),
+        (lambda x, a: np.exp(a * x), TypeError, "calls NumPy: write it with jax.numpy"),
         (lambda x, a: a * x if a > 0 else x, TypeError, "f branches on values .* jnp.where"),
         (lambda x, a: math.exp(a) * x, TypeError, "f makes a Python number"),
         (lambda x, a: jnp.zeros(int(a)), TypeError, "f makes a Python number"),
