@@ -138,7 +138,7 @@ def trace(
         )
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
-            f"the function to fit calls NumPy: write it with jax.numpy (jnp.exp for np.exp, and so on)"
+            "the function to fit calls NumPy: write it with jax.numpy (jnp.exp for np.exp, and so on)"
         ) from error
     except jax.errors.TracerBoolConversionError as error:
         raise TypeError(
