@@ -12,7 +12,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..core import AbstractNoise, Dataset, Dense, Diagonal, Poisson, White
-from ..core._given import plain, rows_hidden, unmasked
+from ..core._given import is_complex, plain, rows_hidden, unmasked
 from ..fitting._seen import roots_of
 from ._curve import Call, as_layout, curve_class
 from ._log import logged
@@ -82,6 +82,11 @@ def as_rows(value: Any, name: str) -> Any:
         return None
     if isinstance(value, Mapping | eqx.Module):
         return jtu.tree_map(lambda leaf: as_rows(leaf, name), value)
+    if is_complex(value):
+        raise ValueError(
+            f"{name} should hold real numbers, but it is complex: give the real and the imaginary parts as rows of their "
+            "own, or the modulus"
+        )
     value = plain(value, name).values
     if isinstance(value, jax.Array):
         return value
