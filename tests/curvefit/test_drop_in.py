@@ -152,7 +152,7 @@ def test_units_and_complex_numbers_are_refused_by_name():
         "p0": lambda: curve_fit(decay, X, Y, [1, 1, 1j]),
         "x0": lambda: least_squares(lambda x: x - 1, 2 + 3j),
     }.items():
-        with pytest.raises(ValueError, match=f"{name} (is complex|should hold real numbers, but it is complex)"):
+        with pytest.raises(ValueError, match=rf"{name} (is complex|should hold real numbers, but it is complex)"):
             call()
     for call in (
         lambda: curve_fit(lambda x, a: jax.lax.complex(a * x, x), X, Y),
