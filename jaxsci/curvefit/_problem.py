@@ -84,8 +84,8 @@ def as_rows(value: Any, name: str) -> Any:
         return jtu.tree_map(lambda leaf: as_rows(leaf, name), value)
     if is_complex(value):
         raise ValueError(
-            f"{name} should hold real numbers, but it is complex: give the real and the imaginary parts as rows of their "
-            "own, or the modulus"
+            f"{name} should hold real numbers, but it is complex: give the real and the imaginary parts as rows of "
+            "their own, or the modulus"
         )
     value = plain(value, name).values
     if isinstance(value, jax.Array):
