@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from jaxsci.curvefit import curve_fit
 from jaxsci.fitting._program import cheap_compile
 
 
@@ -72,6 +73,28 @@ def log_relative_error(actual: Any, certified: Any) -> np.ndarray:
     actual, certified = np.asarray(actual, float), np.asarray(certified, float)
     error = np.abs(actual - certified) / np.abs(certified)
     return np.minimum(-np.log10(np.maximum(error, 1e-300)), 11.0)
+
+
+def solved(*args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+    """(popt, pcov, the Solution) of `curve_fit`."""
+    popt, pcov, info, *_ = curve_fit(*args, full_output=True, **kwargs)
+    return popt, pcov, info["solution"]
+
+
+def compiles(fn: Callable) -> int:
+    """How many programs `fn()` compiles."""
+    count = 0
+
+    def listen(name: str, *args: Any, **kwargs: Any) -> None:
+        nonlocal count
+        count += name == "/jax/core/compile/backend_compile_duration"
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        fn()
+    finally:
+        jax._src.monitoring.unregister_event_duration_listener(listen)
+    return count
 
 
 def custom_calls(text: str) -> set[str]:

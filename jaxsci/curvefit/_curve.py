@@ -2,8 +2,10 @@
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+import math
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,17 +16,17 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from ..core import AbstractModel, Module, Scalar, param
+from ..core._module import describe
+from ..fitting._fresh import Found, Traced, freshly
 
 
 def named_parameters(f: Callable[..., Any], p0: Any) -> tuple[str, tuple[str, ...]]:
     """(the function's name, the names of its parameters), as many as `p0` has where it is given.
 
-    **Raises:** `ValueError` when f does not take that many, or when their number cannot be known.
+    **Raises:** `ValueError` when f does not take that many, when their number cannot be known, or when f is a class
+    or nothing that can be called.
     """
-    if isinstance(f, eqx.Module):
-        title, names, least, more = _signature(type(f).__call__, bound=True, title=type(f).__name__)
-    else:
-        title, names, least, more = _signature(f)
+    title, names, least, more = _signature_of(f)
     if p0 is None:
         if more:
             raise ValueError(f"{title} takes any number of parameters: give p0, whose length says how many to fit")
@@ -37,7 +39,42 @@ def named_parameters(f: Callable[..., Any], p0: Any) -> tuple[str, tuple[str, ..
     return title, names[:size]
 
 
+def title_of(f: Any) -> str:
+    """The function's name.
+
+    **Raises:** `ValueError` for a class, or what cannot be called.
+    """
+    if isinstance(f, type):
+        raise ValueError(
+            f"the function to fit is the class {f.__name__}: give a function (x, a, b, ...), or an instance"
+        )
+    if not callable(f):
+        raise ValueError(f"the function to fit should be a function (x, a, b, ...), but it is {describe(f)}")
+    name = getattr(f, "__name__", type(f).__name__)
+    return name if name.isidentifier() else "f"
+
+
+def _signature_of(f: Callable[..., Any]) -> tuple[str, tuple[str, ...], int, bool]:
+    title_of(f)
+    if isinstance(f, AbstractModel):
+        raise ValueError(
+            f"{type(f).__name__} is a model with parameters of its own: fit it by jaxsci.fit(model, jaxsci.Dataset(x, "
+            "y)), or give curve_fit a function (x, a, b, ...)"
+        )
+    if isinstance(f, eqx.Module):
+        return _signature(type(f).__call__, bound=True, title=type(f).__name__)
+    if type(f) is types.FunctionType and not vars(f):
+        return _plain_signature(f.__code__, len(f.__defaults__ or ()), f.__name__)
+    return _signature(f)
+
+
 @functools.lru_cache(maxsize=512)
+def _plain_signature(code: types.CodeType, defaults: int, name: str) -> tuple[str, tuple[str, ...], int, bool]:
+    """By the code, so that no function is kept alive with all that it captured."""
+    stand_in = types.FunctionType(code, {}, name, (None,) * defaults, (types.CellType(),) * len(code.co_freevars))
+    return _signature(stand_in)
+
+
 def _signature(f: Callable[..., Any], bound: bool = False, title: str = "") -> tuple[str, tuple[str, ...], int, bool]:
     """(title, parameter names, how many have no default, whether there may be more)."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -52,98 +89,173 @@ def _signature(f: Callable[..., Any], bound: bool = False, title: str = "") -> t
 
 
 class Call(Module):
-    """What is called with (x, *parameters): a PyTree, so that a Module may bring its own arrays."""
+    """What is called with (x, *parameters): a traced function, whose captured arrays are leaves.
 
-    function: Any
-    jac: Callable[..., Any] | None = eqx.field(static=True)
-
-    def __call__(self, x: Any, *values: Any, **kwargs: Any) -> Any:
-        try:
-            if self.jac is not None:
-                return _with_jacobian(self.function, self.jac, x, values)
-            return self.function(x, *values, **kwargs)
-        except jax.errors.TracerArrayConversionError as error:
-            raise TypeError(
-                "the function to fit calls NumPy: write it with jax.numpy (jnp.exp for np.exp, and so on)"
-            ) from error
-
-
-def as_call(f: Callable[..., Any], jac: Any) -> Call:
-    """f, and its Jacobian where given, ready to be an argument of a compiled function.
-
-    **Raises:** `ValueError` for a `jac` that cannot be called (scipy's `"2-point"` and the like).
+    - `own_jacobian`: whether the function answers (f(...), jac(...)).
     """
-    if jac is not None and not callable(jac):
-        raise ValueError(
-            f"jac should be a function (x, a, b, ...) -> (n, p), or None for exact derivatives, not {jac!r}"
+
+    function: Traced
+    own_jacobian: bool = eqx.field(static=True)
+
+    def __call__(self, x: Any, *values: Any) -> Any:
+        return _with_jacobian(self.function, x, values) if self.own_jacobian else self.function(x, *values)
+
+
+class Live(Module):
+    """What is called with (x, *parameters) after a fit: the user's function itself, as it is then."""
+
+    function: Callable[..., Any] = eqx.field(static=True)
+
+    def __call__(self, x: Any, *values: Any) -> Any:
+        return self.function(x, *values)
+
+
+def trace(
+    f: Callable[..., Any],
+    jac: Callable[..., Any] | None,
+    args: tuple[Any, ...],
+    title: str,
+    watched: tuple[Any, ...] | None = None,
+) -> Found:
+    """f as it is now, at arguments like `args`; with `jac`, a function that answers (f(...), jac(...)).
+
+    `watched`: the user's own functions of which f and jac are made; f and jac themselves, unless told.
+
+    **Raises:** `TypeError` and `ValueError`, naming f by its `title`, where it cannot be traced or answers no real
+    numbers.
+    """
+
+    def checked(*args: Any) -> Any:
+        return _real(f(*args), title)
+
+    def pair(*args: Any) -> Any:
+        assert jac is not None
+        return _real(f(*args), title), _real(jac(*args), "jac")
+
+    try:
+        return freshly(
+            checked if jac is None else pair, args, (jac is None, *((f, jac) if watched is None else watched))
         )
-    if isinstance(f, eqx.Module):
-        arrays, static = eqx.partition(f, eqx.is_array)
-        return Call(_Split(arrays, static), jac)
-    return _plain_call(f, jac)
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            "the function to fit calls NumPy: write it with jax.numpy (jnp.exp for np.exp, and so on)"
+        ) from error
+    except jax.errors.TracerBoolConversionError as error:
+        raise TypeError(
+            f"{title} branches on values that are not known yet (an if, while, and, or): write it with jnp.where"
+        ) from error
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
+        raise TypeError(
+            f"{title} makes a Python number of a value that is not known yet (float, int, math.exp, a range, a shape): "
+            "write it with jax.numpy"
+        ) from error
 
 
-@functools.lru_cache(maxsize=512)
-def _plain_call(f: Callable[..., Any], jac: Callable[..., Any] | None) -> Call:
-    return Call(jtu.Partial(f), jac)
+def _real(out: Any, title: str) -> Any:
+    """What a function answers, checked to be real numbers."""
+    leaves = jtu.tree_leaves(out)
+    if not leaves:
+        raise ValueError(f"{title} returns {'nothing' if out is None else repr(out)}: it should return an array")
+    for leaf in leaves:
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex):
+            raise ValueError(f"{title} returns {describe(leaf)}, but it should return an array of real numbers")
+        if jnp.iscomplexobj(leaf):
+            raise ValueError(
+                f"{title} returns complex numbers, but residuals are real: return jnp.abs(z), or the real and the "
+                "imaginary part in one array, with data to match"
+            )
+    return out
 
 
-class _Split(Module):
-    """A Module whose leaves that are no arrays have been made static."""
-
-    arrays: Any
-    static: Any = eqx.field(static=True)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return eqx.combine(self.arrays, self.static)(*args, **kwargs)
-
-
-def closed(call: Call, *args: Any, **kwargs: Any) -> Any:
-    """The call with the traced arrays that its function closes over made leaves: left in the closure, they
-    would lose their gradients. The arguments are examples of what it will be called with."""
-    if jtu.tree_leaves(call):
-        return call  # a Module brings its arrays as leaves
-    converted = eqx.filter_closure_convert(call, *args, **kwargs)
-    # NumPy constants of a program come in a type of their own, which no `is_array` knows
-    arrays, static = eqx.partition(converted, lambda leaf: isinstance(getattr(leaf, "dtype", None), np.dtype))
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(arrays))
-    return _Split(jtu.tree_map(jnp.asarray, arrays), static) if traced else call
-
-
-def closes_over_tracer(f: Callable[..., Any]) -> bool:
-    """True where a free variable of f is being traced."""
-    cells = getattr(f, "__closure__", None) or ()
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves([cell.cell_contents for cell in cells]))
-
-
-def _with_jacobian(f: Callable[..., Any], jac: Callable[..., Any], x: Any, values: tuple[Array, ...]) -> Array:
-    """f(x, *values) whose derivative with respect to the values is jac(x, *values)."""
+def _with_jacobian(both: Traced, x: Any, values: tuple[Array, ...]) -> Array:
+    """f(x, *values) whose derivative with respect to the values is jac(x, *values); `both` answers the two of them."""
 
     @jax.custom_jvp
-    def run(x: Any, values: tuple[Array, ...]) -> Array:
-        return f(x, *values)
+    def run(both: Traced, x: Any, values: tuple[Array, ...]) -> Array:
+        return both(x, *values)[0]
 
     def rule(primals: Any, tangents: Any) -> tuple[Array, Array]:
-        x, values = primals
-        dx, dvalues = tangents
-        out = f(x, *values)
-        columns = jac(x, *values)
-        if jnp.shape(columns) != (*jnp.shape(out), len(values)):
-            raise ValueError(
-                f"jac has shape {jnp.shape(columns)}, but f has shape {jnp.shape(out)} and {len(values)} parameters"
-            )
-        columns = jnp.asarray(columns, out.dtype)
+        both, x, values = primals
+        *others, dvalues = tangents
+        out, columns = both(x, *values)
+        columns = as_columns(columns, jnp.shape(out), len(values)).astype(out.dtype)
         tangent = jnp.zeros_like(out)
         for k, dvalue in enumerate(dvalues):
             if not isinstance(dvalue, SymbolicZero):
                 tangent = tangent + columns[..., k] * dvalue
-        if any(not isinstance(d, SymbolicZero) for d in jtu.tree_leaves(dx)):
-            dx = jtu.tree_map(lambda d: jnp.zeros(d.shape, d.dtype) if isinstance(d, SymbolicZero) else d, dx)
-            tangent = tangent + jax.jvp(lambda x: f(x, *values), (x,), (dx,))[1]
+        if any(not isinstance(d, SymbolicZero) for d in jtu.tree_leaves(others)):
+            others = jtu.tree_map(_instantiated, tuple(others))
+            tangent = tangent + jax.jvp(lambda both, x: both(x, *values)[0], (both, x), others)[1]
         return out, tangent
 
     run.defjvp(rule, symbolic_zeros=True)
-    return run(x, values)
+    return run(both, x, values)
+
+
+def _instantiated(tangent: Any) -> Any:
+    if not isinstance(tangent, SymbolicZero):
+        return tangent
+    xp: Any = np if tangent.dtype == jax.dtypes.float0 else jnp
+    return xp.zeros(tangent.shape, tangent.dtype)
+
+
+def as_columns(jac: Any, rows: Sequence[int], count: int) -> Array:
+    """A Jacobian as an array of shape (*rows, count); one of a single row or a single parameter may be flat.
+
+    **Raises:** `ValueError` for another shape.
+    """
+    jac = jnp.asarray(jac)
+    if jac.ndim == 1 and (tuple(rows), count) in {(jac.shape, 1), ((1,), jac.size), ((), jac.size)}:
+        return jac.reshape(*rows, count)
+    if jac.shape != (*rows, count):
+        raise ValueError(f"jac has shape {jac.shape}, but f has shape {tuple(rows)} and {count} parameters")
+    return jac
+
+
+class Layout(NamedTuple):
+    """How a function wants its x, other than rows first.
+
+    - `absent`: it gets None. `last`: the rows run along the last axis. `grid`: the shape, where rows are the points of
+      a grid.
+    """
+
+    absent: bool = False
+    last: bool = False
+    grid: tuple[int, ...] = ()
+
+    def x(self, rows: Any) -> Any:
+        """What the function gets of rows."""
+        if self.absent:
+            return None
+        x = jnp.moveaxis(rows, 0, -1) if self.last else rows
+        return x.reshape(self.grid) if self.grid and x.size == math.prod(self.grid) else x
+
+
+def as_layout(x: Any, count: int) -> tuple[Any, Layout]:
+    """(x with its rows first, how the function wants it) for `count` rows; x of NumPy or JAX, or a tree.
+
+    **Raises:** `ValueError` where its rows do not match those of the data.
+    """
+    if x is None:
+        return np.zeros(count), Layout(absent=True)
+    if not isinstance(x, jax.Array | np.ndarray):
+        for path, leaf in jtu.tree_flatten_with_path(x)[0]:
+            if leaf.shape[:1] != (count,):
+                raise ValueError(
+                    f"xdata{jtu.keystr(path)} has shape {leaf.shape}, ydata has shape ({count},): rows must match"
+                )
+        return x, Layout()
+    if x.ndim == 0 and count == 1:
+        return x.reshape(1), Layout()
+    if x.ndim > 1 and x.shape[-1] == count:
+        return jnp.moveaxis(x, -1, 0) if isinstance(x, jax.Array) else np.moveaxis(x, -1, 0), Layout(last=True)
+    if x.shape[:1] == (count,):
+        return x, Layout()
+    if x.ndim > 2 and math.prod(x.shape[1:]) == count:
+        return x.reshape(x.shape[0], count).T, Layout(last=True, grid=x.shape)
+    if x.ndim > 1 and x.size == count:
+        return x.reshape(count), Layout(grid=x.shape)
+    raise ValueError(f"xdata has shape {x.shape}, ydata has shape ({count},): rows must match")
 
 
 @functools.lru_cache(maxsize=512)
@@ -152,17 +264,29 @@ def curve_class(title: str, names: tuple[str, ...]) -> Any:
 
     def __call__(self: Any, inputs: Any) -> Array:
         values = [getattr(self, name) for name in names]
-        x = jnp.moveaxis(inputs, 0, -1) if self._last else inputs
-        out = jnp.asarray(self._call(x, *values), values[0].dtype)
+        out = self._call(self._layout.x(inputs), *values)
+        if not isinstance(out, jax.Array | np.ndarray | float | int):
+            raise ValueError(f"{title} returns a {type(out).__name__}, but it should return one array of shape (n,)")
+        out = jnp.asarray(out, values[0].dtype)
         return jnp.broadcast_to(out, jtu.tree_leaves(inputs)[0].shape[:1]) if out.ndim == 0 else out
 
     namespace = {
-        "__annotations__": {"_call": Any, "_last": bool, **dict.fromkeys(names, Scalar)},
+        "__annotations__": {"_call": Any, "_layout": Layout, **dict.fromkeys(names, Scalar)},
         "__call__": __call__,
         "__doc__": f"{title}(x, {', '.join(names)}) as a model.",
         "__module__": __name__,
-        "_last": eqx.field(static=True),
+        "_layout": eqx.field(static=True),
         **{name: param() for name in names},
     }
     metaclass: Any = type(AbstractModel)
     return metaclass(title, (AbstractModel,), namespace)
+
+
+def with_live_function(solution: Any, f: Callable[..., Any]) -> Any:
+    """The Solution of a fit whose model calls f itself, at any number of points, in place of what was traced of it.
+
+    One whose captured arrays are being traced stays as it is: f could not be called after the transformation.
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(solution.model._call)):
+        return solution
+    return eqx.tree_at(lambda s: s.fitted.model._call, solution, Live(f))

@@ -1,27 +1,53 @@
 """curve_fit(): the call that users of scipy know, with a Solution behind it."""
 
-import functools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core import AbstractLoss, Linear
+from ..core import AbstractLoss, AbstractNoise, Linear
 from ..fitting import RESULTS, Solution, fit
 from ..fitting._covariance import covariance, scaled_by_scatter
 from ..fitting._diagnose import explain, report
+from ..fitting._fresh import Traced
 from ..fitting._objective import jacobian_t
-from ..fitting._program import cheap_compile, outermost
-from ._curve import as_call, closes_over_tracer, named_parameters
+from ..fitting._program import seeing, state_of
+from ._curve import Call, named_parameters, trace, with_live_function
 from ._log import Step
-from ._options import as_loss, default_start, flat_limits
-from ._problem import Choices, Problem, as_flag, as_rows, as_vector, check_shapes, choose, first_bad, make_problem
+from ._options import as_loss, default_start, flat_limits, take_note
+from ._problem import (
+    Choices,
+    Problem,
+    as_flag,
+    as_many,
+    as_rows,
+    as_vector,
+    check_shapes,
+    choose,
+    example,
+    first_bad,
+    make_problem,
+    masked_rows,
+)
+
+_BARE = (np.ndarray, float, int, list, tuple)  # what has no mask
+
+
+class Info(TypedDict):
+    """What `curve_fit(..., full_output=True)` tells beside, as scipy's dictionary does, and the Solution.
+
+    - `nfev`: evaluations. `fvec`: the residuals (f(x) - y) / sigma, whitened where sigma is a covariance, 0 in rows
+      without weight.
+    """
+
+    nfev: Any
+    fvec: Any
+    solution: Solution
 
 
 def curve_fit(
@@ -31,104 +57,140 @@ def curve_fit(
     p0: Any = None,
     sigma: Any = None,
     absolute_sigma: bool = False,
-    *,
+    check_finite: bool | None = None,
     bounds: Any = (-np.inf, np.inf),
-    method: Any = "trf",
+    method: Any = None,
+    jac: Any = None,
+    *,
     loss: Any = "linear",
     f_scale: Any = 1.0,
-    jac: Any = None,
-    x_scale: Any = "jac",
     ftol: float | None = None,
     xtol: float | None = None,
-    gtol: float | None = None,
     max_nfev: int | None = None,
+    maxfev: int | None = None,
     likelihood: str = "gaussian",
     verbose: int = 0,
     callback: Callable[[Step], Any] | None = None,
     full_output: bool = False,
-    nan_policy: str = "raise",
+    nan_policy: str | None = None,
     strict: bool = False,
     throw: bool = True,
+    **options: Any,
 ) -> Any:
     """Fit f(x, a, b, ...) to data, as `scipy.optimize.curve_fit` does.
 
-    A repeated call with the same `f`, shapes and options does not compile again, whatever the numbers:
-    define `f` once, outside loops. Inside `jax.jit`, `jax.vmap` and `jax.grad` it is part of the
-    caller's program.
+    Each call fits `f` as it is then, with all that it reads beside its arguments (closures, globals, attributes,
+    defaults), and compiles only where another computation or other shapes are met; other numbers in the data, the
+    start or an array that `f` reads are none. What a `jax.jit` of your own inside of `f` has read when it was first
+    called, JAX keeps. Inside `jax.jit`, `jax.vmap` and `jax.grad` the fit is part of the caller's program.
 
     **Arguments:**
 
     - `f`: written with `jax.numpy`: (x, a, b, ...) -> shape (n,), or a number for a constant.
-    - `xdata`: shape (n,), or (k, n) as in scipy, or (n, k); or a dictionary of arrays with n rows.
-    - `ydata`: shape (n,). Integers are made floats. Data in float32 are fitted in float32, unless one of
-        x, y and sigma is float64.
+    - `xdata`: shape (n,), or (k, n) as in scipy, or (n, k); a grid, of shape (k, ...) or (...), with n points; a
+        dictionary of arrays with n rows; or `None`, which f gets then.
+    - `ydata`: shape (n,), or one number for all rows. Integers are made floats. Data in float32 are fitted in float32,
+        unless one of x, y and sigma is float64. Rows that a masked array of NumPy masks, here, in `xdata` or in
+        `sigma`, are left out.
     - `p0`: start, shape (p,); by default as in scipy: ones, or what the bounds suggest. Outside the
         bounds it is moved onto them with a warning (`strict=True` raises).
-    - `sigma`: standard deviations, a number or shape (n,), or a covariance of shape (n, n).
-    - `absolute_sigma`: False scales `pcov` by chi2 / (n - p); with no more data than parameters that is inf
-        throughout, with a warning.
+    - `sigma`: standard deviations, a number or shape (n,), or a covariance of shape (n, n). A row whose standard
+        deviation is inf is left out.
+    - `absolute_sigma`: False scales `pcov` by chi2 / (n - p), n the rows with weight; with no more data than
+        parameters that is inf throughout, with a warning.
+    - `check_finite`: True raises for data that are not finite even if `nan_policy` is "omit". False changes nothing:
+        data are looked at where a fit has failed.
     - `bounds`: (lower, upper), each a number or of shape (p,); a scipy `Bounds`; or
         `{parameter: (lower, upper)}`. Equal bounds fix a parameter.
-    - `method`: `"trf"`; `"lm"`, the damped Gauss-Newton of `jaxsci.GaussNewton`; `"gn"`, the same with
-        next to no damping at first; or a solver. All take bounds.
+    - `method`: `None` or `"trf"`, or `"dogbox"`, in whose place `"trf"` runs; `"lm"`, the damped Gauss-Newton of
+        `jaxsci.GaussNewton`; `"gn"`, the same with next to no damping at first; or a solver. All take bounds.
+    - `jac`: (x, a, b, ...) -> shape (n, p), in place of automatic differentiation. The words `"2-point"`, `"3-point"`
+        and `"cs"` give exact derivatives too, with a warning that says so.
     - `loss`, `f_scale`: `"linear"`, `"soft_l1"`, `"huber"`, `"cauchy"`, `"arctan"` of residuals in
         units of sigma, from `f_scale` on; or a loss Module. `pcov` is then scipy's: the inverse of the
         curvature sum rho'' J^T J with rho'' kept positive, times 2 cost / (n - p). `fit` keeps rho''
         above 1e-3 of rho'(z)/z, as its steps do; the two differ by less than a part in a thousand unless
         outliers are many.
-    - `jac`: (x, a, b, ...) -> shape (n, p), in place of automatic differentiation.
-    - `x_scale`, `gtol`: taken for scipy's sake. The solvers always scale by the Jacobian's columns, and
-        go on until rounding stops them.
     - `ftol`, `xtol`: end the search when the cost is expected to fall by less than this fraction, or
         each parameter to change by less than this one; undamped polishing steps follow.
-    - `max_nfev`: at most so many evaluations (200).
+    - `max_nfev`, or `maxfev`: at most so many evaluations (200).
     - `likelihood`: `"poisson"` for counts: maximum likelihood instead of least squares, with absolute
         errors; neither a sigma nor a loss then.
     - `verbose`: 2 prints each step of the search. `callback`: called with each `Step` instead.
-    - `full_output`: return the `Solution` as well.
-    - `nan_policy`: `"raise"`, or `"omit"` rows in which x, y or sigma is not finite.
+    - `full_output`: answer more, in scipy's order.
+    - `nan_policy`: `None` or `"raise"`, or `"omit"` rows in which x, y or sigma is not finite.
     - `throw`: raise when the fit fails. Inside a transformation nothing can be raised: there `popt` and
         `pcov` of a failed fit are NaN. `throw=False` gives the best point found in both cases.
+    - `options`: `x_scale`, `gtol`, `diff_step`, `epsfcn`, `tr_solver`, `tr_options`, `jac_sparsity`, `workers`,
+        `factor`, `diag`: taken for scipy's sake, and change nothing. The solvers always scale by the Jacobian's
+        columns, take exact derivatives, and go on until rounding stops them.
 
-    **Returns:** `(popt, pcov)` of shapes (p,) and (p, p); or `(popt, pcov, solution)`. The error of a
-    parameter that the data do not determine is inf.
+    **Returns:** `(popt, pcov)` of shapes (p,) and (p, p); or `(popt, pcov, infodict, mesg, ier)` with `infodict` an
+    `Info`, which holds the `Solution`, and `ier` 1 where the fit converged; inside a transformation, which knows no
+    words, `mesg` is `solution.result`. The error of a parameter that the data do not determine is inf.
+    `solution.model` calls `f` as it is when it is called.
 
     **Raises:** `ValueError` for data, starts or bounds that make no sense, naming the array and its first
-    bad index; `RuntimeError` when the fit does not converge, with advice.
+    bad index; `TypeError` for an f that is not written with `jax.numpy`; `RuntimeError` when the fit does not
+    converge, with advice.
     """
-    del x_scale, gtol
+    jac = take_note(method, jac, options, "curve_fit")
+    if maxfev is not None and max_nfev is not None:
+        raise ValueError("maxfev and max_nfev are the same: give one of them")
+    if nan_policy not in (None, "raise", "omit"):
+        raise ValueError(f"nan_policy should be None, 'raise' or 'omit', but it is {nan_policy!r}")
+    p0 = None if p0 is None else as_vector(p0)
     signature = named_parameters(f, p0)
     names = signature[1]
     lower, upper = flat_limits(bounds, names)
-    start = default_start(lower, upper, len(names)) if p0 is None else as_vector(p0)
-    data = as_rows(xdata, "xdata"), as_rows(ydata, "ydata"), as_rows(sigma, "sigma")
-    choices = choose(signature, (method, ftol, xtol, verbose, callback), likelihood, nan_policy, max_nfev)
+    start = default_start(lower, upper, len(names)) if p0 is None else p0
+    x, y, errors = as_rows(xdata, "xdata"), as_rows(ydata, "ydata"), as_rows(sigma, "sigma")
+    choices = choose(
+        signature,
+        (method, ftol, xtol, verbose, callback),
+        likelihood,
+        nan_policy == "omit" and not check_finite,
+        max_nfev if maxfev is None else maxfev,
+        jac is not None,
+    )
     if choices.poisson and (sigma is not None or loss != "linear"):
         raise ValueError("likelihood='poisson' knows the scatter of counts: it takes neither sigma nor loss")
-    problem = Problem(*data, start, lower, upper, as_flag(bool(absolute_sigma) or choices.poisson))
+    y = as_many(y, x)
+    absolute = as_flag(bool(absolute_sigma) or choices.poisson)
+    problem = Problem(x, y, errors, None, start, lower, upper, absolute)
     check_shapes(problem, names)
-    traced = closes_over_tracer(f) or any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves((f, problem)))
-    run = _solve if traced else functools.partial(outermost, _compiled(), _solve)
-    args = (as_call(f, jac), problem, as_loss(loss, f_scale), choices)
-    solution, flags = run(*args)
+    if not all(
+        value is None or isinstance(value, jax.Array) or type(value) in _BARE for value in (xdata, ydata, sigma)
+    ):
+        problem = problem._replace(mask=masked_rows(y.shape[0], xdata, ydata, sigma))
+    found = trace(f, jac, example(problem), choices.title)
+    rho = as_loss(loss, f_scale)
+    state = None if isinstance(loss, str) and not choices.watched else state_of((choices.solver, rho))
+    with seeing(state):
+        solution, flags = found.run(_solve, (3,), problem, rho, choices)
     popt, pcov = solution.y, solution.covariance
     if not isinstance(flags, jax.core.Tracer):
-        _judge(solution, jax.device_get(flags), args, throw, strict)
-    elif throw:
-        popt = jnp.where(solution.success, popt, jnp.nan)
-        pcov = jnp.where(solution.success, pcov, jnp.nan)
-    return (popt, pcov, solution) if full_output else (popt, pcov)
+        flags = jax.device_get(flags)
+        if throw or strict:
+            _judge(solution, flags, (found, problem, rho, choices), throw, strict)
+        converged, message = int(flags[0] == 0), solution.message if flags[0] else "converged"
+    else:
+        converged, message = solution.success, solution.result
+        if throw:
+            popt = jnp.where(solution.success, popt, jnp.nan)
+            pcov = jnp.where(solution.success, pcov, jnp.nan)
+    if not full_output:
+        return popt, pcov
+    residuals = found.run(_whitened, (3,), problem, solution.y, choices)
+    info = Info(nfev=solution.num_steps, fvec=residuals, solution=with_live_function(solution, f))
+    return popt, pcov, info, message, converged
 
 
-@functools.cache
-def _compiled() -> Any:
-    """The jitted fit."""
-    return jax.jit(_solve, static_argnums=3, compiler_options=cheap_compile())
-
-
-def _solve(call: Any, problem: Problem, loss: AbstractLoss, choices: Choices) -> tuple[Solution, Int[Array, " 4"]]:
+def _solve(
+    function: Traced, problem: Problem, loss: AbstractLoss, choices: Choices
+) -> tuple[Solution, Int[Array, " 4"]]:
     """The fit, and what the host must know of it in one small array."""
-    model, data = make_problem(call, problem, choices)
+    model, data = make_problem(Call(function, choices.own_jacobian), problem, choices)
     bounds = None
     if problem.lower is not None:
         pairs = zip(jnp.asarray(problem.lower), jnp.asarray(problem.upper), strict=True)
@@ -151,12 +213,22 @@ def _solve(call: Any, problem: Problem, loss: AbstractLoss, choices: Choices) ->
     return solution, jnp.stack([jnp.asarray(number, int) for number in numbers])
 
 
+def _whitened(function: Traced, problem: Problem, y: Float[Array, " p"], choices: Choices) -> Float[Array, " n"]:
+    """The residuals at y in units of sigma, 0 in rows without weight."""
+    model, data = make_problem(Call(function, choices.own_jacobian), problem, choices)
+    residual = data.residual(type(model)(model._call, model._layout, *y))
+    if isinstance(data.noise, AbstractNoise):
+        ready: Any = data.noise.prepare(data.mask)
+        return ready.whiten(residual, data.mask)
+    return jnp.where(data.mask, residual, 0)
+
+
 def _with_exact_curvature(solution: Solution, data: Any, loss: AbstractLoss) -> Solution:
     """The covariance from rho'' as it is, which scipy takes: `fit` keeps it above 1e-3 of rho'/z."""
     model, mask = solution.model, data.mask
 
     def residual(y: Float[Array, " p"]) -> Float[Array, " n"]:
-        return data.residual(type(model)(model._call, model._last, *y))
+        return data.residual(type(model)(model._call, model._layout, *y))
 
     value, jac_t = jacobian_t(residual, solution.y)
     noise = data.noise.prepare(mask)
@@ -180,12 +252,12 @@ def _judge(solution: Solution, flags: np.ndarray, args: Any, throw: bool, strict
         raise ValueError(f"p0: the start of {', '.join(outside)} lies outside its bounds (strict=True)")
     if not throw:
         return
-    call, problem, _, choices = args
+    found, problem, _, choices = args
     if code:
         first_bad(problem, choices)
         if solution.result == RESULTS.bad_noise:
             raise ValueError("sigma, taken as a covariance matrix, is not positive definite")
-        model, data = make_problem(call, problem, choices)
+        model, data = make_problem(Call(found.function, choices.own_jacobian), problem, choices)
         explain(solution, model, data, None)
     if projected or lost:
         for message in report(solution):

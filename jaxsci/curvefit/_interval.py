@@ -1,21 +1,22 @@
 """How well one parameter is known when its cost is no parabola, and how much of the data a fit explains."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
+import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import AbstractDataset, Dataset, Module, Scalar
+from ..core import AbstractDataset, Dataset, Module, Normal, Scalar
 from ..core._errors import suggest
 from ..core._parameter import free_spec
-from ..fitting import Solution, fit
-from ..fitting._plan import flat_bounds, make_plan
+from ..fitting import TRF, Solution, fit
+from ..fitting._plan import flat_bounds, flat_priors, make_plan
 from ..fitting._program import call
 
 _ROUNDS = 40
@@ -37,24 +38,34 @@ class Interval(Module):
 
 
 def confidence_interval(
-    solution: Solution, data: AbstractDataset, name: str, level: float = 0.95, **options: Any
+    solution: Solution,
+    data: AbstractDataset,
+    name: str,
+    level: float = 0.95,
+    *,
+    solver: Any = TRF(),
+    chunk: int | None = None,
+    max_steps: int = 200,
+    **told: Any,
 ) -> Interval:
     """Where the best cost for a fixed value of one parameter has risen by what `level` allows.
 
     2 (cost - least cost) = F, with F the quantile of chi2 with one degree of freedom; where the noise
     has no scale, F(1, dof) chi2/dof (Bates and Watts 1988, section 6.1). All others are fitted anew at
-    each value; both ends are sought side by side. Works under `jax.jit` and `jax.vmap`.
+    each value, within the bounds and with the priors, the loss and the likelihood of the fit, which the
+    solution keeps; both ends are sought side by side. Works under `jax.jit` and `jax.vmap`.
 
     **Arguments:**
 
     - `solution`, `data`: of a fit that converged.
     - `name`: of a free element: `"tau"`, `"c[1]"`.
     - `level`: between 0 and 1.
-    - `options`: what the fit was given beside: `bounds`, `priors`, `solver`, `loss`, ...
+    - `solver`, `chunk`, `max_steps`: of the fits of the others, as in `jaxsci.fit`.
+    - `told`: `bounds`, `priors`, `loss` and `likelihood` may be repeated as the fit was told them.
 
     **Returns:** an `Interval`.
 
-    **Raises:** `ValueError` for an unknown name or level.
+    **Raises:** `ValueError` for an unknown name or level, and for terms other than those of the fit.
     """
     if name not in solution.names:
         hint = suggest(name, solution.names)
@@ -63,18 +74,86 @@ def confidence_interval(
         raise ValueError(f"level should lie between 0 and 1, but it is {level}")
     if solution.noise is not None:
         raise ValueError("intervals of fits with free noise parameters are not offered; sample the posterior instead")
+    check_told(solution, data, told)
     # index and level as arrays, so that all parameters and levels share one program
     index, share = jnp.asarray(solution.names.index(name)), jnp.asarray(level, solution.y.dtype)
-    return call(_interval, (solution, data, index, share, options))
+    return call(_interval, (solution, data, index, share, Search(solver, chunk, max_steps)))
 
 
-def _interval(
-    solution: Solution, data: AbstractDataset, index: Int[Array, ""], level: Scalar, options: dict[str, Any]
-) -> Interval:
-    y, at = solution.y, jnp.arange(solution.y.size) == index
+class Search(NamedTuple):
+    """How all other parameters are fitted while one is held."""
+
+    solver: Any
+    chunk: int | None
+    max_steps: int
+
+
+def check_told(solution: Solution, data: AbstractDataset, told: Mapping[str, Any]) -> None:
+    """Hold terms that a caller repeats to those that the fit was told; traced ones are taken on trust.
+
+    **Raises:** `ValueError` for other bounds, priors, loss or likelihood, `TypeError` for another option.
+    """
+    if not told:
+        return
+    terms, known = solution.terms, ("bounds", "priors", "loss", "likelihood")
+    plan = make_plan(solution.model, data.noise, [name for name, _ in solution.free])
+    given: dict[str, tuple[Any, Any]] = {}
+    for name, value in told.items():
+        if name == "bounds":
+            given[name] = flat_bounds(plan, value), (terms.lower, terms.upper)
+        elif name == "priors":
+            given[name] = flat_priors(plan, value), (terms.prior_mean, terms.prior_weight)
+        elif name in known:
+            given[name] = value, getattr(terms, name)
+        else:
+            raise TypeError(f"confidence_interval has no option {name!r}{suggest(name, known)}")
+    for name, (mine, theirs) in given.items():
+        leaves = jtu.tree_leaves((mine, theirs))
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) and not eqx.tree_equal(mine, theirs):
+            raise ValueError(
+                f"{name} here is not that of the fit, which the solution keeps: leave {name} out, or fit anew with it"
+            )
+
+
+def others_fitted(solution: Solution, data: AbstractDataset, at: Any, how: Search) -> Callable[[Array], Scalar]:
+    """value -> the least cost with the element at `at` held there, on the terms of the fit."""
+    y, terms = solution.y, solution.terms
     free = tuple(name for name, _ in solution.free)
     start, rest = eqx.partition(solution.model, free_spec(solution.model, free))
     _, unravel = jfu.ravel_pytree(start)
+    bounds: dict[str, Any] = {}
+    priors: dict[str, Any] = {}
+    begin = 0
+    for name, shape in solution.free:
+        part = slice(begin, begin + math.prod(shape))
+        begin += math.prod(shape)
+        if terms.lower is not None and terms.upper is not None:
+            bounds[name] = terms.lower[part].reshape(shape), terms.upper[part].reshape(shape)
+        sigma = 1 / jnp.sqrt(terms.prior_weight[part])  # infinite where there is none
+        priors[name] = Normal(terms.prior_mean[part].reshape(shape), sigma.reshape(shape))
+
+    def cost(value: Array) -> Scalar:
+        others = fit(
+            eqx.combine(unravel(jnp.where(at, value, y)), rest),
+            data,
+            free=free,
+            bounds=bounds,
+            priors=priors,
+            solver=how.solver,
+            loss=terms.loss,
+            likelihood=terms.likelihood,
+            active=~at & ~solution.fixed,
+            chunk=how.chunk,
+            max_steps=how.max_steps,
+            throw=False,
+        )
+        return others.cost
+
+    return cost
+
+
+def _interval(solution: Solution, data: AbstractDataset, index: Int[Array, ""], level: Scalar, how: Search) -> Interval:
+    y, at = solution.y, jnp.arange(solution.y.size) == index
     # a direction that the data do not determine has no Wald interval to start from
     error = solution.standard_errors[index]
     unit = jnp.where(jnp.isfinite(error) & (error > 0), error, jnp.maximum(jnp.abs(y[index]), 1))
@@ -84,15 +163,14 @@ def _interval(
     else:
         dof = jnp.maximum(solution.dof, 1).astype(y.dtype)
         quantile, noise = student_quantile(level, dof), 2 * solution.cost / dof
+    cost = others_fitted(solution, data, at, how)
 
     def rise(value: Array) -> Array:
         """sqrt of the rise of the cost in units of the noise, less what is allowed."""
-        model = eqx.combine(unravel(jnp.where(at, value, y)), rest)
-        others = fit(model, data, free=free, active=~at & ~solution.fixed, throw=False, **options)
-        climb = jnp.maximum(2 * (others.cost - solution.cost) / noise, 0)
+        climb = jnp.maximum(2 * (cost(value) - solution.cost) / noise, 0)
         return jnp.where(jnp.isfinite(climb), jnp.sqrt(climb) - quantile, jnp.inf)
 
-    lower, upper = flat_bounds(make_plan(solution.model, data.noise, free), options.get("bounds"))
+    lower, upper = solution.terms.lower, solution.terms.upper
     ends = (-jnp.inf, jnp.inf) if lower is None or upper is None else (lower[index], upper[index])
     sides = jnp.array([-1.0, 1.0], y.dtype)
     room = jnp.abs(jnp.stack([jnp.asarray(end, y.dtype) for end in ends]) - y[index]) / unit

@@ -13,15 +13,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..core import AbstractLoss, AbstractModel, Dataset, Linear, Module, Scalar, param
+from ..core._given import unmasked
 from ..core._parameter import element_names
 from ..core._typing import Flag
 from ..fitting import RESULTS, Solution, fit
+from ..fitting._fresh import Found, Traced
 from ..fitting._objective import jacobian_t
-from ..fitting._program import cheap_compile, outermost
-from ._curve import Call, as_call, closed, closes_over_tracer
+from ..fitting._program import seeing, state_of
+from ._curve import Call, title_of, trace
 from ._log import Step, logged
-from ._options import as_loss, as_solver, flat_limits
-from ._problem import as_vector
+from ._options import as_loss, as_max_steps, as_pair, as_solver, flat_limits, take_note
+from ._problem import as_rows, as_vector
 
 
 class LeastSquares(Module):
@@ -58,11 +60,17 @@ class LeastSquares(Module):
         """How it ended, in words. For one fit, not a batch."""
         return self.solution.message or "converged"
 
+    def __getitem__(self, name: str) -> Any:
+        """A field by its name, as scipy's results are read too."""
+        if name not in (*self.__dataclass_fields__, "success", "message"):
+            raise KeyError(name)
+        return getattr(self, name)
+
 
 class Residuals(AbstractModel):
     """A residual function as a model: its parameters are those of x, its data are zeros."""
 
-    call: Any
+    call: Call
     args: PyTree
     kwargs: PyTree
     unravel: Callable[..., Any] = eqx.field(static=True)
@@ -70,14 +78,16 @@ class Residuals(AbstractModel):
 
     def tree(self) -> PyTree:
         """The residuals as the function returns them."""
-        return self.call(self.unravel(self.x), *self.args, **self.kwargs)
+        if self.call.own_jacobian:
+            return self.call((self.args, self.kwargs), *self.x)
+        return self.call(self.unravel(self.x), self.args, self.kwargs)
 
     def __call__(self, inputs: Any) -> Array:
         return jfu.ravel_pytree(self.tree())[0].astype(self.x.dtype)
 
 
 class Task(NamedTuple):
-    """The arrays of one call."""
+    """The arrays of one call; None among `args` and `kwargs` where something else stands."""
 
     x: Any
     lower: Any
@@ -86,85 +96,147 @@ class Task(NamedTuple):
     kwargs: Any
 
 
+class _Choices(NamedTuple):
+    """What is compiled in."""
+
+    solver: Any
+    max_steps: int
+    own_jacobian: bool
+
+
 def least_squares(
     fun: Callable[..., Any],
     x0: PyTree,
     jac: Any = None,
     bounds: Any = (-np.inf, np.inf),
-    method: Any = "trf",
+    method: Any = None,
     ftol: float | None = None,
     xtol: float | None = None,
     gtol: float | None = None,
-    x_scale: Any = "jac",
+    x_scale: Any = None,
     loss: Any = "linear",
     f_scale: Any = 1.0,
+    diff_step: Any = None,
+    tr_solver: Any = None,
+    tr_options: Any = None,
+    jac_sparsity: Any = None,
     max_nfev: int | None = None,
     verbose: int = 0,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    *,
     callback: Callable[[Step], Any] | None = None,
+    workers: Any = None,
 ) -> LeastSquares:
     """Minimise sum rho(fun(x)) within bounds, as `scipy.optimize.least_squares` does.
 
-    Compiled once for each `fun` and set of shapes; works inside `jax.jit`, `jax.vmap` and `jax.grad`,
+    Each call takes `fun` as it is then, with all that it reads beside its arguments, and compiles only where another
+    computation or other shapes are met; see `curve_fit`. Works inside `jax.jit`, `jax.vmap` and `jax.grad`,
     also with respect to `args`, `bounds` and what `fun` closes over.
 
     **Arguments:**
 
     - `fun`: (x, *args, **kwargs) -> residuals, written with `jax.numpy`. x and the residuals may be any
-        PyTree of arrays.
-    - `x0`: start, shape (p,) or any tree of arrays; moved onto the bounds where it lies outside.
-    - `jac`: (x, *args, **kwargs) -> (m, p) for an x of shape (p,), in place of automatic differentiation.
+        PyTree of arrays of real numbers.
+    - `x0`: start, shape (p,) or any tree of arrays, within the bounds.
+    - `jac`: (x, *args, **kwargs) -> (m, p) for an x of shape (p,), in place of automatic differentiation; (p,) for
+        one residual, (m,) for one variable. The words `"2-point"`, `"3-point"` and `"cs"` as in `curve_fit`.
     - `bounds`: (lower, upper), each a number or a tree like x0.
-    - `args`, `kwargs`: passed to `fun`; arrays and numbers.
-    - `verbose`: 1 prints how it ended, 2 each step too. `callback`: called with each `Step`.
-    - `method`, `loss`, `f_scale`, `ftol`, `xtol`, `max_nfev`, and `x_scale` and `gtol`, which change
-        nothing: as in `curve_fit`.
+    - `args`, `kwargs`: passed to `fun`. Arrays and numbers may change without compiling.
+    - `verbose`: 1 prints how it ended, 2 each step too. `callback`: called with each `Step` instead.
+    - `method`, `loss`, `f_scale`, `ftol`, `xtol`, `max_nfev`: as in `curve_fit`.
+    - `gtol`, `x_scale`, `diff_step`, `tr_solver`, `tr_options`, `jac_sparsity`, `workers`: taken for scipy's sake, and
+        change nothing.
 
     **Returns:** a `LeastSquares`. A fit that does not converge says so there and does not raise.
 
-    **Raises:** `ValueError` for bounds that cross, wrong shapes, or residuals that are not finite at x0.
+    **Raises:** `ValueError` for bounds that cross, a start outside of them (moved onto them inside a transformation,
+    where nothing can be raised), wrong shapes, complex numbers, or residuals that are not finite at x0; `TypeError` for
+    a function that is not written with `jax.numpy`.
     """
-    del x_scale, gtol
+    del gtol, x_scale, diff_step, tr_solver, tr_options, jac_sparsity, workers
+    jac = take_note(method, jac, {}, "least_squares")
+    title = title_of(fun)
     x0 = _as_tree(x0)
     names = _element_names(x0)
     lower, upper = flat_limits(_flat_bounds(bounds, x0), names)
-    choices = (logged(as_solver(method, ftol, xtol), verbose, callback), 200 if max_nfev is None else max_nfev)
-    task = Task(x0, lower, upper, tuple(args), dict(kwargs or {}))
-    traced = closes_over_tracer(fun) or any(isinstance(v, jax.core.Tracer) for v in jtu.tree_leaves((fun, task)))
-    run = _solve if traced else functools.partial(outermost, _compiled(), _solve)
-    call = as_call(fun, None) if jac is None else Call(_Differentiated(fun, jac), None)
-    result: LeastSquares = run(call, task, as_loss(loss, f_scale), choices)
+    solver = logged(as_solver(method, ftol, xtol), verbose, callback)
+    choices = _Choices(solver, as_max_steps(max_nfev), jac is not None)
+    given = tuple(args), dict(kwargs or {})
+    arrays, others = eqx.partition(given, functools.partial(_is_array, "args"))
+    task = Task(x0, lower, upper, *arrays)
+    found = _trace(fun, jac, task, others, title)
+    rho = as_loss(loss, f_scale)
+    with seeing(None if isinstance(loss, str) and isinstance(method, str | None) else state_of((solver, rho))):
+        result: LeastSquares = found.run(_solve, (3,), task, rho, choices)
     if not isinstance(result.status, jax.core.Tracer):
-        _report(result, verbose, len(names))
+        _report(result, task, names, verbose)
     return result
 
 
-@functools.cache
-def _compiled() -> Any:
-    return jax.jit(_solve, static_argnums=3, compiler_options=cheap_compile())
+def _trace(fun: Any, jac: Any, task: Task, others: Any, title: str) -> Found:
+    """The functions as they are now; with a Jacobian, of ((args, kwargs), *elements of x)."""
+    x, (args, kwargs) = jtu.tree_map(_as_float_struct, task.x), jtu.tree_map(_as_struct, task[3:])
+    more = jtu.tree_leaves(others)
+    watched = tuple(more) if more else ()
+
+    def complete(args: Any, kwargs: Any) -> Any:
+        return eqx.combine((args, kwargs), others) if more else (args, kwargs)
+
+    if jac is None:
+
+        def call(x: Any, args: Any, kwargs: Any) -> Any:
+            args, kwargs = complete(args, kwargs)
+            return fun(x, *args, **kwargs)
+
+        return trace(call, None, (x, args, kwargs), title, (fun, watched))
+    shape = jnp.shape(task.x) if jtu.all_leaves([task.x]) else None
+    if shape is None or len(shape) != 1:
+        raise ValueError("with a Jacobian of your own x0 should be an array of shape (p,)")
+
+    def of_elements(function: Any) -> Any:
+        def call(rest: Any, *elements: Any) -> Any:
+            args, kwargs = complete(*rest)
+            return function(jnp.stack(elements), *args, **kwargs)
+
+        return call
+
+    elements = [jax.ShapeDtypeStruct((), x.dtype)] * shape[0]
+    return trace(of_elements(fun), of_elements(jac), ((args, kwargs), *elements), title, (fun, jac, watched))
 
 
-class _Differentiated(Module):
-    """A residual function with its own Jacobian."""
+def _as_struct(value: Any) -> jax.ShapeDtypeStruct:
+    aval: Any = jax.typeof(value)
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
 
-    fun: Callable[..., Any] = eqx.field(static=True)
-    jac: Callable[..., Any] = eqx.field(static=True)
 
-    def __call__(self, x: Float[Array, " p"], *args: Any, **kwargs: Any) -> Array:
-        inner = Call(
-            lambda rest, *values: self.fun(jnp.stack(values), *rest[0], **rest[1]),
-            lambda rest, *values: self.jac(jnp.stack(values), *rest[0], **rest[1]),
-        )
-        return inner((args, kwargs), *x)
+def _as_float_struct(value: Any) -> jax.ShapeDtypeStruct:
+    aval: Any = jax.typeof(value)
+    floating = jnp.issubdtype(aval.dtype, jnp.floating)
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype if floating else jax.dtypes.canonicalize_dtype(float))
+
+
+def _is_array(name: str, value: Any) -> bool:
+    """True for what may be an argument of a compiled program.
+
+    **Raises:** `ValueError` for masked arrays and quantities with units, which would be stripped.
+    """
+    if isinstance(value, np.ndarray):
+        unmasked(value, name, real=False)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind in "fiubc"
+    return isinstance(value, jax.Array | bool | int | float | complex)
 
 
 def _as_tree(x0: PyTree) -> PyTree:
-    """A number, or a list of numbers, as an array of shape (p,), as in scipy; any other tree as it is."""
+    """A number, or a list of numbers, as an array of shape (p,), as in scipy; any other tree as it is.
+
+    **Raises:** `ValueError` for what is no real number.
+    """
+    if isinstance(x0, int | float | complex | np.ndarray | np.generic | jax.Array):
+        return as_vector(x0, "x0")
     if isinstance(x0, list | tuple) and all(jnp.ndim(leaf) == 0 for leaf in jtu.tree_leaves(x0)):
-        return as_vector(x0)
-    return as_vector(x0) if isinstance(x0, int | float) else x0
+        return as_vector(x0, "x0")
+    return jtu.tree_map_with_path(lambda path, leaf: as_rows(leaf, "x0" + jtu.keystr(path)), x0)
 
 
 def _element_names(x0: PyTree) -> list[str]:
@@ -177,9 +249,7 @@ def _element_names(x0: PyTree) -> list[str]:
 
 def _flat_bounds(bounds: Any, x0: PyTree) -> Any:
     """(lower, upper) flat like x0, or as they are where they are numbers."""
-    pair = bounds if isinstance(bounds, tuple | list) else (bounds.lb, bounds.ub)
-    if len(pair) != 2:
-        raise ValueError(f"bounds should be a pair (lower, upper), but it has {len(pair)} items")
+    pair = as_pair(bounds)
 
     def flat(side: Any) -> Any:
         if isinstance(side, float | int):
@@ -192,19 +262,17 @@ def _flat_bounds(bounds: Any, x0: PyTree) -> Any:
     return flat(pair[0]), flat(pair[1])
 
 
-def _solve(call: Any, task: Task, loss: AbstractLoss, choices: tuple[Any, int]) -> LeastSquares:
+def _solve(function: Traced, task: Task, loss: AbstractLoss, choices: _Choices) -> LeastSquares:
     """The fit and all that the result needs of it."""
-    solver, max_steps = choices
     floats = jtu.tree_map(_as_float, task.x)
     flat, unravel = jfu.ravel_pytree(floats)
-    kwargs = jtu.tree_map(jnp.asarray, task.kwargs)
-    args = jtu.tree_map(jnp.asarray, task.args)
-    model = Residuals(closed(call, floats, *args, **kwargs), args, kwargs, unravel, flat)
+    args, kwargs = jtu.tree_map(jnp.asarray, task[3:])
+    model = Residuals(Call(function, choices.own_jacobian), args, kwargs, unravel, flat)
     size = jax.eval_shape(model, None).shape[0]
     zeros = jnp.zeros(size, flat.dtype)
     bounds = None if task.lower is None else {"x": (task.lower, task.upper)}
-    data = Dataset(zeros, zeros)
-    solution = fit(model, data, bounds=bounds, solver=solver, loss=loss, max_steps=max_steps, throw=False)
+    data, steps = Dataset(zeros, zeros), choices.max_steps
+    solution = fit(model, data, bounds=bounds, solver=choices.solver, loss=loss, max_steps=steps, throw=False)
     return _result(solution, loss, task.lower, task.upper)
 
 
@@ -243,8 +311,17 @@ def _result(solution: Solution, loss: AbstractLoss, lower: Any, upper: Any) -> L
     )
 
 
-def _report(result: LeastSquares, verbose: int, size: int) -> None:
+def _report(result: LeastSquares, task: Task, names: Sequence[str], verbose: int) -> None:
     """Raise or print, on the host."""
+    if task.lower is not None:
+        outside = np.flatnonzero(np.asarray(result.solution.projected))
+        if outside.size:
+            k = int(outside[0])
+            start = np.asarray(jfu.ravel_pytree(task.x)[0])[k]
+            raise ValueError(
+                f"x0 is infeasible: {names[k]} starts at {start}, outside its bounds {np.asarray(task.lower)[k]} and "
+                f"{np.asarray(task.upper)[k]} ({outside.size} of {len(names)} do); jaxsci.fit moves such a start"
+            )
     if result.solution.result == RESULTS.nonfinite_start:
         residuals = np.asarray(jfu.ravel_pytree(result.fun)[0])
         bad = np.flatnonzero(~np.isfinite(residuals))
@@ -252,4 +329,6 @@ def _report(result: LeastSquares, verbose: int, size: int) -> None:
         raise ValueError(f"{where if bad.size else 'the Jacobian is not finite'} at x0: start elsewhere, or set bounds")
     if verbose:
         jax.effects_barrier()
-        print(f"{result.message}: cost {float(result.cost):.6g}, {size} parameters, {int(result.nfev)} evaluations")
+        print(
+            f"{result.message}: cost {float(result.cost):.6g}, {len(names)} parameters, {int(result.nfev)} evaluations"
+        )

@@ -37,7 +37,7 @@ class Logged(AbstractTrustSolver):
     """
 
     solver: AbstractTrustSolver
-    report: Callable[[Step], Any] = eqx.field(static=True)
+    report: Callable[[Step], Any] = eqx.field(static=True, metadata={"host": True})
     rtol: float
     atol: float
     fine: float

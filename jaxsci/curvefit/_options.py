@@ -1,6 +1,7 @@
 """scipy's words for losses, methods and bounds in ours."""
 
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..core import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1, suggest
+from ..core import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1, describe, suggest
+from ..core._given import unmasked
+from ..core._parameter import as_bounds
 from ..fitting import TRF, GaussNewton
 
 _LOSSES: dict[str, Any] = {"soft_l1": SoftL1, "huber": Huber, "cauchy": Cauchy, "arctan": Arctan}
@@ -25,6 +28,13 @@ def as_loss(loss: Any, f_scale: Any) -> AbstractLoss:
         return loss
     if isinstance(loss, str) and loss == "linear":
         return _LINEAR
+    if isinstance(loss, type):
+        raise ValueError(f"loss is the class {loss.__name__}: give an instance, such as {loss.__name__}()")
+    if callable(loss):
+        raise ValueError(
+            "a loss that is a function rho(z) is not offered: choose one of linear, soft_l1, huber, cauchy and arctan, "
+            "or write a subclass of jaxsci.core.AbstractLoss, whose rho is of the residual and not of its square"
+        )
     if not isinstance(loss, str) or loss not in _LOSSES:
         known = ("linear", *_LOSSES)
         raise ValueError(
@@ -51,20 +61,89 @@ def as_solver(method: Any, ftol: float | None, xtol: float | None) -> Any:
 
     **Raises:** `ValueError` for another word.
     """
-    if not isinstance(method, str):
+    if isinstance(method, type):
+        raise ValueError(f"method is the class {method.__name__}: give an instance, such as {method.__name__}()")
+    if method is not None and not isinstance(method, str):
         return method
     tolerances = {}
     if ftol is not None:
         tolerances["rtol"] = float(ftol) ** 0.5
     if xtol is not None:
         tolerances["atol"] = float(xtol)
-    if method == "trf":
+    if method in (None, "trf", "dogbox"):
         return TRF(**tolerances)
     if method == "lm":
         return GaussNewton(**tolerances)
     if method == "gn":
         return GaussNewton(**tolerances, damping=1e-8)
-    raise ValueError(f"method should be 'trf', 'lm', 'gn' or a solver, but it is {method!r}")
+    raise ValueError(
+        f"method should be 'trf', 'dogbox', 'lm', 'gn' or a solver, but it is {method!r}"
+        f"{suggest(method, ('trf', 'dogbox', 'lm', 'gn'))}"
+    )
+
+
+def as_max_steps(max_nfev: int | None) -> int:
+    """How many evaluations at most.
+
+    **Raises:** `ValueError` for anything but a positive whole number.
+    """
+    if max_nfev is None:
+        return 200
+    if isinstance(max_nfev, bool) or not isinstance(max_nfev, int | np.integer) or max_nfev < 1:
+        raise ValueError(f"max_nfev should be a positive whole number, but it is {max_nfev!r}")
+    return int(max_nfev)
+
+
+_DIFFERENCES = ("2-point", "3-point", "cs")
+# scipy's options that concern how an answer is reached, not which: each is taken and changes nothing
+_NO_MATTER = frozenset(
+    ("x_scale", "gtol", "diff_step", "epsfcn", "tr_solver", "tr_options", "jac_sparsity", "workers", "factor", "diag")
+)
+_REFUSED = {"col_deriv": "give jac(x, a, b, ...) of shape (n, p)", "Dfun": "give jac in its place"}
+
+
+def take_note(method: Any, jac: Any, options: Mapping[str, Any], door: str) -> Any:
+    """The user's Jacobian, or `None` for exact derivatives, when all other options of scipy's have been looked at.
+
+    Warns where another method runs, or other derivatives are taken, than was asked for.
+
+    **Raises:** `TypeError` for an unknown option, `ValueError` for one that cannot be had.
+    """
+    for name in options:
+        if name in _REFUSED:
+            raise ValueError(f"{door} does not take {name}: {_REFUSED[name]}")
+        if name not in _NO_MATTER:
+            raise TypeError(f"{door} has no argument {name!r}{suggest(name, (*_NO_MATTER, *_KNOWN))}")
+    if isinstance(method, str) and method == "dogbox":
+        warnings.warn("method='dogbox' is jaxsci.TRF here: the same minimum by another way", stacklevel=3)
+    if isinstance(jac, str) and jac in _DIFFERENCES:
+        warnings.warn(f"jac={jac!r}: exact derivatives are taken, not differences", stacklevel=3)
+        return None
+    if jac is not None and not callable(jac):
+        raise ValueError(
+            f"jac should be a function (x, a, b, ...) -> (n, p), None for exact derivatives, or one of "
+            f"{', '.join(_DIFFERENCES)}, which give exact ones too; it is {jac!r}"
+        )
+    return jac
+
+
+_KNOWN = ("sigma", "bounds", "method", "loss", "f_scale", "ftol", "xtol", "max_nfev", "maxfev", "verbose", "callback")
+
+
+def as_pair(bounds: Any) -> tuple[Any, Any]:
+    """(lower, upper) of a pair, or of an object with `lb` and `ub`.
+
+    **Raises:** `ValueError` for anything else.
+    """
+    if isinstance(bounds, tuple | list | np.ndarray | jax.Array) and len(bounds) == 2:
+        return bounds[0], bounds[1]
+    lower, upper = getattr(bounds, "lb", None), getattr(bounds, "ub", None)
+    if lower is None or upper is None:
+        what = f"{len(bounds)} items" if isinstance(bounds, tuple | list) else describe(bounds)
+        raise ValueError(
+            f"bounds should be a pair (lower, upper), each a number or one for each parameter, but it is {what}"
+        )
+    return lower, upper
 
 
 def flat_limits(bounds: Any, names: Sequence[str]) -> tuple[Any, Any]:
@@ -78,7 +157,7 @@ def flat_limits(bounds: Any, names: Sequence[str]) -> tuple[Any, Any]:
     if isinstance(bounds, Mapping):
         lower, upper = _limits_by_name(bounds, names)
     else:
-        lower, upper = bounds if isinstance(bounds, tuple | list) else (bounds.lb, bounds.ub)
+        lower, upper = as_pair(bounds)
         if isinstance(lower, float) and isinstance(upper, float) and lower == -np.inf and upper == np.inf:
             return None, None
     sides = [_limit(side, value, names) for side, value in (("lower", lower), ("upper", upper))]
@@ -100,7 +179,7 @@ def _limit(side: str, value: Any, names: Sequence[str]) -> Any:
     if any(isinstance(v, jax.core.Tracer) for v in (value if isinstance(value, list | tuple) else [value])):
         array: Any = jnp.stack([jnp.asarray(v, float) for v in value]) if isinstance(value, list | tuple) else value
     else:
-        array = value if isinstance(value, jax.Array) else np.asarray(value, float)
+        array = value if isinstance(value, jax.Array) else _real_numbers(value, side)
     if array.shape == ():
         return jnp.broadcast_to(array, (size,)) if isinstance(array, jax.Array) else np.full(size, array)
     if array.shape != (size,):
@@ -110,16 +189,29 @@ def _limit(side: str, value: Any, names: Sequence[str]) -> Any:
     return array
 
 
+def _real_numbers(value: Any, side: str) -> np.ndarray:
+    name = f"the {side} bounds"
+    value, none = unmasked(value, name), -np.inf if side == "lower" else np.inf
+    if isinstance(value, list | tuple):
+        value = [none if item is None else item for item in value]
+    try:
+        return np.asarray(none if value is None else value, float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} should be a number, or one for each parameter, but they are {describe(value)}"
+        ) from None
+
+
 def _limits_by_name(bounds: Mapping[str, Any], names: Sequence[str]) -> tuple[list[Any], list[Any]]:
     lower, upper = [-np.inf] * len(names), [np.inf] * len(names)
-    for name, (low, high) in bounds.items():
+    for name, pair in bounds.items():
+        low, high = as_bounds(pair, f"bounds of {name}")
         if name not in names:
             raise ValueError(
                 f"bounds: there is no parameter {name!r}{suggest(name, names)} (parameters: {', '.join(names)})"
             )
         k = names.index(name)
-        lower[k] = -np.inf if low is None else low
-        upper[k] = np.inf if high is None else high
+        lower[k], upper[k] = low, high
     return lower, upper
 
 

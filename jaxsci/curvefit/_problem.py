@@ -12,9 +12,11 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..core import AbstractNoise, Dataset, Dense, Diagonal, Poisson, White
-from ._curve import closed, curve_class
+from ..core._given import is_complex, plain, rows_hidden, unmasked
+from ..fitting._seen import roots_of
+from ._curve import Call, as_layout, curve_class
 from ._log import logged
-from ._options import as_solver
+from ._options import as_max_steps, as_solver
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,6 +24,9 @@ class Choices:
     """All that a compiled program depends on beside the function, the loss and the shapes.
 
     Compared by identity, which costs nothing; `choose` gives the same object for the same choices.
+
+    - `own_jacobian`: whether the function answers its Jacobian too.
+    - `watched`: whether the solver is a class of the user's, or holds functions of the user's.
     """
 
     title: str
@@ -30,6 +35,8 @@ class Choices:
     poisson: bool
     omit: bool
     max_steps: int
+    own_jacobian: bool
+    watched: bool
 
 
 @functools.lru_cache(maxsize=512)
@@ -37,30 +44,29 @@ def choose(
     signature: tuple[str, tuple[str, ...]],
     solver: tuple[Any, float | None, float | None, int, Any],
     likelihood: str,
-    nan_policy: str,
+    omit: bool,
     max_nfev: int | None,
+    own_jacobian: bool,
 ) -> Choices:
     """The Choices of a call. `solver`: method, ftol, xtol, verbose, callback.
 
     **Raises:** `ValueError` for an unknown word.
     """
-    for name, value, known in (
-        ("likelihood", likelihood, ("gaussian", "poisson")),
-        ("nan_policy", nan_policy, ("raise", "omit")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} should be {' or '.join(map(repr, known))}, but it is {value!r}")
-    steps = 200 if max_nfev is None else max_nfev
+    if likelihood not in ("gaussian", "poisson"):
+        raise ValueError(f"likelihood should be 'gaussian' or 'poisson', but it is {likelihood!r}")
+    steps = as_max_steps(max_nfev)
     watched = logged(as_solver(*solver[:3]), *solver[3:])
-    return Choices(*signature, watched, likelihood == "poisson", nan_policy == "omit", steps)
+    poisson = likelihood == "poisson"
+    return Choices(*signature, watched, poisson, omit, steps, own_jacobian, bool(roots_of(watched)))
 
 
 class Problem(NamedTuple):
-    """The arrays of one call; `None` where there is nothing to pass."""
+    """The arrays of one call; `None` where there is nothing to pass. `mask`: True = used, from masked arrays."""
 
     x: Any
     y: Any
     sigma: Any
+    mask: Any
     start: Any
     lower: Any
     upper: Any
@@ -68,14 +74,22 @@ class Problem(NamedTuple):
 
 
 def as_rows(value: Any, name: str) -> Any:
-    """Lists and the like made arrays; arrays and dictionaries of arrays as they are.
+    """Lists and the like made arrays; arrays and dictionaries of arrays as they are, masked arrays without their mask.
 
-    **Raises:** `ValueError` for what holds no real numbers.
+    **Raises:** `ValueError` for what holds no real numbers, and for quantities with a unit, which would be lost.
     """
-    if value is None or isinstance(value, jax.Array):
-        return value
+    if value is None:
+        return None
     if isinstance(value, Mapping | eqx.Module):
         return jtu.tree_map(lambda leaf: as_rows(leaf, name), value)
+    if is_complex(value):
+        raise ValueError(
+            f"{name} should hold real numbers, but it is complex: give the real and the imaginary parts as rows of "
+            "their own, or the modulus"
+        )
+    value = plain(value, name).values
+    if isinstance(value, jax.Array):
+        return value
     if isinstance(value, list | tuple) and any(isinstance(item, jax.Array) for item in value):
         return jnp.stack(list(value))
     array = np.asarray(value)
@@ -84,10 +98,36 @@ def as_rows(value: Any, name: str) -> Any:
     return array
 
 
-def as_vector(p0: Any) -> Any:
+def masked_rows(count: int, *values: Any) -> Any:
+    """True in the rows to use where any of the values is a masked array; `None` where none is.
+
+    A row is left out where anything of it is masked; of a covariance, the diagonal counts.
+    """
+    used = None
+    for value in values:
+        for leaf in value.values() if isinstance(value, Mapping) else (value,):
+            hidden = None if leaf is None else plain(leaf, "").hidden
+            if hidden is not None:
+                hidden = np.diagonal(hidden) if hidden.shape == (count, count) else as_layout(hidden, count)[0]
+                fine = ~rows_hidden(hidden, count)
+                used = fine if used is None else used & fine
+    return used
+
+
+def as_vector(p0: Any, name: str = "p0") -> Any:
     """p0 as an array of shape (p,)."""
-    array = as_rows(p0, "p0")
+    array = as_rows(unmasked(p0, name), name)
     return array.reshape(-1) if array.ndim == 0 else array
+
+
+def as_many(y: Any, x: Any) -> Any:
+    """y, one that is a single number repeated for each row of x."""
+    if y is None or y.ndim:
+        return y
+    shapes = [leaf.shape for leaf in jtu.tree_leaves(x)]
+    last = -1 if isinstance(x, jax.Array | np.ndarray) else 0
+    count = shapes[0][last] if shapes and shapes[0] else 1
+    return (jnp if isinstance(y, jax.Array) else np).broadcast_to(y, (count,))
 
 
 @functools.lru_cache(maxsize=2)
@@ -109,12 +149,7 @@ def check_shapes(problem: Problem, names: Sequence[str]) -> None:
         raise ValueError(f"ydata has shape {shape}, xdata has shape {beside}: ydata should have shape (n,); ravel it")
     if shape == (0,):
         raise ValueError("ydata is empty: there is nothing to fit")
-    for leaf in leaves:
-        ends = jnp.shape(leaf)[:1] + (jnp.shape(leaf)[-1:] if leaf is x else ())
-        if shape[0] not in ends:
-            raise ValueError(f"xdata has shape {jnp.shape(leaf)}, ydata has shape {shape}: rows must match")
-    if not leaves:
-        raise ValueError("xdata is empty: f needs to be told at how many points to predict")
+    as_layout(x, shape[0])
     if problem.sigma is not None and jnp.shape(problem.sigma) not in ((), (1,), shape, shape * 2):
         raise ValueError(
             f"sigma has shape {jnp.shape(problem.sigma)}, ydata has shape {shape}: sigma should be a number, "
@@ -124,23 +159,61 @@ def check_shapes(problem: Problem, names: Sequence[str]) -> None:
         raise ValueError(f"p0 has shape {jnp.shape(problem.start)}, but there are {len(names)} parameters")
 
 
-def make_problem(call: Any, problem: Problem, choices: Choices) -> tuple[Any, Dataset]:
+def common_dtype(problem: Problem) -> Any:
+    """The dtype in which a fit is made: that of the floats among x, y and sigma."""
+    config: Any = jax.config
+    return _common(tuple([leaf.dtype for leaf in jtu.tree_leaves(problem[:3])]), config.jax_enable_x64)
+
+
+@functools.lru_cache(maxsize=256)
+def _common(dtypes: tuple[Any, ...], x64: bool) -> Any:
+    """`x64`: whether double precision is on, on which the canonical dtypes depend."""
+    canonical = [jax.dtypes.canonicalize_dtype(dtype) for dtype in dtypes]
+    floats = [dtype for dtype in canonical if jnp.issubdtype(dtype, jnp.floating)]
+    return np.result_type(*floats) if floats else jax.dtypes.canonicalize_dtype(float)
+
+
+def example(problem: Problem) -> tuple[Any, ...]:
+    """What the function is called with in a fit, as shapes and dtypes."""
+    leaves, tree = jtu.tree_flatten(problem.x)
+    shapes = tuple([leaf.shape for leaf in leaves]), tuple([leaf.dtype == bool for leaf in leaves])
+    return _example(tree, *shapes, common_dtype(problem), problem.start.shape[0])
+
+
+@functools.lru_cache(maxsize=512)
+def _example(
+    tree: Any, shapes: tuple[tuple[int, ...], ...], flags: tuple[bool, ...], dtype: Any, count: int
+) -> tuple[Any, ...]:
+    kinds = [bool if flag else dtype for flag in flags]
+    leaves = [jax.ShapeDtypeStruct(*pair) for pair in zip(shapes, kinds, strict=True)]
+    x = jtu.tree_unflatten(tree, leaves)
+    if len(leaves) == 1 and leaves[0].shape == () and jtu.treedef_is_leaf(tree):
+        x = jax.ShapeDtypeStruct((1,), kinds[0])
+    return x, *[jax.ShapeDtypeStruct((), dtype)] * count
+
+
+def make_problem(call: Call, problem: Problem, choices: Choices) -> tuple[Any, Dataset]:
     """The model at its start, and the data set."""
-    arrays = [jnp.asarray(leaf) for leaf in jtu.tree_leaves(problem[:3])]
-    floats = [array.dtype for array in arrays if jnp.issubdtype(array.dtype, jnp.floating)]
-    dtype = np.result_type(*floats) if floats else jnp.zeros(()).dtype
+    dtype = common_dtype(problem)
 
     def cast(leaf: Any) -> Any:
         array = jnp.asarray(leaf)
         return array if array.dtype == bool else array.astype(dtype)
 
     y, sigma, start = cast(problem.y), None if problem.sigma is None else cast(problem.sigma), cast(problem.start)
-    x = jtu.tree_map(cast, problem.x)
-    last = isinstance(x, jax.Array) and x.ndim > 1 and x.shape[-1] == y.shape[0]
-    rows = jnp.moveaxis(x, -1, 0) if last else x
-    mask = _finite_rows(rows, y, sigma) if choices.omit else None
-    model = curve_class(choices.title, choices.names)(closed(call, x, *start), last, *start)
+    rows, layout = as_layout(jtu.tree_map(cast, problem.x), y.shape[0])
+    rows = jtu.tree_map(cast, rows)
+    mask = None if problem.mask is None else jnp.asarray(problem.mask)
+    if choices.omit:
+        mask = _both(mask, _finite_rows(rows, y, sigma))
+    if sigma is not None and sigma.shape == y.shape:  # an infinite standard deviation: a row without weight
+        mask = _both(mask, sigma != jnp.inf)
+    model = curve_class(choices.title, choices.names)(call, layout, *start)
     return model, Dataset(rows, y, Poisson(y) if choices.poisson else _noise(sigma, y), mask)
+
+
+def _both(mask: Any, other: Any) -> Any:
+    return other if mask is None else mask & other
 
 
 def _noise(sigma: Any, y: Any) -> AbstractNoise | None:
@@ -168,18 +241,26 @@ def first_bad(problem: Problem, choices: Choices) -> None:
 
     **Raises:** `ValueError` naming the array and its first bad index; nothing when all are fine.
     """
+    used = np.array(True) if problem.mask is None else np.asarray(problem.mask)
     data = {} if choices.omit else {"xdata": problem.x, "ydata": problem.y, "sigma": problem.sigma}
     for name, tree in {"p0": problem.start, **data}.items():
         advice = "start elsewhere" if name == "p0" else "nan_policy='omit' leaves such rows out"
         for path, leaf in jtu.tree_flatten_with_path(tree)[0]:
             array = np.asarray(leaf)
-            _raise_at(name + jtu.keystr(path), array, ~np.isfinite(array), f"not finite; {advice}")
+            bad = ~np.isfinite(array)
+            if name == "sigma" and array.shape == problem.y.shape:
+                bad &= array != np.inf
+            if name != "p0" and problem.mask is not None and array.shape[-1:] == used.shape:
+                bad &= used
+            _raise_at(name + jtu.keystr(path), array, bad, f"not finite; {advice}")
     if choices.poisson:
         counts = np.asarray(problem.y)
-        _raise_at("ydata", counts, counts < 0, "negative, as counts cannot be")
+        _raise_at("ydata", counts, (counts < 0) & used, "negative, as counts cannot be")
     if problem.sigma is not None and np.ndim(problem.sigma) < 2:
         array = np.asarray(problem.sigma)
-        _raise_at("sigma", array, array <= 0, "not positive, as standard deviations must be")
+        _raise_at(
+            "sigma", array, (array <= 0) & (used | (array.ndim == 0)), "not positive, as standard deviations must be"
+        )
 
 
 def _raise_at(name: str, array: np.ndarray, bad: np.ndarray | np.bool_, what: str) -> None:

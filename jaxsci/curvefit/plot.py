@@ -5,19 +5,16 @@ matplotlib is imported inside the functions: `pip install 'jaxsci[plot]'`.
 
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import jax
-import jax.flatten_util as jfu
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ..core import Dataset, suggest
-from ..core._parameter import free_spec
-from ..fitting import BatchSolution, Solution, fit
+from ..fitting import TRF, BatchSolution, Solution
 from ..fitting._program import call
 from ..plot import DATA, MODEL, _axes, plot_correlation as plot_correlation, plot_fit, plot_histogram, plot_residuals
-from ._interval import confidence_interval
+from ._interval import Search, confidence_interval, others_fitted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +47,11 @@ def plot_profile(
     ax: "Axes | None" = None,
     level: float = 0.95,
     points: int = 41,
-    **options: Any,
+    *,
+    solver: Any = TRF(),
+    chunk: int | None = None,
+    max_steps: int = 200,
+    **told: Any,
 ) -> "Axes":
     """How the cost rises when one parameter is held away from its best value and all others are fitted anew.
 
@@ -62,13 +63,14 @@ def plot_profile(
     - `solution`, `data`: of a fit that converged. `name`: of a free element, as in `solution.names`.
     - `ax`: where to draw, a new figure by default.
     - `level`: of the intervals that are marked. `points`: of the curve.
-    - `options`: what the fit was given beside: `bounds`, `priors`, `solver`, `loss`.
+    - `solver`, `chunk`, `max_steps`, `told`: as in `confidence_interval`.
 
     **Returns:** the axes.
 
-    **Raises:** `ValueError` for an unknown name, or one that the data do not determine.
+    **Raises:** `ValueError` for an unknown name, one that the data do not determine, or terms that are not the fit's.
     """
-    interval = confidence_interval(solution, data, name, level, **options)
+    how = Search(solver, chunk, max_steps)
+    interval = confidence_interval(solution, data, name, level, **how._asdict(), **told)
     index = solution.names.index(name)
     best, error = float(solution.y[index]), float(solution.standard_errors[index])
     if not (np.isfinite(error) and error > 0):
@@ -76,7 +78,7 @@ def plot_profile(
     ends = np.asarray([interval.lower, interval.upper, best - _REACH * error, best + _REACH * error])
     ends = ends[np.isfinite(ends)]
     grid = np.linspace(ends.min(), ends.max(), points)
-    rise = np.asarray(call(_profile, (solution, data, jnp.asarray(index), jnp.asarray(grid), options)))
+    rise = np.asarray(call(_profile, (solution, data, jnp.asarray(index), jnp.asarray(grid), how)))
     ax = _axes(ax)
     ax.plot(grid, rise, color=MODEL, lw=1.6, label="profile likelihood")
     ax.plot(grid, ((grid - best) / error) ** 2, color=DATA, lw=1.2, ls="--", label="from the standard error")
@@ -92,21 +94,13 @@ def plot_profile(
 
 
 def _profile(
-    solution: Solution, data: Dataset, index: Array, grid: Float[Array, " g"], options: dict[str, Any]
+    solution: Solution, data: Dataset, index: Array, grid: Float[Array, " g"], how: Search
 ) -> Float[Array, " g"]:
     """2 (cost - least cost) at each value, in units of the noise."""
     y, at = solution.y, jnp.arange(solution.y.size) == index
-    free = tuple(name for name, _ in solution.free)
-    start, rest = eqx.partition(solution.model, free_spec(solution.model, free))
-    _, unravel = jfu.ravel_pytree(start)
     noise = 1.0 if solution.absolute else 2 * solution.cost / jnp.maximum(solution.dof, 1).astype(y.dtype)
-
-    def rise(value: Array) -> Array:
-        model = eqx.combine(unravel(jnp.where(at, value, y)), rest)
-        others = fit(model, data, free=free, active=~at & ~solution.fixed, throw=False, **options)
-        return 2 * (others.cost - solution.cost) / noise
-
-    return jax.vmap(rise)(grid)
+    cost = others_fitted(solution, data, at, how)
+    return jax.vmap(lambda value: 2 * (cost(value) - solution.cost) / noise)(grid)
 
 
 def plot_batch(batch: BatchSolution, name: str = "reduced_chi2", ax: "Axes | None" = None) -> "Axes":

@@ -1,8 +1,14 @@
-"""Programs compiled once for each structure of their arguments: arrays vary, all else in a Module is part of them."""
+"""Programs compiled once for each structure of their arguments: arrays vary, all else in a Module is part of them.
 
+What the classes of a user's Modules see beside their fields (globals, class attributes, what their functions captured)
+is part of a compiled program too. It is watched, so that a program is never run after something of it has changed.
+"""
+
+import collections
+import contextlib
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +16,9 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax.core import Tracer
+
+from ._keys import Key, Same, Unkeyed, jaxpr_key
+from ._seen import Unknown, Watch, roots_of
 
 _ARRAYS = (jax.Array, np.ndarray)
 _REFUSED = "compiler_options"  # what JAX says of an inner jit that has them
@@ -24,21 +33,129 @@ def call(
 ) -> Any:
     """program(*args, *choices), compiled for each structure of `args` and set of `choices`, which are static.
 
-    Inside a transformation it becomes part of the caller's program, with the choices `inside` if given.
-    The work of `equinox.filter_jit` on a flat list of leaves, because that costs as much as a small fit.
-    `program` should live as long as the process. What runs `once` is compiled quickly, without optimisation.
+    And for each state of what the classes and functions in `args` see beside their fields. Inside a transformation it
+    becomes part of the caller's program, with the choices `inside` if given. The work of `equinox.filter_jit` on a flat
+    list of leaves, because that costs as much as a small fit. `program` should live as long as the process. What runs
+    `once` is compiled quickly, without optimisation.
     """
     leaves, structure = jtu.tree_flatten(args)
     arrays = [leaf for leaf in leaves if isinstance(leaf, _ARRAYS)]
     rest = tuple([None if isinstance(leaf, _ARRAYS) else leaf for leaf in leaves])
-    if not any(isinstance(array, Tracer) for array in arrays):
+    nested = any(isinstance(array, Tracer) for array in arrays)
+
+    def compute() -> Any:
+        if not nested:
+            try:
+                return _jitted(program, False, once)(arrays, structure, rest, choices)
+            except ValueError as error:
+                if _REFUSED not in str(error):
+                    raise
+        # jitted all the same: a bare vmap or grad would run it operation by operation
+        return _jitted(program, True, once)(arrays, structure, rest, choices if inside is None else inside)
+
+    watched = _roots(structure, rest)
+    if not watched:
+        return compute()
+    known = _known(watched)
+    state = known.state
+    if known.watch is None:
+        state = State() if nested else _state_by_trace(program, arrays, structure, rest, choices)
+    with seeing(state):
+        out = compute()
+    if not known.settled:
+        known.settle()
+    return out
+
+
+@functools.lru_cache(maxsize=512)
+def _roots(structure: Any, rest: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What is to be watched of arguments of this structure, whose arrays are None in `rest`."""
+    return roots_of(jtu.tree_unflatten(structure, rest))
+
+
+class State:
+    """Stands for all that some classes, functions and objects can see, while that is the same; equal only to itself."""
+
+    def __init__(self, roots: Sequence[Any] = ()):
+        self.roots = frozenset(map(id, roots))
+
+
+# JAX finds no trace and no program again that was made with another value of this: not ours, nor those of optimistix
+# and of a user's own `jax.jit` that are called on the way
+_SEEN: Any = jax.make_user_context(None)
+
+
+def seeing(state: State | None) -> Any:
+    """A context in which all programs are those of this state. Within a larger state than this that one stays."""
+    around = _SEEN.value
+    within = state is None or (around is not None and state.roots and state.roots <= around.roots)
+    return contextlib.nullcontext() if within else _SEEN(state)
+
+
+class _Known:
+    """What was last seen of some roots, and its State.
+
+    Without a watch something may change unnoticed, or is changed by the very trace that reads it.
+    """
+
+    def __init__(self, watch: Watch | None, state: State):
+        self.watch, self.state, self.settled = watch, state, False
+
+    def settle(self) -> None:
+        """Look whether what has just been traced is still as it was before."""
+        self.settled = True
+        if self.watch is not None and not self.watch.holds():
+            self.watch = None
+
+
+_LOCK = threading.RLock()
+_KEPT = 256
+_KNOWN: collections.OrderedDict[tuple[Same, ...], _Known] = collections.OrderedDict()
+_STATES: collections.OrderedDict[Any, State] = collections.OrderedDict()
+
+
+def state_of(tree: Any) -> State | None:
+    """The State of what the user's classes and functions in a tree of Modules can see; `None` without any."""
+    roots = roots_of(tree)
+    if not roots:
+        return None
+    known = _known(roots)
+    return State() if known.watch is None else known.state
+
+
+def _known(roots: tuple[Any, ...]) -> _Known:
+    name = tuple([Same(root) for root in roots])
+    with _LOCK:
+        known = _KNOWN.get(name)
+        if known is not None and (known.watch is None or known.watch.holds()):
+            return known
         try:
-            return _jitted(program, False, once)(arrays, structure, rest, choices)
-        except ValueError as error:
-            if _REFUSED not in str(error):
-                raise
-    # jitted all the same: a bare vmap or grad would run it operation by operation
-    return _jitted(program, True, once)(arrays, structure, rest, choices if inside is None else inside)
+            watch = Watch(roots)
+        except Unknown:
+            return keep(_KNOWN, name, _Known(None, State()))
+        state = keep(_STATES, (name, watch.key), _STATES.get((name, watch.key)) or State(roots))
+        return keep(_KNOWN, name, _Known(watch, state))
+
+
+def _state_by_trace(program: Any, arrays: list[Any], structure: Any, rest: Any, choices: Any) -> State:
+    """The State, told by what the whole program computes. Right whatever it sees, and dear: a trace at each call."""
+    with _SEEN(State()):  # nothing of the traces that are known is used
+        closed = jax.make_jaxpr(lambda *arrays: _run(program, arrays, structure, rest, choices))(*arrays)
+    try:
+        key: Key | None = jaxpr_key(closed, False)
+    except Unkeyed:
+        return State()
+    with _LOCK:
+        return keep(_STATES, (program, key), _STATES.get((program, key)) or State())
+
+
+def keep(store: "collections.OrderedDict[Any, Any]", key: Any, value: Any) -> Any:
+    """The value, put where the longest unused is dropped first."""
+    store[key] = value
+    store.move_to_end(key)
+    while len(store) > _KEPT:
+        store.popitem(last=False)
+    return value
 
 
 def made_once(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,15 +173,19 @@ def made_once(make: Callable[..., Any]) -> Callable[..., Any]:
 @made_once
 def _jitted(program: Callable[..., Any], nested: bool, once: bool) -> Any:
     def run(arrays: list[Any], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
-        fill = iter(arrays)
-        args = jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest])
-        return program(*args, *choices)
+        return _run(program, arrays, structure, rest, choices)
 
     # compiler options are for the outermost jit only
     options = None if nested else cheap_compile()
     if once and options is not None:
         options = options | {"xla_backend_optimization_level": "0"}
     return jax.jit(run, static_argnums=(1, 2, 3), compiler_options=options)
+
+
+def _run(program: Any, arrays: Any, structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
+    fill = iter(arrays)
+    args = jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest])
+    return program(*args, *choices)
 
 
 def outermost(program: Any, fallback: Any, *args: Any) -> Any:

@@ -3,8 +3,7 @@
 import pytest
 from helpers import quick_compile
 
-from jaxsci.curvefit import _curve_fit, _least_squares
-from jaxsci.fitting import _program
+from jaxsci.fitting import _fresh, _program
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -12,6 +11,6 @@ def _compile_fast():
     options = quick_compile()
     quick = None if options is None else options | {"xla_cpu_parallel_codegen_split_count": 1}
     with pytest.MonkeyPatch.context() as patch:
-        for module in (_program, _curve_fit, _least_squares):
+        for module in (_program, _fresh):
             patch.setattr(module, "cheap_compile", lambda: quick)
         yield

@@ -116,6 +116,41 @@ def test_interval_that_ends_on_a_bound():
         cf.confidence_interval(solution, data, "half", 95.0)
 
 
+def test_an_interval_is_that_of_the_fit_without_repeating_its_terms():
+    """Bounds, priors and loss of the fit: the profile within them, found by brute force."""
+    y = np.asarray(DECAY(POINTS)) + NOISE
+    data = js.Dataset(POINTS, y, js.White(0.1))
+    start = cf.Exponential(2.0, 1.0)
+    free = js.fit(start, data)
+    amplitude, tau = float(free.y[0]), float(free.y[1])
+    limit = amplitude - 0.5 * float(free.standard_errors[0])
+    bounds, priors = {"amplitude": (None, limit)}, {"amplitude": js.Normal(limit - 0.1, 0.05)}
+    for told in ({"bounds": bounds}, {"priors": priors}):
+        solution = js.fit(start, data, **told)
+        found = cf.confidence_interval(solution, data, "tau")
+        again = cf.confidence_interval(solution, data, "tau", **told)
+        assert [found.lower, found.upper] == [again.lower, again.upper]
+
+        def cost(t, told=told):
+            column = np.exp(-X / t)
+            weight = 1 / 0.05**2 if "priors" in told else 0.0
+            best = (column @ y / 0.1**2 + weight * (limit - 0.1)) / (column @ column / 0.1**2 + weight)
+            best = min(best, limit) if "bounds" in told else best
+            return 0.5 * np.sum((y - best * column) ** 2) / 0.1**2 + 0.5 * weight * (best - limit + 0.1) ** 2
+
+        def rise(t, cost=cost, solution=solution):
+            return 2 * (cost(t) - cost(float(solution.y[1]))) - scipy.stats.chi2.ppf(0.95, 1)
+
+        ends = [scipy.optimize.brentq(rise, float(solution.y[1]), side * tau, xtol=1e-14) for side in (0.5, 2)]
+        np.testing.assert_allclose([found.lower, found.upper], ends, rtol=1e-6)
+    with pytest.raises(ValueError, match="bounds here is not that of the fit"):
+        cf.confidence_interval(solution, data, "tau", bounds=bounds)
+    with pytest.raises(ValueError, match="loss here is not that of the fit"):
+        cf.confidence_interval(free, data, "tau", loss=js.Huber(1.0))
+    with pytest.raises(TypeError, match="no option 'bound'; did you mean 'bounds'"):
+        cf.confidence_interval(free, data, "tau", bound=bounds)
+
+
 def count_rate(x, a, tau):
     return a * jnp.exp(-x / tau)
 

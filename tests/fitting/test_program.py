@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import Counter, close, custom_calls, quick_jit, same_bits
+from helpers import Counter, close, compiles, custom_calls, quick_jit, same_bits
 from problems import SIGMA, START, TIMES, Decay, N, decay_data, decay_set
 
 import jaxsci as js
@@ -73,22 +73,6 @@ def test_the_carry_of_the_loop_does_not_grow_with_the_data():
     assert len(main) == 1
     sizes = [int(np.prod(v.aval.shape)) for v in main[0].outvars]
     assert max(sizes) <= 9, sizes
-
-
-def compiles(fn):
-    """How many programs `fn()` compiles."""
-    count = 0
-
-    def listen(name, *args, **kwargs):
-        nonlocal count
-        count += name == "/jax/core/compile/backend_compile_duration"
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        fn()
-    finally:
-        jax._src.monitoring.unregister_event_duration_listener(listen)
-    return count
 
 
 @pytest.mark.parametrize("name", SOLVERS)
