@@ -52,7 +52,7 @@ class Bands(Module):
         bad = np.flatnonzero(~(np.isfinite(total) & (total != 0)))
         if len(bad):
             raise ValueError(f"band {bad[0]}: the transmission has a sum of {float(total[bad[0], 0])} in {units}")
-        return Bands(jnp.asarray(at), power / total)
+        return Bands(jnp.asarray(at), jnp.asarray(power / total))
 
     @staticmethod
     def trapezoid(nu: Sequence[Any], transmission: Sequence[Any]) -> "Bands":

@@ -22,7 +22,7 @@ from ..core._parameter import as_array
 from ._checks import check_given
 from ._fit import check
 from ._plan import Plan, active_mask, as_names, flat_bounds, flat_priors, make_plan
-from ._problem import Choices, Problem, Solver
+from ._problem import Choices, Problem
 from ._ragged import Block, blocks
 from ._resume import Checkpoint
 from ._rounds import Job, chunk_count, lane_count, progress_bar
@@ -129,7 +129,7 @@ def fit_batch(
     free: Sequence[str] | None = None,
     bounds: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
-    solver: Solver = TRF(),
+    solver: Any = TRF(),
     loss: AbstractLoss = Linear(),
     shared: Sequence[str] = (),
     batch_size: int | str = "auto",

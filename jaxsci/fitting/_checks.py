@@ -20,6 +20,7 @@ from ..core._errors import suggest
 from ..core._likelihood import AbstractLikelihood
 from ..core._loss import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1
 from ..core._module import describe
+from ..core._parameter import parameters
 from ._plan import Plan
 from ._stream import StreamedDataset
 
@@ -71,7 +72,7 @@ def check_model(model: Any, data: Any = None) -> None:
             f"model is {_kind(model)}, which has no named parameters: write a jaxsci.AbstractModel with fields "
             "declared by jaxsci.param(), or use jaxsci.curvefit.curve_fit, which takes functions"
         )
-    if isinstance(model, eqx.Module) and isinstance(data, Dataset | StreamedDataset) and not callable(model):
+    if isinstance(model, eqx.Module) and isinstance(data, Dataset | StreamedDataset) and not callable(model) and parameters(model):
         raise ValueError(
             f"{type(model).__name__} cannot be called: a model needs __call__(self, inputs), which returns the "
             "prediction, one number a row"

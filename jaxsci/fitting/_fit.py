@@ -28,7 +28,7 @@ from ._covariance import Covariance, Look, careful, covariance, look, scaled_by_
 from ._diagnose import judge
 from ._objective import Objective
 from ._plan import Plan, active_mask, flat_bounds, flat_priors, make_plan
-from ._problem import Choices, Problem, Solver
+from ._problem import Choices, Problem
 from ._program import call
 from ._solution import RESULTS, Solution
 from ._solver._foreign import solve_foreign
@@ -45,7 +45,7 @@ def fit(
     free: Sequence[str] | None = None,
     bounds: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
-    solver: Solver = TRF(),
+    solver: Any = TRF(),
     loss: AbstractLoss = Linear(),
     likelihood: AbstractLikelihood | None = None,
     active: Any = None,

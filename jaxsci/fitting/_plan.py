@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
 
 from ..core._errors import suggest
 from ..core._parameter import (
@@ -135,7 +135,7 @@ def _elements(fitted: Fitted, known: Mapping[str, Parameter], patterns: Iterable
     return of
 
 
-def active_mask(plan: Plan, active: ArrayLike | Sequence[bool] | None) -> Array | None:
+def active_mask(plan: Plan, active: Any) -> Array | None:
     """What a caller says of each free element, and what the plan says: False keeps its value, `None` moves all.
 
     **Raises:** `ValueError` for another shape than one truth value for each free element.

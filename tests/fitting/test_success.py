@@ -172,9 +172,9 @@ def test_a_fit_that_is_well_says_nothing_more():
 @pytest.mark.parametrize(
     ("data", "start", "choices", "says"),
     [
-        (js.Dataset(TIMES, decay_data(), js.White(SIGMA / 5)), START, {}, "chi2/dof is 2"),
+        (js.Dataset(TIMES, decay_data(), js.White(SIGMA / 5)), START, {}, "chi2/dof is 17.29"),
         (js.Dataset(TIMES, decay_data(), js.White(1e3)), START, {}, "in one unit"),
-        (decay_set(), START, {"bounds": {"tau": (0.1, 0.9)}}, "tau ended at the upper bound"),
+        (decay_set(), START, {"bounds": {"tau": (0.1, 0.9)}}, "tau ended at its upper bound"),
         (decay_set(), START, {"bounds": {"tau": (1.1, 2.0)}}, "the start of tau lay outside"),
         (js.Dataset(TIMES[:1] + jnp.zeros(N), decay_data(), js.White(SIGMA * 30)), START, {}, "rank 1 of 3"),
     ],
