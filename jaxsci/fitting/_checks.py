@@ -72,7 +72,9 @@ def check_model(model: Any, data: Any = None) -> None:
             f"model is {_kind(model)}, which has no named parameters: write a jaxsci.AbstractModel with fields "
             "declared by jaxsci.param(), or use jaxsci.curvefit.curve_fit, which takes functions"
         )
-    if isinstance(model, eqx.Module) and isinstance(data, Dataset | StreamedDataset) and not callable(model) and parameters(model):
+    silent = isinstance(model, eqx.Module) and not callable(model)
+    # one without parameters is told of those first
+    if silent and isinstance(data, Dataset | StreamedDataset) and parameters(model):
         raise ValueError(
             f"{type(model).__name__} cannot be called: a model needs __call__(self, inputs), which returns the "
             "prediction, one number a row"
