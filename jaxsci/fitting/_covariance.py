@@ -121,7 +121,9 @@ def look(
     rounding = 8 * eps * jnp.max(jnp.abs(y) * norms, initial=0)
     rank = jnp.sum(~fixed)
     covariance = Covariance(inverse * outer, jnp.ones_like(fixed), rank)
-    decrement = jnp.sqrt(jnp.maximum(square, 0))
+    # a slope without curvature: the squares of the derivatives have underflowed, and no step is known
+    blind = jnp.any(~held & ~fixed & ~(norms > 0) & (lin.grad != 0))
+    decrement = jnp.where(blind, jnp.inf, jnp.sqrt(jnp.maximum(square, 0)))
     return Look(moving.cost, covariance, moving.gram, well, decrement, size, rounding, finite)
 
 

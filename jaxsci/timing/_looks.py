@@ -50,7 +50,8 @@ def _shown(place: int, solution: TimingSolution, toas: TOAs) -> Member:
 
 def _look(member: Member, layout: Layout) -> Look:
     model, data = widen(member, layout)
-    both = stack([at_reference(model), bare(model)])
+    model = bare(model)
+    both = stack([at_reference(model), model])
     parts = call(_parts, (both, data))
     before, after, white, sigma = (np.asarray(ordered(part, member.order, len(member.toas))) for part in parts)
     weight = 1 / sigma**2
