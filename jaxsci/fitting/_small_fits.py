@@ -443,8 +443,13 @@ def _settle_jvp(primals: Any, tangents: Any) -> tuple[Settled, Settled]:
         lower, upper, _ = fits.box()
         return tuple(jnp.where(x <= low, low, high) for x, low, high in zip(at, lower, upper, strict=True))
 
+    # an array that nothing is differentiated with respect to has None for a tangent
     slope, moved = eqx.filter_jvp(lambda fits: grad(fits, at), (fits,), (tangents[0],))
     _, pushed = eqx.filter_jvp(bounds, (fits,), (tangents[0],))
+    moved, pushed = (
+        tuple(jnp.zeros_like(x) if t is None else t for x, t in zip(at, tangent, strict=True))
+        for tangent in (moved, pushed)
+    )
     units = [tuple(jnp.ones_like(x) if i == j else jnp.zeros_like(x) for j, x in enumerate(at)) for i in range(p)]
     rows = [jax.jvp(lambda at: grad(fits, at), (at,), (unit,))[1] for unit in units]
     held = fits.box().held(at, slope)
