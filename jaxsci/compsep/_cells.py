@@ -34,7 +34,7 @@ from ._likelihood import Maps, Sky
 from ._mixing import MixingMatrix
 from ._slabs import Observed, Slabs, by_blocks, whitened
 
-_ROUNDS = (5, 2, 3, 6, 14)  # evaluations before each look at which cells are done; after those, as many as are left
+_ROUNDS = (6, 2, 3, 6, 14)  # evaluations before each look at which cells are done; after those, as many as are left
 _LEAP = 0.2  # of the room between the bounds: longer steps of faint pixels end in maxima of other components
 
 

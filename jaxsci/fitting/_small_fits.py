@@ -130,12 +130,12 @@ class Factor(NamedTuple):
                 below[i].append(_less(entry[j, i], zip(scaled, below[i], strict=True)) * inverse[j])
         return Factor(tuple(map(tuple, below)), tuple(inverse), ok)
 
-    def solve(self, rhs: Numbers) -> tuple[Numbers, Array]:
-        """(x, rhs . x) for the x whose product with the matrix is rhs."""
+    def solve(self, rhs: Numbers) -> Numbers:
+        """The x whose product with the matrix is rhs."""
         z: list[Array] = []
         for i, row in enumerate(self.below):
             z.append(_less(rhs[i], zip(row, z, strict=True)))
-        return _back(self.below, self.inverse, z), total(a * a * b for a, b in zip(z, self.inverse, strict=True))
+        return _back(self.below, self.inverse, z)
 
 
 def _back(below: Sequence[Sequence[Array]], inverse: Sequence[Array], z: Sequence[Array]) -> Numbers:
@@ -303,7 +303,7 @@ def _propose(
     full = tuple(g + b for g, b in zip(terms.gram, bend, strict=True))
     out = [r | d for r, d in zip(rigid, undamped.dropped, strict=True)]
     factor = Factor.of(_without(full, out, [(damping + _LOST) * d for d in diagonal]), p)
-    damped, _ = factor.solve(tuple(jnp.where(o, 0, g) for o, g in zip(out, slope, strict=True)))
+    damped = factor.solve(tuple(jnp.where(o, 0, g) for o, g in zip(out, slope, strict=True)))
     step = [jnp.where(factor.ok, a, b / (1 + damping)) for a, b in zip(damped, undamped.x, strict=True)]
     target = box.clip(a - s for a, s in zip(at, step, strict=True))
     room = [
@@ -389,7 +389,7 @@ def known(terms: Terms, box: Box) -> Known:
     one, zero = jnp.ones_like(scale[0]), jnp.zeros_like(scale[0])
     rows = []
     for i in range(p):
-        solved, _ = factor.solve(tuple(one if i == j else zero for j in range(p)))
+        solved = factor.solve(tuple(one if i == j else zero for j in range(p)))
         row = []
         for j in range(p):
             value = jnp.where(lost[i] | lost[j], jnp.inf if i == j else jnp.nan, solved[j] * scale[i] * scale[j])
@@ -443,8 +443,13 @@ def _settle_jvp(primals: Any, tangents: Any) -> tuple[Settled, Settled]:
         lower, upper, _ = fits.box()
         return tuple(jnp.where(x <= low, low, high) for x, low, high in zip(at, lower, upper, strict=True))
 
+    # an array that nothing is differentiated with respect to has None for a tangent
     slope, moved = eqx.filter_jvp(lambda fits: grad(fits, at), (fits,), (tangents[0],))
     _, pushed = eqx.filter_jvp(bounds, (fits,), (tangents[0],))
+    moved, pushed = (
+        tuple(jnp.zeros_like(x) if t is None else t for x, t in zip(at, tangent, strict=True))
+        for tangent in (moved, pushed)
+    )
     units = [tuple(jnp.ones_like(x) if i == j else jnp.zeros_like(x) for j, x in enumerate(at)) for i in range(p)]
     rows = [jax.jvp(lambda at: grad(fits, at), (at,), (unit,))[1] for unit in units]
     held = fits.box().held(at, slope)
@@ -452,8 +457,11 @@ def _settle_jvp(primals: Any, tangents: Any) -> tuple[Settled, Settled]:
         jnp.where(h, 0, -d - total(jnp.where(k, row[i] * b, 0) for row, k, b in zip(rows, held, pushed, strict=True)))
         for i, (h, d) in enumerate(zip(held, moved, strict=True))
     ]
-    found = eliminate(_without(tuple(rows[i][j] for i, j in pairs(p)), held), tuple(rhs), jnp.inf)
-    change = [jnp.where(h, b, c) for h, b, c in zip(held, pushed, found.x, strict=True)]
+    hessian = tuple(rows[i][j] for i, j in pairs(p))
+    found = eliminate(_without(hessian, held), slope, jnp.inf)
+    out = [h | d for h, d in zip(held, found.dropped, strict=True)]
+    moves = Factor.of(_without(hessian, out), p).solve(tuple(jnp.where(o, 0, r) for o, r in zip(out, rhs, strict=True)))
+    change = [jnp.where(h, b, c) for h, b, c in zip(held, pushed, moves, strict=True)]
     tangent = jnp.where(found.convex, jnp.stack(change), jnp.nan)
     zero = (jax.custom_derivatives.zero_from_primal(x, symbolic_zeros=False) for x in answer[1:])
     return answer, Settled(tangent, *zero)
