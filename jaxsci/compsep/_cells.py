@@ -20,7 +20,7 @@ from ..fitting._small_fits import (
     Box,
     Numbers,
     Progress,
-    Terms,
+    Sums,
     known,
     pack,
     pairs,
@@ -69,7 +69,7 @@ class CellProblem(AbstractSmallFits):
     limits: Limits
     free: tuple[str, ...] = eqx.field(static=True)
 
-    def __call__(self, at: Numbers) -> Terms:
+    def __call__(self, at: Numbers) -> Sums:
         moving, rest = eqx.partition(self.mixing, free_spec(self.mixing, self.free))
         model = eqx.combine(jtu.tree_unflatten(jtu.tree_structure(moving), list(at)), rest)
         cells, weights = self.sky.cells(model, self.free), self.limits.weight
@@ -77,7 +77,7 @@ class CellProblem(AbstractSmallFits):
         prior = total(weight * x * x for weight, x in zip(weights, off, strict=True)) / 2
         grad = tuple(g + weight * x for g, weight, x in zip(cells.grad, weights, off, strict=True))
         gram = tuple(cells.gram[i, j] + (weights[i] if i == j else 0) for i, j in pairs(len(at)))
-        return Terms(cells.cost + prior, grad, gram)
+        return Sums(cells.cost + prior, grad, gram)
 
     def box(self) -> Box:
         return Box(tuple(self.limits.lower), tuple(self.limits.upper), _LEAP)

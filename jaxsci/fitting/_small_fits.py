@@ -3,7 +3,7 @@
 A fit of a few parameters is so cheap that general machinery (trees in a carry, matrices, a batch axis in front) costs
 more than its arithmetic. Here each number of a fit, be it a parameter, a sum of products or a pivot, is an array over
 the members of the batch by itself, so that a step is a handful of vector operations. The search sees of a problem only
-a function from a point to `Terms`; whoever has a shorter way to those than the rows of a data set gives that. The
+a function from a point to `Sums`; whoever has a shorter way to those than the rows of a data set gives that. The
 component separation of single pixels runs on it.
 
 Levenberg 1944, Marquardt 1963; damped as Nielsen 1999; bounds by an active set and projection (Bertsekas 1982).
@@ -44,7 +44,7 @@ _NOISE = 1e5  # and of the gradient along what the data do not determine, a diff
 _SHARE = 1e-3  # of its variance, by which an error may be too small for what a lost direction adds to it
 
 
-class Terms(NamedTuple):
+class Sums(NamedTuple):
     """What a search sees of a problem at a point: half of chi2, its gradient, and the information by pairs."""
 
     cost: Array
@@ -84,7 +84,7 @@ class Search(NamedTuple):
     """
 
     at: Numbers
-    terms: Terms
+    terms: Sums
     bend: Numbers
     trial: Numbers
     damping: Array
@@ -155,11 +155,11 @@ def begin(at: Numbers) -> Search:
     """A search that has not evaluated anything yet."""
     p, zero = len(at), jnp.zeros_like(at[0])
     none, matrix = (zero,) * p, (zero,) * len(pairs(p))
-    terms = Terms(zero + jnp.inf, none, matrix)
+    terms = Sums(zero + jnp.inf, none, matrix)
     return Search(at, terms, matrix, at, zero, zero + 2, zero, zero + jnp.inf, zero, zero)
 
 
-def advance(old: Search, evaluate: Callable[[Numbers], Terms], box: Box, tolerance: float) -> Search:
+def advance(old: Search, evaluate: Callable[[Numbers], Sums], box: Box, tolerance: float) -> Search:
     """Judge the trial point, and propose the next or say how the search ended."""
     new = evaluate(old.trial)
     first, going = old.steps == 0, old.status == SEARCHING
@@ -189,11 +189,11 @@ def advance(old: Search, evaluate: Callable[[Numbers], Terms], box: Box, toleran
     return Search(at, terms, bend, trial, damping, growth, predicted, distance, steps, status)
 
 
-def _diagonal(terms: Terms) -> list[Array]:
+def _diagonal(terms: Sums) -> list[Array]:
     return [value for value, (i, j) in zip(terms.gram, pairs(len(terms.grad)), strict=True) if i == j]
 
 
-def _slope(at: Numbers, terms: Terms, box: Box) -> Array:
+def _slope(at: Numbers, terms: Sums, box: Box) -> Array:
     """The largest squared gradient with respect to what is free to move, each in its own standard errors."""
     held = box.held(at, terms.grad)
     each = (
@@ -203,7 +203,7 @@ def _slope(at: Numbers, terms: Terms, box: Box) -> Array:
     return functools.reduce(jnp.maximum, each)
 
 
-def _blind(at: Numbers, terms: Terms, box: Box) -> Array:
+def _blind(at: Numbers, terms: Sums, box: Box) -> Array:
     """True where the cost changes with a parameter of which there is no information: rounding has eaten it.
 
     Then no step is known, and no end either. By as much as itself, because it is rounding that the change is held to.
@@ -217,7 +217,7 @@ def _where(choose: Array, yes: Tree, no: Tree) -> Tree:
     return jtu.tree_map(lambda a, b: jnp.where(choose, a, b), yes, no)
 
 
-def _bent(old: Search, new: Terms, valid: Array) -> Numbers:
+def _bent(old: Search, new: Sums, valid: Array) -> Numbers:
     """The symmetric rank-one secant of what the information misses (Nocedal and Wright, eq. 6.24)."""
     p = len(old.at)
     moved = [a - b for a, b in zip(old.trial, old.at, strict=True)]
@@ -285,7 +285,7 @@ def eliminate(matrix: Numbers, rhs: Numbers, quiet: Array | float) -> Eliminatio
 
 
 def _propose(
-    at: Numbers, terms: Terms, bend: Numbers, damping: Array, box: Box, tolerance: float
+    at: Numbers, terms: Sums, bend: Numbers, damping: Array, box: Box, tolerance: float
 ) -> tuple[Numbers, Array, Array, Array]:
     """(next trial, decrease that it promises, squared length of the undamped step, and at which that is short enough).
 
@@ -331,7 +331,7 @@ def _without(matrix: Numbers, out: Sequence[Array], extra: Sequence[Array] | Non
 
 
 def run(
-    search: Search, evaluate: Callable[[Numbers], Terms], box: Box, tolerance: float, most: Int[Array, ""]
+    search: Search, evaluate: Callable[[Numbers], Sums], box: Box, tolerance: float, most: Int[Array, ""]
 ) -> Search:
     """Advance until no search of these lanes is under way, or all have taken so many steps."""
 
@@ -355,7 +355,7 @@ class Known(NamedTuple):
     determined: Bool[Array, "p lanes"]
 
 
-def known(terms: Terms, box: Box) -> Known:
+def known(terms: Sums, box: Box) -> Known:
     """Covariances from the information at the answer, revealing the directions that the data do not determine.
 
     A parameter that the others before it say everything of has a pivot of 0. It is left out, and lost with all that
@@ -402,7 +402,7 @@ class AbstractSmallFits(Module):
     """Many small fits as one Module, whose arrays an answer can be differentiated with respect to."""
 
     @abc.abstractmethod
-    def __call__(self, at: Numbers) -> Terms:
+    def __call__(self, at: Numbers) -> Sums:
         """What a search sees at a point."""
 
     @abc.abstractmethod

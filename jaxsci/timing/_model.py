@@ -290,7 +290,7 @@ class TimingModel(Module):
         return delay + jnp.where(far, 0.0, dispersion_delay(measure, frequency)), frequency, measure
 
 
-def limits(model: TimingModel) -> dict[str, tuple[Array, Array]]:
+def limits(model: TimingModel) -> dict[str, tuple[Array | np.ndarray, Array | np.ndarray]]:
     """Bounds of the offsets of parameters that have a physical range: SINI, which is at most 1."""
     binary = model.binary
     if not isinstance(binary, DD | ELL1) or not isinstance(binary.shapiro, ShapiroSini):

@@ -27,7 +27,7 @@ def evaluate(data):
     def at(point):
         cost, grad, gram = jax.vmap(terms)(jnp.stack(point, axis=1), data)
         entries = tuple(gram[:, i, j] for i, j in small_fits.pairs(P))
-        return small_fits.Terms(cost, tuple(grad.T), entries)
+        return small_fits.Sums(cost, tuple(grad.T), entries)
 
     return at
 
