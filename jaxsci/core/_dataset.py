@@ -280,7 +280,7 @@ def stack(modules: Sequence[PyTree]) -> PyTree:
                     f"{jtu.keystr(path, simple=True, separator='.')} is {describe(b)} in member {k} and {describe(a)} "
                     "in member 0: only numbers may differ among Modules that are stacked"
                 )
-            if jnp.shape(a) != jnp.shape(b):
+            if is_number(a) and jnp.shape(a) != jnp.shape(b):
                 raise ValueError(
                     f"{jtu.keystr(path, simple=True, separator='.')} has shape {jnp.shape(b)} in member {k} "
                     f"and {jnp.shape(a)} in member 0; pad the data sets to one length first (jaxsci.pad)"

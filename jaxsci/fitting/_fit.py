@@ -32,7 +32,7 @@ from ._problem import Choices, Problem
 from ._program import call
 from ._solution import RESULTS, Solution
 from ._solver._foreign import solve_foreign
-from ._solver._trust_region import AbstractTrustSolver
+from ._solver._trust_region import AbstractTrustSolver, TrustState
 from ._solver.trf import TRF
 from ._stream import Stream, StreamedDataset
 from ._terms import Fitted, Terms
@@ -219,6 +219,8 @@ class End(NamedTuple):
     - `stalled`: no step decreased the cost although the gradient said so; or, in a program without the exact Hessian,
       the search wanted it.
     - `lin`: the Linearisation at y where the solver keeps it.
+    - `decrement`: the step that is left by the exact Hessian, sqrt(g^T H^-1 g), where the search went by that; infinite
+      elsewhere. Where the Jacobian is singular at the optimum, the information knows nothing of it.
     """
 
     y: Any
@@ -226,6 +228,7 @@ class End(NamedTuple):
     num_steps: Any
     stalled: Any
     lin: Linearisation | None
+    decrement: Any
 
 
 def search(ready: Ready, choices: Choices, exact: bool = True) -> End:
@@ -234,11 +237,18 @@ def search(ready: Ready, choices: Choices, exact: bool = True) -> End:
     if isinstance(solver, AbstractTrustSolver):
         answer = advance(ready, solver, ready.y0, None, max_steps, exact)
         state = answer.state
-        return End(answer.value, answer.result, answer.stats["num_steps"], state.stalled, state.lin)
+        return End(
+            answer.value, answer.result, answer.stats["num_steps"], state.stalled, state.lin, exact_decrement(state)
+        )
     options = {**ready.bounds, "linearise": ready.objective}
     answer = solve_foreign(ready.objective, solver, ready.y0, ready.bounds, max_steps)
     given: Any = optx.least_squares(unused, Given(), answer.value, None, options, adjoint=KKTAdjoint(), throw=False)
-    return End(given.value, answer.result, answer.stats["num_steps"], jnp.array(False), None)
+    return End(given.value, answer.result, answer.stats["num_steps"], jnp.array(False), None, jnp.inf)
+
+
+def exact_decrement(state: TrustState) -> Array:
+    """The decrement where a search ended, if it went by the exact Hessian; else infinite."""
+    return jnp.where(state.exact, state.decrement, jnp.inf)
 
 
 def advance(
@@ -339,6 +349,8 @@ def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covari
     count, fine, valid, log_norm = objective.inspect(ready.base)
     cost, scale = seen.cost, choices.scale_covariance
     terms, absolute = ready.terms, ready.base.absolute
+    left = jnp.minimum(seen.decrement, lax.stop_gradient(jnp.asarray(end.decrement, y.dtype)))
+    seen = seen._replace(decrement=left)
     off = off_optimum(seen, degrees(ready, known, count), absolute)
     result = ending(end.result, Checked(count, fine, valid, seen.finite, off, end.stalled))
     matrix, dof, rank, determined = _spread(ready, known, cost, count, result, scale)

@@ -45,6 +45,7 @@ class Ended(NamedTuple):
     stalled: np.ndarray
     num_steps: np.ndarray
     lin: PyTree
+    decrement: np.ndarray
 
 
 class Job(NamedTuple):
@@ -95,8 +96,9 @@ class Job(NamedTuple):
             report(int(np.sum(over[pending])))
             pending = pending[~over[pending]]
             keep(search)
+        decrement = np.where(state.exact, state.decrement, np.inf)
         done = state.done & (steps <= max_steps)
-        ended = Ended(y, done, state.failed, state.stalled, np.minimum(steps, max_steps), state.lin)
+        ended = Ended(y, done, state.failed, state.stalled, np.minimum(steps, max_steps), state.lin, decrement)
         return self._collect(everyone, (self.lanes, ended), _conclude, 0)
 
     def _one_by_one(self, members: np.ndarray, report: Any) -> Solution:
@@ -223,7 +225,7 @@ def _conclude(lane: tuple[Problem, Ended], choices: Choices) -> Solution:
     problem, ended = lane
     result = optx.RESULTS.where(ended.done, optx.RESULTS.successful, optx.RESULTS.nonlinear_max_steps_reached)
     result = optx.RESULTS.where(ended.failed, optx.RESULTS.nonfinite, result)
-    end = End(ended.y, result, ended.num_steps, ended.stalled, ended.lin)
+    end = End(ended.y, result, ended.num_steps, ended.stalled, ended.lin, ended.decrement)
     return conclude(make_ready(problem, choices), choices, end)
 
 

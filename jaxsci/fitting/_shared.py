@@ -25,7 +25,7 @@ from ..core._parameter import element_names
 from ..core._typing import Scalar
 from ._adjoint import KKTAdjoint
 from ._covariance import covariance, scaled_by_scatter
-from ._fit import End, Ready, conclude, make_ready, unused
+from ._fit import End, Ready, conclude, exact_decrement, make_ready, unused
 from ._objective import Objective
 from ._plan import Plan, chosen
 from ._problem import Choices, Problem
@@ -334,7 +334,7 @@ def _conclude(
     known = _known(lin.gram, fixed)
     shared, local = joint.split(y)
     fixed_s, _ = joint.split(fixed)
-    end = End(y, answer.result, answer.stats["num_steps"], answer.state.stalled, None)
+    end = End(y, answer.result, answer.stats["num_steps"], answer.state.stalled, None, exact_decrement(answer.state))
     alone = []
     for group, ready, used, layout, part in zip(groups, readies, joint.used, layouts, local, strict=True):
         own = functools.partial(_alone, choices=group.choices, layout=layout, shared=shared, joint=end)
@@ -383,7 +383,7 @@ def _alone(
     # what was left out for none of the other reasons is not finite at the start
     ended = optx.RESULTS.where(used, joint.result, optx.RESULTS.nonfinite)
     unscaled = Choices(choices.plan, choices.solver, scale_covariance=False)
-    return conclude(held, unscaled, End(y, ended, joint.num_steps, joint.stalled & used, None))
+    return conclude(held, unscaled, End(y, ended, joint.num_steps, joint.stalled & used, None, joint.decrement))
 
 
 def _complete(

@@ -136,6 +136,7 @@ class TrustState(Module):
     slope: Scalar  # largest scaled gradient at the accepted point
     near: Flag  # the residual is nearly orthogonal to the tangent plane
     poor: Scalar  # recent steps that the quadratic model mispredicted, decaying
+    decrement: Scalar  # step left at the accepted point, in standard errors, by the curvature in use; inf if unknown
     exact: Flag  # True: use the exact Hessian instead of the Gauss-Newton matrix
     first: Flag
     polish: Int[Array, ""]  # 0 while searching, then counts undamped steps
@@ -226,6 +227,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
             zero + jnp.inf,
             no,
             zero,
+            zero + jnp.inf,
             no,
             yes,
             jnp.array(0),
@@ -286,6 +288,7 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
             slope=slope,
             near=proposal.decrement <= _NEAR * size,
             poor=poor,
+            decrement=jnp.where(proposal.solved, proposal.decrement, jnp.inf),
             exact=exact | cornered,
             first=cornered,
             polish=polish,

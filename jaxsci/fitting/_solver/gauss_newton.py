@@ -10,6 +10,8 @@ from jaxtyping import Array
 from ...core._linalg import diagonal, dot, factorise, largest_row, scaled, shifted
 from ._trust_region import AbstractTrustSolver, Local, Proposal, TrustState, quadratic, unit_scale
 
+_MEMORY = 1e10  # by how much the damping may exceed that in the scale of the columns as they are
+
 
 class GaussNewton(AbstractTrustSolver):
     """Levenberg-Marquardt with More's scaling; bounds by an active set and projection.
@@ -40,12 +42,14 @@ class GaussNewton(AbstractTrustSolver):
     def update_radius(self, state: TrustState, ratio, finite):  # type: ignore[no-untyped-def]
         factor = jnp.where(ratio > 0.75, 0.2, jnp.where(ratio > 0.25, 1.0, 4.0))
         damping = state.radius * jnp.where(finite, factor, 10.0).astype(state.radius.dtype)
-        return jnp.maximum(damping, jnp.finfo(damping.dtype).eps)
+        # far below rounding, because it counts in the scale of columns that may have been a million times longer
+        return jnp.maximum(damping, float(jnp.finfo(damping.dtype).eps) ** 3)
 
     def propose(self, local: Local, state: TrustState, radius):  # type: ignore[no-untyped-def]
         inverse = jnp.where(local.held, 0, unit_scale(local.gram, local.inverse_scale))
-        # damping counts in the scale of the largest columns so far
-        weight = (inverse / local.inverse_scale) ** 2
+        # damping counts in the scale of the largest columns so far; with more memory than this it would leave of a step
+        # nothing that rounding can see
+        weight = jnp.minimum((inverse / local.inverse_scale) ** 2, _MEMORY)
         matrix = scaled(local.gram, inverse)
         grad = local.grad * inverse
         eps = jnp.finfo(grad.dtype).eps
@@ -57,7 +61,7 @@ class GaussNewton(AbstractTrustSolver):
             return factor.solve(grad), factor.ok, factor.least
 
         # undamped and damped side by side: what is compiled once
-        both = jax.vmap(solved)(jnp.stack([idle + grad.size * eps, idle + radius * weight]))
+        both = jax.vmap(solved)(jnp.stack([idle + grad.size * eps, idle + grad.size * eps + radius * weight]))
         (newton, damped), (sound, ok), (least, _) = both
         # an indefinite matrix (exact Hessian far from the optimum): a short step downhill, then more damping
         downhill = grad / (radius * weight + largest_row(matrix))
