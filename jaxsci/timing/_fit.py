@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..core._errors import suggest
 from ..core._module import Module
 from ..core._parameter import get, parameters
 from ..fitting._diagnose import judge
