@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_csv
 from hypothesis import Phase, given, settings, strategies as st
+from written import write_csv
 
 from jaxsci.cli._build import build_job
 from jaxsci.cli._check import refusals

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from conftest import write_csv
+from written import write_csv
 
 import jaxsci as js
 from jaxsci.cli import _figures, _run

@@ -5,8 +5,8 @@ import json
 import re
 
 import pytest
-from conftest import CONFIG, write_csv
 from typer.testing import CliRunner
+from written import CONFIG, write_csv
 
 import jaxsci as js
 from jaxsci.cli import _commands
@@ -38,7 +38,7 @@ LOOK = {
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """(folder, what the command did) of five fits that end in all ways."""
-    from conftest import MODELS
+    from written import MODELS
 
     folder = tmp_path_factory.mktemp("verdicts")
     (folder / "my_models.py").write_text(MODELS)
