@@ -12,9 +12,7 @@ import jax.flatten_util as jfu
 import jax.numpy as jnp
 import numpy as np
 
-from .core import Dataset, Diagonal, White
-from .core._parameter import free_spec
-from .core._static import opened
+from .core import Dataset, Diagonal, White, free_spec, opened
 from .fitting import Solution
 
 if TYPE_CHECKING:

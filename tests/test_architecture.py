@@ -94,6 +94,18 @@ def test_imports_point_down(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=label)
+def test_rooms_speak_through_their_doors(path):
+    """What another room may use stands in its `__init__` or in a public module of it."""
+    here, rooms = room(path), {p.name for p in PACKAGE.iterdir() if p.is_dir()}
+    for module, line in imports(path):
+        parts = module.split(".")
+        if parts[0] != "jaxsci" or len(parts) < 3 or parts[1] == here or parts[1] not in rooms:
+            continue
+        private = [part for part in parts[2:] if part.startswith("_") and not part.startswith("__")]
+        assert not private, f"{label(path)}:{line} imports {private[0]}, which is {parts[1]}'s own affair"
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
 def test_heavy_packages_are_imported_where_they_are_used(path):
     forbidden = LAZY | (set() if room(path) == "cli" else SCREEN)
     for module, line in imports(path, at_import(tree(path))):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..fitting._verdict import LOOK
+from ..fitting import LOOK
 from ._html import Html, join, number, table, tag
 from ._report import MOST_DETAILS, badge, gallery, heading, how_it_was_run, page, remarks, resource, section, tiles
 from ._results import label

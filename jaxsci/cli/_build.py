@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from ..core import AbstractDataset, AbstractLoss, AbstractModel, Dataset, Linear, Normal, put, suggest
-from ..fitting import TRF, StreamedDataset
-from ..fitting._fit import check
-from ..fitting._plan import flat_bounds, flat_priors, make_plan
+from ..fitting import TRF, StreamedDataset, check, flat_bounds, flat_priors, make_plan
 from ._config import Config, check_keys, flatten, shown, take
 from ._construct import construct
 from ._errors import CLASS_ERRORS, ConfigError

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from ..fitting._program import cheap_compile
+from ..fitting import cheap_compile
 
 
 def compile_quickly(fn: Callable[..., Any], *args: Any) -> Callable[..., Any]:

@@ -16,11 +16,9 @@ from ..compsep import Forecast, MixingMatrix, Separation
 from ..compsep._forecast import _checked
 from ..compsep._patches import lay_out
 from ..compsep.io import write_separation
-from ..core import Unit
-from ..core._parameter import match
-from ..fitting import _verdict
-from ..fitting._plan import flat_bounds, make_plan
-from ..parallel._checkpoint import write_framed
+from ..core import Unit, match
+from ..fitting import Facts, flat_bounds, make_plan, remarks
+from ..parallel import write_framed
 from ._build import Job, read_steps
 from ._check import Refusal
 from ._compsep_figures import draw
@@ -307,7 +305,7 @@ def _remarks(outcome: SkyOutcome, found: Separation) -> tuple[str, ...]:
         said.append(f"{unknown} of {int(used.sum())} pixels in use have components without finite values and errors")
     chi2, dof, rank = np.sum(np.asarray(found.chi2)[used]), np.asarray(found.dof), np.zeros(())
     testable = outcome.forecast is None and outcome.member.sky.noisy
-    return (*said, *_verdict.remarks(_verdict.Facts((), none, none, none, none, rank, chi2, dof, testable)))
+    return (*said, *remarks(Facts((), none, none, none, none, rank, chi2, dof, testable)))
 
 
 def _of(count: int, found: Separation, name: str) -> str:

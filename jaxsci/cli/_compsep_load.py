@@ -16,7 +16,7 @@ import numpy as np
 from .. import compsep
 from ..compsep import io
 from ..compsep._patches import lay_out
-from ..core._parameter import free_spec
+from ..core import free_spec
 from ._config import Config, check_keys, flatten, shown, take
 from ._errors import CLASS_ERRORS, ConfigError
 

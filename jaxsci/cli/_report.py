@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..fitting._verdict import CONVERGED, FAILED, LOOK
+from ..fitting import CONVERGED, FAILED, LOOK
 from ._html import Html, join, number, table, tag
 from ._results import as_json, label
 

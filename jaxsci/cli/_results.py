@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..fitting import Solution
-from ..fitting._verdict import FAILED, verdict_of
+from ..fitting import FAILED, Solution, verdict_of
 from ._run import Outcome
 from ._sources import Reference
 

@@ -14,10 +14,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..core import Dataset, bucket
-from ..fitting import RESULTS, Solution, fit, fit_batch
-from ..fitting._diagnose import explain_result
-from ..fitting._plan import make_plan
-from ..fitting._rounds import lane_count
+from ..fitting import RESULTS, Solution, explain_result, fit, fit_batch, lane_count, make_plan
 from ._build import Member
 from ._compile import compile_quickly
 from ._errors import CLASS_ERRORS, ConfigError

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core import AbstractDataset, Dataset, Diagonal, White
-from ..core._parameter import as_float
-from ..core._rows import row_pads
+from ..core import AbstractDataset, Dataset, Diagonal, White, as_float, row_pads
 from ..fitting import StreamedDataset
 from ._config import Config, check_keys, shown, take
 from ._construct import construct

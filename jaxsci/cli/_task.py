@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import Dataset
-from ..fitting._plan import make_plan
+from ..fitting import make_plan
 from ._build import Job, Member, build_job
 from ._check import Refusal, refusals
 from ._config import Config, shown, take

@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..fitting._summary import format_pm
-from ..fitting._verdict import CONVERGED, LOOK
+from ..fitting import CONVERGED, LOOK, format_pm
 from ._results import counts, label, verdicts
 
 MOST_ROWS = 60

@@ -10,8 +10,7 @@ import numpy as np
 
 from .. import timing
 from ..core import Linear
-from ..fitting import RESULTS, Solution
-from ..fitting._foresee import foresee
+from ..fitting import RESULTS, Solution, foresee
 from ..timing import TimingModel, TimingSolution, TOAs, chi2_grid, fit_array, par_text
 from ..timing._anchor import lay_out
 from ..timing._array import _member, buckets, lay_bucket

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core import suggest
-from ..core._parameter import element_names, get, parameters
-from ..fitting import _verdict
+from ..core import element_names, get, parameters, suggest
+from ..fitting import facts_of, remarks
 from ..timing import TimingModel, TimingSolution, TOAs
 from ..timing._anchor import lay_out
 from ..timing._fit import noise_there
@@ -71,10 +70,10 @@ def timing_remarks(solution: TimingSolution) -> tuple[str, ...]:
     """What to look at in a fit that converged, by the rule of `jaxsci.Solution.remarks`, with PINT's names."""
     noise = noise_places(solution)
     places, names = np.array([*solution.places, *noise.values()], int), (*solution.names, *noise)
-    every = _verdict.facts_of(solution.fit)
+    every = facts_of(solution.fit)
     flags = {name: getattr(every, name)[places] for name in ("determined", "fixed", "projected", "at_bound")}
     rank = int(flags["determined"].sum())
-    return _verdict.remarks(every._replace(names=names, rank=rank, dof=solution.dof, **flags))
+    return remarks(every._replace(names=names, rank=rank, dof=solution.dof, **flags))
 
 
 def _at_start(solution: TimingSolution, toas: TOAs) -> dict[str, float]:

@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Int
 
-from ..fitting._program import call
+from ..fitting import compiled
 from ._errors import propagated
 from ._fixed import at_lanes
 from ._likelihood import Maps, Sky, places_of, white_pair
@@ -54,7 +54,7 @@ def component_maps(
         data, root = observed.gather(jnp.asarray(cells.pixel)[None])
         rows = {name: values[name][cells.cell] for name in free} | cells.fixed
         known = covariance[:, :, cells.cell]
-        return _in_order(call(_maps_of, (mixing, nu, (data[:, :, :, 0], root), rows, known, sizes), (free,)), slots)
+        return _in_order(compiled(_maps_of, (mixing, nu, (data[:, :, :, 0], root), rows, known, sizes), (free,)), slots)
     count = len(cells.pixel)
     slabs = slabs or Slabs.of(count)
     c, s = len(mixing.columns), len(slots[0])
@@ -65,7 +65,7 @@ def component_maps(
         rows |= {name: slabs.fill(fixed, part, fixed[0]) for name, fixed in cells.fixed.items()}
         known = slabs.fill(np.asarray(covariance), cells.cell[part])
         args = mixing, nu, observed.take(part, slabs), rows, known, sizes, blocks
-        new = _in_order(call(_maps_by_blocks, args, (free, slabs.size)), slots)
+        new = _in_order(compiled(_maps_by_blocks, args, (free, slabs.size)), slots)
         for whole, one in zip(out, new, strict=True):
             whole[..., part] = one[..., : len(part)]
     return out

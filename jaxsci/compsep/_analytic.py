@@ -9,9 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core._errors import suggest
-from ..core._parameter import params
-from ..core._typing import Scalar
+from ..core import Scalar, params, suggest
 from ._sed import AbstractSED, check_given
 from ._units import H_OVER_K, conversion
 

@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core._errors import suggest
-from ..core._module import Module
-from ..core._parameter import numbers
+from ..core import Module, numbers, suggest
 from ._given import plain
 from ._units import conversion, split_unit
 

@@ -12,8 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..fitting._resume import fingerprint
-from ..fitting._rounds import progress_bar
+from ..fitting import fingerprint, progress_bar
 from ._everywhere import check_everywhere, fit_everywhere
 from ._fixed import not_fixed
 from ._mixing import MixingMatrix

@@ -1,6 +1,6 @@
 """Fits of many cells, each by itself, with the cells along the last axis of every array.
 
-The search is that of `fitting._small_fits`; here is what it sees of a cell, and the loop over slabs of them.
+The search is that of `fitting.small_fits`; here is what it sees of a cell, and the loop over slabs of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core._module import Module
-from ..core._parameter import free_spec, get
-from ..fitting._program import call
-from ..fitting._small_fits import (
+from ..core import Module, free_spec, get
+from ..fitting import compiled
+from ..fitting.small_fits import (
     AbstractSmallFits,
     Box,
     Numbers,
@@ -50,7 +49,7 @@ class Limits(Module):
 class CellFits(NamedTuple):
     """Of each of k cells, last axis: values (p, k), cost, covariance (p, p, k), how the search ended.
 
-    `status`: see `fitting._small_fits`. The covariance is infinite where the data say nothing. Arrays of NumPy, unless
+    `status`: see `fitting.small_fits`. The covariance is infinite where the data say nothing. Arrays of NumPy, unless
     they are being traced.
     """
 
@@ -107,11 +106,11 @@ def fit_cells(
     progress, covariance = Progress.blank(np.repeat(start[:, None], k, axis=1)), np.zeros((p, p, k))
     for pending, most in progress.rounds(_ROUNDS, max_steps):
         for cells, blocks in slabs.parts(pending):
-            maps = call(whitened, observed.take(cells, slabs))
+            maps = compiled(whitened, observed.take(cells, slabs))
             count, rows = slabs.fill(counts, cells), slabs.fill(progress.rows, cells, 1.0)
             still = {name: slabs.fill(x, cells, x[0]) for name, x in (fixed or {}).items()}
             args = (mixing, nu, limits, maps, count, rows, still, blocks, most)
-            new = call(_advance, args, (tuple(free), slabs.size, tolerance, marginal))
+            new = compiled(_advance, args, (tuple(free), slabs.size, tolerance, marginal))
             for whole, part in zip((progress.rows, covariance), new, strict=True):
                 whole[..., cells] = np.asarray(part)[..., : len(cells)]
     return CellFits(progress.at, progress.cost, covariance, progress.steps, progress.status)

@@ -17,16 +17,10 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ..core._likelihood import Linearisation
-from ..core._linalg import shifted
-from ..core._module import Module
-from ..core._nested import Nested, by_level, down, flat, tree_shapes, up
-from ..core._parameter import get
-from ..fitting._adjoint import KKTAdjoint
-from ..fitting._covariance import nested_covariance, recalled
-from ..fitting._fit import Checked, ending, unused
-from ..fitting._program import call
-from ..fitting._solution import RESULTS
+from ..core import Linearisation, Module, get
+from ..core.linalg import shifted
+from ..core.nested import Nested, by_level, down, flat, tree_shapes, up
+from ..fitting import RESULTS, Checked, KKTAdjoint, compiled, ending, nested_covariance, recalled, unused
 from ._cells import Limits
 from ._fixed import at_lanes
 from ._layout import Tree
@@ -132,10 +126,10 @@ def fit_connected(
     order = np.array([free.index(name) for name in tree.names])
     args = mixing, skies, jtu.tree_map(lambda x: x[order], limits), places
     choices = tree, solver, max_steps
-    found, stalled = call(_all_groups, args, (*choices, False), (*choices, True))
+    found, stalled = compiled(_all_groups, args, (*choices, False), (*choices, True))
     if isinstance(stalled, jax.core.Tracer) or not jnp.any(stalled):
         return found
-    return call(_all_groups, args, (*choices, True))[0]
+    return compiled(_all_groups, args, (*choices, True))[0]
 
 
 def _all_groups(

@@ -5,7 +5,7 @@ import functools
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..core._linalg import Factor, factorise
+from ..core.linalg import Factor, factorise
 from ._moments import Moments, Places, Projected, Solved
 
 _ALIKE = 64  # roundings below which a component is a combination of the others

@@ -10,8 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from ..core._errors import suggest
-from ..core._parameter import free_spec, leaf_names, leaf_values, parameters
+from ..core import free_spec, leaf_names, leaf_values, parameters, suggest
 from ._given import plain
 from ._mixing import MixingMatrix
 

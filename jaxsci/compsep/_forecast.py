@@ -13,10 +13,8 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float
 
-from ..core._model import snake
-from ..core._module import Module
-from ..core._parameter import leaf_names, match, put
-from ..fitting._program import call
+from ..core import Module, leaf_names, match, put, snake
+from ..fitting import compiled
 from . import algebra
 from ._bandpass import as_frequencies
 from ._given import plain
@@ -173,14 +171,14 @@ def _forecast(fit: Any, modes: Harmonics, weights: Float[Array, "q f"], cls: Spe
     best = _best(mixing, found)
     names = tuple(name for name, _ in leaf_names(best, match(best, list(found.free), "the mixing matrix")))
     sigma = found.covariance[:, :, 0]
-    left = call(_residuals, (best, instrument.nu, weights, modes, sigma), (names, column))
+    left = compiled(_residuals, (best, instrument.nu, weights, modes, sigma), (names, column))
     power = left.spectrum()[:, :, 0, lmin : lmax + 1]
     ell = jnp.arange(lmin, lmax + 1).astype(float)
     noise = _noise(best, instrument, column, lmin, lmax)
     statistical = jnp.einsum("ij,ijl->l", sigma, power[1:, 1:])
     theory = cls.tensor[2, lmin : lmax + 1], lensing * cls.scalar[2, lmin : lmax + 1]
     where = (jnp.asarray(r), statistical, power[0, 0], modes.fsky)
-    at, error = call(_ratio, (ell, *theory, noise, where), (modelled,))
+    at, error = compiled(_ratio, (ell, *theory, noise, where), (modelled,))
     return Forecast(ell, *theory, noise, statistical, power[0, 0], at, at - r, error, found)
 
 

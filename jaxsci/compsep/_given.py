@@ -11,9 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import plain as carried
-from ..core._given import unit_of
-from ..core._parameter import as_float
+from ..core import as_float, plain as carried, unit_of
 from ._units import split_unit
 
 _PLAIN = {"K_CMB": "K", "K_RJ": "K", "MJy/sr": "MJy/sr", "y_SZ": ""}

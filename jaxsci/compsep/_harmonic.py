@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core._module import Module
-from ..fitting._program import call
+from ..core import Module
+from ..fitting import compiled
 from ._bandpass import as_frequencies, channel_count
 from ._given import plain
 from ._healpix import nside_of
@@ -37,7 +37,7 @@ class Harmonics(Module):
 
     def spectrum(self, other: "Harmonics | None" = None) -> Float[Array, "f f s ell"]:
         """Cross spectra of the channels: sum_m a_lm a'_lm^* / (2 l + 1) / fsky."""
-        return call(_spectra, (self, self if other is None else other), (int(np.max(np.asarray(self.ell))),))
+        return compiled(_spectra, (self, self if other is None else other), (int(np.max(np.asarray(self.ell))),))
 
 
 def harmonics(
@@ -134,7 +134,9 @@ def harmonic_ilc(
     few = np.flatnonzero(count * float(found.fsky) <= data.shape[0])
     if len(few):
         raise ValueError(f"band {few[0]} has {count[few[0]]} modes for {data.shape[0]} channels: make it wider")
-    alm, weights, covariance = call(_combine_alm, (spectra(mixing, nu), found, jnp.asarray(band), jnp.asarray(count)))
+    alm, weights, covariance = compiled(
+        _combine_alm, (spectra(mixing, nu), found, jnp.asarray(band), jnp.asarray(count))
+    )
     nside = nside_of(data.shape[2])
     whole = jnp.stack([synthesise(rows, nside, nest=nest) for rows in alm])
     return Combination(whole, weights, covariance, jnp.asarray(count), jnp.asarray(band), found.fsky, mixing.columns)

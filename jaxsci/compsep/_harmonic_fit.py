@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
-from ..core._errors import place_of
-from ..core._module import Module
-from ..fitting._solution import RESULTS
+from ..core import Module, place_of
+from ..fitting import RESULTS
 from ._bandpass import as_frequencies, channel_count
 from ._given import plain
 from ._harmonic import Harmonics, harmonics, synthesise

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core._errors import place_of
-from ..core._linalg import cholesky, triangular_inverse
-from ..core._module import Module
-from ..fitting._program import call
+from ..core import Module, place_of
+from ..core.linalg import cholesky, triangular_inverse
+from ..fitting import compiled
 from . import algebra
 from ._bandpass import as_frequencies, channel_count
 from ._fixed import check_held
@@ -69,7 +68,7 @@ def ilc(mixing: MixingMatrix, instrument: Any, maps: Any, *, regions: Any = None
     label = jnp.asarray(region)
     kept = jnp.where((label >= 0)[None, None], data, 0)
     found = (spectra(mixing, nu), kept, label, jnp.asarray(count))
-    amplitudes, weights, covariance = call(_combine, found)
+    amplitudes, weights, covariance = compiled(_combine, found)
     fsky = jnp.array(np.mean(region >= 0))
     return Combination(amplitudes, weights, covariance, jnp.asarray(count), label, fsky, mixing.columns)
 

@@ -10,8 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core._errors import suggest
-from ..core._module import Module
+from ..core import Module, suggest
 from ._analytic import AnalyticSED
 from ._bandpass import Bands
 from ._given import quantity

@@ -16,14 +16,20 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..core._dataset import AbstractDataset
-from ..core._likelihood import AbstractLikelihood
-from ..core._module import Module
-from ..core._noise import AbstractNoise, White
-from ..core._parameter import free_spec, leaf_names, leaf_values, parameters
-from ..core._rows import rows
-from ..core._typing import Flag
-from ..fitting._program import call
+from ..core import (
+    AbstractDataset,
+    AbstractLikelihood,
+    AbstractNoise,
+    Flag,
+    Module,
+    White,
+    free_spec,
+    leaf_names,
+    leaf_values,
+    parameters,
+    rows,
+)
+from ..fitting import compiled
 from ._bandpass import Frequencies, over_bands
 from ._mixing import MixingMatrix
 from ._moments import Cells, Moments, Places, Projected, Solved, apart, cells_of, explained, square
@@ -162,7 +168,7 @@ class Sky(AbstractDataset):
     def cells(self, model: MixingMatrix, free: Sequence[str]) -> Cells:
         """Cost, gradient and information of each cell by itself, with respect to the free parameters there."""
         # a program of its own: a fit and its derivatives ask for it a dozen times, and it is traced once
-        return call(_cells, (self, model), (tuple(free),))
+        return compiled(_cells, (self, model), (tuple(free),))
 
 
 def _cells(sky: Sky, model: MixingMatrix, free: tuple[str, ...]) -> Cells:

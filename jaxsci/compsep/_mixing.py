@@ -11,10 +11,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float
 
-from ..core._errors import suggest
-from ..core._model import snake
-from ..core._module import Module
-from ..core._parameter import free_spec, labelled, leaf_names, match, parameters
+from ..core import Module, free_spec, labelled, leaf_names, match, parameters, snake, suggest
 from ._bandpass import Frequencies, over_bands
 from ._sed import AbstractSED
 

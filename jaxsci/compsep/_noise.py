@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core._linalg import cholesky
-from ..fitting._program import call
+from ..core.linalg import cholesky
+from ..fitting import compiled
 from ._given import plain
 
 UNSEEN = -1.6375e30
@@ -39,7 +39,7 @@ def roots(inv_n: Any, f: int, s: int, npix: int, units: str) -> list[Any]:
         each: list[Any] = [found[:, min(k, found.shape[1] - 1)] for k in range(s)]
         each = [root[:, None] if root.ndim == 1 else root for root in each]
     else:
-        each = call(_dense_roots, (inv_n if inv_n.ndim > 2 else inv_n[None],))
+        each = compiled(_dense_roots, (inv_n if inv_n.ndim > 2 else inv_n[None],))
         each = list(each) * s if len(each) == 1 else each
     if traced:
         return list(each)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core._errors import suggest
+from ..core import suggest
 from ._fixed import kinds
 from ._given import plain
 from ._healpix import nside_of, parents

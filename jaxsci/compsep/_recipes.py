@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core._parameter import match
-from ..fitting._plan import as_names
+from ..core import match
+from ..fitting import as_names
 from ._fixed import not_fixed
 from ._given import plain
 from ._mixing import MixingMatrix

@@ -10,9 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core._module import Module
-from ..core._parameter import leaf_values, match, numbers, param, put, transparent
-from ..core._typing import Scalar
+from ..core import Module, Scalar, leaf_values, match, numbers, param, put, transparent
 from ._units import H_OVER_K, conversion, split_unit
 
 

@@ -10,11 +10,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from ..core._parameter import free_spec, leaf_names, match
-from ..fitting._plan import as_names
-from ..fitting._program import call
-from ..fitting._solution import RESULTS
-from ..fitting._solver.gauss_newton import GaussNewton
+from ..core import free_spec, leaf_names, match
+from ..fitting import RESULTS, GaussNewton, as_names, compiled
 from ._amplitudes import ComponentMaps, component_maps
 from ._bandpass import as_frequencies, channel_count
 from ._fixed import at_lanes, check_held, checked, in_memory, not_fixed, on_host
@@ -144,7 +141,7 @@ class Task(NamedTuple):
                 f"depths are noise for an area, and {npix} pixels make no whole sphere that tells theirs: give inv_n, "
                 "or the whole sphere with a mask"
             )
-        return [on_host(root) for root in call(_depths, (instrument,), (s, npix, self.units))]
+        return [on_host(root) for root in compiled(_depths, (instrument,), (s, npix, self.units))]
 
 
 class Found(NamedTuple):

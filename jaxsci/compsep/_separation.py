@@ -7,11 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core._errors import place_of
-from ..core._module import Module
-from ..core._typing import Scalar
-from ..fitting._solution import RESULTS
-from ..fitting._verdict import Facts, remarks, verdict_of
+from ..core import Module, Scalar, place_of
+from ..fitting import RESULTS, Facts, remarks, verdict_of
 from ._mixing import MixingMatrix
 from ._soft import mean
 

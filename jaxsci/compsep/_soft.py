@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ..core._module import Module
+from ..core import Module
 from ._given import plain
 
 _SUM = 1e-6  # how far from 1 weights may sum, which lets single precision through

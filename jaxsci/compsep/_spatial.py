@@ -9,16 +9,21 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from ..core._noise import Unit
-from ..core._parameter import get
-from ..fitting import _small_fits as small_fits
-from ..fitting._fit import fit_once
-from ..fitting._plan import flat_bounds, flat_priors, make_plan
-from ..fitting._problem import Choices, Problem
-from ..fitting._program import call
-from ..fitting._solution import RESULTS, Solution
-from ..fitting._solver._trust_region import AbstractTrustSolver
-from ..fitting._terms import Terms
+from ..core import Unit, get
+from ..fitting import (
+    RESULTS,
+    AbstractTrustSolver,
+    Choices,
+    Problem,
+    Solution,
+    Terms,
+    compiled,
+    fit_once,
+    flat_bounds,
+    flat_priors,
+    make_plan,
+    small_fits,
+)
 from ._cells import CellFits, Limits, fit_cells, trace_cells
 from ._connected import GroupFits, each_group, fit_connected
 from ._fixed import at_lanes, on_host
@@ -74,7 +79,7 @@ def fit_sky(
     # the loop that drops the cells that are done is for the host; within a transformation all is one program
     if any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, nu, observed, limits, fixed))):
         args = mixing, nu, limits, observed, observed.counts(), fixed
-        return _each(call(_traced, args, (free, marginal, tolerance, max_steps)), cells, free, limits)
+        return _each(compiled(_traced, args, (free, marginal, tolerance, max_steps)), cells, free, limits)
     how = marginal, tolerance, max_steps, slabs
     return _each(fit_cells(mixing, nu, observed, free, limits, *how, fixed), cells, free, limits)
 
@@ -118,7 +123,7 @@ def _grouped(problem: Any, cells: Cells, free: tuple[str, ...], marginal: bool, 
         layout, tree = nested(cells, free) or (layout, None)
     # in a tree the place of a cell says where its parameters are
     places = cells.places() if tree is None else ({}, {})
-    skies = call(_group_skies, (nu, observed, observed.counts(), places, layout), (marginal,))
+    skies = compiled(_group_skies, (nu, observed, observed.counts(), places, layout), (marginal,))
     real = {name: layout.elements[name] >= 0 for name in free}
     taken = np.maximum(layout.cells, 0)
     fixed = {name: values[cells.first][taken] for name, values in cells.fixed.items()}
@@ -204,10 +209,10 @@ def _fit_groups(
 ) -> GroupFits:
     """With any couplings. As in `jaxsci.fit`, first by a program without the branches that few fits take."""
     args = mixing, skies, limits, places
-    found, flags = call(_all_groups, args, (free, *how, False), (free, *how, True))
+    found, flags = compiled(_all_groups, args, (free, *how, False), (free, *how, True))
     if not isinstance(flags, jax.core.Tracer):
         stalled, well = jnp.any(flags[:, -2] != 0), jnp.all(flags[:, -1] != 0)
-        found = found if well and not stalled else call(_all_groups, args, (free, *how, True))[0]
+        found = found if well and not stalled else compiled(_all_groups, args, (free, *how, True))[0]
     ended = found.result._value, found.num_steps, found.cost
     return GroupFits(found.y, found.standard_errors, found.at_bound, found.covariance, *ended)
 

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core._errors import place_of
-from ..fitting._source import ArrayRows
-from ..fitting._verdict import verdict_of
-from ..parallel._checkpoint import read_framed, write_framed
+from ..core import place_of
+from ..fitting import ArrayRows, verdict_of
+from ..parallel import read_framed, write_framed
 from ._separation import goodness, verdict_lines
 
 UNUSED = -1

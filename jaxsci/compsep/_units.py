@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core._errors import suggest
+from ..core import suggest
 
 H_OVER_K = 6.62607015e-34 * 1e9 / 1.380649e-23
 """Planck's constant over Boltzmann's, K/GHz (both exact in the SI)."""

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core._linalg import cholesky, dot, solve_factored
-from ..core._typing import Scalar
+from ..core import Scalar
+from ..core.linalg import cholesky, dot, solve_factored
 
 InverseNoise = Float[Array, " f"] | Float[Array, "f f"] | None
 

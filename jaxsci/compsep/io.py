@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ..core._errors import suggest
+from ..core import suggest
 from ._given import plain
 from ._healpix import nest_to_ring, nside_of, ring_to_nest
 from ._noise import UNSEEN

@@ -14,8 +14,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from ..core._parameter import free_spec, leaf_names, parameters
-from ..fitting._program import call
+from ..core import free_spec, leaf_names, parameters
+from ..fitting import compiled
 from ..plot import DATA, MODEL, _axes
 from ._bandpass import Bands
 from ._forecast import Forecast
@@ -292,7 +292,7 @@ def _label(nu: Any, channel: int) -> str:
 def _columns(separation: Separation, nu: Any) -> np.ndarray:
     """The mixing matrix of each pixel (f, c, pixel)."""
     fitted = {name: separation.parameter_map(name) for name in separation.free}
-    return np.asarray(call(_mixing_of_pixels, (separation.model, fitted, nu)))
+    return np.asarray(compiled(_mixing_of_pixels, (separation.model, fitted, nu)))
 
 
 def _mixing_of_pixels(model: MixingMatrix, fitted: dict[str, Array], nu: Any) -> Array:

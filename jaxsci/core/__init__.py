@@ -1,4 +1,10 @@
-"""What a model, a parameter, a data set and a noise are."""
+"""Models, parameters, data sets, noises, likelihoods: what a fit is about, before anything is fitted.
+
+Every other room is built on the names below, and takes them from here: the files of this room are its own affair. Most
+are a user's too and stand in `jaxsci` itself; the rest is what a domain of science needs to be written: how parameters
+are named, freed and read, how what a user gave is checked, how data are cut into rows. Small linear algebra in plain
+XLA is in `core.linalg`, and factorisations of structured matrices in `core.arrow` and `core.nested`.
+"""
 
 from ._dataset import (
     AbstractDataset as AbstractDataset,
@@ -7,8 +13,17 @@ from ._dataset import (
     pad as pad,
     stack as stack,
 )
-from ._errors import enable_x64 as enable_x64, require_x64 as require_x64, suggest as suggest
-from ._given import Plain as Plain, plain as plain, rows_hidden as rows_hidden, unmasked as unmasked
+from ._errors import enable_x64 as enable_x64, place_of as place_of, require_x64 as require_x64, suggest as suggest
+from ._given import (
+    Plain as Plain,
+    as_array as as_array,
+    is_complex as is_complex,
+    is_number as is_number,
+    plain as plain,
+    rows_hidden as rows_hidden,
+    unit_of as unit_of,
+    unmasked as unmasked,
+)
 from ._likelihood import (
     AbstractLikelihood as AbstractLikelihood,
     AbstractRowLikelihood as AbstractRowLikelihood,
@@ -24,7 +39,7 @@ from ._loss import (
     Linear as Linear,
     SoftL1 as SoftL1,
 )
-from ._model import AbstractModel as AbstractModel, Product as Product, Sum as Sum
+from ._model import AbstractModel as AbstractModel, Product as Product, Sum as Sum, snake as snake
 from ._module import Module as Module, describe as describe
 from ._noise import (
     AbstractNoise as AbstractNoise,
@@ -37,12 +52,25 @@ from ._noise import (
 )
 from ._parameter import (
     Parameter as Parameter,
+    as_bounds as as_bounds,
+    as_float as as_float,
+    element_names as element_names,
+    free_spec as free_spec,
     get as get,
+    labelled as labelled,
+    leaf_names as leaf_names,
+    leaf_places as leaf_places,
+    leaf_values as leaf_values,
+    match as match,
+    numbers as numbers,
     param as param,
     parameters as parameters,
+    params as params,
     put as put,
+    transparent as transparent,
 )
 from ._prior import Normal as Normal
-from ._rows import rows as rows
+from ._rows import is_list as is_list, row_pads as row_pads, rows as rows, split_rows as split_rows
+from ._static import Static as Static, closed as closed, opened as opened
 from ._transform import Transform as Transform
-from ._typing import Scalar as Scalar
+from ._typing import Flag as Flag, Scalar as Scalar

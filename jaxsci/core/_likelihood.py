@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ._arrow import Arrow
-from ._linalg import products
 from ._loss import AbstractLoss
 from ._module import Module
-from ._nested import Nested
 from ._rows import rows
 from ._typing import Flag, Scalar
+from .arrow import Arrow
+from .linalg import products
+from .nested import Nested
 
 # checked where it is a field; a type checker need not tell them apart, since every operation takes all
 Curvature = Any if TYPE_CHECKING else Float[Array, "p p"] | Arrow | Nested

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ._likelihood import AbstractLikelihood, Linearisation
-from ._linalg import cholesky, dot, gram, solve_lower, solve_upper, triangular_inverse
 from ._parameter import numbers, param
 from ._rows import rows
 from ._typing import Flag, Scalar
+from .linalg import cholesky, dot, gram, solve_lower, solve_upper, triangular_inverse
 
 
 class AbstractNoise(AbstractLikelihood):

@@ -15,9 +15,8 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
-from ..core import AbstractModel, Module, Scalar, param
-from ..core._module import describe
-from ..fitting._fresh import Found, Traced, freshly
+from ..core import AbstractModel, Module, Scalar, describe, param
+from ..fitting import Found, Traced, freshly
 
 
 def named_parameters(f: Callable[..., Any], p0: Any) -> tuple[str, tuple[str, ...]]:

@@ -11,12 +11,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..core import AbstractLoss, AbstractNoise, Linear
-from ..fitting import RESULTS, Solution, fit
-from ..fitting._covariance import covariance, scaled_by_scatter
-from ..fitting._diagnose import explain, report
-from ..fitting._fresh import Traced
-from ..fitting._objective import jacobian_t
-from ..fitting._program import seeing, state_of
+from ..fitting import (
+    RESULTS,
+    Solution,
+    Traced,
+    covariance,
+    explain,
+    fit,
+    jacobian_t,
+    report,
+    scaled_by_scatter,
+    seeing,
+    state_of,
+)
 from ._curve import Call, named_parameters, trace, with_live_function
 from ._log import Step
 from ._options import as_loss, default_start, flat_limits, take_note

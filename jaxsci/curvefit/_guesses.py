@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import AbstractModel, suggest
-from ..core._linalg import qr_r, solve_lower, solve_upper
+from ..core.linalg import qr_r, solve_lower, solve_upper
 from . import _functions as models
 
 _TINY_SHARE = 0.05  # points between this share of the height and all but this share carry a logit or a logarithm

@@ -12,12 +12,8 @@ import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import AbstractDataset, Dataset, Module, Normal, Scalar
-from ..core._errors import suggest
-from ..core._parameter import free_spec
-from ..fitting import TRF, Solution, fit
-from ..fitting._plan import flat_bounds, flat_priors, make_plan
-from ..fitting._program import call
+from ..core import AbstractDataset, Dataset, Module, Normal, Scalar, free_spec, suggest
+from ..fitting import TRF, Solution, compiled, fit, flat_bounds, flat_priors, make_plan
 
 _ROUNDS = 40
 _FARTHEST = 1e3  # Wald intervals: a profile that has not risen there is open
@@ -77,7 +73,7 @@ def confidence_interval(
     check_told(solution, data, told)
     # index and level as arrays, so that all parameters and levels share one program
     index, share = jnp.asarray(solution.names.index(name)), jnp.asarray(level, solution.y.dtype)
-    return call(_interval, (solution, data, index, share, Search(solver, chunk, max_steps)))
+    return compiled(_interval, (solution, data, index, share, Search(solver, chunk, max_steps)))
 
 
 class Search(NamedTuple):

@@ -12,14 +12,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..core import AbstractLoss, AbstractModel, Dataset, Linear, Module, Scalar, param
-from ..core._given import unmasked
-from ..core._parameter import element_names
-from ..core._typing import Flag
-from ..fitting import RESULTS, Solution, fit
-from ..fitting._fresh import Found, Traced
-from ..fitting._objective import jacobian_t
-from ..fitting._program import seeing, state_of
+from ..core import AbstractLoss, AbstractModel, Dataset, Flag, Linear, Module, Scalar, element_names, param, unmasked
+from ..fitting import RESULTS, Found, Solution, Traced, fit, jacobian_t, seeing, state_of
 from ._curve import Call, title_of, trace
 from ._log import Step, logged
 from ._options import as_loss, as_max_steps, as_pair, as_solver, flat_limits, take_note

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..fitting._solver._trust_region import AbstractTrustSolver
+from ..fitting import AbstractTrustSolver
 
 
 class Step(NamedTuple):

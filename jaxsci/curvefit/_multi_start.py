@@ -12,11 +12,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core import AbstractDataset, Module
-from ..core._parameter import free_spec
-from ..fitting import Solution, fit
-from ..fitting._plan import Plan, flat_bounds, make_plan
-from ..fitting._program import call
+from ..core import AbstractDataset, Module, free_spec
+from ..fitting import Plan, Solution, compiled, fit, flat_bounds, make_plan
 
 _BITS = 30
 # Degree s, coefficients a and initial numbers m of the primitive polynomials, dimensions 2 to 21:
@@ -138,7 +135,7 @@ def multi_start(
             raise ValueError(
                 f"starts has shape {points.shape}, but it should be (k, {own.size}): {', '.join(plan.names)}"
             )
-    solutions = call(_fits, (model, data, points, bounds, options), (plan,))
+    solutions = compiled(_fits, (model, data, points, bounds, options), (plan,))
     cost = jnp.where(jnp.isnan(solutions.cost), jnp.inf, solutions.cost)
     best = _smallest(jnp.where(solutions.success, cost, jnp.inf), cost)
     return MultiStart(jax.tree.map(lambda leaf: leaf[best], solutions), solutions, points)

@@ -10,9 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..core import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1, describe, suggest
-from ..core._given import unmasked
-from ..core._parameter import as_bounds
+from ..core import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1, as_bounds, describe, suggest, unmasked
 from ..fitting import TRF, GaussNewton
 
 _LOSSES: dict[str, Any] = {"soft_l1": SoftL1, "huber": Huber, "cauchy": Cauchy, "arctan": Arctan}

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core import AbstractNoise, Dataset, Dense, Diagonal, Poisson, White
-from ..core._given import is_complex, plain, rows_hidden, unmasked
-from ..fitting._seen import roots_of
+from ..core import AbstractNoise, Dataset, Dense, Diagonal, Poisson, White, is_complex, plain, rows_hidden, unmasked
+from ..fitting import roots_of
 from ._curve import Call, as_layout, curve_class
 from ._log import logged
 from ._options import as_max_steps, as_solver

@@ -16,10 +16,8 @@ import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..core import Product, Sum
-from ..core._parameter import free_spec
-from ..fitting._objective import jacobian_t
-from ..fitting._program import call
+from ..core import Product, Sum, free_spec
+from ..fitting import compiled, jacobian_t
 from . import _functions as models
 from ._guesses import estimator, solve_columns
 
@@ -64,7 +62,7 @@ def estimate(model: Any, x: Any, y: Any, *, degree: int | None = None) -> Any:
     x, y = jnp.asarray(x).astype(dtype), y.astype(dtype)
     if isinstance(model, Sum | Product):
         _check(model, type(model).__name__)
-        return call(_of, (jtu.tree_map(lambda leaf: jnp.zeros(jnp.shape(leaf), dtype), model), x, y))
+        return compiled(_of, (jtu.tree_map(lambda leaf: jnp.zeros(jnp.shape(leaf), dtype), model), x, y))
     return estimator(model, degree)(x, y)
 
 

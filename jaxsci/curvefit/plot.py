@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..core import Dataset, suggest
-from ..fitting import TRF, BatchSolution, Solution
-from ..fitting._program import call
+from ..fitting import TRF, BatchSolution, Solution, compiled
 from ..plot import DATA, MODEL, _axes, plot_correlation as plot_correlation, plot_fit, plot_histogram, plot_residuals
 from ._interval import Search, confidence_interval, others_fitted
 
@@ -78,7 +77,7 @@ def plot_profile(
     ends = np.asarray([interval.lower, interval.upper, best - _REACH * error, best + _REACH * error])
     ends = ends[np.isfinite(ends)]
     grid = np.linspace(ends.min(), ends.max(), points)
-    rise = np.asarray(call(_profile, (solution, data, jnp.asarray(index), jnp.asarray(grid), how)))
+    rise = np.asarray(compiled(_profile, (solution, data, jnp.asarray(index), jnp.asarray(grid), how)))
     ax = _axes(ax)
     ax.plot(grid, rise, color=MODEL, lw=1.6, label="profile likelihood")
     ax.plot(grid, ((grid - best) / error) ** 2, color=DATA, lw=1.2, ls="--", label="from the standard error")

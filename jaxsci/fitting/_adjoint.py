@@ -13,7 +13,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array
 
-from ..core._linalg import diagonal, factorise, matvec, scaled, shifted, solve_general
+from ..core.linalg import diagonal, factorise, matvec, scaled, shifted, solve_general
 from ._solver._trust_region import read_options
 
 

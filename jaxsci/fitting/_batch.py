@@ -16,9 +16,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core._loss import AbstractLoss, Linear
-from ..core._module import Module
-from ..core._parameter import as_array
+from ..core import AbstractLoss, Linear, Module, as_array
 from ._checks import check_given
 from ._fit import check
 from ._plan import Plan, active_mask, as_names, flat_bounds, flat_priors, make_plan

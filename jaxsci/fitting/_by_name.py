@@ -9,8 +9,7 @@ from typing import Any
 import jax.tree_util as jtu
 from jaxtyping import Array
 
-from ..core._errors import suggest
-from ..core._parameter import element_names
+from ..core import element_names, suggest
 
 
 class ByName(dict[str, Array]):

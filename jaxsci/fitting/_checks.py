@@ -15,12 +15,20 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import PyTree
 
-from ..core._dataset import AbstractDataset, Dataset
-from ..core._errors import suggest
-from ..core._likelihood import AbstractLikelihood
-from ..core._loss import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1
-from ..core._module import describe
-from ..core._parameter import parameters
+from ..core import (
+    AbstractDataset,
+    AbstractLikelihood,
+    AbstractLoss,
+    Arctan,
+    Cauchy,
+    Dataset,
+    Huber,
+    Linear,
+    SoftL1,
+    describe,
+    parameters,
+    suggest,
+)
 from ._plan import Plan
 from ._stream import StreamedDataset
 

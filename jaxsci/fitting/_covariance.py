@@ -11,11 +11,9 @@ import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core._likelihood import Linearisation
-from ..core._linalg import diagonal, dot, factorise, gram, length, scaled, shifted, solve_upper
-from ..core._module import Module
-from ..core._nested import Nested, down, eliminate, flat
-from ..core._typing import Flag, Scalar
+from ..core import Flag, Linearisation, Module, Scalar
+from ..core.linalg import diagonal, dot, factorise, gram, length, scaled, shifted, solve_upper
+from ..core.nested import Nested, down, eliminate, flat
 from ._objective import Objective
 from ._solver._trust_region import Bounds, gap
 

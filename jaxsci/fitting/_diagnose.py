@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core._dataset import AbstractDataset
+from ..core import AbstractDataset
 from ._diagnose_stream import explain_stream
 from ._solution import RESULTS, Solution
 from ._stream import StreamedDataset

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core._rows import split_rows
+from ..core import split_rows
 from ._solution import RESULTS
 from ._stream import StreamedDataset
 

@@ -17,11 +17,17 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..core._dataset import AbstractDataset
-from ..core._likelihood import AbstractLikelihood, Linearisation, Robust
-from ..core._loss import AbstractLoss, Linear
-from ..core._noise import AbstractNoise
-from ..core._static import closed, opened
+from ..core import (
+    AbstractDataset,
+    AbstractLikelihood,
+    AbstractLoss,
+    AbstractNoise,
+    Linear,
+    Linearisation,
+    Robust,
+    closed,
+    opened,
+)
 from ._adjoint import Given, KKTAdjoint
 from ._checks import check_fixed, check_given
 from ._covariance import Covariance, Look, careful, covariance, look, scaled_by_scatter
@@ -29,7 +35,7 @@ from ._diagnose import judge
 from ._objective import Objective
 from ._plan import Plan, active_mask, flat_bounds, flat_priors, make_plan
 from ._problem import Choices, Problem
-from ._program import call
+from ._program import compiled
 from ._solution import RESULTS, Solution
 from ._solver._foreign import solve_foreign
 from ._solver._trust_region import AbstractTrustSolver, TrustState
@@ -176,13 +182,13 @@ def _run(problem: Problem, choices: Choices) -> tuple[Solution, Any]:
     the host a program without them comes first, whose answer tells whether one is missing; it depends on this fit
     alone. Inside a transformation all is one program.
     """
-    solution, flags = call(fit_once, (problem, choices), (False,), (True,))
+    solution, flags = compiled(fit_once, (problem, choices), (False,), (True,))
     if isinstance(flags, jax.core.Tracer):
         return solution, flags
     *_, stalled, well = flags = jax.device_get(flags)
     if stalled:
-        return call(fit_once, (problem, choices), (True,))
-    return (solution, flags) if well else call(by_rows, (problem, choices, solution))
+        return compiled(fit_once, (problem, choices), (True,))
+    return (solution, flags) if well else compiled(by_rows, (problem, choices, solution))
 
 
 def fit_once(problem: Problem, choices: Choices, complete: bool) -> tuple[Solution, Array]:

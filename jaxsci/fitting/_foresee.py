@@ -14,12 +14,12 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Int, PyTree
 
-from ..core._loss import AbstractLoss
+from ..core import AbstractLoss
 from ._batch import _lanes
 from ._fit import Checked, Ready, check, ending, make_ready
 from ._plan import active_mask, flat_bounds, flat_priors, make_plan
 from ._problem import Choices, Problem, Solver
-from ._program import call
+from ._program import compiled
 from ._ragged import blocks
 from ._solver._foreign import _off_bounds
 from ._solver._trust_region import AbstractTrustSolver, Bounds, _finite
@@ -49,7 +49,7 @@ def foresee(
     out = np.zeros(sum(len(block.members) for block in todo), int)
     for block in todo:
         plan, lanes = _lanes(block, len(out), free, bounds, priors, loss)
-        out[block.members] = call(_each, (lanes, Choices(plan, solver)), once=True)
+        out[block.members] = compiled(_each, (lanes, Choices(plan, solver)), once=True)
     return out
 
 
@@ -75,7 +75,7 @@ def foresee_one(
     problem = Problem(
         model, data, Terms(*flat_bounds(plan, bounds), *flat_priors(plan, priors), active_mask(plan, None), loss)
     )
-    run = functools.partial(call, _one, (problem, Choices(plan, solver)), once=True)
+    run = functools.partial(compiled, _one, (problem, Choices(plan, solver)), once=True)
     return int(run() if source is None else source.wait_for(run))
 
 

@@ -23,7 +23,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.extend.core import Literal
 
-from ..core._module import Module
+from ..core import Module
 from ._keys import JITS, Key, Unkeyed, equation_key, holds, inner_of
 from ._program import cheap_compile, keep, outermost
 from ._seen import Seen, snapshot

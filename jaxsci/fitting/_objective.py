@@ -10,14 +10,20 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..core._dataset import AbstractDataset
-from ..core._likelihood import AbstractLikelihood, Linearisation, Robust
-from ..core._linalg import cholesky, dot, gram, qr_r, svd_square
-from ..core._module import Module
-from ..core._noise import AbstractNoise, AbstractPrepared
-from ..core._rows import split_rows
-from ..core._static import opened
-from ..core._typing import Flag, Scalar
+from ..core import (
+    AbstractDataset,
+    AbstractLikelihood,
+    AbstractNoise,
+    AbstractPrepared,
+    Flag,
+    Linearisation,
+    Module,
+    Robust,
+    Scalar,
+    opened,
+    split_rows,
+)
+from ..core.linalg import cholesky, dot, gram, qr_r, svd_square
 from ._stream import Stream
 
 _CHUNK = 2048  # rows of a stream's block computed at a time, so that their Jacobian stays in the cache

@@ -13,11 +13,12 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..core._errors import suggest
-from ..core._parameter import (
+from ..core import (
+    Normal,
     Parameter,
     as_array,
     as_bounds,
+    closed,
     element_names,
     free_spec,
     get,
@@ -25,9 +26,8 @@ from ..core._parameter import (
     leaf_places,
     match,
     parameters,
+    suggest,
 )
-from ..core._prior import Normal
-from ..core._static import closed
 from ._terms import Fitted
 
 

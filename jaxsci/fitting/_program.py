@@ -24,7 +24,7 @@ _ARRAYS = (jax.Array, np.ndarray)
 _REFUSED = "compiler_options"  # what JAX says of an inner jit that has them
 
 
-def call(
+def compiled(
     program: Callable[..., Any],
     args: tuple[Any, ...],
     choices: tuple[Any, ...] = (),

@@ -11,11 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..core._dataset import bucket
-from ..core._given import is_number
-from ..core._module import Module
-from ..core._rows import row_pads
-from ..core._static import closed, opened
+from ..core import Module, bucket, closed, is_number, opened, row_pads
 
 
 class RaggedDataset(Module):

@@ -11,8 +11,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..core._static import Static
-from ..parallel._checkpoint import read_framed, write_framed
+from ..core import Static
+from ..parallel import read_framed, write_framed
 
 _EVERY = 10.0  # seconds between two writes
 

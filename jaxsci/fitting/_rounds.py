@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 
 from ._fit import End, Ready, advance, by_rows, conclude, fit_once, make_ready, search
 from ._problem import Choices, Problem
-from ._program import call, made_once
+from ._program import compiled, made_once
 from ._solution import Solution
 from ._solver._trust_region import AbstractTrustSolver
 
@@ -120,7 +120,7 @@ class Job(NamedTuple):
             lane = jtu.tree_map(lambda x: np.asarray(x[i]), trees)  # noqa: B023
             if self.devices:
                 lane = jax.device_put(lane, self.devices[k % len(self.devices)])
-            waiting.append(call(program, (lane, self.choices)))
+            waiting.append(compiled(program, (lane, self.choices)))
         parts = []
         for answer in waiting:
             parts.append(jtu.tree_map(np.asarray, answer))
@@ -137,7 +137,7 @@ class Job(NamedTuple):
             gathered = self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))
             if self.devices:
                 gathered = jax.device_put(gathered, self.devices[k % len(self.devices)])
-            waiting.append(call(_all_chunks(program), (*gathered, choices)))
+            waiting.append(compiled(_all_chunks(program), (*gathered, choices)))
         parts = []
         for slab, answer in zip(slabs, waiting, strict=True):
             flat = jtu.tree_map(lambda x: np.asarray(x).reshape(x.shape[0] * x.shape[1], *x.shape[2:]), answer)

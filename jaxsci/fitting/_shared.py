@@ -17,19 +17,16 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from ..core._arrow import Arrow, join, split
-from ..core._likelihood import Linearisation
-from ..core._linalg import diagonal, factorise, matvec, scaled, shifted, svd_square
-from ..core._module import Module
-from ..core._parameter import element_names
-from ..core._typing import Scalar
+from ..core import Linearisation, Module, Scalar, element_names
+from ..core.arrow import Arrow, join, split
+from ..core.linalg import diagonal, factorise, matvec, scaled, shifted, svd_square
 from ._adjoint import KKTAdjoint
 from ._covariance import covariance, scaled_by_scatter
 from ._fit import End, Ready, conclude, exact_decrement, make_ready, unused
 from ._objective import Objective
 from ._plan import Plan, chosen
 from ._problem import Choices, Problem
-from ._program import call
+from ._program import compiled
 from ._rounds import lane_count
 from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver
@@ -209,7 +206,7 @@ def fit_shared(
         lanes = eqx.tree_at(lambda lanes: lanes.terms.prior_weight, part.lanes, weight)
         groups.append(_chunks(part.choices, lanes, lane_count(part.length, len(layout.plan.names), batch_size)))
     _check(layouts, groups)
-    answer = call(_run, (tuple(groups), priors[0]), (layouts,))
+    answer = compiled(_run, (tuple(groups), priors[0]), (layouts,))
     solutions, shared = jtu.tree_map(np.asarray, answer)
     members = []
     for solution, part in zip(solutions, parts, strict=True):

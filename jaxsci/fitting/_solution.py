@@ -12,13 +12,24 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..core._likelihood import AbstractLikelihood
-from ..core._loss import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1
-from ..core._module import Module
-from ..core._parameter import element_names, free_spec, get, parameters
-from ..core._static import closed, opened
-from ..core._typing import Scalar
-from ..parallel._checkpoint import read_framed, write_framed
+from ..core import (
+    AbstractLikelihood,
+    AbstractLoss,
+    Arctan,
+    Cauchy,
+    Huber,
+    Linear,
+    Module,
+    Scalar,
+    SoftL1,
+    closed,
+    element_names,
+    free_spec,
+    get,
+    opened,
+    parameters,
+)
+from ..parallel import read_framed, write_framed
 from ._by_name import ByName
 from ._covariance import propagate
 from ._summary import html_summary, text_summary

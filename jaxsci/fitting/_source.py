@@ -15,8 +15,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..core._given import plain, rows_hidden
-from ..core._rows import row_pads, split_rows
+from ..core import plain, row_pads, rows_hidden, split_rows
 
 
 class Column(NamedTuple):

@@ -12,12 +12,18 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core._dataset import AbstractDataset, Dataset
-from ..core._given import as_array, plain
-from ..core._likelihood import AbstractLikelihood
-from ..core._noise import Diagonal, White
-from ..core._rows import is_list, split_rows
-from ..core._typing import Flag
+from ..core import (
+    AbstractDataset,
+    AbstractLikelihood,
+    Dataset,
+    Diagonal,
+    Flag,
+    White,
+    as_array,
+    is_list,
+    plain,
+    split_rows,
+)
 from ._source import AllTrue, ArrayRows, Blocks, Column, PieceRows, columns_of, mask_place, used_row, without_masks
 
 _BLOCK = 131_072  # rows: a megabyte a column, beside which the call of the host costs little

@@ -8,10 +8,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ..core._likelihood import AbstractLikelihood
-from ..core._loss import AbstractLoss, Linear
-from ..core._module import Module
-from ..core._parameter import transparent
+from ..core import AbstractLikelihood, AbstractLoss, Linear, Module, transparent
 
 
 class Fitted(Module):

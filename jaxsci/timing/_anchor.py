@@ -12,13 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core._dataset import AbstractDataset
-from ..core._errors import require_x64
-from ..core._likelihood import AbstractLikelihood
-from ..core._noise import Unit
-from ..core._parameter import as_array, leaf_values, put
-from ..core._rows import rows
-from ..core._typing import Flag
+from ..core import AbstractDataset, AbstractLikelihood, Flag, Unit, as_array, leaf_values, put, require_x64, rows
 from ._build import epoch_of_orbit, listed, spins
 from ._columns import linearised
 from ._model import TimingModel, lacking_jumps

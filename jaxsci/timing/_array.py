@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core._parameter import element_names, leaf_values
-from ..fitting._batch import fit_batch
+from ..core import element_names, leaf_values
+from ..fitting import fit_batch
 from ._anchor import AnchoredTOAs, warn_of_idle
 from ._fit import SOLVER, TimingSolution, bare, check_phase, offset_of
 from ._model import TimingModel, limits

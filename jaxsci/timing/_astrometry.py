@@ -6,9 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core._module import Module
-from ..core._parameter import numbers, param
-from ..core._typing import Scalar
+from ..core import Module, Scalar, numbers, param
 from ._binary import Sky
 from ._constants import KPC, MAS, YEAR
 from ._vector import Vector, dot

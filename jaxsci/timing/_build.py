@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..core._parameter import as_array
+from ..core import as_array
 from ._astrometry import AstrometryEcliptic, AstrometryEquatorial
 from ._chromatic import Chromatic, ChromaticCMX
 from ._constants import OBLIQUITY

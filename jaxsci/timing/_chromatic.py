@@ -3,9 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..core._module import Module
-from ..core._parameter import numbers, param
-from ..core._typing import Scalar
+from ..core import Module, Scalar, numbers, param
 from ._constants import K_DM, YEAR
 from ._dispersion import steps
 

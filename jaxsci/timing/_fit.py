@@ -12,14 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core._errors import suggest
-from ..core._module import Module
-from ..core._parameter import get, parameters
-from ..fitting._diagnose import judge
-from ..fitting._fit import fit as core_fit
-from ..fitting._plan import as_names, make_plan
-from ..fitting._solution import Solution
-from ..fitting._solver.gauss_newton import GaussNewton
+from ..core import Module, get, parameters, suggest
+from ..fitting import GaussNewton, Solution, as_names, fit as core_fit, judge, make_plan
 from ._anchor import AnchoredTOAs, tied, warn_of_idle
 from ._model import NOISE, TimingModel, elements, limits, refuse_others
 from ._noise import TimingNoise

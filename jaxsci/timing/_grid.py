@@ -14,11 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from optimistix import RESULTS
 
-from ..fitting._fit import make_ready, search
-from ..fitting._plan import flat_bounds, make_plan
-from ..fitting._problem import Choices, Problem, Solver
-from ..fitting._program import call
-from ..fitting._terms import Terms
+from ..fitting import Choices, Problem, Solver, Terms, compiled, flat_bounds, make_plan, make_ready, search
 from ._anchor import tied
 from ._fit import SOLVER, bare, chosen, fit
 from ._model import TimingModel, limits
@@ -86,7 +82,7 @@ def _predicted(solution: Any, at: list[int], points: np.ndarray) -> np.ndarray:
 
 
 def _row(problem: Problem, choices: Choices, starts: np.ndarray) -> np.ndarray:
-    return np.asarray(call(_chi2, (problem, choices, starts)))
+    return np.asarray(compiled(_chi2, (problem, choices, starts)))
 
 
 def _chi2(problem: Problem, choices: Choices, starts: Float[Array, "k p"]) -> Float[Array, " k"]:

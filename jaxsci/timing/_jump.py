@@ -2,9 +2,7 @@
 
 from jaxtyping import Array, Float
 
-from ..core._module import Module
-from ..core._parameter import numbers, param
-from ..core._typing import Scalar
+from ..core import Module, Scalar, numbers, param
 from ._spindown import Spindown
 
 

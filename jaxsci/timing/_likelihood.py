@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core._linalg import dot
+from ..core.linalg import dot
 from ._anchor import AnchoredTOAs
 from ._fit import anchored, bare, fixed_phase
 from ._model import TimingModel

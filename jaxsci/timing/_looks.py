@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..core._dataset import stack
-from ..fitting._program import call
+from ..core import stack
+from ..fitting import compiled
 from ._anchor import AnchoredTOAs, at_reference
 from ._array import _member, buckets
 from ._fit import TimingSolution, bare
@@ -52,7 +52,7 @@ def _look(member: Member, layout: Layout) -> Look:
     model, data = widen(member, layout)
     model = bare(model)
     both = stack([at_reference(model), model])
-    parts = call(_parts, (both, data))
+    parts = compiled(_parts, (both, data))
     before, after, white, sigma = (np.asarray(ordered(part, member.order, len(member.toas))) for part in parts)
     weight = 1 / sigma**2
     before, after = (r - np.sum(weight * r) / np.sum(weight) for r in (before, after))

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..core._errors import suggest
-from ..core._module import Module
-from ..core._parameter import leaf_values, put, transparent
+from ..core import Module, leaf_values, put, suggest, transparent
 from ._astrometry import AstrometryEcliptic, AstrometryEquatorial
 from ._binary import DD, ELL1, AbstractBinary, Kopeikin, ShapiroSini
 from ._build import (

@@ -7,13 +7,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..core._likelihood import Linearisation
-from ..core._linalg import cholesky, qr_r, solve_lower, solve_upper
-from ..core._module import Module
-from ..core._noise import AbstractNoise, AbstractPrepared
-from ..core._parameter import as_array, numbers, param, transparent
-from ..core._rows import rows
-from ..core._typing import Flag, Scalar
+from ..core import (
+    AbstractNoise,
+    AbstractPrepared,
+    Flag,
+    Linearisation,
+    Module,
+    Scalar,
+    as_array,
+    numbers,
+    param,
+    rows,
+    transparent,
+)
+from ..core.linalg import cholesky, qr_r, solve_lower, solve_upper
 from ._constants import YEAR
 
 

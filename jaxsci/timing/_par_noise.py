@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..core._parameter import as_array
+from ..core import as_array
 from ._build import listed
 from ._constants import K_DM
 from ._model import TimingModel

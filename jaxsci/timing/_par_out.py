@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core._parameter import element_names, get, parameters
+from ..core import element_names, get, parameters
 from ._fit import TimingSolution, fixed_phase
 from ._model import TimingModel, elements
 from ._par import Line, Par

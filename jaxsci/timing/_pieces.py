@@ -4,8 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core._module import Module
-from ..core._parameter import numbers, param
+from ..core import Module, numbers, param
 
 
 class PiecewiseSpindown(Module):

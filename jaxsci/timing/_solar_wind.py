@@ -4,9 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core._module import Module
-from ..core._parameter import numbers, param
-from ..core._typing import Scalar
+from ..core import Module, Scalar, numbers, param
 from ._constants import AU, KPC, YEAR
 from ._vector import Vector, dot
 

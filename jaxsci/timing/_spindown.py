@@ -5,8 +5,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core._module import Module
-from ..core._parameter import numbers, param
+from ..core import Module, numbers, param
 
 
 class Spindown(Module):

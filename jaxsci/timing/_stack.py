@@ -15,8 +15,7 @@ import equinox as eqx
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core._parameter import as_array, element_names, leaf_values, parameters
-from ..core._rows import row_pads
+from ..core import as_array, element_names, leaf_values, parameters, row_pads
 from ._anchor import AnchoredTOAs, at_reference, lay_out, tie
 from ._build import listed
 from ._fit import check_phase, chosen, fixed_phase

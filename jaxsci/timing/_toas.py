@@ -8,10 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..core._errors import require_x64, suggest
-from ..core._module import Module
-from ..core._parameter import as_array
-from ..core._rows import rows
+from ..core import Module, as_array, require_x64, rows, suggest
 
 _OPTIONAL = ("planets", "dm", "dm_error", "added")
 _ARRAYS = ("day", "second", "second_low", "frequency", "error", "position", "velocity", "sun", "troposphere", "utc")

@@ -5,9 +5,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core._module import Module
-from ..core._parameter import numbers, param
-from ..core._typing import Scalar
+from ..core import Module, Scalar, numbers, param
 from ._constants import DAY
 
 

@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core._errors import require_x64, suggest
-from ..core._parameter import as_array
+from ..core import as_array, require_x64, suggest
 from ._clocks import clock_state, reading_clocks
 from ._constants import LIGHT, PLANETS
 from ._model import TimingModel, with_tim_jumps

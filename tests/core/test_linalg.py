@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import close, custom_calls, quick_jit, same_bits
 
-from jaxsci.core import _linalg as la
+from jaxsci.core import linalg as la
 
 SIZES = [1, 2, 5, 8, 9, 20, 33, 70]  # unrolled, looped, blocked, and the borders between
 

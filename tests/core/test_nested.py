@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsci.core._linalg import diagonal, factorise, largest_row, matvec, scaled, shifted
-from jaxsci.core._nested import Nested, eliminate, tree_shapes
+from jaxsci.core.linalg import diagonal, factorise, largest_row, matvec, scaled, shifted
+from jaxsci.core.nested import Nested, eliminate, tree_shapes
 
 SHAPES = tree_shapes((2, 3, 4))
 SIZES = [int(np.prod(shape)) for shape in SHAPES]

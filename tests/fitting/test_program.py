@@ -183,8 +183,10 @@ LINE = js.Dataset(np.arange(1.0, 9.0), -np.arange(1.0, 9.0))
     ids=["plain", "exact Hessian", "rank"],
 )
 def test_what_a_fit_lacks_is_compiled_when_it_is_wanted(model, data, free, programs, monkeypatch):
-    called, call = [], _fit.call
-    monkeypatch.setattr(_fit, "call", lambda program, *args: (called.append(program.__name__), call(program, *args))[1])
+    called, compiled = [], _fit.compiled
+    monkeypatch.setattr(
+        _fit, "compiled", lambda program, *args: (called.append(program.__name__), compiled(program, *args))[1]
+    )
     apart = js.fit(model, data, free=free, solver=GN, throw=False)
     assert called == programs
     together = quick_jit(lambda model, data: js.fit(model, data, free=free, solver=GN, throw=False))(model, data)

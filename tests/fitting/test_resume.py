@@ -58,8 +58,8 @@ def test_a_finished_checkpoint_runs_no_step_again(whole, tmp_path, monkeypatch):
     steps = []
     from jaxsci.fitting import _rounds
 
-    call = _rounds.call
-    monkeypatch.setattr(_rounds, "call", lambda *args: (steps.append(args[1][-1].max_steps), call(*args))[1])
+    compiled = _rounds.compiled
+    monkeypatch.setattr(_rounds, "compiled", lambda *args: (steps.append(args[1][-1].max_steps), compiled(*args))[1])
     same_bits(js.fit_batch(START, members(), batch_size=8, checkpoint=path), whole)
     assert set(steps) == {0}
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsci.fitting import _small_fits as small_fits
+from jaxsci.fitting import small_fits
 
 LANES, ROWS, P = 96, 7, 3
 KINDS = np.arange(LANES) % 4  # plain, two parameters in one combination, one without effect, not finite

@@ -10,8 +10,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ...core._module import Module
-from ...core._transform import Transform
+from ...core import Module, Transform
 from .._objective import Objective
 
 

@@ -19,10 +19,8 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ...core._likelihood import Linearisation
-from ...core._linalg import diagonal, dot, matvec
-from ...core._module import Module
-from ...core._typing import Flag, Scalar
+from ...core import Flag, Linearisation, Module, Scalar
+from ...core.linalg import diagonal, dot, matvec
 from .._objective import least_squares_linearise
 
 _POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient

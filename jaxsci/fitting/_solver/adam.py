@@ -10,8 +10,7 @@ import jax.tree_util as jtu
 import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
-from ...core._module import Module
-from ...core._typing import Flag, Scalar
+from ...core import Flag, Module, Scalar
 
 
 class AdamState(Module):

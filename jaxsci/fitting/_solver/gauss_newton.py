@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array
 
-from ...core._linalg import diagonal, dot, factorise, largest_row, scaled, shifted
+from ...core.linalg import diagonal, dot, factorise, largest_row, scaled, shifted
 from ._trust_region import AbstractTrustSolver, Local, Proposal, TrustState, quadratic, unit_scale
 
 _MEMORY = 1e10  # by how much the damping may exceed that in the scale of the columns as they are

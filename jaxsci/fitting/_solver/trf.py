@@ -10,9 +10,8 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ...core._linalg import diagonal, dot, factorise, largest_row, matvec, scaled, shifted
-from ...core._module import Module
-from ...core._typing import Scalar
+from ...core import Module, Scalar
+from ...core.linalg import diagonal, dot, factorise, largest_row, matvec, scaled, shifted
 from ._trust_region import AbstractTrustSolver, Bounds, Local, Proposal, TrustState, quadratic, unit_scale
 
 _ROOT_STEPS = 4  # factorisations a subproblem beside that of the undamped step

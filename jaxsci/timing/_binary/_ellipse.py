@@ -6,9 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...core._module import Module
-from ...core._parameter import numbers, param
-from ...core._typing import Scalar
+from ...core import Module, Scalar, numbers, param
 from .._constants import DAY
 from ._kepler import eccentric_anomaly, emitted, plus
 

@@ -5,8 +5,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...core._parameter import numbers, param, transparent
-from ...core._typing import Scalar
+from ...core import Scalar, numbers, param, transparent
 from .._constants import YEAR
 from ._ellipse import Ellipse, place
 from ._kepler import AbstractBinary, AbstractOrbit, Sky

@@ -5,9 +5,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...core._module import Module
-from ...core._parameter import numbers, param, transparent
-from ...core._typing import Scalar
+from ...core import Module, Scalar, numbers, param, transparent
 from .._constants import YEAR
 from ._ellipse import Ellipse, Place, depth, place, travel
 from ._kepler import AbstractBinary, AbstractOrbit, AbstractShapiro, Sky

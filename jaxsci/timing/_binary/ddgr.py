@@ -5,8 +5,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...core._parameter import numbers, param, transparent
-from ...core._typing import Scalar
+from ...core import Scalar, numbers, param, transparent
 from .._constants import T_SUN, YEAR
 from ._ellipse import Ellipse, depth, place, travel
 from ._kepler import AbstractBinary, OrbitPB, Sky

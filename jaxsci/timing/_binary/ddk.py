@@ -4,9 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ...core._module import Module
-from ...core._parameter import numbers, param
-from ...core._typing import Scalar
+from ...core import Module, Scalar, numbers, param
 from .._constants import T_SUN
 from ._kepler import Sky
 

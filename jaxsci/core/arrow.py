@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
-from ._linalg import Factor, diagonal, factorise, largest_row, matvec, scaled, shifted
 from ._module import Module
+from .linalg import Factor, diagonal, factorise, largest_row, matvec, scaled, shifted
 
 
 class Arrow(Module):

@@ -13,8 +13,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
-from ._linalg import diagonal, factorise, largest_row, matvec, scaled, shifted
 from ._module import Module
+from .linalg import diagonal, factorise, largest_row, matvec, scaled, shifted
 
 
 class Nested(Module):

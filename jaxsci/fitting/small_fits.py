@@ -23,7 +23,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from ..core._module import Module
+from ..core import Module
 
 Tree = TypeVar("Tree")
 
