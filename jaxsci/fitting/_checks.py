@@ -75,7 +75,7 @@ def check_model(model: Any, data: Any = None) -> None:
             f"model is the class {model.__name__}, but a fit starts from an instance, which holds the start values: "
             f"{model.__name__}(...)"
         )
-    if inspect.isroutine(model) or (callable(model) and not isinstance(model, eqx.Module)):
+    if not isinstance(model, eqx.Module) and (inspect.isroutine(model) or callable(model)):
         raise ValueError(
             f"model is {_kind(model)}, which has no named parameters: write a jaxsci.AbstractModel with fields "
             "declared by jaxsci.param(), or use jaxsci.curvefit.curve_fit, which takes functions"

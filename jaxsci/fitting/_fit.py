@@ -94,7 +94,7 @@ def fit(
     check_given(model, data, free, bounds, priors, solver, loss, likelihood)
     given: Any = data
     data, source = (given.stream, given.source) if isinstance(given, StreamedDataset) else (given, None)
-    start, data, likelihood = closed(model), closed(data), closed(likelihood)
+    start, data, likelihood = closed((model, data, likelihood))
     plan = make_plan(start, data.noise, free)
     check_fixed(plan, start)
     check(plan, data, loss, likelihood, chunk)
