@@ -48,6 +48,7 @@ from .fitting import (
     RaggedDataset as RaggedDataset,
     Solution as Solution,
     StreamedDataset as StreamedDataset,
+    compiler_options as compiler_options,
     fit as fit,
     fit_batch as fit_batch,
 )

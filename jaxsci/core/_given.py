@@ -83,7 +83,7 @@ def unit_of(value: Any) -> Any:
 def is_complex(value: Any) -> bool:
     """True for complex numbers and arrays of them, traced ones too."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
-        return jnp.issubdtype(value.dtype, jnp.complexfloating)
+        return isinstance(value.dtype, np.dtype) and value.dtype.kind == "c"
     if isinstance(value, list | tuple):
         return any(is_complex(element) for element in value)
     return isinstance(value, complex)

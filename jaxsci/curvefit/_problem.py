@@ -77,8 +77,8 @@ def as_rows(value: Any, name: str) -> Any:
 
     **Raises:** `ValueError` for what holds no real numbers, and for quantities with a unit, which would be lost.
     """
-    if value is None:
-        return None
+    if value is None or (type(value) is np.ndarray and value.dtype.kind in "fiub"):
+        return value
     if isinstance(value, Mapping | eqx.Module):
         return jtu.tree_map(lambda leaf: as_rows(leaf, name), value)
     if is_complex(value):
@@ -115,6 +115,8 @@ def masked_rows(count: int, *values: Any) -> Any:
 
 def as_vector(p0: Any, name: str = "p0") -> Any:
     """p0 as an array of shape (p,)."""
+    if isinstance(p0, list | tuple) and all(type(number) in (float, int) for number in p0):
+        return np.asarray(p0)
     array = as_rows(unmasked(p0, name), name)
     return array.reshape(-1) if array.ndim == 0 else array
 

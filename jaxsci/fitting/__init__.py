@@ -37,7 +37,7 @@ from ._plan import (
     make_plan as make_plan,
 )
 from ._problem import Choices as Choices, Problem as Problem, Solver as Solver
-from ._program import cheap_compile as cheap_compile, compiled as compiled, seeing as seeing, state_of as state_of
+from ._program import compiled as compiled, compiler_options as compiler_options, seeing as seeing, state_of as state_of
 from ._ragged import RaggedDataset as RaggedDataset
 from ._resume import fingerprint as fingerprint
 from ._rounds import lane_count as lane_count, progress_bar as progress_bar

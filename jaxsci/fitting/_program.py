@@ -176,9 +176,7 @@ def _jitted(program: Callable[..., Any], nested: bool, once: bool) -> Any:
         return _run(program, arrays, structure, rest, choices)
 
     # compiler options are for the outermost jit only
-    options = None if nested else cheap_compile()
-    if once and options is not None:
-        options = options | {"xla_backend_optimization_level": "0"}
+    options = None if nested else compiler_options(once)
     return jax.jit(run, static_argnums=(1, 2, 3), compiler_options=options)
 
 
@@ -209,11 +207,22 @@ _CHEAP: tuple[dict[str, Any], ...] = (
 
 
 @functools.cache
-def cheap_compile() -> dict[str, Any] | None:
-    """Compiler options for programs of many small kernels: None on a GPU, empty where XLA knows none of them."""
+def compiler_options(once: bool = False) -> dict[str, Any] | None:
+    """Say how XLA compiles programs of many small kernels, such as fits and their gradients, quickly on a CPU.
+
+    The fits of this package are compiled so where they are called by themselves. A fit inside of a `jax.jit` of your
+    own is compiled with it: `jax.jit(f, compiler_options=jaxsci.compiler_options())` takes about two thirds of the time
+    at the same speed of the program.
+
+    **Arguments:** `once`: for a program that runs a few times over few rows: without optimisation, which compiles in
+    about half of that time, and runs two to four times slower.
+
+    **Returns:** what `jax.jit` takes as `compiler_options`; `None` on a GPU, which needs none.
+    """
     if jax.default_backend() != "cpu":
         return None
-    return next((options for options in _CHEAP if _accepted(options)), {})
+    options = next((options for options in _CHEAP if _accepted(options)), {})
+    return options | {"xla_backend_optimization_level": 0} if once else options
 
 
 def _accepted(options: dict[str, Any]) -> bool:
