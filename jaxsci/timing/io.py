@@ -226,9 +226,10 @@ def _from_tim(model: TimingModel, tim: Path, files: Sequence[TimFile], reading: 
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         return tim.with_name(tim.name + _CACHE.format(key))
 
-    found = _cached(stored()) if reading.cache else None
-    if found is not None:
-        told += remarks_of(stored())
+    path = stored() if reading.cache else None
+    found = None if path is None else _cached(path)
+    if path is not None and found is not None:
+        told += remarks_of(path)
         return found
     noticed: list[str] = []
     toas = _checked(_read(asked, files, kernel, reading.clocks, flags, noticed), files[0].path)
