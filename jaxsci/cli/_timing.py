@@ -14,12 +14,12 @@ from ..fitting import RESULTS, Solution, foresee
 from ..timing import TimingModel, TimingSolution, TOAs, chi2_grid, fit_array, par_text
 from ..timing._anchor import lay_out
 from ..timing._array import _member, buckets, lay_bucket
+from ..timing._binary.from_par import kind_of
 from ..timing._fit import SOLVER, chosen
-from ..timing._looks import Look, looks
 from ..timing._model import elements
 from ..timing._notation import notation
-from ..timing._orbit import kind_of
 from ..timing._par_out import PREFIX, noise_places
+from ..timing._residual_summary import Look, looks
 from ._build import Job, read_steps
 from ._check import Refusal
 from ._config import Config, check_keys, shown, take
@@ -189,7 +189,8 @@ def _read(entry: dict[str, Any], where: str, config: Config) -> tuple[str, Timin
     clocks = take(entry, "clock_dir", str, where)
     folder = None if clocks is None else config.resolve(f"{clocks}/index.txt", f"{where}.clock_dir").parent
     words = {key: take(entry, key, str, where) for key in ("ephem", "unknown", "duplicates") if key in entry}
-    return read_pulsar(str(par), tim, where, Reading(clock_dir=folder, **words))
+    within = None if config.allow_outside else config.path.parent
+    return read_pulsar(str(par), tim, where, Reading(clock_dir=folder, **words), within)
 
 
 def refusals(members: Sequence[Pulsar]) -> dict[int, Refusal]:

@@ -19,7 +19,7 @@ from ..timing import TimingModel, TimingSolution, TOAs
 from ..timing._anchor import lay_out
 from ..timing._notation import notation
 from ..timing._par_out import PREFIX
-from ..timing._retimed import retimed
+from ..timing._tim_out import retimed
 from ..timing._whitened import ordered
 from ..timing.io import tim_text
 from ._config import BUNDLED

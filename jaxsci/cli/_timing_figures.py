@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..timing import TimingSolution, plot
-from ..timing._build import windows
+from ..timing._components import windows
 from ._figures import svg
 
 if TYPE_CHECKING:

@@ -81,7 +81,10 @@ def params(by: str, **kwargs: Any) -> Any:
 
 
 def transparent(**kwargs: Any) -> Any:
-    """Declare a field whose own name does not appear in the names of the parameters below it."""
+    """Declare a field whose own name does not appear in the names of the parameters below it.
+
+    In a field that holds a tuple, the places in the tuple do not appear either.
+    """
     return eqx.field(metadata={"transparent": True}, **kwargs)
 
 
@@ -93,7 +96,10 @@ def _walk(
         for field in dataclasses.fields(node):
             here = (*path, jtu.GetAttrKey(field.name))
             value = getattr(node, field.name, None)
-            if "transparent" in field.metadata:
+            if "transparent" in field.metadata and isinstance(value, tuple):
+                for i, child in enumerate(value):
+                    yield from _walk(child, name, (*here, jtu.SequenceKey(i)))
+            elif "transparent" in field.metadata:
                 yield from _walk(value, name, here)
             elif "labelled" in field.metadata:
                 labels: tuple[str, ...] = getattr(node, field.metadata["labelled"])

@@ -1,4 +1,9 @@
-"""What figures of many pulsars show, by few compiled programs."""
+"""Residuals of many solutions, before and after the fit, by few compiled programs.
+
+A report shows for each pulsar its residuals with the par file, with the fit, and whitened. Compiled for each length by
+itself that would take longer than the fits; in the buckets of `fit_array` all pulsars of a bucket share a program. Runs
+call `looks` for their figures.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -60,6 +65,7 @@ def _look(member: Member, layout: Layout) -> Look:
 
 
 def _parts(both: TimingModel, data: AnchoredTOAs) -> tuple[Array, ...]:
+    # one program for both models: the residual is compiled once
     before, after = jax.lax.map(lambda model: model.residual(data), both)
     noise: Any = data.noise
     return before, after, standardise(after, data, noise), jnp.sqrt(noise.variance())

@@ -1,6 +1,12 @@
-"""The derivatives of all residuals with all free parameters, a column at a time."""
+"""The derivatives of all residuals with all free parameters, a row for each parameter.
 
-from typing import Any
+A pulsar has a hundred free parameters, but most of them are steps: a DMX or a JUMP applies to some TOAs and not to
+others, and all of its kind act on the residual in the same way. One derivative serves all of them. `AbstractTimed` is
+what this needs of a model; anchored TOAs call `linearised` whenever a fit asks for derivatives.
+"""
+
+import abc
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.flatten_util as jfu
@@ -9,8 +15,32 @@ import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
+from ..core import AbstractDataset, Module
 
-def linearised(model: Any, free: PyTree, toas: Any) -> tuple[Float[Array, " n"], Float[Array, "q n"]]:
+Data = TypeVar("Data", bound=AbstractDataset)
+
+
+class AbstractTimed(Module, Generic[Data]):
+    """A model of residuals, some of whose parameters step between rows."""
+
+    @abc.abstractmethod
+    def residual(self, toas: Data) -> Float[Array, " n"]:
+        """Timing residuals, s; of rows that measure dispersion pc cm^-3."""
+
+    @abc.abstractmethod
+    def steps(self, toas: Data) -> dict[str, Float[Array, " n"]]:
+        """What each TOA gets from parameters that step between rows, by the name of their leaf; see `tables`."""
+
+    @abc.abstractmethod
+    def tables(self, toas: Data) -> dict[str, Float[Array, "w n"]]:
+        """The derivatives of `steps` with the elements of those leaves."""
+
+    @abc.abstractmethod
+    def residual_of(self, steps: dict[str, Float[Array, " n"]], toas: Data) -> Float[Array, " n"]:
+        """`residual`, with what `steps` gave."""
+
+
+def linearised(model: AbstractTimed[Data], free: PyTree, toas: Data) -> tuple[Float[Array, " n"], Float[Array, "q n"]]:
     """(residuals, their derivatives with each element of the free leaves) at anchored TOAs.
 
     Windows of DMX and JUMPs, most of what a fit frees, share a column: the derivative with what all of them add to a
@@ -37,6 +67,7 @@ def linearised(model: Any, free: PyTree, toas: Any) -> tuple[Float[Array, " n"],
         there = structure.unflatten([fresh.get(name, leaf) for name, leaf in zip(names, leaves, strict=True)])
         return there.residual_of(steps | dict(zip(shared, moving, strict=True)), toas)
 
+    # linearised once: what does not depend on the tangents is computed once for all of them
     value, push = jax.linearize(residual, theta, [steps[name] for name in shared])
 
     def column(unit: Array) -> Array:

@@ -1,13 +1,21 @@
-"""Noise of pulsar timing: scaled errors, epoch-correlated jitter, red noise of all kinds."""
+"""Noise of pulsar timing: scaled errors, epoch-correlated jitter, red noise of all kinds.
 
+The covariance of some 10^4 TOAs is never built: jitter is a rank-one update for each epoch, and red noise has a basis
+of a hundred modes, so that whitening costs as much as reading the data a few times. `TimingNoise` is a noise like any
+other of the core, which a fit prepares once and then applies to residuals and derivatives. Its parameters are those of
+the par file, and can be fitted.
+"""
+
+import dataclasses
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
-from ..core import (
+from ...core import (
     AbstractNoise,
     AbstractPrepared,
     Flag,
@@ -20,12 +28,14 @@ from ..core import (
     rows,
     transparent,
 )
-from ..core.linalg import cholesky, qr_r, solve_lower, solve_upper
-from ._constants import YEAR
+from ...core.linalg import cholesky, qr_r, solve_lower, solve_upper
+from .._constants import YEAR
 
 
-def _index(pad: int | str, **kwargs: PyTree) -> PyTree:
-    return eqx.field(converter=lambda x: x if x is None else as_array(x), metadata={"rows": pad}, **kwargs)
+def _index(pad: int | str, *, optional: bool = False) -> Any:
+    """Declare a field of integers of which each row has one; `pad` is what rows that do not count have there."""
+    default = None if optional else dataclasses.MISSING
+    return eqx.field(converter=lambda x: x if x is None else as_array(x), metadata={"rows": pad}, default=default)
 
 
 class DMNoise(Module):
@@ -41,7 +51,7 @@ class DMNoise(Module):
     TNDMGAM: Scalar = param()
 
     def power(self) -> Float[Array, " k"]:
-        """Variance of each mode, s^2."""
+        """Compute the variance that each mode has, s^2, shape (k,)."""
         return power_law(self.TNDMAMP, self.TNDMGAM, self.frequency, self.span)
 
 
@@ -55,7 +65,7 @@ class ChromaticNoise(Module):
     TNCHROMGAM: Scalar = param()
 
     def power(self) -> Float[Array, " k"]:
-        """Variance of each mode, s^2."""
+        """Compute the variance that each mode has, s^2, shape (k,)."""
         return power_law(self.TNCHROMAMP, self.TNCHROMGAM, self.frequency, self.span)
 
 
@@ -69,12 +79,15 @@ class SolarWindNoise(Module):
     TNSWGAM: Scalar = param()
 
     def power(self) -> Float[Array, " k"]:
-        """Variance of each mode, cm^-6."""
+        """Compute the variance that each mode has, cm^-6, shape (k,)."""
         return power_law(self.TNSWAMP, self.TNSWGAM, self.frequency, self.span)
 
 
 def power_law(amplitude: Array, slope: Array, frequency: Float[Array, " k"], span: Array) -> Float[Array, " k"]:
-    """A^2 / (12 pi^2) f_yr^(gamma - 3) f^-gamma / span, log10 A = `amplitude`, gamma = `slope`."""
+    """Compute A^2 / (12 pi^2) f_yr^(gamma - 3) f^-gamma / span, s^2; log10 A = `amplitude`, gamma = `slope`.
+
+    `frequency` in Hz, shape (k,); `span` in s. van Haasteren and Vallisneri 2014, Phys. Rev. D 90.
+    """
     shape = (frequency * YEAR) ** -slope * YEAR**3
     return (10**amplitude) ** 2 / (12 * math.pi**2) * shape / span
 
@@ -109,8 +122,8 @@ class TimingNoise(AbstractNoise):
     ECORR: Float[Array, " c"] = param(unit="us", bounds=(0, None))
     TNREDAMP: Scalar = param()
     TNREDGAM: Scalar = param()
-    dmefac: Int[Array, " n"] | None = _index(0, default=None)
-    dmequad: Int[Array, " n"] | None = _index(0, default=None)
+    dmefac: Int[Array, " n"] | None = _index(0, optional=True)
+    dmequad: Int[Array, " n"] | None = _index(0, optional=True)
     DMEFAC: Float[Array, " de"] | None = param(bounds=(0, None), default=None)
     DMEQUAD: Float[Array, " dq"] | None = param(unit="pc cm^-3", bounds=(0, None), default=None)
     dm: DMNoise | None = transparent(default=None)
@@ -122,7 +135,7 @@ class TimingNoise(AbstractNoise):
         return True
 
     def variance(self) -> Float[Array, " n"]:
-        """White variance of each TOA, s^2."""
+        """Compute the white variance of each row, s^2; of measured dispersion (pc cm^-3)^2."""
         efac, equad = _picked(self.EFAC, self.efac, 1.0), 1e-6 * _picked(self.EQUAD, self.equad, 0.0)
         variance = efac**2 * (self.error**2 + equad**2)
         if self.DMEFAC is None:
@@ -145,10 +158,13 @@ class TimingNoise(AbstractNoise):
         root = jnp.where(mask, 1 / jnp.sqrt(self.variance()), 0)
         weight = _by_epoch(root[None, :], root, self.epoch, self.jitter.shape[0])[0]
         ones = mask.astype(root.dtype)
+        # as in PINT, a TOA alone in its epoch has no jitter in common with any
         several = _by_epoch(ones[None, :], ones, self.epoch, self.jitter.shape[0])[0] > 1
         jitter = (1e-6 * jnp.concatenate([jnp.zeros(1), self.ECORR])[self.jitter]) ** 2
         excess = jnp.where(several, jitter, 0) * weight
+        # (1 + e u u^T)^(-1/2) = 1 - s u u^T: a rank-one matrix has a root in closed form
         shrink = (1 - 1 / jnp.sqrt(1 + excess)) / jnp.where(weight > 0, weight, 1)
+        # scaled by the prior, so that the small matrix is 1 + something and well conditioned whatever the amplitude
         modes = (self.modes() * jnp.sqrt(self.power())[None, :]).T * root[None, :]
         gain = excess / (1 + excess) / jnp.where(weight > 0, weight, 1)
         logdet = jnp.sum(jnp.where(mask, jnp.log(self.variance()), 0)) + jnp.sum(jnp.log1p(excess))
@@ -157,6 +173,7 @@ class TimingNoise(AbstractNoise):
         half = _shrunk(modes, root, shrink, self.epoch)
         factor, ok = cholesky(jnp.eye(modes.shape[0]) + half @ half.T)
         full = _shrunk(half, root, shrink, self.epoch)
+        # so that the cost is NaN where the noise makes no sense, and a solver turns back
         factor = jnp.where(ok, factor, jnp.nan)
         logdet = logdet + 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
         return PreparedNoise(logdet, root, self.epoch, shrink, gain, half, full, factor)
@@ -202,6 +219,7 @@ class PreparedNoise(AbstractPrepared):
         if not self.factor.shape[0]:
             return rows
         inner = solve_lower(self.factor, self.half @ rows.T)
+        # 1 - H^T (L L^T)^-1 H, which is C^-1, has the root 1 - H^T (1 + L^T)^-1 L^-1 H
         upper = jnp.eye(self.factor.shape[0]) + self.factor.T
         return rows - solve_upper(upper, inner).T @ self.half
 
@@ -210,18 +228,21 @@ class PreparedNoise(AbstractPrepared):
     ) -> tuple[Scalar, Float[Array, "p m"], Float[Array, " m"]]:
         """As any noise, but with the rows reduced by QR: m = p + 1 of them say all that n do."""
         rows = jnp.where(mask[None, :], jnp.concatenate([jac_t, residual[None, :]]), 0)
+        # derivatives with F1 and with a JUMP differ by 1e14, and QR compares them
         size = jnp.sqrt(jnp.sum(rows * rows, axis=1))
         size = jnp.where(size > 0, size, 1)
         upper = qr_r(self._whiten(rows / size[:, None]).T).T * size[:, None]
         return jnp.sum(upper[-1] ** 2) / 2, upper[:-1], upper[-1]
 
-    def sums(self, jac_t: Float[Array, "p n"], residual: Float[Array, " n"], mask: Bool[Array, " n"]) -> PyTree:
+    def sums(
+        self, jac_t: Float[Array, "p n"], residual: Float[Array, " n"], mask: Bool[Array, " n"]
+    ) -> tuple[Float[Array, "q q"], Float[Array, "q k"]]:
         rows = jnp.where(mask[None, :], jnp.concatenate([jac_t, residual[None, :]]), 0) * self.inverse[None, :]
         epochs = _by_epoch(rows, self.inverse, self.epoch, self.shrink.shape[0])
         within = rows @ rows.T - (epochs * self.gain[None, :]) @ epochs.T
         return within, rows @ self.full.T
 
-    def finish(self, sums: PyTree) -> Linearisation:
+    def finish(self, sums: tuple[Float[Array, "q q"], Float[Array, "q k"]]) -> Linearisation:
         within, modes = sums
         half = solve_lower(self.factor, modes.T) if self.factor.shape[0] else modes.T
         total = within - half.T @ half
@@ -238,6 +259,7 @@ def _picked(values: Array | None, index: Array | None, default: float) -> Array:
 def _by_epoch(rows: Float[Array, "q n"], root: Float[Array, " n"], epoch: Array, count: int) -> Float[Array, "q s"]:
     if not count:
         return jnp.zeros((rows.shape[0], 0), rows.dtype)
+    # with the TOAs first XLA adds up a vector for each of them, not a number for each row
     return jax.ops.segment_sum((rows * root[None, :]).T, epoch, count, indices_are_sorted=True).T
 
 

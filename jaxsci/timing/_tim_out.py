@@ -1,4 +1,8 @@
-"""Tim files with other times of arrival."""
+"""Tim files out: the text of one that was read, with other times of arrival.
+
+Only the times change: flags, comments and the order of lines stay as they were. Files whose commands change TOAs are
+refused, since what a line says is then not what was read. `jaxsci timing simulate` writes with it.
+"""
 
 from collections.abc import Iterator
 from decimal import Context, Decimal
@@ -26,8 +30,10 @@ def retimed(text: str, before: TOAs, after: TOAs) -> str:
         raise ValueError(f"the tim file has {len(places)} lines of TOAs, but {len(before)} were read: write .npz")
     shift = _difference(before, after)
     for place, seconds in zip(places, shift, strict=True):
+        # by single spaces, so that columns stay where they are
         words = lines[place].split(" ")
         at = [k for k, word in enumerate(words) if word][2]
+        # a float64 has 1e-11 d, which is a microsecond
         words[at] = f"{_EXACT.add(Decimal(words[at]), _EXACT.divide(Decimal(float(seconds)), Decimal(86400))):.19f}"
         lines[place] = " ".join(words)
     return "\n".join(lines) + "\n"
