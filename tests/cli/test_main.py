@@ -12,7 +12,7 @@ import jaxsci
 def test_help_does_not_import_jax(words):
     code = (
         "import sys\n"
-        "from jaxsci.cli._main import app\n"
+        "from jaxsci.cli import app\n"
         f"app({words}, prog_name='jaxsci', standalone_mode=False)\n"
         "assert 'jax' not in sys.modules, 'jax was imported'\n"
     )
