@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 import jaxsci
+from jaxsci.runs import bad_input
 
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"]])
@@ -42,3 +44,18 @@ def test_list(command, folder):
     assert "TRF" not in command("list", "losses").stdout
     assert "Decay" in command("list", "models", "--import", "my_models.py").stdout
     assert "did you mean 'models'?" in command("list", "model").stderr
+
+
+def test_a_warning_is_a_note_of_one_line():
+    """The place in our source from which a warning came says nothing to a researcher."""
+    told = UserWarning("a line is passed over"), UserWarning, "/somewhere/io.py", 12
+    plain = warnings.formatwarning(*told)
+    with bad_input():
+        assert warnings.formatwarning(*told) == "note: a line is passed over\n"
+    assert warnings.formatwarning(*told) == plain
+
+
+def test_bad_input_of_a_command_restores_what_it_changed(command):
+    before = warnings.formatwarning
+    assert command("check", "no-such-file.toml").exit_code == 2
+    assert warnings.formatwarning is before

@@ -1,5 +1,8 @@
 """The bundled NIST files and models: what NIST certifies is what the models give."""
 
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import pytest
 
@@ -30,6 +33,19 @@ def test_every_problem_is_bundled_and_registered():
     assert {f"nist/{name}.dat" for name in NAMES} <= set(bundled_files())
     models = CurveFitTask().kinds()["models"].every()
     assert {name: models[f"nist.{name}"] for name in NAMES} == NIST_MODELS
+
+
+def test_models_are_loaded_when_one_is_named():
+    code = (
+        "import sys\n"
+        "from jaxsci.curvefit.task import CurveFitTask\n"
+        "models = CurveFitTask().kinds()['models']\n"
+        "models.find('Line', 'model.type')\n"
+        "assert 'jaxsci.data.nist._models' not in sys.modules\n"
+        "assert models.find('nist.Hahn1', 'model.type').__name__ == 'Hahn'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_header_is_read():

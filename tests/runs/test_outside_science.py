@@ -1,4 +1,4 @@
-"""A science outside the package, from a config to a report with its own columns, files and picture; nothing is edited."""
+"""A science outside the package runs from a config to a report with its own columns, files and picture."""
 
 import csv
 import json
