@@ -15,7 +15,7 @@ import optimistix as optx
 import scipy.optimize as so
 
 import jaxsci as js
-from jaxsci.curvefit._nist import NIST_MODELS, NistProblem, parse_nist
+from jaxsci.data.nist import MODELS as NIST_MODELS, NistProblem, parse_nist
 
 _CERTIFIED = 11  # digits
 

@@ -1,6 +1,6 @@
 """`python -m jaxsci`: the same as the command `jaxsci`."""
 
-from .cli._main import app
+from .cli import app
 
 if __name__ == "__main__":
     app(prog_name="jaxsci")

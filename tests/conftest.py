@@ -6,7 +6,7 @@ import importlib
 import os
 import pkgutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -16,6 +16,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 import jax
 import pytest
 from jaxtyping import install_import_hook
+from typer.testing import CliRunner, Result
+from written import CONFIG, MODELS, write_csv
 
 faulthandler.enable()
 jax.config.update("jax_enable_x64", True)
@@ -68,3 +70,24 @@ def shared_data() -> Path:
             pytest.fail(f"{SHARED} is missing")
         pytest.skip(f"{SHARED} is not here")
     return SHARED
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of a test: my_models.py, decay.csv, fit.toml."""
+    (tmp_path / "my_models.py").write_text(MODELS)
+    (tmp_path / "fit.toml").write_text(CONFIG)
+    write_csv(tmp_path / "decay.csv")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def command() -> Command:
+    """Run `jaxsci` with these words."""
+    from jaxsci.cli import app
+
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)

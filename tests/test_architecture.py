@@ -2,11 +2,13 @@
 
 import ast
 import importlib
+import importlib.metadata
 import inspect
 import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import equinox as eqx
@@ -18,7 +20,17 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "jaxsci"
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 DOMAINS = {"timing", "compsep", "curvefit", "meanfield", "xpcs"}
-FLOORS = {"core": 0, "parallel": 1, "fitting": 2, "sampling": 3, "evolution": 3, **dict.fromkeys(DOMAINS, 4), "cli": 5}
+FLOORS = {
+    "core": 0,
+    "parallel": 1,
+    "data": 1,
+    "fitting": 2,
+    "sampling": 3,
+    "evolution": 3,
+    "runs": 4,
+    **dict.fromkeys(DOMAINS, 5),
+    "cli": 6,
+}
 HOST = re.compile(
     r"(^|/)(io|plot|_diagnose|_summary|_figures|_html|_ragged|_given|_dataset)\.py$"
 )  # these may use NumPy on the host
@@ -85,7 +97,7 @@ def test_imports_point_down(path):
     here = room(path)
     if not here:
         return
-    assert here in FLOORS or here == "data", f"{here} is no room of the house"
+    assert here in FLOORS, f"{here} is no room of the house"
     for module, line in imports(path):
         parts = module.split(".")
         if parts[0] != "jaxsci" or len(parts) < 2 or parts[1] == here or parts[1] not in FLOORS:
@@ -107,7 +119,8 @@ def test_rooms_speak_through_their_doors(path):
 
 @pytest.mark.parametrize("path", FILES, ids=label)
 def test_heavy_packages_are_imported_where_they_are_used(path):
-    forbidden = LAZY | (set() if room(path) == "cli" else SCREEN)
+    # the commands of a science are shown on a screen too
+    forbidden = LAZY | (set() if room(path) == "cli" or path.name == "commands.py" else SCREEN)
     for module, line in imports(path, at_import(tree(path))):
         assert module.split(".")[0] not in forbidden, f"{label(path)}:{line} imports {module} at module level"
 
@@ -181,7 +194,7 @@ def classes():
     """Every Module class of the package, cli and plot aside."""
     found = {}
     for path in FILES:
-        if room(path) in ("cli", "data") or path.name in ("plot.py", "__main__.py"):
+        if room(path) in ("cli", "data") or path.name in ("plot.py", "__main__.py") or path.parent.name == "starter":
             continue
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for member in vars(importlib.import_module(name)).values():
@@ -223,7 +236,9 @@ def test_concrete_methods_are_not_overridden():
 def public():
     for module in ["jaxsci", *rooms()]:
         found = importlib.import_module(module)
-        for name, member in vars(found).items():
+        # what is imported at its first use stands in no room's vars until then
+        for name in {**vars(found), **dict.fromkeys(getattr(found, "__all__", ()))}:
+            member = getattr(found, name)
             if (
                 not name.startswith("_")
                 and not inspect.ismodule(member)
@@ -319,6 +334,17 @@ print(sorted(heavy & set(sys.modules)))
     )
     assert out.returncode == 0, out.stderr
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("group", ["jaxsci.sciences", "jaxsci.commands"])
+def test_the_installation_knows_the_sciences(group):
+    """Entry points are written when a package is installed: an older installation finds no task."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        wanted = tomllib.load(file)["project"]["entry-points"][group]
+    there = {
+        point.name: point.value for point in importlib.metadata.distribution("jaxsci").entry_points.select(group=group)
+    }
+    assert there == wanted, "install again: pip install -e . --no-deps"
 
 
 def tracked():

@@ -1,1 +1,7 @@
-"""Config files, commands and reports. Nothing is imported here: `jaxsci --help` must stay quick."""
+"""The command `jaxsci`: it reads arguments, and shows on the screen what `jaxsci.runs` does.
+
+It knows no science: tasks and further commands are found by entry points. Importing it imports no jax, so that
+`jaxsci --help` is quick.
+"""
+
+from ._main import app as app

@@ -1,12 +1,15 @@
-"""The command `jaxsci`. jax is imported by the commands that need it, so that `--help` is quick."""
+"""The command `jaxsci` and its arguments.
+
+jax is imported inside the commands that need it, so that `--help` is quick; what they do is in `_commands`. Commands of
+sciences, such as `jaxsci timing`, join by entry points.
+"""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ._bad_input import bad_input
-from ._timing_main import app as timing
+from ..runs import bad_input, commands
 
 app = typer.Typer(
     name="jaxsci",
@@ -15,7 +18,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fit models to many data sets from a config file, and report.",
 )
-app.add_typer(timing, name="timing")
 
 File = Annotated[str, typer.Argument(metavar="FILE.toml", help="A config file, or bundled:NAME.")]
 Out = Annotated[
@@ -28,7 +30,7 @@ Device = Annotated[
 Imports = Annotated[
     list[Path] | None,
     typer.Option(
-        "--import", metavar="FILE.py", help="Run this file; its models, losses, solvers, noises and priors get names."
+        "--import", metavar="FILE.py", help="Run this file; its classes (models, losses, solvers, ...) get names."
     ),
 ]
 Settings = Annotated[
@@ -72,7 +74,7 @@ def demo(out: Out = None, device: Device = "auto") -> None:
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(metavar="curvefit", help="What to start with.")],
+    kind: Annotated[str, typer.Argument(metavar="SCIENCE", help="What to start with, such as curvefit.")],
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Where to write; a new folder of that name by default.")
     ] = None,
@@ -97,7 +99,9 @@ def check(file: File, imports: Imports = None, settings: Settings = None, allow_
 
 @app.command(name="list")
 def list_names(
-    kind: Annotated[str | None, typer.Argument(metavar="[models|solvers|losses|noises|priors]")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help="Such as models, solvers or losses; all kinds by default.")
+    ] = None,
     imports: Imports = None,
 ) -> None:
     """List the names that a config may use."""
@@ -123,3 +127,15 @@ def main(
     ] = None,
 ) -> None:
     """Fit models to many data sets from a config file, and report."""
+
+
+def _add_commands() -> None:
+    """The commands of the sciences that are installed; one that is broken must not take the others with it."""
+    for name, load in commands():
+        try:
+            app.add_typer(load(), name=name)
+        except (ImportError, AttributeError) as error:
+            typer.echo(f"note: the commands of {name!r} cannot be loaded: {error}", err=True)
+
+
+_add_commands()

@@ -105,17 +105,31 @@ class Separation(Module):
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a researcher should look at in fits that converged, in words; empty if there is nothing."""
-        found = [*goodness(float(jnp.nansum(self.chi2)), int(self.dof))]
+        return self.to_look_at()
+
+    def to_look_at(self, testable: bool = True) -> tuple[str, ...]:
+        """The `remarks`. `testable`: False for maps that chi2 says nothing about, as those simulated without noise."""
+        found = [*goodness(float(jnp.nansum(self.chi2)), int(self.dof))] if testable else []
         for name in self.free:
             lost, bound = int(jnp.sum(jnp.isinf(self.std[name]))), int(jnp.sum(self.at_bound[name] != 0))
             size = self.values[name].size
-            found.append(
-                f"the data do not determine {name} in {lost} of {size}: their errors are infinite" if lost else ""
-            )
-            found.append(
-                f"{name} ended at a bound in {bound} of {size}: errors there are not symmetric" if bound else ""
-            )
-        return tuple(filter(None, found))
+            of = "" if size == 1 else f" in {{}} of {size} elements"
+            if lost:
+                found.append(
+                    f"the data do not determine {name}{of.format(lost)}: errors are infinite there. Fix it, or give it "
+                    "larger patches."
+                )
+            if bound:
+                found.append(
+                    f"{name} ended at a bound{of.format(bound)}: errors there are not symmetric. Widen it, or fix the "
+                    "parameter there."
+                )
+        known = jnp.isfinite(self.amplitudes) & jnp.isfinite(self.errors)
+        unknown = int(jnp.sum(jnp.any(~known, (0, 1)) & self.used))
+        if unknown:
+            total = int(jnp.sum(self.used))
+            found.append(f"{unknown} of {total} pixels in use have components without finite values and errors")
+        return tuple(found)
 
     @property
     def verdict(self) -> str:

@@ -1,28 +1,6 @@
 """Curve fitting through the doors that users of scipy know, and a library of models."""
 
-from ._curve_fit import curve_fit as curve_fit
-from ._functions import (
-    BiExponential as BiExponential,
-    Constant as Constant,
-    Exponential as Exponential,
-    Gaussian as Gaussian,
-    Gaussian2D as Gaussian2D,
-    Gompertz as Gompertz,
-    Hill as Hill,
-    Line as Line,
-    Logistic as Logistic,
-    Lognormal as Lognormal,
-    Lorentzian as Lorentzian,
-    MichaelisMenten as MichaelisMenten,
-    Moffat as Moffat,
-    Polynomial as Polynomial,
-    PowerLaw as PowerLaw,
-    Sinusoid as Sinusoid,
-    StretchedExponential as StretchedExponential,
-    Voigt as Voigt,
-)
-from ._interval import Interval as Interval, confidence_interval as confidence_interval, r_squared as r_squared
-from ._least_squares import LeastSquares as LeastSquares, least_squares as least_squares
-from ._log import Logged as Logged, Step as Step, print_step as print_step
-from ._multi_start import MultiStart as MultiStart, multi_start as multi_start, sobol as sobol
-from ._starts import estimate as estimate
+import lazy_loader
+
+# The names are those of __init__.pyi, each imported at its first use: finding the task of a config must not import all.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,9 +11,10 @@ import pytest
 from written import write_csv
 
 import jaxsci as js
-from jaxsci.cli import _figures, _run
-from jaxsci.cli._registry import REGISTRY, imported
-from jaxsci.curvefit._nist import NIST_MODELS
+from jaxsci.curvefit._task import run
+from jaxsci.curvefit.task import CurveFitTask
+from jaxsci.data.nist import MODELS as NIST_MODELS
+from jaxsci.runs import _figures, extended, fits
 
 NIST = """
 title = "Two of <NIST>"
@@ -135,7 +136,7 @@ def test_steps_that_run_out_are_no_success(folder, command):
 @pytest.fixture
 def unfitted(monkeypatch):
     """Commands that run everything but the fits."""
-    monkeypatch.setattr("jaxsci.cli._task.fit_members", lambda members, *rest: iter(()))
+    monkeypatch.setattr("jaxsci.curvefit.task.fit_members", lambda members, *rest: iter(()))
 
 
 def test_without_matplotlib_the_report_says_how_to_get_figures(folder, command, monkeypatch, unfitted):
@@ -149,15 +150,15 @@ def test_without_matplotlib_the_report_says_how_to_get_figures(folder, command, 
 
 def test_ctrl_c_writes_what_was_finished(folder, command, monkeypatch):
     (folder / "nist.toml").write_text(NIST)
-    fit_like = _run._fit_like
+    fit_like = run._fit_like
 
     def interrupted(members, *rest):
         if members[0].name == "box":
             raise KeyboardInterrupt
         return fit_like(members, *rest)
 
-    monkeypatch.setattr(_run, "_fit_like", interrupted)
-    monkeypatch.setattr(_run.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(run, "_fit_like", interrupted)
+    monkeypatch.setattr(run.os, "cpu_count", lambda: 1)
     done = command("run", "nist.toml", "--out", "out")
     assert done.exit_code == 130
     document = json.loads((folder / "out" / "results.json").read_text())
@@ -209,7 +210,7 @@ def test_gpu_that_is_not_there_is_an_error_with_the_remedy(folder, command):
 
 
 def test_every_result_has_its_name():
-    assert {str(getattr(js.RESULTS, name)) for name in _run._RESULTS} == {
+    assert {str(getattr(js.RESULTS, name)) for name in fits.RESULT_NAMES} == {
         str(item) for item in js.RESULTS._name_to_item.values()
     }
 
@@ -219,7 +220,7 @@ def test_own_loss_and_prior_enter_by_import(folder):
         "import jaxsci as js\n\nclass Square(js.AbstractLoss):\n    def __call__(self, z):\n        return z, z, z\n"
         "\nclass Lab(js.Normal):\n    def __init__(self, run: int):\n        self.mean, self.sigma = float(run), 0.1\n"
     )
-    own = imported(REGISTRY, folder / "own.py")
+    own = extended(CurveFitTask().kinds(), [folder / "own.py"])
     assert "Square" in own["losses"].classes
     assert "Lab" in own["priors"].classes
 

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 from written import CONFIG, write_csv
 
 import jaxsci as js
-from jaxsci.cli import _commands
-from jaxsci.cli._main import app
+from jaxsci.cli import app
+from jaxsci.curvefit.task import CurveFitTask
+from jaxsci.runs import exit_code, extended
 
 DATA = (
     CONFIG.split("[[data]]")[0]
@@ -73,7 +74,7 @@ def test_saved_solutions_agree(ran):
     out, _ = ran
     document = json.loads((out / "results.json").read_text())
     (moved,) = [m for m in document["members"] if m["name"] == "moved"]
-    model = _commands.extended([out.parent / "my_models.py"])["models"].classes["Decay"](1.0, 1.0)
+    model = extended(CurveFitTask().kinds(), [out.parent / "my_models.py"])["models"].classes["Decay"](1.0, 1.0)
     solution = js.Solution.load(out / moved["solution"]["file"], model)
     assert (solution.verdict, list(solution.remarks)) == (moved["verdict"], moved["look"])
 
@@ -105,10 +106,10 @@ def test_what_a_run_exits_with():
     """Stopped by Ctrl-C; else a fit that could not be tried at all; else one that failed; else nothing."""
     fine, failed = {"result": "successful", "success": True}, {"result": "stalled", "success": False}
     refused, left = {"result": "refused", "success": False}, {"result": "not_run", "success": False}
-    assert _commands._exit_code([fine, fine]) == 0
-    assert _commands._exit_code([fine, failed]) == 3
-    assert _commands._exit_code([fine, failed, refused]) == 2
-    assert _commands._exit_code([fine, failed, refused, left]) == 130
+    assert exit_code([fine, fine]) == 0
+    assert exit_code([fine, failed]) == 3
+    assert exit_code([fine, failed, refused]) == 2
+    assert exit_code([fine, failed, refused, left]) == 130
 
 
 def test_parameters_are_on_the_screen(folder, command):

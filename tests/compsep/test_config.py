@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jaxsci.cli._config import bundled_files, read_config
-from jaxsci.cli._errors import ConfigError
-from jaxsci.cli._main import app
-from jaxsci.cli._task import task_of
+from jaxsci.cli import app
+from jaxsci.runs import ConfigError, bundled_files, read_config, task_named
 
 pytest.importorskip("healpy")
 
@@ -110,7 +108,8 @@ def built(tmp_path, text):
     path = tmp_path / "sky.toml"
     path.write_text(text)
     config = read_config(str(path))
-    return task_of(config).build(config, {})
+    task = task_named("compsep")
+    return task.build(config, task.kinds())
 
 
 @pytest.mark.parametrize(
@@ -157,8 +156,8 @@ def test_all_bundled_configs_are_fine(tmp_path):
     assert len(names) == 5
     for name in names:
         config = read_config(f"bundled:{name}")
-        job = task_of(config).build(config, {})
-        assert job.members
+        task = task_named(config.tables["task"])
+        assert task.build(config, task.kinds()).members
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_every_public_name_is_in_the_api_pages():
     text = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
     shown = set(re.findall(r"^::: (\S+)$", text, re.M))
     wanted = {f"jaxsci.{name}" for name in jaxsci.__all__ if not name.startswith("_")}
-    wanted |= {f"jaxsci.curvefit.{name}" for name, kind in vars(curvefit).items() if is_public(name, kind)}
+    wanted |= {f"jaxsci.curvefit.{name}" for name in curvefit.__all__ if is_public(name, getattr(curvefit, name))}
     assert not wanted - shown, sorted(wanted - shown)
 
 

@@ -9,7 +9,7 @@ import pytest
 from helpers import close, log_relative_error
 
 import jaxsci as js
-from jaxsci.curvefit._nist import NIST_MODELS, parse_nist
+from jaxsci.data.nist import MODELS as NIST_MODELS, parse_nist
 
 QUICK = ["Misra1a", "Eckerle4", "MGH10", "Rat43", "Lanczos3"]
 SOLVERS = {"trf": js.TRF(), "gauss-newton": js.GaussNewton()}

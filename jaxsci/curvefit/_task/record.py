@@ -1,0 +1,75 @@
+"""The numbers of a curve fit for a report: its parameters, and digits of agreement with known answers.
+
+A config may give reference values, and NIST's files come with certified ones: the log relative error says to how many
+digits a fit agrees, as NIST counts them. The outcome calls `record`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...fitting import Solution
+from .build import Member
+from .sources import Reference
+
+CERTIFIED_DIGITS = 11.0
+"""Agreement beyond this many digits is not counted: reference values are rarely given to more."""
+
+
+def log_relative_error(value: float, reference: float) -> float:
+    """Digits that agree: -log10 |value / reference - 1|, at least 0, at most `CERTIFIED_DIGITS`.
+
+    The absolute error takes the place of the relative one where the reference is 0; nan where a number is not finite.
+    """
+    if not (math.isfinite(value) and math.isfinite(reference)):
+        return math.nan
+    error = abs(value - reference) / (abs(reference) or 1.0)
+    return CERTIFIED_DIGITS if error == 0 else min(max(-math.log10(error), 0.0), CERTIFIED_DIGITS)
+
+
+def record(member: Member, solution: Solution, derived: Mapping[str, float]) -> dict[str, Any]:
+    """All numbers of one fit. `derived`: reduced chi2, AIC and BIC, which are computed for many fits at once."""
+    scaled = not solution.absolute if member.settings.scale_covariance is None else member.settings.scale_covariance
+    rows = _parameters(solution, member.reference)
+    out = {
+        "num_data": int(solution.num_data),
+        "dof": int(solution.dof),
+        "num_free": len(rows),
+        "rank": int(solution.rank),
+        "num_steps": int(solution.num_steps),
+        "chi2": float(solution.chi2),
+        **derived,
+        "errors_scaled": scaled,
+        "parameters": rows,
+        "covariance": np.asarray(solution.covariance).tolist(),
+    }
+    for key in ("lre", "lre_std"):
+        digits = [row[key] for row in rows if key in row]
+        if digits:
+            out[f"worst_{key}"] = math.nan if any(map(math.isnan, digits)) else min(digits)
+    return out
+
+
+def _parameters(solution: Solution, reference: Reference | None) -> list[dict[str, Any]]:
+    values, errors = np.asarray(solution.y).tolist(), np.sqrt(np.diagonal(solution.covariance)).tolist()
+    remarks = {
+        "fixed": np.asarray(solution.fixed),
+        "not determined by the data": ~np.asarray(solution.determined),
+        "at its lower bound": np.asarray(solution.at_bound) < 0,
+        "at its upper bound": np.asarray(solution.at_bound) > 0,
+        "start moved to its bound": np.asarray(solution.projected),
+    }
+    rows = []
+    for k, (name, unit) in enumerate(zip(solution.names, solution.units, strict=True)):
+        row = {"name": name, "unit": unit, "value": values[k], "std": errors[k]}
+        row["remarks"] = [text for text, applies in remarks.items() if applies[k]]
+        if reference is not None and name in reference.values:
+            known = reference.values[name]
+            row |= {"reference": known, "lre": log_relative_error(values[k], known)}
+            if name in reference.std:
+                known = reference.std[name]
+                row |= {"reference_std": known, "lre_std": log_relative_error(errors[k], known)}
+        rows.append(row)
+    return rows

@@ -1,0 +1,33 @@
+"""How a command ends on bad input, and how it shows warnings.
+
+All commands, those of sciences too, do their work inside `bad_input`: a researcher sees one line that says what to do,
+never a traceback of ours or the place in our source from which a warning came.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+from ._errors import ConfigError
+
+BAD_INPUT = 2
+
+
+@contextlib.contextmanager
+def bad_input() -> Iterator[None]:
+    """Bad input ends in one line on stderr and exit code 2, not in a traceback; warnings are notes of a line each."""
+    import typer
+
+    plain = warnings.formatwarning
+    warnings.formatwarning = _note  # who records warnings, as tests do, still gets them as they are
+    try:
+        yield
+    except (ConfigError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from error
+    finally:
+        warnings.formatwarning = plain
+
+
+def _note(message: Warning | str, *where: object, **more: object) -> str:
+    return f"note: {message}\n"

@@ -1,0 +1,227 @@
+"""report.html of a large batch: what it looks like as a whole, and pages for the members worth a look.
+
+Thousands of sections and figures would make a page that no browser opens. So there are histograms of the task's columns
+and of the parameters, a table that the page's own script sorts and filters, and pages of their own for the members
+that failed, are to be looked at, or have the largest values of a column that the task watches.
+"""
+
+import collections
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ._html import Html, join, number, table, tag
+from ._records import LOOK, label, present, state
+from ._report import (
+    MOST_DETAILS,
+    Task,
+    badge,
+    gallery,
+    heading,
+    how_it_was_run,
+    page,
+    remarks,
+    resource,
+    section,
+    tiles,
+    to_look_at,
+)
+from ._task import NOT_RUN, Column, Record
+
+_FAILED, _LOOKED, _WORST, _FIRST = 12, 6, 12, 6
+"""So many members of each sort have a page of their own."""
+
+_MOST_REASONS = 50
+_MOST_ROWS = 20_000
+_MOST_COLUMNS = 8
+_MOST_HISTOGRAMS = 11
+_MOST_GROUPS = 4
+
+
+def worth_a_look(records: Sequence[Record], task: Task) -> list[int]:
+    """Places of the members that get a figure: all of a small run; else failures, largest values, the first few."""
+    if len(records) <= MOST_DETAILS:
+        return list(range(len(records)))
+    return list(_reasons_to_look(records, task))
+
+
+def _watched(task: Task) -> list[Column]:
+    return [column for column in task.columns if column.watch]
+
+
+def _reasons_to_look(records: Sequence[Record], task: Task) -> dict[int, str]:
+    failed = [k for k, r in enumerate(records) if not r["success"] and r["result"] != NOT_RUN]
+    fine = [k for k, r in enumerate(records) if r["success"]]
+    look = [k for k in fine if state(records[k]) == LOOK]
+    reasons = [(failed[:_FAILED], "failed"), (look[:_LOOKED], "to look at")]
+    for column in _watched(task):
+        key = column.key
+        worst = sorted((k for k in fine if records[k].get(key, 0) > 0), key=lambda k: -records[k][key])
+        reasons.append((worst[:_WORST], f"among the largest {column.heading}"))
+    chosen: dict[int, str] = {}
+    for places, why in (*reasons, (fine[:_FIRST], "among the first")):
+        for place in places:
+            chosen.setdefault(place, why)
+    return chosen
+
+
+def histogram_columns(records: Sequence[Record], task: Task) -> dict[str, dict[str, np.ndarray]]:
+    """{figure: {label: values}} of the members that went well: a figure for each of the models used most."""
+    groups: dict[Any, list[Record]] = {}
+    for r in records:
+        if r["success"]:
+            groups.setdefault((r["model"], tuple(p["name"] for p in r.get("parameters", ()))), []).append(r)
+    largest = sorted(groups.items(), key=lambda item: -len(item[1]))[:_MOST_GROUPS]
+    figures = {}
+    for k, ((_, names), members) in enumerate(largest):
+        columns = {
+            column.heading: np.array([m.get(column.key, math.nan) for m in members]) for column in _watched(task)
+        }
+        for i, name in enumerate(names[:_MOST_HISTOGRAMS]):
+            unit = members[0]["parameters"][i]["unit"]
+            label = f"{name} ({unit})" if unit else name
+            columns[label] = np.array([m["parameters"][i]["value"] for m in members])
+        if columns:
+            figures[f"histograms-{k + 1}"] = columns
+    return figures
+
+
+def batch_report(
+    document: Mapping[str, Any],
+    task: Task,
+    pages: Mapping[int, str],
+    figures: Mapping[str, str],
+    notes: Sequence[str],
+    pictures: Mapping[str, str],
+) -> str:
+    """The page of a large batch.
+
+    **Arguments:**
+
+    - `document`: what `results.json` holds. `task`: says how to speak of its members.
+    - `pages`: the name of the page of each member that has one, by its place.
+    - `figures`: SVG elements by name. `notes`: lines to show below the heading.
+    - `pictures`: SVG elements of the whole run, by title.
+    """
+    members, noun = document["members"], task.words.noun
+    histograms = [figures[name] for name in figures if name.startswith("histograms-")]
+    body = (
+        heading(document),
+        tiles(document, task),
+        *(tag("p", note, class_="note") for note in notes),
+        _endings(members, noun),
+        tag("h2", "Distributions") if histograms else "",
+        *(tag("figure", Html(svg)) for svg in histograms),
+        *gallery(pictures),
+        _failures(members, pages, noun),
+        _to_look_at(members, pages, task),
+        _look(members, pages, task),
+        tag("h2", f"All {noun}s"),
+        _all(members, pages, task),
+        tag("h2", "How it was run"),
+        how_it_was_run(document),
+    )
+    return page(document["title"], body, resource("report.js"))
+
+
+def member_page(document: Mapping[str, Any], task: Task, anchor: str, member: Record, figure: str | None) -> str:
+    """The page of one member of a large batch."""
+    back = tag("p", tag("a", f"{document['title']}: all {task.words.noun}s", href="../report.html"), class_="quiet")
+    return page(f"{member['name']} - {document['title']}", (back, section(anchor, member, task, figure)))
+
+
+def _endings(members: Sequence[Record], noun: str) -> Html:
+    counts = collections.Counter(label(m) for m in members)
+    if len(counts) == 1:
+        return Html("")
+    example = {label(m): m for m in reversed(members)}
+    rows = [(badge(example[code]), number(count)) for code, count in counts.most_common()]
+    return join([tag("h2", "How they ended"), table(("result", f"{noun}s"), rows)])
+
+
+def _failures(members: Sequence[Record], pages: Mapping[int, str], noun: str) -> Html:
+    failed = [(k, m) for k, m in enumerate(members) if not m["success"] and m["result"] != NOT_RUN]
+    if not failed:
+        return Html("")
+    rows = [(_name(k, m, pages), badge(m), m["message"]) for k, m in failed[:_MOST_REASONS]]
+    more = len(failed) - len(rows)
+    note = tag("p", f"{more} more, with their reasons, are in results.json and log.txt.", class_="note")
+    return join([tag("h2", "Failed"), table((noun, "result", "what to do"), rows), note if more > 0 else ""])
+
+
+def _to_look_at(members: Sequence[Record], pages: Mapping[int, str], task: Task) -> Html:
+    there = [(k, m) for k, m in enumerate(members) if state(m) == LOOK]
+    if not there:
+        return Html("")
+    rows = [(_name(k, m, pages), remarks(m)) for k, m in there[:_MOST_REASONS]]
+    more = len(there) - len(rows)
+    note = tag("p", f"{more} more, with their reasons, are in results.csv and results.json.", class_="note")
+    head = (task.words.noun, "what to look at")
+    return join([tag("h2", to_look_at(task)), table(head, rows), note if more > 0 else ""])
+
+
+def _look(members: Sequence[Record], pages: Mapping[int, str], task: Task) -> Html:
+    reasons, watched = _reasons_to_look(members, task), _watched(task)
+    rows = [
+        (
+            _name(k, members[k], pages),
+            why,
+            badge(members[k]),
+            *(number(_short(members[k].get(column.key))) for column in watched),
+        )
+        for k, why in reasons.items()
+        if k in pages
+    ]
+    if not rows:
+        return Html("")
+    head = (task.words.noun, "why", "result", *(column.heading for column in watched))
+    return join([tag("h2", "Worth a look"), table(head, rows)])
+
+
+def _all(members: Sequence[Record], pages: Mapping[int, str], task: Task) -> Html:
+    """A table that the page's script sorts, filters and turns over."""
+    noun, columns = task.words.noun, [column for column in present(task.columns, members) if column.batch]
+    names = list(dict.fromkeys(p["name"] for m in members for p in m.get("parameters", ())))
+    shown = names[:_MOST_COLUMNS]
+    rows = []
+    for k, m in enumerate(members[:_MOST_ROWS]):
+        values = {p["name"]: p["value"] for p in m.get("parameters", ())}
+        cells = [m["name"], label(m), *(_number(m.get(column.key)) for column in columns)]
+        rows.append([pages.get(k, ""), *cells, *(_number(values.get(name)) for name in shown)])
+    head = [noun, "result", *(column.heading for column in columns), *shown]
+    kinds = {label(m): state(m) for m in members}
+    content = {"head": head, "rows": rows, "kinds": kinds, "noun": noun}
+    data = json.dumps(content, allow_nan=False).replace("</", "<\\/")
+    notes = []
+    if len(members) > len(rows):
+        notes.append(f"the first {len(rows)} of {len(members)} {noun}s")
+    if len(names) > len(shown):
+        notes.append(f"the first {len(shown)} of {len(names)} parameters")
+    here = f" Here: {' and '.join(notes)}." if notes else ""
+    return join(
+        [
+            tag("p", f"Errors and everything else are in results.csv and results.json.{here}", class_="quiet"),
+            tag("script", Html(data), type="application/json", id="rows"),
+            tag("div", tag("noscript", "This table needs JavaScript; results.csv has all of it."), id="all"),
+        ]
+    )
+
+
+def _name(place: int, member: Record, pages: Mapping[int, str]) -> Html:
+    name = member["name"]
+    shown = tag("a", name, href=f"members/{pages[place]}.html") if place in pages else name
+    return tag("td", shown, class_="member")
+
+
+def _number(value: int | float | str | None) -> float | str | None:
+    """Five digits; JSON has no infinities."""
+    if value is None or isinstance(value, int | str):
+        return value
+    return float(f"{value:.5g}") if math.isfinite(value) else str(value)
+
+
+def _short(value: int | float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -1,0 +1,194 @@
+"""Config files: TOML in, plain tables out, and which files they may name.
+
+A config is data and never code: it may name classes of the registry, and files in its own folder or `bundled:` with the
+package. Tasks read its tables with `take`, `check_keys` and `flatten`, whose errors name the place and the nearest
+known key.
+"""
+
+import dataclasses
+import importlib.resources
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core import suggest
+from ._errors import ConfigError
+
+BUNDLED = "bundled:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A config file as read: its tables, and the folder that its relative paths start from."""
+
+    path: Path
+    tables: dict[str, Any]
+    allow_outside: bool = False
+
+    def resolve(self, name: str, where: str) -> Path:
+        """The file that a config names: `bundled:NAME`, or a path relative to the config's folder.
+
+        **Raises:** `ConfigError` where it does not exist, or lies outside the folder (links followed)
+        without `--allow-outside`.
+        """
+        if name.startswith(BUNDLED):
+            return bundled(name, where)
+        folder = self.path.parent.resolve()
+        path = (folder / Path(name).expanduser()).resolve()
+        if not self.allow_outside and not path.is_relative_to(folder):
+            raise ConfigError(where, f"{name!r} lies outside the config's folder {folder}; --allow-outside permits it")
+        if path.is_dir():
+            raise ConfigError(where, f"{path} is a folder: name a file in it")
+        if not path.is_file():
+            near = suggest(path.name, (entry.name for entry in path.parent.iterdir())) if path.parent.is_dir() else ""
+            raise ConfigError(where, f"there is no file {path}{near}")
+        return path
+
+
+def read_config(name: str, settings: Collection[str] = (), allow_outside: bool = False) -> Config:
+    """Read a config file and apply `--set` settings to it.
+
+    **Arguments:** `name`: a path or `bundled:NAME`; `settings`: `"table.key=value"`, the value as in TOML,
+    or a bare word for a text.
+
+    **Raises:** `ConfigError` for a missing file, bad TOML, or a setting that fits nothing.
+    """
+    path = bundled(name, "") if name.startswith(BUNDLED) else Path(name)
+    if not path.is_file():
+        what = "it is a folder" if path.is_dir() else "there is no such file"
+        raise ConfigError(str(name), f"{what}; a config is a TOML file, for example bundled:quickstart.toml")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path.name, f"this is not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(path.name, f"this is not valid TOML, which is written in UTF-8: {error}") from error
+    for setting in settings:
+        _apply(tables, setting)
+    return Config(path, tables, allow_outside)
+
+
+def bundled(name: str, where: str) -> Path:
+    """The file behind `bundled:NAME`: a data set or a config that ships with the package; `.toml` may be left out.
+
+    **Raises:** `ConfigError` for an unknown name, with a suggestion.
+    """
+    wanted = name.removeprefix(BUNDLED)
+    files = bundled_files()
+    wanted = f"{wanted}.toml" if wanted not in files and f"{wanted}.toml" in files else wanted
+    if wanted not in files:
+        raise ConfigError(where, f"nothing is bundled as {wanted!r}{suggest(wanted, files) or _listed(files)}")
+    return files[wanted]
+
+
+def bundled_files() -> dict[str, Path]:
+    """Every bundled data file and config by its name, such as `nist/Hahn1.dat` or `curvefit/own-data.toml`."""
+    package = Path(str(importlib.resources.files("jaxsci")))
+    # A wheel carries the configs inside the package; a checkout has them beside it.
+    configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    kinds = (".dat", ".csv", ".parquet", ".npy", ".npz", ".h5", ".toml", ".par", ".xz", ".fits")
+    return {
+        path.relative_to(root).as_posix(): path
+        for root in (package / "data", configs)
+        for path in sorted(root.rglob("*"))
+        if path.suffix in kinds
+    }
+
+
+def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    """Raise a `ConfigError` that names the first unknown key and the known one nearest to it."""
+    for key in table:
+        if key not in known:
+            path = f"{where}.{key}" if where else key
+            raise ConfigError(path, f"there is no key {key!r} here{suggest(key, known) or _listed(known)}")
+
+
+def take(table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str, default: Any = None) -> Any:
+    """The value of a key, held to a type; `default` where the key is absent.
+
+    **Raises:** `ConfigError` saying what the key should be.
+    """
+    if key not in table:
+        return default
+    value, at = table[key], f"{where}.{key}" if where else key
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)):
+        return value
+    words = " or ".join(dict.fromkeys(_WORDS[k] for k in kinds))
+    if isinstance(value, float) and int in kinds:
+        words = words.replace(_WORDS[int], "a whole number, without a point or an exponent")
+    message = f"should be {words}, but it is {shown(value)}"
+    if list in kinds and isinstance(value, dict) and not where:
+        message += f". Write [[{key}]] for [{key}]: there may be several"
+    if dict in kinds and isinstance(value, list) and value and isinstance(value[0], dict) and not where:
+        message += f". Write [{key}] for [[{key}]]: there is one"
+    raise ConfigError(at, message)
+
+
+def shown(value: Any) -> str:
+    """A TOML value in a few words."""
+    return f"{_WORDS.get(type(value), type(value).__name__)}, {value!r:.60}"
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted names, so that `peak.center = 1` needs no quotes; a table with a `type` stays a table."""
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        nested = isinstance(value, dict) and "type" not in value
+        out.update(flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value})
+    return out
+
+
+_WORDS: dict[type, str] = {
+    str: "a text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "a table",
+}
+
+
+def _listed(known: Collection[str]) -> str:
+    return f" (known: {', '.join(sorted(known))})"
+
+
+def _apply(tables: dict[str, Any], setting: str) -> None:
+    """Put one `a.b.0.c=value` into the tables."""
+    name, equals, text = setting.partition("=")
+    where = f"--set {setting}"
+    if not equals or not all(name.strip().split(".")):
+        raise ConfigError(where, "a setting reads table.key=value, for example fit.max_steps=500")
+    *parents, last = name.strip().split(".")
+    node: Any = tables
+    for parent in parents:
+        node = _child(node, parent, where)
+    if isinstance(node, list):
+        node[_index(node, last, where)] = _value(text)
+    elif isinstance(node, dict):
+        node[last] = _value(text)
+    else:
+        raise ConfigError(where, f"{parents[-1]!r} holds {shown(node)}, which has no keys")
+
+
+def _child(node: Any, key: str, where: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, key, where)]
+    if isinstance(node, dict):
+        return node.setdefault(key, {})
+    raise ConfigError(where, f"there is no {key!r} in {shown(node)}")
+
+
+def _index(node: list[Any], key: str, where: str) -> int:
+    if not key.isdecimal() or int(key) >= len(node):
+        raise ConfigError(where, f"{key!r} should be a place in a list of {len(node)}, counted from 0")
+    return int(key)
+
+
+def _value(text: str) -> Any:
+    """A value as TOML reads it; what is no TOML value is a text, so that names need no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()

@@ -1,0 +1,27 @@
+"""Entry points by which packages, this one included, say that they bring a science or commands.
+
+In its own module because `jaxsci --help` shows the commands and must not wait for jax: nothing here imports more than
+the standard library.
+"""
+
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from typing import Any
+
+SCIENCES, COMMANDS = "jaxsci.sciences", "jaxsci.commands"
+"""Groups: subclasses of `AbstractTask` under the names that configs give as `task`, and typer apps."""
+
+
+def points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
+    """Entry points of a group by name; those of this package come first, and no other package can take their names."""
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    every = importlib.metadata.entry_points(group=group)
+    for point in sorted(every, key=lambda point: point.dist is None or point.dist.name != "jaxsci"):
+        found.setdefault(point.name, point)
+    return found
+
+
+def commands() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """(name, a function that imports its typer app) of each science that has commands of its own."""
+    for name, point in points(COMMANDS).items():
+        yield name, point.load

@@ -1,0 +1,21 @@
+"""What a command says when its input is wrong.
+
+Whatever reads a config raises a `ConfigError` that names the place; commands show it as one line (`bad_input`). The
+module imports nothing, because commands need it before they need jax.
+"""
+
+
+class ConfigError(ValueError):
+    """Bad input of a command: where (`model.tau`, `data[0].file`, a file name) and what is wrong with it."""
+
+    def __init__(self, where: str, message: str):
+        super().__init__(f"{where}: {message}" if where else message)
+
+
+CLASS_ERRORS = (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
+"""What a class may raise when it is given arguments that it cannot take, or is called on data that do not suit it."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line: those of jax and of our checks go on for many."""
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,147 @@
+"""The output folder of a run: results, saved solutions, figures, report and log.
+
+Results are written before anything is drawn, so that a figure that fails, or Ctrl-C while figures are drawn, loses no
+number. `run` calls this with the records of all members and the task, which draws.
+"""
+
+import datetime
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax.tree_util as jtu
+import numpy as np
+
+from . import _figures
+from ._batch_report import batch_report, histogram_columns, member_page, worth_a_look
+from ._errors import ConfigError
+from ._files import write_whole
+from ._records import as_csv, as_json, slugs
+from ._report import MOST_DETAILS, NO_FIGURES, report
+from ._task import AbstractOutcome, AbstractTask, Untried
+
+
+class Log:
+    """`log.txt`: lines with the time, the file written anew as a whole at each `say`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.lines: list[str] = []
+
+    def say(self, *texts: str) -> None:
+        """Add lines and write the file."""
+        self.lines += [f"{now().isoformat(timespec='seconds')} {text}" for text in texts]
+        write_whole(self.path, "\n".join(self.lines) + "\n")
+
+
+def now() -> datetime.datetime:
+    """The time in UTC."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+def output_folder(out: Path | None, config: Path) -> Path:
+    """The folder to write to, made: `out`, or `runs/<config name>-<UTC time>`, which is never an older run's.
+
+    **Raises:** `ConfigError` where it cannot be made.
+    """
+    base = out or Path("runs") / f"{config.stem}-{now():%Y%m%dT%H%M%SZ}"
+    try:
+        folder, k = base, 2
+        while out is None and folder.exists():
+            folder, k = base.with_name(f"{base.name}-{k}"), k + 1
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError("--out", f"the folder {base} cannot be made: {error.strerror}") from error
+    return folder
+
+
+def write_results(
+    folder: Path, document: dict[str, Any], outcomes: Sequence[AbstractOutcome], task: AbstractTask[Any, Any]
+) -> None:
+    """Write what is saved and the task's files, then results.csv and results.json, which say where each is."""
+    for name, what in task.files(tried(outcomes)).items():
+        if callable(what):
+            what(folder / name)
+        else:
+            write_whole(folder / name, what)
+    write_solutions(folder / "solutions", document["members"], outcomes)
+    write_whole(folder / "results.csv", as_csv(document["members"], task.columns))
+    write_whole(folder / "results.json", as_json(document))
+
+
+def tried(outcomes: Sequence[AbstractOutcome]) -> list[AbstractOutcome]:
+    """The outcomes of members that were run."""
+    return [outcome for outcome in outcomes if not isinstance(outcome, Untried)]
+
+
+def write_solutions(folder: Path, records: Sequence[dict[str, Any]], outcomes: Sequence[AbstractOutcome]) -> None:
+    """Write a file for what each outcome saves; of a large batch, one stacked Module for each structure.
+
+    Notes `solution` in the records: the file, and the place in it where several share one.
+    """
+    folder.mkdir(exist_ok=True)
+    saved = [outcome.saved for outcome in outcomes]
+    groups: dict[Any, list[int]] = {}
+    for place, (slug, what) in enumerate(zip(slugs([o.member.name for o in outcomes]), saved, strict=True)):
+        if what is None:
+            continue
+        if len(outcomes) <= MOST_DETAILS or not isinstance(what, eqx.Module):
+            what.save(folder / f"{slug}.eqx")
+            records[place]["solution"] = {"file": f"solutions/{slug}.eqx"}
+            continue
+        leaves, structure = jtu.tree_flatten(what)
+        groups.setdefault((structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)), []).append(place)
+    for k, places in enumerate(groups.values(), 1):
+        together: Any = jtu.tree_map(lambda *leaves: np.stack(leaves), *(saved[place] for place in places))
+        together.save(folder / f"batch-{k}.eqx")
+        for index, place in enumerate(places):
+            records[place]["solution"] = {"file": f"solutions/batch-{k}.eqx", "index": index}
+
+
+def write_report(
+    folder: Path,
+    document: dict[str, Any],
+    outcomes: Sequence[AbstractOutcome],
+    task: AbstractTask[Any, Any],
+    track: Callable[[Sequence[Any]], Iterable[Any]],
+) -> Path:
+    """Draw figures/ and write report.html, and members/ for a large batch; without matplotlib, say how to get figures.
+
+    **Arguments:** `task`: draws; `track`: wraps what is looped over, to show progress.
+    """
+    records = document["members"]
+    anchors = slugs([o.member.name for o in outcomes])
+    chosen = worth_a_look(records, task)
+    figures: dict[str, str] = {}
+    pictures: dict[str, str] = {}
+    notes = [] if _figures.can_draw() else [NO_FIGURES]
+    try:
+        for place in track([] if notes else chosen):
+            svg = None if isinstance(outcomes[place], Untried) else _figures.svg(outcomes[place].draw, anchors[place])
+            if svg is not None:
+                figures[anchors[place]] = _figure(folder, anchors[place], svg)
+        for title, draw in ({} if notes else task.pictures(tried(outcomes))).items():
+            svg = _figures.svg(draw, title)
+            if svg is not None:
+                pictures[title] = _figure(folder, slugs([title])[0], svg)
+        if len(records) > MOST_DETAILS and not notes:
+            for name, columns in histogram_columns(records, task).items():
+                figures[name] = _figure(folder, name, _figures.draw_histograms(columns, name))
+    except KeyboardInterrupt:
+        notes.append("The drawing of figures was stopped.")
+    path = folder / "report.html"
+    if len(records) <= MOST_DETAILS:
+        write_whole(path, report(document, task, anchors, figures, notes, pictures))
+        return path
+    for place in chosen:
+        page = member_page(document, task, anchors[place], records[place], figures.get(anchors[place]))
+        write_whole(folder / "members" / f"{anchors[place]}.html", page)
+    pages = {place: anchors[place] for place in chosen}
+    write_whole(path, batch_report(document, task, pages, figures, notes, pictures))
+    return path
+
+
+def _figure(folder: Path, name: str, svg: str) -> str:
+    write_whole(folder / "figures" / f"{name}.svg", svg)
+    return _figures.inline(svg)

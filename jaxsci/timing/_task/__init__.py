@@ -1,0 +1,1 @@
+"""What configs and commands of pulsars have in common: how they are read, fitted noise, grids, figures."""

@@ -1,0 +1,206 @@
+"""What the commands of `jaxsci timing` do, once their arguments are read.
+
+`timing.commands` has the arguments and imports this when a command is run, because this imports jax. Results go to the
+screen as tables, and to the files that the options name.
+"""
+
+import csv
+import io
+import lzma
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ... import timing
+from ...runs import (
+    BUNDLED,
+    CLASS_ERRORS,
+    FAILED,
+    FINE,
+    NO_FIGURES,
+    ConfigError,
+    can_draw,
+    first_line,
+    prepare,
+    write_whole,
+)
+from .._anchor import lay_out
+from .._fit import TimingSolution
+from .._model import TimingModel
+from .._notation import notation
+from .._par_out import PREFIX
+from .._tim_out import retimed
+from .._toas import TOAs
+from .._whitened import ordered
+from ..io import tim_text
+from .load import Reading, read_pulsar
+from .noise import noise_names, noise_rows, timing_remarks
+
+_WIDEST = 999
+
+
+def _read(par: str, tim: Path | None, reading: Reading) -> tuple[str, TimingModel, TOAs]:
+    prepare("auto")
+    name, model, toas, _ = read_pulsar(par, tim, "", reading)
+    return name, model, toas
+
+
+def load(par: str, tim: Path | None, out: Path | None, reading: Reading) -> None:
+    """Write the TOAs as npz; by default beside the tim file."""
+    name, _, toas = _read(par, tim, reading)
+    target = Path(f"{name}.npz") if out is None else out
+    if target.suffix != ".npz":
+        raise ConfigError("-o", f"TOAs are written as .npz, but it is {target}")
+    toas.save(target)
+    _say(f"{len(toas)} TOAs of {name} written to {target}")
+
+
+def fit(par: str, tim: Path | None, free: Sequence[str] | None, out: Path | None, reading: Reading, scale: bool) -> int:
+    """Fit, show the table and write the new par file; returns the exit code."""
+    name, model, toas = _read(par, tim, reading)
+    try:
+        names = _names(free or (), model, toas)
+        solution = timing.fit(model, toas, names, throw=False, scale_covariance=scale)
+    except CLASS_ERRORS as error:
+        raise ConfigError(name, first_line(error)) from error
+    console, table = Console(), _table(solution, toas)
+    whole = Console(width=_WIDEST).measure(table).maximum
+    Console(width=max(console.width, whole)).print(table)  # no value is cut short
+    rms = 1e6 * _rms(solution.model, toas)
+    console.print(
+        f"{name}: chi2 {float(solution.chi2):.3f} for {solution.dof} degrees of freedom "
+        f"(reduced {solution.reduced_chi2:.4f}), {len(toas)} TOAs, weighted rms {rms:.3f} us"
+        f"{'; errors are scaled by sqrt(chi2 / dof)' if scale else ''}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for remark in timing_remarks(solution) if solution.success else ():
+        console.print(f"[yellow]look[/yellow]: {escape(remark)}", highlight=False, soft_wrap=True)
+    if not solution.success:
+        Console(stderr=True).print(f"the fit did not converge: {solution.fit.message}", highlight=False, soft_wrap=True)
+        return FAILED
+    if out is not None:
+        timing.write_par(solution, out)
+        _say(f"par file written to {out}")
+    return FINE
+
+
+def residuals(par: str, tim: Path | None, out: Path | None, plot: Path | None, reading: Reading) -> None:
+    """Say how large residuals are; write and draw them on request."""
+    name, model, toas = _read(par, tim, reading)
+    try:
+        values = np.asarray(timing.residuals(model, toas))
+    except CLASS_ERRORS as error:
+        raise ConfigError(name, first_line(error)) from error
+    sigma = _sigma(model, toas)
+    if out is not None:
+        write_whole(out, _csv(model, toas, values, sigma))
+    if plot is not None:
+        _draw(model, toas, values, sigma, plot)
+    rms = 1e6 * _weighted(values, sigma)
+    _say(f"{name}: {len(toas)} TOAs, weighted rms {rms:.4f} us, largest {1e6 * np.abs(values).max():.4f} us")
+
+
+def simulate(par: str, tim: Path | None, out: Path | None, seed: int | None, reading: Reading) -> None:
+    """Write simulated TOAs."""
+    if out is None or out.suffix not in (".npz", ".tim"):
+        raise ConfigError("-o", f"say where to write: FILE.npz or FILE.tim, but it is {out}")
+    name, model, toas = _read(par, tim, reading)
+    try:
+        made = timing.simulate(model, toas, key=None if seed is None else jax.random.key(seed))
+        if out.suffix == ".npz":
+            made.save(out)
+        else:
+            write_whole(out, retimed(_text(par, tim), toas, made))
+    except CLASS_ERRORS as error:
+        raise ConfigError(name, first_line(error)) from error
+    _say(f"{len(made)} TOAs of {name} written to {out}")
+
+
+def _text(par: str, tim: Path | None) -> str:
+    if tim is None:
+        return tim_text(par.removeprefix(BUNDLED))
+    if tim.suffix == ".npz":
+        raise ConfigError("-o", "a .tim file needs a .tim file to start from; write .npz, or give the TIM itself")
+    raw = tim.read_bytes()
+    return (lzma.decompress(raw) if tim.suffix == ".xz" else raw).decode("utf-8")
+
+
+def _names(free: Sequence[str], model: TimingModel, toas: TOAs) -> tuple[str, ...] | None:
+    """What to free; `None` for the par file's flags, which stand too where only noise is named."""
+    noisy = [name for name in free if name.startswith(PREFIX)]
+    if not noisy:
+        return tuple(free) or None
+    assert model.par is not None
+    plain = tuple(name for name in free if name not in noisy) or model.par.free
+    return (*plain, *noise_names(noisy, model, toas, "--free", True))
+
+
+def _table(solution: TimingSolution, toas: TOAs) -> Table:
+    """As tempo2's: name, value before, fitted value with the error of its last digits, change in errors."""
+    table = Table("parameter", "before", "fitted", "change / error", "unit", box=None)
+    par = solution.start.par
+    assert par is not None
+    exact, std, units, offsets = solution.exact, solution.std, solution.units, solution.offsets
+    for name in solution.names:
+        line = par.find(name)
+        known = math.isfinite(std[name]) and std[name] > 0
+        change = f"{offsets[name] / std[name]:.3f}" if known else "not determined"
+        table.add_row(
+            name, "" if line is None else line.text, notation(name, exact[name], std[name]), change, units[name]
+        )
+    for row in noise_rows(solution, toas):
+        known = math.isfinite(row["std"]) and row["std"] > 0
+        change = f"{row['offset'] / row['std']:.3f}" if known else "not determined"
+        about = " ".join([row["unit"], *row["remarks"]]).strip()
+        table.add_row(row["name"], f"{row['value'] - row['offset']:.6g}", row["text"], change, about)
+    return table
+
+
+def _csv(model: TimingModel, toas: TOAs, values: np.ndarray, sigma: np.ndarray) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["mjd_utc", "frequency_mhz", "residual_s", "sigma_s", "whitened"])
+    white = np.asarray(timing.whitened(model, toas))
+    for row in zip(np.asarray(toas.utc), np.asarray(toas.frequency), values, sigma, white, strict=True):
+        writer.writerow([repr(float(x)) for x in row])
+    return text.getvalue()
+
+
+def _draw(model: TimingModel, toas: TOAs, values: np.ndarray, sigma: np.ndarray, path: Path) -> None:
+    if not can_draw():
+        raise ConfigError("--plot", NO_FIGURES)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
+    ax = timing.plot.plot_residuals(model, toas, figure.subplots(), residual=values, sigma=sigma)
+    ax.legend(frameon=False)
+    try:
+        figure.savefig(path, dpi=150)
+    except ValueError as error:
+        raise ConfigError("--plot", first_line(error)) from error
+
+
+def _sigma(model: TimingModel, toas: TOAs) -> np.ndarray:
+    data, order = lay_out(model, toas)
+    noise: Any = data.noise
+    return np.sqrt(np.asarray(ordered(noise.variance(), order, len(toas))))
+
+
+def _rms(model: TimingModel, toas: TOAs) -> float:
+    return _weighted(np.asarray(timing.residuals(model, toas)), _sigma(model, toas))
+
+
+def _weighted(values: np.ndarray, sigma: np.ndarray) -> float:
+    return float(np.sqrt(np.sum((values / sigma) ** 2) / np.sum(1 / sigma**2)))
+
+
+def _say(text: str) -> None:
+    Console().print(text, highlight=False, soft_wrap=True, markup=False)

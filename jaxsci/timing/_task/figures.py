@@ -1,0 +1,72 @@
+"""Figures of pulsars in a report: of each, and of all on the sky.
+
+Panels are those of `timing.plot`; which of them a pulsar has depends on what there is of it: an orbit, DMX windows, a
+grid of chi2. The task and its outcomes call `draw` and `draw_sky`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import plot
+from .._components import windows
+from .._fit import TimingSolution
+from .._residual_summary import Look
+from .._toas import TOAs
+
+_DPI = 150  # of points that are drawn as an image, because there are many
+
+
+def draw_sky(models: Mapping[str, Any]) -> Any:
+    """Where pulsars are on the sky, by name."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.4, 3.9), facecolor="none", layout="constrained")
+    plot.plot_sky(models, figure.subplots(subplot_kw={"projection": "mollweide"}))
+    return figure
+
+
+def _with_unit(name: str, solution: TimingSolution) -> str:
+    unit = solution.units.get(name, "")
+    return f"{name} ({unit})" if unit else name
+
+
+def draw(
+    solution: TimingSolution,
+    look: Look,
+    toas: TOAs,
+    grid: Mapping[str, np.ndarray] | None,
+    chi2: np.ndarray | None,
+) -> Any:
+    """Residuals before and after, whitened, over the orbit, DMX, `chi2` on a `grid`: what there is of one pulsar."""
+    from matplotlib.figure import Figure
+
+    model = solution.start
+    panels: dict[str, Callable[[Any], Any]] = {
+        "before the fit": lambda ax: plot.plot_residuals(model, toas, ax, residual=look.before, sigma=look.sigma),
+        "after": lambda ax: plot.plot_residuals(model, toas, ax, residual=look.after, sigma=look.sigma),
+        "whitened": lambda ax: plot.plot_whitened(model, toas, ax, values=look.whitened),
+    }
+    if model.binary is not None:
+        panels["over the orbit"] = lambda ax: plot.plot_residuals(
+            model, toas, ax, over="phase", residual=look.after, sigma=look.sigma
+        )
+    if model.par is not None and windows(model.par):
+        panels["dispersion"] = lambda ax: plot.plot_dmx(solution, ax)
+    if grid is not None and chi2 is not None:
+        (first, x), (second, y) = grid.items()
+        labels = _with_unit(first, solution), _with_unit(second, solution)
+        panels[f"χ² over {first} and {second}"] = lambda ax: plot.plot_grid(x, y, chi2, labels, ax)
+    columns = 2 if len(panels) in (2, 4) else 3
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(9.4, 2.3 * rows + 0.3), dpi=_DPI, facecolor="none", layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (title, panel) in zip(axes, panels.items(), strict=False):
+        panel(ax).set_title(title)
+        ax.locator_params(axis="x", nbins=5)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize="small")
+    return figure

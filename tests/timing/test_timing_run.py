@@ -1,0 +1,169 @@
+"""`task = "timing"`: what a run of pulsars writes, and what is refused."""
+
+import csv
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+import jaxsci as js
+from jaxsci import timing
+from jaxsci.cli import app
+from jaxsci.runs import bundled_files, read_config
+from jaxsci.timing._par import read_par
+
+CONFIG = """
+task = "timing"
+title = "Two pulsars"
+[fit]
+free = ["F0", "F1"]
+[[data]]
+pulsar = "bundled:NGC6440E"
+[[data]]
+name = "the same"
+par = "bundled:timing/NGC6440E.par"
+tim = "bundled:timing/NGC6440E.npz"
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """(output folder, what was printed) of a run of two pulsars."""
+    folder = tmp_path_factory.mktemp("timing")
+    (folder / "two.toml").write_text(CONFIG)
+    words = ["run", str(folder / "two.toml"), "--out", str(folder / "out")]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return folder / "out", done
+
+
+def test_numbers_of_a_run(ran):
+    out, _ = ran
+    document = json.loads((out / "results.json").read_text())
+    first, second = document["members"]
+    assert document["counts"] == {"fits": 2, "succeeded": 2, "failed": 0, "not_run": 0}
+    assert (first["name"], second["name"], first["model"]) == ("NGC6440E", "the same", "isolated")
+    model, toas = timing.bundled("NGC6440E")
+    alone = timing.fit(model, toas, ("F0", "F1"))
+    assert first["chi2"] == pytest.approx(float(alone.chi2), rel=1e-8)
+    assert [p["name"] for p in first["parameters"]] == ["F0", "F1"]
+    for row in first["parameters"]:
+        assert row["std"] == pytest.approx(alone.std[row["name"]], rel=1e-6)
+        assert row["offset"] == pytest.approx(alone.offsets[row["name"]], abs=1e-4 * row["std"])
+    assert first["parameters"][0]["unit"] == "Hz"
+    assert re.fullmatch(r"61\.4854765\d+\(\d\d\)", first["parameters"][0]["text"])
+    assert first["rms_us"] < first["rms_before_us"]
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert [row["parameter"] for row in rows] == ["F0", "F1"] * 2
+
+
+def test_files_of_a_run(ran):
+    out, _ = ran
+    assert sorted(path.name for path in (out / "figures").iterdir()) == ["NGC6440E.svg", "The-sky.svg", "the-same.svg"]
+    assert sorted(path.name for path in (out / "solutions").iterdir()) == ["NGC6440E.eqx", "the-same.eqx"]
+    par = read_par((out / "pars" / "NGC6440E.par").read_text())
+    assert par.free == ("F0", "F1")
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert all(text in page for text in ("The sky", "before the fit", "whitened", "61.4854765", "converged"))
+    assert "http" not in re.sub(r'xmlns[^"]*"[^"]*"', "", page)
+
+
+def test_check_says_what_would_be_fitted(ran):
+    out, _ = ran
+    done = CliRunner().invoke(app, ["check", str(out.parent / "two.toml")])
+    assert done.exit_code == 0
+    assert "2 fits in one batch" in done.stdout
+    assert "F0 F1" in done.stdout
+
+
+def test_quickstart_is_the_array():
+    quick, array = (read_config(f"bundled:{name}").tables for name in ("quickstart.toml", "timing/array.toml"))
+    assert quick == array
+    assert sorted(entry["pulsar"].removeprefix("bundled:") for entry in quick["data"]) == sorted(timing.bundled())
+
+
+def test_errors_are_scaled_where_the_config_says_so(command, tmp_path, ran):
+    text = CONFIG.replace('free = ["F0", "F1"]', 'free = ["F0", "F1"]\nscale_covariance = true')
+    (tmp_path / "scaled.toml").write_text(text)
+    done = command("run", tmp_path / "scaled.toml", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    scaled = json.loads((tmp_path / "out" / "results.json").read_text())["members"][0]
+    plain = json.loads((ran[0] / "results.json").read_text())["members"][0]
+    assert (scaled["errors_scaled"], plain["errors_scaled"]) == (True, False)
+    assert scaled["chi2"] == plain["chi2"]
+    for row, other in zip(scaled["parameters"], plain["parameters"], strict=True):
+        assert row["std"] == pytest.approx(other["std"] * plain["reduced_chi2"] ** 0.5, rel=1e-6)
+
+
+def test_each_timing_config_can_be_read(command):
+    names = [name for name in bundled_files() if re.fullmatch(r"timing/.*\.toml", name)]
+    assert names == [f"timing/{name}.toml" for name in ("array", "grid", "noise", "single")]
+    for name in names:
+        done = command("check", f"bundled:{name}")
+        assert done.exit_code == 0, done.output
+
+
+BAD = {
+    "key": (
+        "[[data]]\npulsr = 'bundled:NGC6440E'",
+        "data[0].pulsr: there is no key 'pulsr' here; did you mean 'pulsar'?",
+    ),
+    "name": ("[[data]]\npulsar = 'bundled:NGC6440'", "data[0].pulsar: no pulsar 'NGC6440' comes with the package"),
+    "none": ("", "data: there is nothing to fit"),
+    "no tim": ("[[data]]\npar = 'bundled:timing/NGC6440E.par'", "data[0]: it has no data: give par and tim"),
+    "free": (
+        "[[data]]\npulsar = 'bundled:NGC6440E'\nfree = ['FO']",
+        "data[0] (NGC6440E): the timing model has no parameter FO",
+    ),
+    "not names": ("fit = { free = [1] }\n[[data]]\npulsar = 'bundled:NGC6440E'", "fit.free: should be a list of names"),
+    "twice": ("[[data]]\npulsar = 'bundled:NGC6440E'\n" * 2, "two pulsars are called 'NGC6440E'"),
+    "scale": ("fit = { scale_covariance = 'yes' }\n[[data]]\npulsar = 'bundled:NGC6440E'", "fit.scale_covariance"),
+    "unknown": ("[[data]]\npulsar = 'bundled:NGC6440E'\nunknown = 'error'", "data[0].unknown: a bundled pulsar comes"),
+    "duplicates": (
+        "[[data]]\npar = 'bundled:timing/NGC6440E.par'\ntim = 'bundled:timing/NGC6440E.npz'\nduplicates = 'lose'",
+        "data[0]: duplicates should be",
+    ),
+    "npz": (
+        "[[data]]\npar = 'bundled:timing/NGC6440E.par'\ntim = 'bundled:curvefit/patches.npy'",
+        "data[0]:",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_configs(command, tmp_path, case):
+    text, message = BAD[case]
+    (tmp_path / "bad.toml").write_text(f'task = "timing"\n{text}\n')
+    done = command("check", tmp_path / "bad.toml")
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_solutions_are_loaded_again(ran):
+    out, _ = ran
+    document = json.loads((out / "results.json").read_text())
+    model, toas = timing.bundled("NGC6440E")
+    like = timing.fit_array([model] * 2, [toas] * 2, ("F0", "F1"))[0].fit
+    again = js.Solution.load(out / document["members"][0]["solution"]["file"], like.model)
+    assert float(again.chi2) == pytest.approx(document["members"][0]["chi2"], rel=1e-12)
+
+
+def test_a_tim_file_includes_files_from_outside_on_request(tmp_path):
+    pytest.importorskip("pint", reason="pip install 'jaxsci[timing]'")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    par = "PSR X\nRAJ 12:00:00\nDECJ 10:00:00\nF0 100.0 1\nPEPOCH 55500\nDM 15\nEPHEM DE440\nCLK UNCORR\nUNITS TDB\n"
+    (inside / "x.par").write_text(par)
+    (tmp_path / "rest.tim").write_text("FORMAT 1\n" + "".join(f"x 1400 {55000 + k}.1 1.0 @\n" for k in range(4)))
+    (inside / "x.tim").write_text("FORMAT 1\nINCLUDE ../rest.tim\n")
+    (inside / "one.toml").write_text('task = "timing"\n[[data]]\npar = "x.par"\ntim = "x.tim"\n')
+    words = ["check", str(inside / "one.toml")]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 2
+    said = " ".join(refused.stderr.split())
+    assert "x.tim:2: '../rest.tim' lies outside of" in said
+    assert "--allow-outside" in said
+    assert CliRunner().invoke(app, [*words, "--allow-outside"]).exit_code == 0
