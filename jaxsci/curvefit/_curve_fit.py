@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int
 from ..core import AbstractLoss, AbstractNoise, Linear
 from ..fitting import (
     RESULTS,
+    Rows,
     Solution,
     Traced,
-    covariance,
     explain,
     fit,
     jacobian_t,
@@ -23,6 +23,7 @@ from ..fitting import (
     scaled_by_scatter,
     seeing,
     state_of,
+    uncertainty,
 )
 from ._curve import Call, named_parameters, trace, with_live_function
 from ._log import Step
@@ -242,7 +243,7 @@ def _with_exact_curvature(solution: Solution, data: Any, loss: AbstractLoss) -> 
     white = jax.vmap(lambda row: noise.whiten(row, mask))(jac_t)
     curvature = loss(noise.whiten(value, mask))[2]
     root = jnp.sqrt(jnp.maximum(curvature, jnp.finfo(curvature.dtype).eps))
-    known = covariance((white * root[None, :]).T, solution.fixed)
+    known = uncertainty(Rows((white * root[None, :]).T), solution.fixed)
     dof = solution.num_data - known.rank
     return _replace(solution, covariance=known.matrix, dof=dof, rank=known.rank, determined=known.determined)
 

@@ -1,8 +1,7 @@
 """fit(), the one entry point, and the compiled programs that it and every other kind of fit are made of.
 
 `make_ready` turns a Problem into an Objective and a start, `search` runs a solver on it, `describe` says what follows
-from where it ended. Batches, grids, joint fits and skies call these three; `fit` adds the checks of what a caller gives
-and, on the host, the order in which programs with and without rare branches run.
+from where it ended. Batches, grids, joint fits and skies call these three; `fit` adds the checks of what it is given.
 """
 
 import functools
@@ -10,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
 import optimistix as optx
@@ -30,18 +28,19 @@ from ..core import (
 )
 from ._adjoint import Given, KKTAdjoint
 from ._checks import check_fixed, check_given
-from ._covariance import Covariance, Look, careful, covariance, look, scaled_by_scatter
 from ._diagnose import judge
+from ._ending import Checked, Look, at_bound, careful, ending, look, off_optimum
+from ._lean import Flags, lean_first
 from ._objective import Objective
 from ._plan import Plan, active_mask, flat_bounds, flat_priors, make_plan
 from ._problem import Choices, Problem
-from ._program import compiled
 from ._solution import RESULTS, Solution
 from ._solver._foreign import solve_foreign
 from ._solver._trust_region import AbstractTrustSolver, TrustState
 from ._solver.trf import TRF
 from ._stream import Stream, StreamedDataset
 from ._terms import Fitted, Terms
+from ._uncertainty import Covariance, Rows, scaled_by_scatter, uncertainty
 
 
 def fit(
@@ -102,7 +101,7 @@ def fit(
     mean, weight = flat_priors(plan, priors)
     terms = Terms(lower, upper, mean, weight, active_mask(plan, active), loss, likelihood)
     choices = Choices(plan, solver, chunk, max_steps, scale_covariance)
-    run = functools.partial(_run, Problem(start, data, terms), choices)
+    run = functools.partial(lean_first, fit_once, (Problem(start, data, terms), choices), mend=by_rows)
     solution, flags = run() if source is None else source.wait_for(run)
     return _judge(solution, flags, model, given, likelihood, throw, strict)
 
@@ -126,8 +125,6 @@ def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any
 
 
 _ACCURACY = 1e-8  # of a solver that does not say
-_FAR = 1e-3  # standard errors between an answer and the optimum, at most
-_ROUGH = 4.0  # times sqrt(eps): a gradient this small, in units of the residuals, is rounding
 
 
 class Ready(NamedTuple):
@@ -175,24 +172,8 @@ def make_ready(problem: Problem, choices: Choices) -> Ready:
     return Ready(objective, base, jnp.clip(y0, lower, upper), lower, upper, bounds, projected, terms)
 
 
-def _run(problem: Problem, choices: Choices) -> tuple[Solution, Any]:
-    """The solution and its flags.
-
-    Few fits take the branches of the exact Hessian and of the QR, which are a third of what there is to compile. On
-    the host a program without them comes first, whose answer tells whether one is missing; it depends on this fit
-    alone. Inside a transformation all is one program.
-    """
-    solution, flags = compiled(fit_once, (problem, choices), (False,), (True,))
-    if isinstance(flags, jax.core.Tracer):
-        return solution, flags
-    *_, stalled, well = flags = jax.device_get(flags)
-    if stalled:
-        return compiled(fit_once, (problem, choices), (True,))
-    return (solution, flags) if well else compiled(by_rows, (problem, choices, solution))
-
-
 def fit_once(problem: Problem, choices: Choices, complete: bool) -> tuple[Solution, Array]:
-    """The solution, and what the host must know of it; unless `complete`, without branches that few fits take."""
+    """The solution and its packed `Flags`; unless `complete`, without the branches that few fits take."""
     ready = make_ready(problem, choices)
     end = search(ready, choices, complete)
     seen = look(ready.objective, end.y, ready.lower, ready.upper, end.lin)
@@ -206,16 +187,15 @@ def fit_once(problem: Problem, choices: Choices, complete: bool) -> tuple[Soluti
 def by_rows(problem: Problem, choices: Choices, solution: Solution) -> tuple[Solution, Array]:
     """The same solution with its covariance by QR."""
     ready = make_ready(problem, choices)
-    known = covariance(ready.objective.weighed(solution.y)[1], ready.fixed)
+    known = uncertainty(Rows(ready.objective.weighed(solution.y)[1]), ready.fixed)
     spread = _spread(ready, known, solution.cost, solution.num_data, solution.result, choices.scale_covariance)
     solution = eqx.tree_at(lambda s: (s.covariance, s.dof, s.rank, s.determined), solution, spread)
     return solution, _flags(solution, jnp.array(False), jnp.array(True))
 
 
 def _flags(solution: Solution, stalled: Array, well: Array) -> Array:
-    """All that the host must know of a fit, in one array: a transfer costs more than it carries."""
-    seen = (solution.result._value, jnp.any(solution.projected), jnp.any(~solution.determined), stalled, well)
-    return jnp.stack([jnp.asarray(x, jnp.int32) for x in seen])
+    lost = jnp.any(~solution.determined)
+    return Flags(stalled, well, solution.result._value, jnp.any(solution.projected), lost).packed()
 
 
 class End(NamedTuple):
@@ -270,53 +250,6 @@ def unused(y: Array, args: Any) -> Array:
     return y
 
 
-class Checked(NamedTuple):
-    """What was found at the end of a search, as far as it decides what the search may call itself.
-
-    `num_data`: rows used. `fine`: they are finite. `valid`: the noise makes sense. `finite`: so is the model where the
-    search ended. `off`: the gradient there says that it is no optimum. `stalled`: no step decreased the cost.
-    """
-
-    num_data: Array
-    fine: Array
-    valid: Array
-    finite: Array
-    off: Array
-    stalled: Array
-
-
-def ending(ended: optx.RESULTS, at: Checked) -> Any:
-    """The first of all reasons that applies; success only where the answer was looked at and is an optimum."""
-    code: Any = RESULTS  # its members are results; to a type checker they are the texts of the class body
-    result = code.where(ended == optx.RESULTS.successful, code.successful, code.solver_failed)
-    capped = ended == optx.RESULTS.nonlinear_max_steps_reached
-    reasons = (
-        (at.off & ~capped, code.not_optimal),
-        (at.off & at.stalled, code.stalled),
-        (capped, code.max_steps_reached),
-        (~at.finite, code.nonfinite_end),
-        (ended == optx.RESULTS.nonfinite, code.nonfinite_start),
-        (~at.valid, code.bad_noise),
-        (~at.fine, code.nonfinite_data),
-        (at.num_data == 0, code.empty),
-    )
-    for applies, reason in reasons:
-        result = code.where(applies, reason, result)
-    return result
-
-
-def off_optimum(seen: Look, dof: Array, absolute: bool) -> Array:
-    """True where the step that is left is longer than a thousandth of a standard error.
-
-    For noise without a scale the unit is the scatter. What rounding alone makes of the gradient is no step: the square
-    root of eps of the residuals, and one unit of rounding in a parameter.
-    """
-    scatter = seen.size / jnp.sqrt(jnp.maximum(dof, 1).astype(seen.size.dtype))
-    unit = jnp.ones_like(seen.size) if absolute else scatter
-    rough = _ROUGH * float(jnp.finfo(seen.size.dtype).eps) ** 0.5 * seen.size
-    return ~(seen.decrement <= jnp.maximum(_FAR * unit, jnp.maximum(rough, seen.rounding)))
-
-
 def conclude(ready: Ready, choices: Choices, end: End) -> Solution:
     """Everything that follows from the solution. The solver's state has no tangents; those of `lin` are made anew."""
     seen = look(ready.objective, end.y, ready.lower, ready.upper, end.lin)
@@ -361,7 +294,6 @@ def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covari
     result = ending(end.result, Checked(count, fine, valid, seen.finite, off, end.stalled))
     matrix, dof, rank, determined = _spread(ready, known, cost, count, result, scale)
     gaussian = isinstance(ready.base, AbstractNoise) and isinstance(terms.loss, Linear)
-    at_bound = jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0))
     fitted = objective.fitted(y)
     return Solution(
         fitted=Fitted(fitted.model, fitted.noise if plan.noise else None),
@@ -375,7 +307,7 @@ def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covari
         rank=rank,
         determined=determined,
         fixed=fixed,
-        at_bound=jnp.where(fixed, 0, at_bound),
+        at_bound=at_bound(y, lower, upper),
         projected=ready.projected,
         result=result,
         num_steps=end.num_steps,
@@ -390,14 +322,13 @@ def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covari
 
 
 def _judge(
-    solution: Solution, flags: Any, model: Any, data: Any, likelihood: Any, throw: bool, strict: bool
+    solution: Solution, flags: Flags | None, model: Any, data: Any, likelihood: Any, throw: bool, strict: bool
 ) -> Solution:
     """Raise or warn as asked; inside a transformation only an error can be raised, and only at run time."""
-    if isinstance(flags, jax.core.Tracer):
+    if flags is None:
         return solution.result.error_if(solution, ~solution.success) if throw else solution
     if not throw:
         return solution
-    code, outside, lost, *_ = jax.device_get(flags)
-    if code != 0 or outside or lost:
+    if flags.code != 0 or flags.projected or flags.lost:
         judge(solution, model, data, likelihood, strict, 4)
     return solution

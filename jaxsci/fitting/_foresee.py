@@ -16,7 +16,8 @@ from jaxtyping import Array, Int, PyTree
 
 from ..core import AbstractLoss
 from ._batch import _lanes
-from ._fit import Checked, Ready, check, ending, make_ready
+from ._ending import Checked, ending
+from ._fit import Ready, check, make_ready
 from ._plan import active_mask, flat_bounds, flat_priors, make_plan
 from ._problem import Choices, Problem, Solver
 from ._program import compiled

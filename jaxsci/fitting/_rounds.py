@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from ._fit import End, Ready, advance, by_rows, conclude, fit_once, make_ready, search
+from ._lean import attempt
 from ._problem import Choices, Problem
 from ._program import compiled, made_once
 from ._solution import Solution
@@ -101,31 +102,19 @@ class Job(NamedTuple):
         ended = Ended(y, done, state.failed, state.stalled, np.minimum(steps, max_steps), state.lin, decrement)
         return self._collect(everyone, (self.lanes, ended), _conclude, 0)
 
-    def _one_by_one(self, members: np.ndarray, report: Any) -> Solution:
-        """Without rounds: a lane alone waits for nobody. As in `fit`, all branches only where they are needed."""
-        solution, flags = self._each(members, (self.lanes,), _lean, report)
-        stalled, ill = flags[:, -2] != 0, flags[:, -1] == 0
-        for program, which in ((_whole, stalled), (_by_rows, ill & ~stalled)):
-            again = np.flatnonzero(which)
-            if len(again):
-                trees = (self.lanes,) if program is _whole else (self.lanes, solution)
-                better = self._each(members[again], trees, program)
-                jtu.tree_map(lambda old, new: old.__setitem__(again, new), solution, better)  # noqa: B023
-        return solution
-
-    def _each(self, members: np.ndarray, trees: Any, program: Any, report: Any = None) -> Any:
-        """Run a program over these members, a call for each: what puts many into one call is a fifth of its kernels."""
-        waiting = []
+    def _one_by_one(self, members: np.ndarray, report: Callable[[int], None]) -> Solution:
+        """Without rounds, a call for each: a lane alone waits for nobody, and the call is that of `fit`."""
+        attempts = []
         for k, i in enumerate(members):
-            lane = jtu.tree_map(lambda x: np.asarray(x[i]), trees)  # noqa: B023
+            lane = jtu.tree_map(lambda x: np.asarray(x[i]), self.lanes)  # noqa: B023
             if self.devices:
                 lane = jax.device_put(lane, self.devices[k % len(self.devices)])
-            waiting.append(compiled(program, (lane, self.choices)))
-        parts = []
-        for answer in waiting:
-            parts.append(jtu.tree_map(np.asarray, answer))
-            if report is not None:
-                report(1)
+            attempts.append(attempt(fit_once, (lane, self.choices), mend=by_rows))
+        answers = []
+        for each in attempts:
+            answers.append(each.finished()[0])
+            report(1)
+        parts = [jtu.tree_map(np.asarray, answer) for answer in answers]
         return jtu.tree_map(lambda *x: np.stack(x), *parts)
 
     def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
@@ -227,14 +216,6 @@ def _conclude(lane: tuple[Problem, Ended], choices: Choices) -> Solution:
     result = optx.RESULTS.where(ended.failed, optx.RESULTS.nonfinite, result)
     end = End(ended.y, result, ended.num_steps, ended.stalled, ended.lin, ended.decrement)
     return conclude(make_ready(problem, choices), choices, end)
-
-
-def _lean(lane: tuple[Problem], choices: Choices) -> tuple[Solution, Array]:
-    return fit_once(lane[0], choices, False)
-
-
-def _by_rows(lane: tuple[Problem, Solution], choices: Choices) -> Solution:
-    return by_rows(lane[0], choices, lane[1])[0]
 
 
 def _whole(lane: tuple[Problem], choices: Choices) -> Solution:

@@ -31,9 +31,9 @@ from ..core import (
 )
 from ..parallel import read_framed, write_framed
 from ._by_name import ByName
-from ._covariance import propagate
 from ._summary import html_summary, text_summary
 from ._terms import Fitted, Terms
+from ._uncertainty import propagate
 from ._verdict import remarks_of, verdict_of
 
 

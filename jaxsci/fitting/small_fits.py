@@ -24,6 +24,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from ..core import Module
+from ._uncertainty import uncertainty
 
 Tree = TypeVar("Tree")
 
@@ -355,15 +356,15 @@ class Known(NamedTuple):
     determined: Bool[Array, "p lanes"]
 
 
-def known(terms: Sums, box: Box) -> Known:
+@uncertainty.register(tuple)
+def _(gram: Numbers, fixed: Numbers) -> Known:
     """Covariances from the information at the answer, revealing the directions that the data do not determine.
 
     A parameter that the others before it say everything of has a pivot of 0. It is left out, and lost with all that
     it can stand for; the variance of any other does not depend on which one is left out (Rao 1973, section 4a.4).
     """
-    p, eps = len(terms.grad), jnp.finfo(terms.cost.dtype).eps
-    entry = dict(zip(pairs(p), terms.gram, strict=True))
-    fixed = box.fixed()
+    p, eps = len(fixed), jnp.finfo(gram[0].dtype).eps
+    entry = dict(zip(pairs(p), gram, strict=True))
     idle = [f | ~(entry[i, i] > 0) for i, f in enumerate(fixed)]
     scale = [jnp.where(idle[i], 0, 1 / jnp.sqrt(jnp.where(idle[i], 1, entry[i, i]))) for i in range(p)]
     below: list[list[Array]] = [[] for _ in range(p)]
