@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "jaxsci"
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 DOMAINS = {"timing", "compsep", "curvefit", "meanfield", "xpcs"}
-FLOORS = {"core": 0, "parallel": 1, "fitting": 2, "sampling": 3, "evolution": 3, **dict.fromkeys(DOMAINS, 4), "cli": 5}
+ORDER = ["core", "parallel", "datasets", "fitting", ["sampling", "evolution"], "runs", DOMAINS, "cli"]
+FLOORS = {name: floor for floor, level in enumerate(ORDER) for name in ([level] if isinstance(level, str) else level)}
 HOST = re.compile(
     r"(^|/)(io|plot|_diagnose|_summary|_figures|_html|_ragged|_given|_dataset)\.py$"
 )  # these may use NumPy on the host

@@ -17,7 +17,6 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core import (
-    AbstractDataset,
     AbstractLikelihood,
     AbstractNoise,
     Flag,
@@ -28,6 +27,9 @@ from ..core import (
     leaf_values,
     parameters,
     rows,
+)
+from ..datasets import (
+    AbstractDataset,
 )
 from ..fitting import compiled
 from ._bandpass import Frequencies, over_bands

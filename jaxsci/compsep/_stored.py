@@ -8,7 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import place_of
-from ..fitting import ArrayRows, verdict_of
+from ..datasets import (
+    ArrayRows,
+)
+from ..fitting import (
+    verdict_of,
+)
 from ..parallel import read_framed, write_framed
 from ._separation import goodness, verdict_lines
 

@@ -38,9 +38,9 @@ from ._problem import (
     check_shapes,
     choose,
     example,
-    first_bad,
     make_problem,
     masked_rows,
+    refuse_bad,
 )
 
 _BARE = (np.ndarray, float, int, list, tuple)  # what has no mask
@@ -262,7 +262,7 @@ def _judge(solution: Solution, flags: np.ndarray, args: Any, throw: bool, strict
         return
     found, problem, _, choices = args
     if code:
-        first_bad(problem, choices)
+        refuse_bad(problem, choices)
         if solution.result == RESULTS.bad_noise:
             raise ValueError("sigma, taken as a covariance matrix, is not positive definite")
         model, data = make_problem(Call(found.function, choices.own_jacobian), problem, choices)

@@ -32,7 +32,6 @@ from ._plan import (
 )
 from ._problem import Choices as Choices, Problem as Problem, Solver as Solver
 from ._program import cheap_compile as cheap_compile, compiled as compiled, seeing as seeing, state_of as state_of
-from ._ragged import RaggedDataset as RaggedDataset
 from ._resume import fingerprint as fingerprint
 from ._rounds import lane_count as lane_count, progress_bar as progress_bar
 from ._seen import roots_of as roots_of
@@ -42,8 +41,6 @@ from ._solver._trust_region import AbstractTrustSolver as AbstractTrustSolver
 from ._solver.adam import Adam as Adam
 from ._solver.gauss_newton import GaussNewton as GaussNewton
 from ._solver.trf import TRF as TRF
-from ._source import ArrayRows as ArrayRows
-from ._stream import StreamedDataset as StreamedDataset
 from ._summary import format_pm as format_pm
 from ._terms import Fitted as Fitted, Terms as Terms
 from ._uncertainty import Rows as Rows, scaled_by_scatter as scaled_by_scatter, uncertainty as uncertainty

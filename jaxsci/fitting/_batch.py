@@ -17,11 +17,11 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..core import AbstractLoss, Linear, Module, as_array
+from ..datasets import Block, blocks
 from ._checks import check_given
 from ._fit import check
 from ._plan import Plan, active_mask, as_names, flat_bounds, flat_priors, make_plan
 from ._problem import Choices, Problem
-from ._ragged import Block, blocks
 from ._resume import Checkpoint
 from ._rounds import Job, chunk_count, lane_count, progress_bar
 from ._shared import Part, SharedSolution, fit_shared

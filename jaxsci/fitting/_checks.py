@@ -16,12 +16,10 @@ import optimistix as optx
 from jaxtyping import PyTree
 
 from ..core import (
-    AbstractDataset,
     AbstractLikelihood,
     AbstractLoss,
     Arctan,
     Cauchy,
-    Dataset,
     Huber,
     Linear,
     SoftL1,
@@ -29,8 +27,12 @@ from ..core import (
     parameters,
     suggest,
 )
+from ..datasets import (
+    AbstractDataset,
+    Dataset,
+    StreamedDataset,
+)
 from ._plan import Plan
-from ._stream import StreamedDataset
 
 _LOSSES = {cls.__name__.lower(): cls.__name__ for cls in (Linear, SoftL1, Huber, Cauchy, Arctan)}
 _SOLVERS = {name.lower(): name for name in ("TRF", "GaussNewton", "Adam")}

@@ -16,7 +16,6 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from ..core import (
-    AbstractDataset,
     AbstractLikelihood,
     AbstractLoss,
     AbstractNoise,
@@ -25,6 +24,11 @@ from ..core import (
     Robust,
     closed,
     opened,
+)
+from ..datasets import (
+    AbstractDataset,
+    Stream,
+    StreamedDataset,
 )
 from ._adjoint import Given, KKTAdjoint
 from ._checks import check_fixed, check_given
@@ -38,7 +42,6 @@ from ._solution import RESULTS, Solution
 from ._solver._foreign import solve_foreign
 from ._solver._trust_region import AbstractTrustSolver, TrustState
 from ._solver.trf import TRF
-from ._stream import Stream, StreamedDataset
 from ._terms import Fitted, Terms
 from ._uncertainty import Covariance, Rows, scaled_by_scatter, uncertainty
 

@@ -15,16 +15,15 @@ import optimistix as optx
 from jaxtyping import Array, Int, PyTree
 
 from ..core import AbstractLoss
+from ..datasets import StreamedDataset, blocks
 from ._batch import _lanes
 from ._ending import Checked, ending
 from ._fit import Ready, check, make_ready
 from ._plan import active_mask, flat_bounds, flat_priors, make_plan
 from ._problem import Choices, Problem, Solver
 from ._program import compiled
-from ._ragged import blocks
 from ._solver._foreign import _off_bounds
 from ._solver._trust_region import AbstractTrustSolver, Bounds, _finite
-from ._stream import StreamedDataset
 from ._terms import Terms
 
 _TOGETHER = 64  # members at a time, so that their Jacobians fit into memory

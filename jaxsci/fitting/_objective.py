@@ -11,7 +11,6 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core import (
-    AbstractDataset,
     AbstractLikelihood,
     AbstractNoise,
     AbstractPrepared,
@@ -24,7 +23,10 @@ from ..core import (
     split_rows,
 )
 from ..core.linalg import cholesky, dot, gram, qr_r, svd_square
-from ._stream import Stream
+from ..datasets import (
+    AbstractDataset,
+    Stream,
+)
 
 _CHUNK = 2048  # rows of a stream's block computed at a time, so that their Jacobian stays in the cache
 

@@ -1,8 +1,13 @@
-"""Data larger than memory: rows that the host reads a block at a time, from within the compiled fit."""
+"""Data larger than memory: rows that the host reads a block at a time, from within the compiled fit.
+
+A user gives a `StreamedDataset`; a compiled fit sees of it a `Stream`, which knows the form of the rows and a number to
+ask for them by. So one program serves every stream of one form, and keeps no file open. The objective asks for block
+after block in each evaluation, which costs what reading the rows costs and no memory beyond one block.
+"""
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 import equinox as eqx
@@ -12,18 +17,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core import (
-    AbstractDataset,
-    AbstractLikelihood,
-    Dataset,
-    Diagonal,
-    Flag,
-    White,
-    as_array,
-    is_list,
-    plain,
-    split_rows,
-)
+from ..core import AbstractLikelihood, Diagonal, Flag, White, as_array, is_list, plain, split_rows
+from ._dataset import AbstractDataset, Dataset
 from ._source import AllTrue, ArrayRows, Blocks, Column, PieceRows, columns_of, mask_place, used_row, without_masks
 
 _BLOCK = 131_072  # rows: a megabyte a column, beside which the call of the host costs little
@@ -153,6 +148,13 @@ class StreamedDataset(AbstractStreamed):
 
     def __len__(self) -> int:
         return self.source.length
+
+    def pieces(self) -> Iterator[AbstractDataset]:
+        """All rows, block after block, as data sets in memory; rows that fill up the last one are masked."""
+        empty, shared = split_rows(self.stream.like)
+        structure = jtu.tree_structure(empty)
+        for block in self.source.blocks():
+            yield eqx.combine(jtu.tree_unflatten(structure, map(jnp.asarray, block)), shared)
 
     @property  # type: ignore[misc]
     def noise(self) -> AbstractLikelihood:  # type: ignore[override]

@@ -1,4 +1,9 @@
-"""Members of a batch as arrays: sequences, stacked Modules and flat rows with offsets made one thing."""
+"""Members of a batch as arrays: sequences, stacked Modules and flat rows with offsets made one thing.
+
+A batch comes as a list of data sets of any lengths, as a stacked one, or as one long data set with offsets. `blocks`
+makes Blocks of all of them: members of one structure and one padded length, whose arrays have one shape, so that one
+compiled program serves them all. Everything here is NumPy on the host; `fit_batch` and `foresee` call it.
+"""
 
 import dataclasses
 import functools
@@ -11,7 +16,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..core import Module, bucket, closed, is_number, opened, row_pads
+from ..core import Module, closed, is_number, opened, row_pads
+from ._pad import bucket, extended
 
 
 class RaggedDataset(Module):
@@ -150,12 +156,8 @@ def _pad(rows: _Rows, here: np.ndarray, length: int) -> PyTree:
         if pad is None:
             return leaf[here] if rows.stacked else np.broadcast_to(np.asarray(leaf), (len(here), *np.shape(leaf)))
         if isinstance(pad, str) and pad == "identity":
-            return np.stack([_pad_square(np.asarray(leaf[i]), length) for i in here])
-        taken = np.asarray(leaf)[index]
-        if isinstance(pad, str):
-            return taken
-        keep = inside.reshape(inside.shape + (1,) * (taken.ndim - 2))
-        return np.where(keep, taken, np.asarray(pad, taken.dtype))
+            return np.stack([_square(np.asarray(leaf[i]), length) for i in here])
+        return extended(pad, np.asarray(leaf), index, inside)
 
     return jtu.tree_map(take, rows.pads, rows.dataset, is_leaf=_is_none)
 
@@ -164,10 +166,9 @@ def _is_none(node: Any) -> bool:
     return node is None
 
 
-def _pad_square(matrix: np.ndarray, length: int) -> np.ndarray:
-    out = np.eye(length, dtype=matrix.dtype)
-    out[: len(matrix), : len(matrix)] = matrix
-    return out
+def _square(matrix: np.ndarray, length: int) -> np.ndarray:
+    rows, have = np.arange(length), len(matrix)
+    return extended("identity", matrix, np.minimum(rows, have - 1), rows < have)
 
 
 def _models(models: Any, members: np.ndarray, count: int | None) -> PyTree:

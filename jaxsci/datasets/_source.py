@@ -222,21 +222,9 @@ class Blocks:
             return [0 if column.pad == "edge" else column.pad for column in self.columns]
         return [row if column.pad == "edge" else column.pad for column, row in zip(self.columns, used, strict=True)]
 
-    def first_bad(self, look: Callable[[list[np.ndarray]], tuple[np.ndarray, np.ndarray]]) -> tuple[int, int, Any]:
-        """(the first row that counts and is not fine, how many there are, its value).
-
-        `look`: a block -> (values, whether they are fine).
-        """
-        first, count, value = -1, 0, None
-        for i in range(self.count):
-            block = self._assemble(i)
-            values, fine = look(block)
-            bad = ~fine.reshape(len(fine), -1).all(axis=1) & block[self.mask]
-            if count == 0 and bad.any():
-                first = int(np.argmax(bad))
-                value, first = values[first], i * self.block + first
-            count += int(bad.sum())
-        return first, count, value
+    def blocks(self) -> Iterator[list[np.ndarray]]:
+        """All blocks in order, outside of any fit."""
+        return map(self._assemble, range(self.count))
 
     def wait_for(self, program: Callable[[], Any]) -> Any:
         """The finished answer of a program that reads from here; what goes wrong here is raised as it is."""

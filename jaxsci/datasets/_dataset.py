@@ -1,4 +1,9 @@
-"""Data sets: what was observed, at which inputs, with which noise, and which rows count."""
+"""Data sets in memory: what was observed, at which inputs, with which noise, and which rows count.
+
+`AbstractDataset` is all that a fit asks of data, so that a science can bring observations of its own form; `Dataset` is
+the one that most people need. What is given is looked at on the host and brought to the device once: units and masks
+are taken off, and rows that do not count get harmless values, so that no NaN of theirs can reach a gradient.
+"""
 
 import abc
 import functools
@@ -12,12 +17,22 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ._given import as_array, filled, is_complex, is_key, is_number, plain, rows_hidden
-from ._likelihood import AbstractLikelihood
-from ._module import Module, describe
-from ._noise import Unit
-from ._rows import as_rows, is_list, row_pads, rows
-from ._typing import Flag
+from ..core import (
+    AbstractLikelihood,
+    Flag,
+    Module,
+    Unit,
+    as_array,
+    as_rows,
+    describe,
+    filled,
+    is_complex,
+    is_list,
+    plain,
+    row_pads,
+    rows,
+    rows_hidden,
+)
 
 
 class AbstractDataset(Module):
@@ -233,83 +248,3 @@ def _clean(noise: Any, mask: Any) -> Any:
         return as_array(_fill(np.asarray(leaf) if near else leaf, mask, pad))
 
     return jtu.tree_map(clean, row_pads(noise), noise, is_leaf=lambda p: p is None)
-
-
-def pad(dataset: PyTree, length: int) -> PyTree:
-    """The data set with unused rows appended up to `length` rows; a fit of it is the same fit.
-
-    **Raises:** `ValueError` when it is longer already.
-    """
-
-    def extend(pad: Any, leaf: Any) -> Any:
-        if pad is None:
-            return leaf
-        have = leaf.shape[0]
-        if have > length:
-            raise ValueError(f"the data set has {have} rows already; it cannot be padded to {length}")
-        if pad == "identity":
-            return jnp.eye(length, dtype=leaf.dtype).at[:have, :have].set(leaf)
-        value = leaf[-1] if pad == "edge" else jnp.asarray(pad, leaf.dtype)
-        return jnp.concatenate([leaf, jnp.broadcast_to(value, (length - have, *leaf.shape[1:]))])
-
-    return jtu.tree_map(extend, row_pads(dataset), dataset, is_leaf=lambda p: p is None)
-
-
-def stack(modules: Sequence[PyTree]) -> PyTree:
-    """Modules of one structure as one Module whose arrays have a new leading axis: what `jax.vmap` maps.
-
-    **Raises:** `ValueError` naming the first member that differs, and how.
-    """
-    members = list(modules)
-    if not members:
-        raise ValueError("there is nothing to stack: the list is empty")
-    reference: Any
-    structure: Any
-    reference, structure = jtu.tree_flatten_with_path(members[0])
-    rows = []
-    for k, member in enumerate(members):
-        leaves, other = jtu.tree_flatten(member)
-        if other != structure:
-            raise ValueError(
-                f"member {k} ({type(member).__name__}) has another structure than member 0 "
-                f"({type(members[0]).__name__}): only like Modules can be stacked"
-            )
-        for (path, a), b in zip(reference, leaves, strict=True):
-            if _stacks(a) != _stacks(b) or (not _stacks(a) and a != b):
-                raise ValueError(
-                    f"{jtu.keystr(path, simple=True, separator='.')} is {describe(b)} in member {k} and {describe(a)} "
-                    "in member 0: only numbers may differ among Modules that are stacked"
-                )
-            if is_number(a) and jnp.shape(a) != jnp.shape(b):
-                raise ValueError(
-                    f"{jtu.keystr(path, simple=True, separator='.')} has shape {jnp.shape(b)} in member {k} "
-                    f"and {jnp.shape(a)} in member 0; pad the data sets to one length first (jaxsci.pad)"
-                )
-        rows.append(leaves)
-    return jtu.tree_unflatten(structure, [_stacked(column) for column in zip(*rows, strict=True)])
-
-
-def _stacks(leaf: Any) -> bool:
-    """True for numbers, counts among them; a function or a word stays what it is."""
-    return is_number(leaf) or isinstance(leaf, int)
-
-
-def _stacked(column: Sequence[Any]) -> Any:
-    """Arrays with a new leading axis, put together on the host: on the device it is a program of as many operands."""
-    if not _stacks(column[0]):
-        return column[0]
-    if any(isinstance(x, jax.core.Tracer) for x in column):
-        return jnp.stack(column)
-    if is_key(column[0]):
-        numbers = np.stack([np.asarray(jax.random.key_data(x)) for x in column])
-        return jax.random.wrap_key_data(as_array(numbers), impl=jax.random.key_impl(column[0]))
-    return as_array(np.stack([np.asarray(x) for x in column]))
-
-
-def bucket(length: int) -> int:
-    """The padded length for a data set of `length` rows: the next power of two, at least 16.
-
-    A function of nothing else, so that a member of a batch is padded, and hence rounded, the same
-    whoever its neighbours are.
-    """
-    return max(16, 1 << max(length - 1, 0).bit_length())
