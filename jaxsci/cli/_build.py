@@ -10,26 +10,9 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ..core import (
-    AbstractLoss,
-    AbstractModel,
-    Linear,
-    Normal,
-    put,
-    suggest,
-)
-from ..datasets import (
-    AbstractDataset,
-    Dataset,
-    StreamedDataset,
-)
-from ..fitting import (
-    TRF,
-    check,
-    flat_bounds,
-    flat_priors,
-    make_plan,
-)
+from ..core import AbstractLoss, AbstractModel, Linear, Normal, put, suggest
+from ..datasets import AbstractDataset, Dataset, StreamedDataset
+from ..fitting import TRF, check, flat_bounds, flat_priors, make_plan
 from ._config import Config, check_keys, flatten, shown, take
 from ._construct import construct
 from ._errors import CLASS_ERRORS, ConfigError

@@ -6,14 +6,8 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from ..datasets import (
-    StreamedDataset,
-)
-from ..fitting import (
-    fit,
-    foresee,
-    foresee_one,
-)
+from ..datasets import StreamedDataset
+from ..fitting import fit, foresee, foresee_one
 from ._build import Member
 from ._errors import CLASS_ERRORS, ConfigError
 from ._run import SUCCESSFUL, explained, group, result_of

@@ -11,14 +11,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from ..core import (
-    AbstractModel,
-    put,
-)
+from ..core import AbstractModel, put
 from ..curvefit import estimate
-from ..datasets import (
-    Dataset,
-)
+from ..datasets import Dataset
 from ._compile import compile_quickly
 from ._config import shown
 from ._construct import construct

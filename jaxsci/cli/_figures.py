@@ -10,9 +10,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..datasets import (
-    Dataset,
-)
+from ..datasets import Dataset
 from ..fitting import Solution
 from ..plot import DATA, MODEL, NEGATIVE, plot_correlation, plot_fit, plot_histogram, plot_image, plot_residuals
 from ._run import Outcome

@@ -13,10 +13,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..datasets import (
-    Dataset,
-    bucket,
-)
+from ..datasets import Dataset, bucket
 from ..fitting import RESULTS, Solution, explain_result, fit, fit_batch, lane_count, make_plan
 from ._build import Member
 from ._compile import compile_quickly

@@ -11,17 +11,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core import (
-    Diagonal,
-    White,
-    as_float,
-    row_pads,
-)
-from ..datasets import (
-    AbstractDataset,
-    Dataset,
-    StreamedDataset,
-)
+from ..core import Diagonal, White, as_float, row_pads
+from ..datasets import AbstractDataset, Dataset, StreamedDataset
 from ._config import Config, check_keys, shown, take
 from ._construct import construct
 from ._errors import ConfigError

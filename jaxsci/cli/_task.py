@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..datasets import (
-    Dataset,
-)
+from ..datasets import Dataset
 from ..fitting import make_plan
 from ._build import Job, Member, build_job
 from ._check import Refusal, refusals

@@ -28,9 +28,7 @@ from ..core import (
     parameters,
     rows,
 )
-from ..datasets import (
-    AbstractDataset,
-)
+from ..datasets import AbstractDataset
 from ..fitting import compiled
 from ._bandpass import Frequencies, over_bands
 from ._mixing import MixingMatrix

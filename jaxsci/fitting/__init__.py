@@ -32,7 +32,6 @@ from ._plan import (
 )
 from ._problem import Choices as Choices, Problem as Problem, Solver as Solver
 from ._program import cheap_compile as cheap_compile, compiled as compiled, seeing as seeing, state_of as state_of
-from ._resume import fingerprint as fingerprint
 from ._rounds import lane_count as lane_count, progress_bar as progress_bar
 from ._seen import roots_of as roots_of
 from ._shared import SharedSolution as SharedSolution

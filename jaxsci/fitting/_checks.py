@@ -27,11 +27,7 @@ from ..core import (
     parameters,
     suggest,
 )
-from ..datasets import (
-    AbstractDataset,
-    Dataset,
-    StreamedDataset,
-)
+from ..datasets import AbstractDataset, Dataset, StreamedDataset
 from ._plan import Plan
 
 _LOSSES = {cls.__name__.lower(): cls.__name__ for cls in (Linear, SoftL1, Huber, Cauchy, Arctan)}

@@ -15,21 +15,8 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..core import (
-    AbstractLikelihood,
-    AbstractLoss,
-    AbstractNoise,
-    Linear,
-    Linearisation,
-    Robust,
-    closed,
-    opened,
-)
-from ..datasets import (
-    AbstractDataset,
-    Stream,
-    StreamedDataset,
-)
+from ..core import AbstractLikelihood, AbstractLoss, AbstractNoise, Linear, Linearisation, Robust, closed, opened
+from ..datasets import AbstractDataset, Stream, StreamedDataset
 from ._adjoint import Given, KKTAdjoint
 from ._checks import check_fixed, check_given
 from ._diagnose import judge

@@ -23,10 +23,7 @@ from ..core import (
     split_rows,
 )
 from ..core.linalg import cholesky, dot, gram, qr_r, svd_square
-from ..datasets import (
-    AbstractDataset,
-    Stream,
-)
+from ..datasets import AbstractDataset, Stream
 
 _CHUNK = 2048  # rows of a stream's block computed at a time, so that their Jacobian stays in the cache
 

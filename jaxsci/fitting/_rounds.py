@@ -12,6 +12,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, PyTree
 
+from ..parallel import Checkpoint, Placement
 from ._fit import End, Ready, advance, by_rows, conclude, fit_once, make_ready, search
 from ._lean import attempt
 from ._problem import Choices, Problem
@@ -53,15 +54,14 @@ class Job(NamedTuple):
     """Members of one structure and length, and how to fit them.
 
     `lanes`: a Problem whose arrays have a leading axis, of members. A call takes a slab of `chunks` chunks of `width`
-    lanes; slabs go to the `devices` in turn. `kept`: the search is kept in a checkpoint after each round.
+    lanes; slabs are taken in turn by the devices of the `placement`.
     """
 
     lanes: Problem
     choices: Choices
     width: int
     chunks: int
-    devices: tuple[Any, ...]
-    kept: bool
+    placement: Placement
 
     @property
     def size(self) -> int:
@@ -75,14 +75,17 @@ class Job(NamedTuple):
         state = jtu.tree_map(lambda s: np.zeros((count, *s.shape), s.dtype), shapes)
         return Search(np.zeros((count, len(plan.names)), plan.dtype), state, np.zeros(count, int))
 
-    def run(self, report: Callable[[int], None], resume: Callable[[Search], Search], keep: Any) -> Solution:
-        """Fit all members; a stacked Solution of NumPy arrays."""
+    def run(self, report: Callable[[int], None], checkpoint: Checkpoint | None, name: str) -> Solution:
+        """Fit all members; a stacked Solution of NumPy arrays.
+
+        The search is kept in the `checkpoint`, under this `name`, after each round.
+        """
         everyone, max_steps = np.arange(self.size), self.choices.max_steps
         if not isinstance(self.choices.solver, AbstractTrustSolver):
             return self._collect(everyone, (self.lanes,), _whole, max_steps, report)
-        if self.width == 1 and not self.kept:
+        if self.width == 1 and checkpoint is None:
             return self._one_by_one(everyone, report)
-        search = resume(self.blank())
+        search = self.blank() if checkpoint is None else checkpoint.state(name, self.blank())
         y, state, steps = search
         pending = everyone[~search.over(max_steps)]
         report(len(everyone) - len(pending))
@@ -96,7 +99,8 @@ class Job(NamedTuple):
             over = search.over(max_steps)
             report(int(np.sum(over[pending])))
             pending = pending[~over[pending]]
-            keep(search)
+            if checkpoint is not None:
+                checkpoint.keep(name, search)
         decrement = np.where(state.exact, state.decrement, np.inf)
         done = state.done & (steps <= max_steps)
         ended = Ended(y, done, state.failed, state.stalled, np.minimum(steps, max_steps), state.lin, decrement)
@@ -106,9 +110,7 @@ class Job(NamedTuple):
         """Without rounds, a call for each: a lane alone waits for nobody, and the call is that of `fit`."""
         attempts = []
         for k, i in enumerate(members):
-            lane = jtu.tree_map(lambda x: np.asarray(x[i]), self.lanes)  # noqa: B023
-            if self.devices:
-                lane = jax.device_put(lane, self.devices[k % len(self.devices)])
+            lane = self.placement.put(k, jtu.tree_map(lambda x: np.asarray(x[i]), self.lanes))  # noqa: B023
             attempts.append(attempt(fit_once, (lane, self.choices), mend=by_rows))
         answers = []
         for each in attempts:
@@ -123,9 +125,7 @@ class Job(NamedTuple):
         slabs = [members[at : at + size] for at in range(0, len(members), size)]
         waiting = []
         for k, slab in enumerate(slabs):
-            gathered = self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))
-            if self.devices:
-                gathered = jax.device_put(gathered, self.devices[k % len(self.devices)])
+            gathered = self.placement.put(k, (self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))))
             waiting.append(compiled(_all_chunks(program), (*gathered, choices)))
         parts = []
         for slab, answer in zip(slabs, waiting, strict=True):

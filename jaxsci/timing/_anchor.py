@@ -12,19 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import (
-    AbstractLikelihood,
-    Flag,
-    Unit,
-    as_array,
-    leaf_values,
-    put,
-    require_x64,
-    rows,
-)
-from ..datasets import (
-    AbstractDataset,
-)
+from ..core import AbstractLikelihood, Flag, Unit, as_array, leaf_values, put, require_x64, rows
+from ..datasets import AbstractDataset
 from ._build import epoch_of_orbit, listed, spins
 from ._columns import linearised
 from ._model import TimingModel, lacking_jumps

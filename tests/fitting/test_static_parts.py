@@ -14,7 +14,7 @@ import jaxsci as js
 from jaxsci.core import AbstractLikelihood
 from jaxsci.core._static import closed, opened
 from jaxsci.datasets import blocks
-from jaxsci.fitting._resume import fingerprint
+from jaxsci.parallel import fingerprint
 
 X = jnp.linspace(-1.0, 1.0, 16)  # a length that batches do not pad
 RIDGE = {"net.*": js.Normal(0.0, 1.0)}
