@@ -31,11 +31,15 @@ def test_a_state_comes_back_in_its_form(tmp_path):
 
 
 def test_what_was_kept_last_is_written_when_the_block_is_left_by_an_error(tmp_path):
-    with pytest.raises(KeyboardInterrupt), Checkpoint(tmp_path / "x", 1) as kept:
-        kept.keep("a", [np.array(1)])
-        assert not (tmp_path / "x").exists()  # written every so often only
-        kept.keep("a", [np.array(2)])
-        raise KeyboardInterrupt
+    def stopped():
+        with Checkpoint(tmp_path / "x", 1) as kept:
+            kept.keep("a", [np.array(1)])
+            assert not (tmp_path / "x").exists()  # written every so often only
+            kept.keep("a", [np.array(2)])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert Kept.read(tmp_path / "x").states["a"][0] == 2
 
 
