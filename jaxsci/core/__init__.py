@@ -65,7 +65,14 @@ from ._parameter import (
     transparent as transparent,
 )
 from ._prior import Normal as Normal
-from ._rows import as_rows as as_rows, is_list as is_list, row_pads as row_pads, rows as rows, split_rows as split_rows
+from ._rows import (
+    Pad as Pad,
+    as_rows as as_rows,
+    is_list as is_list,
+    row_pads as row_pads,
+    rows as rows,
+    split_rows as split_rows,
+)
 from ._static import Static as Static, closed as closed, opened as opened
 from ._transform import Transform as Transform
-from ._typing import Flag as Flag, Scalar as Scalar
+from ._typing import AnyArray as AnyArray, Flag as Flag, Inputs as Inputs, Scalar as Scalar, Tree as Tree

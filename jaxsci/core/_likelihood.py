@@ -74,7 +74,7 @@ class AbstractLikelihood(Module):
         rows = jnp.concatenate([jac_t, residual[None, :]])  # one product reads the rows once
         return cost, products(rows)
 
-    def finish(self, sums: PyTree) -> Linearisation:
+    def finish(self, sums: PyTree[Array]) -> Linearisation:
         """The Linearisation that belongs to the total of the sums."""
         cost, products = sums
         return Linearisation(cost, products[:-1, -1], products[:-1, :-1])

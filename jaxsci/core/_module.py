@@ -38,21 +38,21 @@ class Module(eqx.Module):
                     )
 
 
-def _remedy(field: Any) -> str:
+def _remedy(field: dataclasses.Field[Any]) -> str:
     """What to do about a parameter that is annotated as what it never is."""
     if "param" in field.metadata and field.type in (float, int, complex, bool):
         return ": a parameter is an array, annotate one number as jaxsci.Scalar"
     return ""
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """A value in a few words: dtype and shape for an array, type and value otherwise."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return f"{value.dtype}{list(value.shape)}"
     return f"{type(value).__name__} {value!r:.60}"
 
 
-def _expected(annotation: Any) -> str:
+def _expected(annotation: object) -> str:
     return getattr(annotation, "__name__", str(annotation)).replace("jaxlib._jax.", "")
 
 

@@ -205,7 +205,7 @@ class LowRank(AbstractNoise):
         white = jax.vmap(lambda row: self.diagonal.whiten(row, mask))(stack)
         return gram(white, white)
 
-    def finish(self, sums: PyTree) -> Linearisation:
+    def finish(self, sums: Array) -> Linearisation:
         q = sums.shape[0] - self.variance.shape[0]
         factor, ok = cholesky(sums[q:, q:] + jnp.diag(1 / self.variance))
         half = solve_lower(jnp.where(ok, factor, jnp.nan), sums[q:, :q])

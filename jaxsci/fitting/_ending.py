@@ -13,11 +13,12 @@ import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import Flag, Linearisation, Scalar
+from ..core import AnyArray, Flag, Linearisation, Scalar
 from ..core.linalg import dot, factorise
 from ._objective import Objective
 from ._solution import RESULTS
@@ -182,9 +183,10 @@ def ending_of(answer: optx.Solution, lin: Linearisation, num_data: Int[Array, ""
     return ending(answer.result, Checked(num_data, fine, jnp.array(True), sane, stalled, stalled))
 
 
-def at_bound(y: Any, lower: Any, upper: Any) -> Any:
+def at_bound(y: AnyArray, lower: AnyArray, upper: AnyArray) -> Any:
     """-1 where a parameter ended at its lower bound, 1 at its upper one, else 0; 0 for one that is fixed.
 
-    Of arrays of any shape, on the host for NumPy's: products, because those take either.
+    Of arrays of any shape; on the host for NumPy's.
     """
-    return (lower < upper) * (1 * (y >= upper) - 1 * (y <= lower))
+    xp: Any = jnp if isinstance(y, jax.Array) else np
+    return xp.where(lower >= upper, 0, xp.where(y >= upper, 1, xp.where(y <= lower, -1, 0)))
