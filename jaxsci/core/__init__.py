@@ -75,4 +75,11 @@ from ._rows import (
 )
 from ._static import Static as Static, closed as closed, opened as opened
 from ._transform import Transform as Transform
-from ._typing import AnyArray as AnyArray, Flag as Flag, Inputs as Inputs, Scalar as Scalar, Tree as Tree
+from ._typing import (
+    AnyArray as AnyArray,
+    Flag as Flag,
+    Inputs as Inputs,
+    Model as Model,
+    Scalar as Scalar,
+    Tree as Tree,
+)

@@ -21,6 +21,9 @@ Real = ArrayLike
 Tree: TypeAlias = PyTree
 """A Module, or any tree of Modules, arrays and numbers: what `jax.tree.map` maps."""
 
+Model: TypeAlias = PyTree
+"""A user's model: a Module whose parameters are declared by `param()`. Only the data set calls it."""
+
 Inputs: TypeAlias = PyTree
 """What a user's model takes: any tree of arrays, which only the model looks into."""
 

@@ -12,7 +12,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..core import AbstractNoise, Dense, Diagonal, Poisson, White, is_complex, plain, rows_hidden, unmasked
-from ..datasets import Dataset
+from ..datasets import Dataset, Seen, first_bad
 from ..fitting import roots_of
 from ._curve import Call, as_layout, curve_class
 from ._log import logged

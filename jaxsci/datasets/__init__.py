@@ -5,7 +5,7 @@ observations brings a class of its own. `blocks` cuts batches into what compiled
 see of data larger than memory, and `first_bad` names the row that spoiled a fit. Fits know nothing here of models.
 """
 
-from ._dataset import AbstractDataset as AbstractDataset, Dataset as Dataset, predict as predict
+from ._dataset import AbstractDataset as AbstractDataset, Dataset as Dataset, FreeModel as FreeModel, predict as predict
 from ._first_bad import (
     Bad as Bad,
     Seen as Seen,

@@ -8,7 +8,7 @@ are taken off, and rows that do not count get harmless values, so that no NaN of
 import abc
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -19,8 +19,13 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from ..core import (
     AbstractLikelihood,
+    AnyArray,
     Flag,
+    Inputs,
+    Model,
     Module,
+    Pad,
+    Tree,
     Unit,
     as_array,
     as_rows,
@@ -35,6 +40,18 @@ from ..core import (
 )
 
 
+@runtime_checkable
+class FreeModel(Protocol):
+    """A model as a function of the flat vector y of its free parameters, as the objective of a fit is."""
+
+    def model(self, y: Float[Array, " p"]) -> Any:
+        """The model at y."""
+
+    @property
+    def places(self) -> Any:
+        """The model with places in y for its free leaves, and None for all others."""
+
+
 class AbstractDataset(Module):
     """What a fit needs of data: a noise, a mask (True = used) and residuals of a model."""
 
@@ -42,22 +59,24 @@ class AbstractDataset(Module):
     mask: eqx.AbstractVar[Bool[Array, " n"]]
 
     @abc.abstractmethod
-    def residual(self, model: Any) -> Float[Array, " n"]:
+    def residual(self, model: Model) -> Float[Array, " n"]:
         """model - observed, in the data's unit."""
 
     @abc.abstractmethod
     def finite(self) -> Flag:
         """False when a number that the mask keeps is nan or infinite."""
 
-    def sums(self, at: Any, y: Float[Array, " p"], likelihood: AbstractLikelihood, derivatives: bool) -> PyTree | None:
+    def sums(
+        self, at: FreeModel, y: Float[Array, " p"], likelihood: AbstractLikelihood, derivatives: bool
+    ) -> PyTree | None:
         """What `likelihood.sums` makes of the rows at y, by a shorter way than their Jacobian; `None` without one.
 
-        `at.model(y)` is the model, `at.places` its free leaves with their places in y for values.
+        `at` is the model as a function of y.
         """
         del at, y, likelihood, derivatives
         return None
 
-    def jacobian(self, at: Any, y: Float[Array, " p"]) -> tuple[Float[Array, " n"], Float[Array, "p n"]] | None:
+    def jacobian(self, at: FreeModel, y: Float[Array, " p"]) -> tuple[Float[Array, " n"], Float[Array, "p n"]] | None:
         """(`residual` at y, its derivatives with y) by a shorter way than by one tangent each; `None` without one.
 
         `at` as in `sums`.
@@ -88,7 +107,7 @@ class Dataset(AbstractDataset):
     noise: AbstractLikelihood
     mask: Bool[Array, " n"] = rows(False)
 
-    def __init__(self, inputs: Any, observed: Any, noise: AbstractLikelihood | None = None, mask: Any = None):
+    def __init__(self, inputs: Inputs, observed: object, noise: AbstractLikelihood | None = None, mask: object = None):
         columns, structure = _columns(inputs, "inputs", real=False)
         found, _ = _columns(list(observed) if isinstance(observed, tuple) else observed, "observed")
         if len(found) != 1:
@@ -131,7 +150,7 @@ class Dataset(AbstractDataset):
         self.inputs = jtu.tree_unflatten(structure, [as_rows(x) for x in values])
         self.observed, self.mask = as_rows(own.values), as_rows(used)
 
-    def residual(self, model: Any) -> Float[Array, " n"]:
+    def residual(self, model: Model) -> Float[Array, " n"]:
         predicted = predict(model, self.inputs)
         if jnp.shape(predicted) != self.observed.shape:
             raise ValueError(
@@ -150,12 +169,12 @@ def _finite_rows(leaf: Array, mask: Array) -> Array:
     return jnp.all(fine)
 
 
-def _is_row(module: Any, path: tuple[Any, ...]) -> bool:
+def _is_row(module: AbstractLikelihood, path: tuple[Any, ...]) -> bool:
     pads = dict(jtu.tree_flatten_with_path(row_pads(module), is_leaf=lambda x: x is None)[0])
     return pads.get(path) is not None
 
 
-def predict(model: Any, inputs: Any) -> Array:
+def predict(model: Model, inputs: Inputs) -> Array:
     """model(inputs), one array of real numbers.
 
     **Raises:** `TypeError` where the model does to traced values what only Python or NumPy can do; `ValueError` for
@@ -201,7 +220,7 @@ class _Column(NamedTuple):
         return jnp.shape(self.values)
 
 
-def _columns(tree: PyTree, name: str, real: bool = True) -> tuple[list[_Column], Any]:
+def _columns(tree: Tree, name: str, real: bool = True) -> tuple[list[_Column], Any]:
     """The arrays of a tree without their units and masks, and its structure; a list is one array."""
     leaves, structure = jtu.tree_flatten_with_path(tree, is_leaf=is_list)
     columns = []
@@ -216,7 +235,7 @@ def _columns(tree: PyTree, name: str, real: bool = True) -> tuple[list[_Column],
     return columns, structure
 
 
-def _used(mask: Any, columns: Sequence[_Column], length: int) -> Any:
+def _used(mask: object, columns: Sequence[_Column], length: int) -> Any:
     """The mask (True = used) less what the arrays' own masks hide; `None` where all rows are used."""
     hidden = [rows_hidden(column.hidden, length) for column in columns if column.hidden is not None]
     if mask is not None:
@@ -232,16 +251,16 @@ def _used(mask: Any, columns: Sequence[_Column], length: int) -> Any:
     return shown if mask is None else mask & shown
 
 
-def _fill(leaf: Any, mask: Any, value: Any) -> Any:
+def _fill(leaf: AnyArray, mask: AnyArray, value: AnyArray | float) -> Any:
     """The value in place of the rows that are not used; on the host where both are there."""
     xp: Any = np if isinstance(mask, np.ndarray) and isinstance(leaf, np.ndarray) else jnp
     return xp.where(mask.reshape(mask.shape + (1,) * (leaf.ndim - 1)), leaf, value)
 
 
-def _clean(noise: Any, mask: Any) -> Any:
+def _clean(noise: AbstractLikelihood, mask: AnyArray) -> Any:
     """Rows that are not used get harmless noise, so that no NaN of theirs can reach a gradient."""
 
-    def clean(pad: Any, leaf: Any) -> Any:
+    def clean(pad: Pad | None, leaf: AnyArray) -> Any:
         if pad is None or isinstance(pad, str):
             return leaf
         near = isinstance(mask, np.ndarray) and not isinstance(leaf, jax.core.Tracer)

@@ -13,10 +13,10 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Bool, Int, PyTree
 
-from ..core import row_pads
+from ..core import AnyArray, Pad, Tree, row_pads
 
 
-def pad(dataset: PyTree, length: int) -> PyTree:
+def pad(dataset: Tree, length: int) -> PyTree:
     """The data set with unused rows appended up to `length` rows; a fit of it is the same fit.
 
     Arrays of NumPy stay arrays of NumPy.
@@ -24,7 +24,7 @@ def pad(dataset: PyTree, length: int) -> PyTree:
     **Raises:** `ValueError` when it is longer already.
     """
 
-    def extend(fill: Any, leaf: Any) -> Any:
+    def extend(fill: Pad | None, leaf: AnyArray) -> Any:
         if fill is None:
             return leaf
         have = leaf.shape[0]
@@ -38,7 +38,7 @@ def pad(dataset: PyTree, length: int) -> PyTree:
     return jtu.tree_map(extend, row_pads(dataset), dataset, is_leaf=lambda fill: fill is None)
 
 
-def extended(fill: Any, leaf: Any, index: Int[np.ndarray, "*b n"], inside: Bool[np.ndarray, "*b n"]) -> Any:
+def extended(fill: Pad, leaf: AnyArray, index: Int[np.ndarray, "*b n"], inside: Bool[np.ndarray, "*b n"]) -> Any:
     """Rows `index` of an array, with `fill` where not `inside`: there the index names the last row.
 
     **Arguments:** `fill`: what `rows(...)` declares: a number, "edge", or "identity" for a square matrix, which takes

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PyTree
 
 from ..core import plain, row_pads, rows_hidden, split_rows
+from ._dataset import AbstractDataset
 
 
 class Column(NamedTuple):
@@ -27,7 +27,7 @@ class Column(NamedTuple):
     pad: Any
 
 
-def columns_of(like: PyTree) -> list[Column]:
+def columns_of(like: AbstractDataset) -> list[Column]:
     """The Columns of a data set, in the order of its leaves."""
     pads = jtu.tree_leaves(row_pads(like))
     leaves = jtu.tree_flatten_with_path(split_rows(like)[0])[0]
@@ -67,7 +67,7 @@ class AllTrue:
     def __init__(self, length: int):
         self.shape = (length,)
 
-    def __getitem__(self, rows: Any) -> Any:
+    def __getitem__(self, rows: slice | int) -> Any:
         return np.ones(len(range(*rows.indices(self.shape[0]))), bool) if isinstance(rows, slice) else np.True_
 
 
@@ -100,14 +100,14 @@ class ArrayRows:
             pages.madvise(mmap.MADV_DONTNEED)
 
 
-def _memory_map(array: Any) -> mmap.mmap | None:
+def _memory_map(array: object) -> mmap.mmap | None:
     """The pages behind an array, where dropping them loses nothing: not those of a copy-on-write map."""
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap) and array.mode == "c":
             return None
         array = array.base
     droppable = isinstance(array, mmap.mmap) and getattr(mmap, "MADV_DONTNEED", None) is not None
-    return array if droppable else None
+    return array if droppable and isinstance(array, mmap.mmap) else None
 
 
 class PieceRows:
@@ -181,7 +181,9 @@ class Kept:
     def __enter__(self) -> None:
         self.error = None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.error = error
 
 

@@ -50,7 +50,7 @@ def stack(modules: Sequence[PyTree]) -> PyTree:
     return jtu.tree_unflatten(structure, [_stacked(column) for column in zip(*rows, strict=True)])
 
 
-def _stacks(leaf: Any) -> bool:
+def _stacks(leaf: object) -> bool:
     """True for numbers, counts among them; a function or a word stays what it is."""
     return is_number(leaf) or isinstance(leaf, int)
 

@@ -103,7 +103,13 @@ class KKTAdjoint(optx.AbstractAdjoint):
     held at a bound moves with the bound. Optimistix's stock `ImplicitAdjoint` ignores bounds.
     """
 
-    def apply(self, primal_fn: Any, rewrite_fn: Any, inputs: Any, tags: Any) -> Any:
+    def apply(
+        self,
+        primal_fn: Callable[..., Any],
+        rewrite_fn: Callable[..., Any],
+        inputs: tuple[Any, ...],
+        tags: frozenset[object],
+    ) -> Any:
         del rewrite_fn, tags
         root, rest = implicit(primal_fn, (*inputs, functools.partial(eqxi.while_loop, kind="lax")))
         return root, jtu.tree_map(eqxi.nondifferentiable_backward, rest)
@@ -116,16 +122,49 @@ class Given(optx.AbstractLeastSquaresSolver):
     atol: float = 0.0
     norm: Any = optx.max_norm
 
-    def init(self, fn: Any, y: Any, args: Any, options: Any, f_struct: Any, aux_struct: Any, tags: Any) -> Any:
+    def init(
+        self,
+        fn: Callable[..., Any],
+        y: Array,
+        args: None,
+        options: dict[str, Any],
+        f_struct: jax.ShapeDtypeStruct,
+        aux_struct: Tree,
+        tags: frozenset[object],
+    ) -> Any:
         return None
 
-    def step(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
+    def step(
+        self,
+        fn: Callable[..., Any],
+        y: Array,
+        args: None,
+        options: dict[str, Any],
+        state: None,
+        tags: frozenset[object],
+    ) -> Any:
         return y, None, None
 
-    def terminate(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
+    def terminate(
+        self,
+        fn: Callable[..., Any],
+        y: Array,
+        args: None,
+        options: dict[str, Any],
+        state: None,
+        tags: frozenset[object],
+    ) -> Any:
         return jnp.array(True), optx.RESULTS.successful
 
     def postprocess(
-        self, fn: Any, y: Any, aux: Any, args: Any, options: Any, state: Any, tags: Any, result: Any
+        self,
+        fn: Callable[..., Any],
+        y: Array,
+        aux: Tree,
+        args: None,
+        options: dict[str, Any],
+        state: None,
+        tags: frozenset[object],
+        result: optx.RESULTS,
     ) -> Any:
         return y, aux, {}

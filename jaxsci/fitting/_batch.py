@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core import AbstractLoss, Linear, Module, as_array
+from ..core import AbstractLoss, Linear, Module, Tree, as_array
 from ..datasets import Block, blocks
 from ..parallel import Checkpoint, Placement
 from ._checks import check_given
 from ._fit import check
 from ._plan import Plan, active_mask, as_names, flat_bounds, flat_priors, make_plan
-from ._problem import Choices, Problem
+from ._problem import Choices, Problem, Solver
 from ._rounds import Job, chunk_count, lane_count, progress_bar
 from ._shared import Part, SharedSolution, fit_shared
 from ._solution import RESULTS, Solution
@@ -121,13 +121,13 @@ class BatchSolution(Module):
 
 
 def fit_batch(
-    models: Any,
-    datasets: Any,
+    models: Tree,
+    datasets: Tree,
     *,
     free: Sequence[str] | None = None,
     bounds: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
-    solver: Any = TRF(),
+    solver: Solver = TRF(),
     loss: AbstractLoss = Linear(),
     shared: Sequence[str] = (),
     batch_size: int | str = "auto",
@@ -188,7 +188,9 @@ def fit_batch(
         return _separately(todo, lambda k: run(k, report))
 
 
-def _check(solver: Any, shared: Sequence[str], mesh: Any, checkpoint: Any) -> None:
+def _check(
+    solver: Solver, shared: Sequence[str], mesh: jax.sharding.Mesh | None, checkpoint: str | os.PathLike[str] | None
+) -> None:
     """Raise `ValueError` for choices that do not go together."""
     if shared and (mesh is not None or checkpoint is not None):
         raise ValueError("shared parameters make one joint fit, which takes neither a mesh nor a checkpoint")
@@ -210,7 +212,14 @@ def _separately(todo: Sequence[Block], run: Callable[[int], Solution]) -> BatchS
     return BatchSolution(*_merge(groups, members), errors)
 
 
-def _lanes(block: Block, total: int, free: Any, bounds: Any, priors: Any, loss: AbstractLoss) -> tuple[Plan, Problem]:
+def _lanes(
+    block: Block,
+    total: int,
+    free: Sequence[str] | None,
+    bounds: Mapping[str, Any] | None,
+    priors: Mapping[str, Any] | None,
+    loss: AbstractLoss,
+) -> tuple[Plan, Problem]:
     """The plan of these members, and their Problem, whose arrays lead with the members."""
     model, data = (jtu.tree_map(lambda x: as_array(x[0]), tree) for tree in (block.models, block.data))
     plan = make_plan(model, data.noise, free)

@@ -7,12 +7,12 @@ again for it. `jaxsci check` says the same of a fit that is only foreseen.
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core import AbstractLikelihood
+from ..core import AbstractLikelihood, Model
 from ..datasets import AbstractDataset, Seen, StreamedDataset, finite_rows, first_bad, pieces, row_arrays
 from ._solution import RESULTS, Solution
 from ._verdict import facts_of, moved, undetermined
@@ -20,7 +20,7 @@ from ._verdict import facts_of, moved, undetermined
 
 def judge(
     solution: Solution,
-    model: Any,
+    model: Model,
     data: AbstractDataset,
     likelihood: AbstractLikelihood | None,
     strict: bool = False,
@@ -39,12 +39,14 @@ def judge(
         warnings.warn(message, stacklevel=level)
 
 
-def explain(solution: Solution, model: Any, data: AbstractDataset, likelihood: AbstractLikelihood | None) -> NoReturn:
+def explain(solution: Solution, model: Model, data: AbstractDataset, likelihood: AbstractLikelihood | None) -> NoReturn:
     """Raise what belongs to `solution.result`."""
     explain_result(solution.result, model, data, likelihood)
 
 
-def explain_result(result: Any, model: Any, data: AbstractDataset, likelihood: AbstractLikelihood | None) -> NoReturn:
+def explain_result(
+    result: RESULTS, model: Model, data: AbstractDataset, likelihood: AbstractLikelihood | None
+) -> NoReturn:
     """Raise what belongs to a `RESULTS`, of a fit that was made or of one that is only foreseen."""
     message = RESULTS[result]
     if result == RESULTS.nonfinite_data:
@@ -102,7 +104,7 @@ def _bad_noise(data: AbstractDataset, likelihood: AbstractLikelihood | None) -> 
     return f"{bad}: {many} not positive and finite, as standard deviations must be."
 
 
-def _bad_start(model: Any, data: AbstractDataset) -> str:
+def _bad_start(model: Model, data: AbstractDataset) -> str:
     """At which row the model is not finite for the starting values; empty for none."""
 
     def look(piece: AbstractDataset) -> Iterator[Seen]:

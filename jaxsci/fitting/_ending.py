@@ -6,6 +6,7 @@ that matrix is too ill conditioned; `ending` orders the reasons for which a fit 
 fits and skies call these, so that one word means one thing in all of them.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -112,7 +113,7 @@ def careful(
 
 
 @eqx.filter_custom_jvp
-def recalled(objective: Any, y: Float[Array, " p"], known: Linearisation) -> Linearisation:
+def recalled(objective: Callable[..., Linearisation], y: Float[Array, " p"], known: Linearisation) -> Linearisation:
     """objective(y), whose value the solver has kept but not its derivatives."""
     return known
 

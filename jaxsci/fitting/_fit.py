@@ -13,9 +13,9 @@ import jax.flatten_util as jfu
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike
 
-from ..core import AbstractLikelihood, AbstractLoss, AbstractNoise, Linear, Linearisation, Robust, closed, opened
+from ..core import AbstractLikelihood, AbstractLoss, AbstractNoise, Linear, Linearisation, Model, Robust, closed, opened
 from ..datasets import AbstractDataset, Stream, StreamedDataset
 from ._adjoint import Given, KKTAdjoint
 from ._checks import check_fixed, check_given
@@ -24,7 +24,7 @@ from ._ending import Checked, Look, at_bound, careful, ending, look, off_optimum
 from ._lean import Flags, lean_first
 from ._objective import Objective
 from ._plan import Plan, active_mask, flat_bounds, flat_priors, make_plan
-from ._problem import Choices, Problem
+from ._problem import Choices, Problem, Solver
 from ._solution import RESULTS, Solution
 from ._solver._foreign import solve_foreign
 from ._solver._trust_region import AbstractTrustSolver, TrustState
@@ -34,16 +34,16 @@ from ._uncertainty import Covariance, Rows, scaled_by_scatter, uncertainty
 
 
 def fit(
-    model: PyTree,
+    model: Model,
     data: AbstractDataset,
     *,
     free: Sequence[str] | None = None,
     bounds: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
-    solver: Any = TRF(),
+    solver: Solver = TRF(),
     loss: AbstractLoss = Linear(),
     likelihood: AbstractLikelihood | None = None,
-    active: Any = None,
+    active: ArrayLike | None = None,
     chunk: int | None = None,
     max_steps: int = 200,
     throw: bool = True,
@@ -96,7 +96,9 @@ def fit(
     return _judge(solution, flags, model, given, likelihood, throw, strict)
 
 
-def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any, chunk: int | None) -> None:
+def check(
+    plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: AbstractLikelihood | None, chunk: int | None
+) -> None:
     """Raise `ValueError` for choices that do not go together."""
     base = data.noise if likelihood is None else likelihood
     plain = isinstance(loss, Linear)
@@ -228,14 +230,14 @@ def exact_decrement(state: TrustState) -> Array:
 
 
 def advance(
-    ready: Ready, solver: AbstractTrustSolver, y: Array, state: Any, max_steps: int, exact: bool = True
+    ready: Ready, solver: AbstractTrustSolver, y: Array, state: TrustState | None, max_steps: int, exact: bool = True
 ) -> optx.Solution:
     """At most `max_steps` steps of one of our own solvers, from a state where one is given."""
     options = {**ready.bounds, "linearise": ready.objective, "state": state, "exact": exact}
     return optx.least_squares(unused, solver, y, None, options, max_steps=max_steps, adjoint=KKTAdjoint(), throw=False)
 
 
-def unused(y: Array, args: Any) -> Array:
+def unused(y: Array, args: None) -> Array:
     """Stands for the residual function, which our solvers never call: they linearise."""
     return y
 
@@ -253,7 +255,7 @@ def degrees(ready: Ready, known: Covariance, count: Array) -> Array:
 
 
 def _spread(
-    ready: Ready, known: Covariance, cost: Array, count: Array, result: Any, scale_covariance: bool | None
+    ready: Ready, known: Covariance, cost: Array, count: Array, result: RESULTS, scale_covariance: bool | None
 ) -> tuple[Array, Array, Array, Array]:
     """(covariance, dof, rank, determined)."""
     dof = degrees(ready, known, count)
@@ -312,7 +314,13 @@ def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covari
 
 
 def _judge(
-    solution: Solution, flags: Flags | None, model: Any, data: Any, likelihood: Any, throw: bool, strict: bool
+    solution: Solution,
+    flags: Flags | None,
+    model: Model,
+    data: AbstractDataset,
+    likelihood: AbstractLikelihood | None,
+    throw: bool,
+    strict: bool,
 ) -> Solution:
     """Raise or warn as asked; inside a transformation only an error can be raised, and only at run time."""
     if flags is None:

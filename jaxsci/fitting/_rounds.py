@@ -12,6 +12,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, PyTree
 
+from ..core import Tree
 from ..parallel import Checkpoint, Placement
 from ._fit import End, Ready, advance, by_rows, conclude, fit_once, make_ready, search
 from ._lean import attempt
@@ -119,7 +120,14 @@ class Job(NamedTuple):
         parts = [jtu.tree_map(np.asarray, answer) for answer in answers]
         return jtu.tree_map(lambda *x: np.stack(x), *parts)
 
-    def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
+    def _collect(
+        self,
+        members: np.ndarray,
+        trees: Tree,
+        program: Callable[..., Any],
+        steps: int,
+        report: Callable[[int], None] | None = None,
+    ) -> Any:
         """Run a program over these members, slab after slab; all slabs are under way before the first is read."""
         size, choices = self.width * self.chunks, self.choices._replace(max_steps=steps)
         slabs = [members[at : at + size] for at in range(0, len(members), size)]
@@ -135,7 +143,7 @@ class Job(NamedTuple):
                 report(len(slab))
         return jtu.tree_map(lambda *x: np.concatenate(x), *parts)
 
-    def _gather(self, trees: Any, slab: np.ndarray) -> Any:
+    def _gather(self, trees: Tree, slab: np.ndarray) -> Any:
         """Arrays of shape (chunks, width, ...); the last chunk in use is filled up, those after it hold anything."""
         used = np.concatenate([slab, np.full(-len(slab) % self.width, slab[0])])
 
@@ -161,16 +169,16 @@ def chunk_count(length: int, p: int, width: int) -> int:
 
 
 @made_once
-def _all_chunks(program: Any) -> Any:
+def _all_chunks(program: Callable[..., Any]) -> Any:
     """The program of one member, over the lanes of the first `count` chunks, one chunk after the other."""
 
-    def run(varying: Any, count: Array, choices: Choices) -> Any:
+    def run(varying: Tree, count: Array, choices: Choices) -> Any:
         lanes = jax.jit(_over_lanes(lambda *lane: program(lane, choices)))  # traced once, used twice
 
         def chunk(i: Array) -> Any:
             return lanes(*jtu.tree_map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), varying))
 
-        def step(carry: Any) -> Any:
+        def step(carry: tuple[Array, Tree]) -> Any:
             i, out = carry
             put = functools.partial(lax.dynamic_update_index_in_dim, index=i, axis=0)
             return i + 1, jtu.tree_map(put, out, chunk(i))
@@ -186,7 +194,7 @@ def _all_chunks(program: Any) -> Any:
 def _over_lanes(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`jax.vmap`, save for a lane alone: as a batch of one it would take twice as long to compile."""
 
-    def over(*lanes: Any) -> Any:
+    def over(*lanes: Tree) -> Any:
         if jtu.tree_leaves(lanes)[0].shape[0] > 1:
             return jax.vmap(fn)(*lanes)
         alone = fn(*jtu.tree_map(lambda x: x[0], lanes))
@@ -227,7 +235,7 @@ def _shapes(lanes: Problem) -> Any:
     return jtu.tree_map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes)
 
 
-def progress_bar(progress: Any, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(progress: bool | Callable[[int, int], None] | None, total: int) -> Iterator[Callable[[int], None]]:
     """A function that counts finished members, onto a rich bar or into the caller's own function."""
     done = 0
 

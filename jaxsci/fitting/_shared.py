@@ -17,7 +17,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from ..core import Linearisation, Module, Scalar, element_names
+from ..core import Linearisation, Module, Scalar, Tree, element_names
 from ..core.arrow import Arrow, join, split
 from ._adjoint import KKTAdjoint
 from ._ending import at_bound, ending_of
@@ -106,7 +106,7 @@ class Joint(Module):
         """The cost of the shared parameters' priors."""
         return jnp.sum(self.prior_weight * (self.split(y)[0] - self.prior_mean) ** 2) / 2
 
-    def __call__(self, y: Float[Array, " p"], args: Any = None) -> Linearisation:
+    def __call__(self, y: Float[Array, " p"], args: None = None) -> Linearisation:
         """The Linearisation, with an Arrow for its curvature."""
 
         def look(objective: Objective, y: Array) -> tuple[Array, Array, Any]:
@@ -131,7 +131,7 @@ class Joint(Module):
         """(cost, grad, matrix) of `look` for all members of each group, in shared and local parts; 0 if not used."""
         shared, local = self.split(y)
 
-        def of_group(objectives: Any, used: Array, layout: Layout, local: Array) -> Any:
+        def of_group(objectives: Objective, used: Array, layout: Layout, local: Array) -> Any:
             def one(objective: Objective, used: Array, local: Array) -> Any:
                 cost, grad, matrix = look(objective, layout.member(shared, local))
                 parts = (cost, layout.part(grad), layout.arrow(matrix))
@@ -146,7 +146,7 @@ class Joint(Module):
         return Arrow(corner, tuple(arrow[1] for _, _, arrow in groups), tuple(arrow[2] for _, _, arrow in groups))
 
 
-def over_chunks(one: Callable[..., Any], trees: Any) -> Any:
+def over_chunks(one: Callable[..., Any], trees: Tree) -> Any:
     """one(...) of each member, chunk after chunk: arrays lead with (chunks, lanes), results with (members,)."""
     out = lax.map(lambda chunk: jax.vmap(one)(*chunk), trees)
     return jtu.tree_map(lambda x: x.reshape(-1, *x.shape[2:]), out)
@@ -297,7 +297,7 @@ def _gather(readies: list[Ready], usable: list[Array], layouts: tuple[Layout, ..
 
 
 def _conclude(
-    joint: Joint, readies: list[Ready], groups: tuple[Group, ...], answer: Any, fixed: Array
+    joint: Joint, readies: list[Ready], groups: tuple[Group, ...], answer: optx.Solution, fixed: Array
 ) -> tuple[tuple[Solution, ...], SharedSolution]:
     y, layouts = answer.value, joint.layouts
     lin = joint(y)
@@ -318,7 +318,7 @@ def _conclude(
     chi2 = total("chi2") + 2 * joint.prior_cost(y)
     scale = groups[0].choices.scale_covariance
     known_scale = alone[0].absolute if scale is None else not scale
-    scatter = None if known_scale else (lin.cost, dof)
+    scatter = None if known_scale else Scatter(lin.cost, dof)
     members = []
     for solution, ready, layout, gain in zip(alone, readies, layouts, known.gains, strict=True):
         limits = (x.reshape(len(gain), -1) for x in (ready.lower, ready.upper))
@@ -352,8 +352,21 @@ def _alone(
     return conclude(held, unscaled, End(y, ended, joint.num_steps, joint.stalled & used, None, joint.decrement))
 
 
+class Scatter(NamedTuple):
+    """By what a covariance is scaled where the noise has no scale of its own: 2 cost / dof."""
+
+    cost: Array
+    dof: Array
+
+
 def _complete(
-    solution: Solution, gain: Array, lower: Array, upper: Array, layout: Layout, known: ArrowCovariance, scatter: Any
+    solution: Solution,
+    gain: Array,
+    lower: Array,
+    upper: Array,
+    layout: Layout,
+    known: ArrowCovariance,
+    scatter: Scatter | None,
 ) -> Solution:
     """The same with the errors that come from the shared parameters, and its bounds told as they are."""
     order = np.argsort(layout.shared + layout.local)
@@ -368,7 +381,7 @@ def _complete(
     return eqx.tree_at(lambda s: (s.covariance, s.determined, s.fixed, s.at_bound), solution, new)
 
 
-def _covariance(matrix: Array, determined: Array, fixed: Array, scatter: Any) -> Array:
+def _covariance(matrix: Array, determined: Array, fixed: Array, scatter: Scatter | None) -> Array:
     """The covariance, scaled where the noise's scale is unknown; inf for what is not determined, nan beside it."""
     if scatter is not None:
         matrix = scaled_by_scatter(matrix, fixed, *scatter)

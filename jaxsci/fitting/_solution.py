@@ -10,7 +10,7 @@ import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
 from ..core import (
     AbstractLikelihood,
@@ -19,9 +19,11 @@ from ..core import (
     Cauchy,
     Huber,
     Linear,
+    Model,
     Module,
     Scalar,
     SoftL1,
+    Tree,
     closed,
     element_names,
     free_spec,
@@ -184,7 +186,7 @@ class Solution(Module):
         """Schwarz's information criterion k log n - 2 log L."""
         return self._information(jnp.log(jnp.maximum(self.num_data, 1).astype(self.y.dtype)))
 
-    def _information(self, each: Any) -> Array:
+    def _information(self, each: Array | float) -> Array:
         n, k = self.num_data.astype(self.y.dtype), self.rank.astype(self.y.dtype)
         if self.absolute:
             return 2 * self.cost + self.log_norm + n * jnp.log(2 * jnp.pi) + each * k
@@ -221,8 +223,8 @@ class Solution(Module):
     @staticmethod
     def load(
         path: str | os.PathLike[str],
-        model: PyTree,
-        noise: PyTree = None,
+        model: Model,
+        noise: Tree = None,
         loss: AbstractLoss | None = None,
         likelihood: AbstractLikelihood | None = None,
     ) -> "Solution":
@@ -268,7 +270,7 @@ def _header(solution: Solution) -> dict[str, Any]:
     }
 
 
-def _loss(path: Any, header: dict[str, Any], given: AbstractLoss | None) -> AbstractLoss:
+def _loss(path: str | os.PathLike[str], header: dict[str, Any], given: AbstractLoss | None) -> AbstractLoss:
     """The loss to fill from the file: one of the core's by its name, or the caller's own."""
     own = {cls.__name__: cls for cls in (Linear, SoftL1, Huber, Cauchy, Arctan)}
     name = header["loss"]
@@ -279,7 +281,9 @@ def _loss(path: Any, header: dict[str, Any], given: AbstractLoss | None) -> Abst
     return loss
 
 
-def _told(path: Any, header: dict[str, Any], given: AbstractLikelihood | None) -> AbstractLikelihood | None:
+def _told(
+    path: str | os.PathLike[str], header: dict[str, Any], given: AbstractLikelihood | None
+) -> AbstractLikelihood | None:
     name = header["likelihood"]
     if name != (None if given is None else type(given).__name__):
         wanted = f"give likelihood={name}(...), of the shapes of the fit" if name else "give no likelihood="

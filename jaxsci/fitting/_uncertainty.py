@@ -11,7 +11,7 @@ Statistical Inference, section 4a.4).
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..core import Module, Scalar
 from ..core.arrow import Arrow
 from ..core.linalg import (
+    Matrix,
     diagonal,
     factorise,
     gram as products,
@@ -89,8 +90,15 @@ class Rows(Module):
     rows: Float[Array, "m p"]
 
 
+# for a dense matrix; a type checker cannot follow a registration
+if TYPE_CHECKING:
+    Which: TypeAlias = Any
+else:
+    Which = Bool[Array, " p"]
+
+
 @functools.singledispatch
-def uncertainty(gram: Any, fixed: Any) -> Any:
+def uncertainty(gram: Matrix, fixed: Which) -> Any:
     """What a curvature says of its parameters.
 
     **Arguments:** `gram`: a dense (p, p) matrix, or `Rows`, an `Arrow`, a `Nested`, the separate numbers of

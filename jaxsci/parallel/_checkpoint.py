@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import ArrayLike, PyTree
 
-from ..core import Static, is_key
+from ..core import Static, Tree, is_key
 from ._framed import read_framed, write_framed
 
 _EVERY = 10.0  # seconds between two writes
@@ -70,7 +70,7 @@ class Checkpoint:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        belongs: PyTree,
+        belongs: Tree,
         resume: bool = True,
         *,
         every: float = _EVERY,
@@ -92,7 +92,7 @@ class Checkpoint:
                 )
             self.states = kept.states
 
-    def state(self, name: str, blank: PyTree) -> PyTree:
+    def state(self, name: str, blank: Tree) -> PyTree:
         """The state that was kept under this name, in the form of `blank`; `blank` itself where there is none."""
         saved = self.states.get(name)
         if saved is None:
@@ -100,7 +100,7 @@ class Checkpoint:
         leaves, structure = jtu.tree_flatten(blank)
         return jtu.tree_unflatten(structure, [_opened(x, like) for x, like in zip(saved, leaves, strict=True)])
 
-    def keep(self, name: str, state: PyTree) -> None:
+    def keep(self, name: str, state: Tree) -> None:
         """Keep the state of this name as it is now; it is written with the next write."""
         self.states[name] = [_closed(leaf) for leaf in jtu.tree_leaves(state)]
         if time.monotonic() - self.written >= self.every:
@@ -121,12 +121,12 @@ class Checkpoint:
         self.written = time.monotonic()
 
 
-def _closed(leaf: Any) -> np.ndarray:
+def _closed(leaf: ArrayLike) -> np.ndarray:
     """As an array of NumPy; a typed PRNG key as its numbers."""
     return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
-def _opened(array: np.ndarray, like: Any) -> Any:
+def _opened(array: np.ndarray, like: ArrayLike) -> Any:
     return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like)) if is_key(like) else array
 
 
@@ -134,7 +134,7 @@ def _is_static(node: object) -> bool:
     return isinstance(node, Static)
 
 
-def fingerprint(tree: PyTree) -> str:
+def fingerprint(tree: Tree) -> str:
     """A digest of a tree's structure and of every bit in it: of arrays, numbers, words, and functions by name."""
     digest = hashlib.sha256()
     for path, leaf in jtu.tree_leaves_with_path(tree, is_leaf=_is_static):

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import jax
-from jaxtyping import PyTree
+
+from ..core import Tree
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,7 +28,7 @@ class Placement(NamedTuple):
         """All devices of a mesh, whatever its shape; `None` for the default device."""
         return Placement(() if mesh is None else tuple(mesh.devices.flat))
 
-    def put(self, k: int, tree: PyTree) -> PyTree:
+    def put(self, k: int, tree: Tree) -> Tree:
         """The arrays of chunk k, on the device whose turn it is; as they are without devices."""
         return jax.device_put(tree, self.devices[k % len(self.devices)]) if self.devices else tree
 
