@@ -1,6 +1,13 @@
-"""Implicit differentiation of a bounded fit, right at active bounds."""
+"""Implicit differentiation of a bounded fit, right at active bounds.
+
+An answer moves with the data, the noise, the bounds and the fixed parameters as the conditions that hold at it demand,
+whatever search found it. So no derivative goes through the loop of a solver, and a fit may stand inside `jax.grad` of
+something larger. Every search of this package is called with this adjoint; a solver of optimistix is followed by
+`Given`, which steps nowhere and carries the derivatives.
+"""
 
 import functools
+from collections.abc import Callable
 from typing import Any, no_type_check
 
 import equinox as eqx
@@ -13,6 +20,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array
 
+from ..core import Tree
 from ..core.linalg import diagonal, factorise, matvec, scaled, shifted, solve_general
 from ._solver._trust_region import read_options
 

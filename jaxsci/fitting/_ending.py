@@ -52,6 +52,15 @@ class Look(NamedTuple):
     finite: Flag
 
 
+class Eliminated(NamedTuple):
+    """A matrix of unit diagonal solved with: its inverse, how good that is, and g^T F^-1 g of the gradient."""
+
+    inverse: Float[Array, "p p"]
+    ok: Flag
+    least: Scalar
+    square: Scalar
+
+
 def look(
     objective: Objective,
     y: Float[Array, " p"],
@@ -74,24 +83,25 @@ def look(
     keep = jnp.stack([jnp.where(fixed, 0, 1), jnp.where(held | fixed, 0, 1)]).astype(norms.dtype)
     ridge = jnp.array([0.0, y.size * eps], norms.dtype)
 
-    def eliminate(keep: Array, ridge: Array) -> tuple[Array, Array, Array, Array]:
+    def eliminate(keep: Array, ridge: Array) -> Eliminated:
         unit = lin.gram * outer * keep[:, None] * keep[None, :]
         factor = factorise(unit + jnp.diag(1 - keep + ridge + jnp.where(jnp.diagonal(unit) > 0, 0, keep)))
         slope = lin.grad * inverse_scale * keep
-        return factor.invert(), factor.ok, factor.least, dot(slope, factor.solve(slope))
+        return Eliminated(factor.invert(), factor.ok, factor.least, dot(slope, factor.solve(slope)))
 
-    (inverse, _), (ok, _), (least, _), (_, square) = jax.vmap(eliminate)(keep, ridge)
+    both = jax.vmap(eliminate)(keep, ridge)
+    whole, free = (jtu.tree_map(lambda x, k=k: x[k], both) for k in range(2))
     some = jnp.where(norms > 0, True, fixed)
     finite = jnp.isfinite(lin.cost + jnp.sum(lin.grad) + jnp.sum(lin.gram))
     # the inverse is as accurate as the solver's answer where the smallest scaled pivot is this large
     enough = min(_WELL, 64 * eps / objective.accuracy)
-    well = ok & (least > enough) & finite & jnp.all(some)
+    well = whole.ok & (whole.least > enough) & finite & jnp.all(some)
     rounding = 8 * eps * jnp.max(jnp.abs(y) * norms, initial=0)
     rank = jnp.sum(~fixed)
-    covariance = Covariance(inverse * outer, jnp.ones_like(fixed), rank)
+    covariance = Covariance(whole.inverse * outer, jnp.ones_like(fixed), rank)
     # a slope without curvature: the squares of the derivatives have underflowed, and no step is known
     blind = jnp.any(~held & ~fixed & ~(norms > 0) & (lin.grad != 0))
-    decrement = jnp.where(blind, jnp.inf, jnp.sqrt(jnp.maximum(square, 0)))
+    decrement = jnp.where(blind, jnp.inf, jnp.sqrt(jnp.maximum(free.square, 0)))
     return Look(moving.cost, covariance, moving.gram, well, decrement, size, rounding, finite)
 
 

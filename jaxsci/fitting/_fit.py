@@ -13,7 +13,7 @@ import jax.flatten_util as jfu
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ..core import AbstractLikelihood, AbstractLoss, AbstractNoise, Linear, Linearisation, Model, Robust, closed, opened
 from ..datasets import AbstractDataset, Stream, StreamedDataset
@@ -181,7 +181,7 @@ def by_rows(problem: Problem, choices: Choices, solution: Solution) -> tuple[Sol
     ready = make_ready(problem, choices)
     known = uncertainty(Rows(ready.objective.weighed(solution.y)[1]), ready.fixed)
     spread = _spread(ready, known, solution.cost, solution.num_data, solution.result, choices.scale_covariance)
-    solution = eqx.tree_at(lambda s: (s.covariance, s.dof, s.rank, s.determined), solution, spread)
+    solution = eqx.tree_at(lambda s: tuple(getattr(s, name) for name in Spread._fields), solution, tuple(spread))
     return solution, _flags(solution, jnp.array(False), jnp.array(True))
 
 
@@ -254,10 +254,18 @@ def degrees(ready: Ready, known: Covariance, count: Array) -> Array:
     return count + jnp.sum((ready.objective.prior_weight > 0) & ~ready.fixed) - known.rank
 
 
+class Spread(NamedTuple):
+    """What a Solution says of its errors, by the names that it has there."""
+
+    covariance: Float[Array, "p p"]
+    dof: Int[Array, ""]
+    rank: Int[Array, ""]
+    determined: Bool[Array, " p"]
+
+
 def _spread(
     ready: Ready, known: Covariance, cost: Array, count: Array, result: RESULTS, scale_covariance: bool | None
-) -> tuple[Array, Array, Array, Array]:
-    """(covariance, dof, rank, determined)."""
+) -> Spread:
     dof = degrees(ready, known, count)
     matrix = known.matrix
     if scale_covariance or (scale_covariance is None and not ready.base.absolute):
@@ -270,7 +278,7 @@ def _spread(
         RESULTS.empty,
     )
     matrix = jnp.where(functools.reduce(jnp.logical_or, [result == r for r in senseless]), jnp.nan, matrix)
-    return matrix, dof, known.rank, known.determined
+    return Spread(matrix, dof, known.rank, known.determined)
 
 
 def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covariance) -> Solution:
@@ -284,20 +292,20 @@ def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covari
     seen = seen._replace(decrement=left)
     off = off_optimum(seen, degrees(ready, known, count), absolute)
     result = ending(end.result, Checked(count, fine, valid, seen.finite, off, end.stalled))
-    matrix, dof, rank, determined = _spread(ready, known, cost, count, result, scale)
+    spread = _spread(ready, known, cost, count, result, scale)
     gaussian = isinstance(ready.base, AbstractNoise) and isinstance(terms.loss, Linear)
     fitted = objective.fitted(y)
     return Solution(
         fitted=Fitted(fitted.model, fitted.noise if plan.noise else None),
         y=y,
-        covariance=matrix,
+        covariance=spread.covariance,
         cost=cost,
         chi2=objective.chi2(y, cost),
         log_norm=lax.stop_gradient(log_norm.astype(y.dtype)),
         num_data=count,
-        dof=dof,
-        rank=rank,
-        determined=determined,
+        dof=spread.dof,
+        rank=spread.rank,
+        determined=spread.determined,
         fixed=fixed,
         at_bound=at_bound(y, lower, upper),
         projected=ready.projected,

@@ -12,14 +12,14 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..core import Tree
+from ..core import AnyArray, Tree
 from ..parallel import Checkpoint, Placement
 from ._fit import End, Ready, advance, by_rows, conclude, fit_once, make_ready, search
 from ._lean import attempt
 from ._problem import Choices, Problem
 from ._program import compiled, made_once
 from ._solution import Solution
-from ._solver._trust_region import AbstractTrustSolver
+from ._solver._trust_region import AbstractTrustSolver, TrustState
 
 _STEPS = 7  # of the solver between two looks at who is done
 _LANES = 128
@@ -92,7 +92,7 @@ class Job(NamedTuple):
         report(len(everyone) - len(pending))
         while len(pending):
             fresh = steps == 0
-            new_y, new_state, taken = self._collect(pending, (self.lanes, y, state, fresh), _advance, _STEPS)
+            new_y, new_state, taken = self._collect(pending, Lane(self.lanes, y, state, fresh), _advance, _STEPS)
             y[pending] = new_y
             jtu.tree_map(lambda old, new: old.__setitem__(pending, new), state, new_state)  # noqa: B023
             steps[pending] += taken
@@ -173,10 +173,10 @@ def _all_chunks(program: Callable[..., Any]) -> Any:
     """The program of one member, over the lanes of the first `count` chunks, one chunk after the other."""
 
     def run(varying: Tree, count: Array, choices: Choices) -> Any:
-        lanes = jax.jit(_over_lanes(lambda *lane: program(lane, choices)))  # traced once, used twice
+        lanes = jax.jit(_over_lanes(lambda lane: program(lane, choices)))  # traced once, used twice
 
         def chunk(i: Array) -> Any:
-            return lanes(*jtu.tree_map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), varying))
+            return lanes(jtu.tree_map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), varying))
 
         def step(carry: tuple[Array, Tree]) -> Any:
             i, out = carry
@@ -194,10 +194,10 @@ def _all_chunks(program: Callable[..., Any]) -> Any:
 def _over_lanes(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`jax.vmap`, save for a lane alone: as a batch of one it would take twice as long to compile."""
 
-    def over(*lanes: Tree) -> Any:
+    def over(lanes: Tree) -> Any:
         if jtu.tree_leaves(lanes)[0].shape[0] > 1:
-            return jax.vmap(fn)(*lanes)
-        alone = fn(*jtu.tree_map(lambda x: x[0], lanes))
+            return jax.vmap(fn)(lanes)
+        alone = fn(jtu.tree_map(lambda x: x[0], lanes))
         return jtu.tree_map(lambda x: jnp.asarray(x)[None], alone)
 
     return over
@@ -209,7 +209,16 @@ def _start(lane: Problem, choices: Choices) -> tuple[Ready, Any]:
     return ready, choices.solver.init(None, ready.y0, None, options, None, None, frozenset())  # type: ignore[arg-type]
 
 
-def _advance(lane: tuple[Problem, Array, PyTree, Array], choices: Choices) -> tuple[Array, PyTree, Array]:
+class Lane(NamedTuple):
+    """A member between two rounds: its problem, where its search is, and whether that has not begun yet."""
+
+    problem: Problem
+    y: AnyArray
+    state: TrustState
+    fresh: AnyArray
+
+
+def _advance(lane: Lane, choices: Choices) -> tuple[Array, TrustState, Array]:
     problem, y, state, fresh = lane
     ready, start = _start(problem, choices)
     state = jtu.tree_map(lambda a, b: jnp.where(fresh, a, b), start, state)

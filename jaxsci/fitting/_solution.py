@@ -291,6 +291,18 @@ def _told(
     return given
 
 
+_KINDS = {  # fields of a Solution that have one shape and dtype
+    "fitted": ("fitted",),
+    "vector": ("y",),
+    "matrix": ("covariance",),
+    "number": ("cost", "chi2", "log_norm", "decrement"),
+    "count": ("num_data", "dof", "rank", "num_steps"),
+    "flag": ("determined", "fixed", "projected"),
+    "place": ("at_bound",),
+    "result": ("result",),
+}
+
+
 def _skeleton(
     header: dict[str, Any], fitted: Fitted, loss: AbstractLoss, likelihood: AbstractLikelihood | None
 ) -> Solution:
@@ -299,30 +311,13 @@ def _skeleton(
     number = jnp.zeros(batch, header["dtype"])
     count, flag = jnp.zeros(batch, int), jnp.zeros((*batch, p), bool)
     vector, matrix = jnp.zeros((*batch, p), header["dtype"]), jnp.zeros((*batch, p, p), header["dtype"])
-    bound, some = (vector if header["bounded"] else None), (flag if header["masked"] else None)
     losses = jtu.tree_map(lambda x: jnp.broadcast_to(x, (*batch, *x.shape)), loss)
 
-    def build(fitted: Any, vector: Any, matrix: Any, number: Any, count: Any, flag: Any, rest: Any) -> Solution:
-        bound, some, place, result, loss = rest
-        terms = Terms(bound, bound, vector, vector, some, loss, likelihood)
+    def build(parts: dict[str, Any]) -> Solution:
+        own = {name: parts[kind] for kind, names in _KINDS.items() for name in names}
         return Solution(
-            fitted=fitted,
-            y=vector,
-            covariance=matrix,
-            cost=number,
-            chi2=number,
-            log_norm=number,
-            num_data=count,
-            dof=count,
-            rank=count,
-            determined=flag,
-            fixed=flag,
-            at_bound=place,
-            projected=flag,
-            result=result,
-            num_steps=count,
-            decrement=number,
-            terms=terms,
+            **own,
+            terms=Terms(likelihood=likelihood, **parts["terms"]),
             free=tuple((name, tuple(shape)) for name, shape in header["free"]),
             names=tuple(header["names"]),
             units=tuple(header["units"]),
@@ -333,5 +328,8 @@ def _skeleton(
     for _ in batch:
         build = jax.vmap(build)  # a batch has more axes than the fields of one fit declare
     result = jtu.tree_map(lambda x: jnp.broadcast_to(x, tuple(batch)), RESULTS.successful)
-    rest = bound, some, jnp.zeros((*batch, p), int), result, losses
-    return build(fitted, vector, matrix, number, count, flag, rest)
+    bound = vector if header["bounded"] else None
+    terms = {"lower": bound, "upper": bound, "prior_mean": vector, "prior_weight": vector, "loss": losses}
+    terms["active"] = flag if header["masked"] else None
+    parts = {"fitted": fitted, "vector": vector, "matrix": matrix, "number": number, "count": count, "flag": flag}
+    return build(parts | {"place": jnp.zeros((*batch, p), int), "result": result, "terms": terms})

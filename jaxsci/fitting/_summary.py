@@ -6,7 +6,7 @@ notebook show these; the command line and its reports take the rows and write th
 
 import html
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +27,18 @@ def format_pm(value: float, std: float) -> tuple[str, str]:
     return f"{value:.{digits}e}", f"{std:.1e}"
 
 
-def parameter_rows(solution: Solution) -> list[tuple[str, str, str, str, str]]:
-    """(name, value, standard error, unit, remark) of each free parameter of one fit."""
+class ParameterRow(NamedTuple):
+    """A line of the table: all as text."""
+
+    name: str
+    value: str
+    std: str
+    unit: str
+    remark: str
+
+
+def parameter_rows(solution: Solution) -> list[ParameterRow]:
+    """A line for each free parameter of one fit."""
     y, std = np.asarray(solution.y), np.asarray(solution.standard_errors)
     fixed, known, bound = (np.asarray(x) for x in (solution.fixed, solution.determined, solution.at_bound))
     rows = []
@@ -36,7 +46,7 @@ def parameter_rows(solution: Solution) -> list[tuple[str, str, str, str, str]]:
         remark = "fixed" if fixed[i] else "" if known[i] else "not determined by the data"
         if bound[i] and not fixed[i]:
             remark = f"at its {'upper' if bound[i] > 0 else 'lower'} bound"
-        rows.append((name, *format_pm(float(y[i]), float(std[i])), unit, remark))
+        rows.append(ParameterRow(name, *format_pm(float(y[i]), float(std[i])), unit, remark))
     return rows
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -125,8 +125,17 @@ class Search(Module):
     settled: Bool[Array, ""]
 
 
-def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, Array, Any]:
-    """argmin g.s + s.H.s / 2 for |s| <= radius: (s, its multiplier, the undamped step, H's factor).
+class _Step(NamedTuple):
+    """The step within the trust radius with its multiplier, the undamped one, and the factor that gave that."""
+
+    step: Float[Array, " p"]
+    multiplier: Scalar
+    newton: Float[Array, " p"]
+    undamped: Any
+
+
+def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> _Step:
+    """argmin g.s + s.H.s / 2 for |s| <= radius.
 
     Safeguarded Newton on 1/|s|, a few rounds; the first guess comes from the last subproblem.
     """
@@ -172,7 +181,7 @@ def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, 
     search = lax.while_loop(lambda s: ~s.settled & (s.rounds < _ROOT_STEPS), newton_round, start)
     length = jnp.sqrt(dot(search.step, search.step))
     cut = search.step * (radius / jnp.where(length > 0, length, 1))
-    return jnp.where(inside, newton, cut), jnp.where(inside, 0, search.multiplier), newton, undamped
+    return _Step(jnp.where(inside, newton, cut), jnp.where(inside, 0, search.multiplier), newton, undamped)
 
 
 def _to_bound(y: Array, step: Array, bounds: Bounds) -> tuple[Array, Bool[Array, " p"]]:
