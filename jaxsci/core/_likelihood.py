@@ -1,4 +1,9 @@
-"""From residuals to numbers: what a solver sees of the data."""
+"""From residuals to numbers: what a solver sees of the data.
+
+A likelihood turns residuals and their derivatives into sums that are additive over rows, and the total of those into a
+`Linearisation`: cost, gradient, curvature. So the same code serves all rows at once, chunks of them, and blocks of a
+file. Gaussian noise stands in `_noise`; here are the interface, robust losses, and counts.
+"""
 
 import abc
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,9 @@
-"""Models: immutable functions of their inputs, and their sums and products."""
+"""Models: immutable functions of their inputs, and their sums and products.
+
+A researcher subclasses `AbstractModel`, declares fields by `param()` and writes `__call__` for one data set. What `+`,
+`-`, `*` and `/` make of two models is a model as well, which keeps the names of its parts, so that a fit of a peak on a
+background frees `gaussian.center` and `line.slope`.
+"""
 
 import abc
 import re

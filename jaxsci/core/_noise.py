@@ -1,4 +1,9 @@
-"""Gaussian noise: how residuals become whitened, and what their log-determinant is."""
+"""Gaussian noise: how residuals become whitened, and what their log-determinant is.
+
+A fit needs the whitened residuals alone; noise parameters that are fitted, and model comparison, need the determinant
+too. `prepare` computes once what does not depend on the residuals, such as a Cholesky factor. Rows that the mask hides
+are whitened to 0 and count in no determinant.
+"""
 
 import abc
 

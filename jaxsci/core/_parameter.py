@@ -1,4 +1,9 @@
-"""Parameters: plain array leaves, declared with `param()`, chosen and addressed by dotted name."""
+"""Parameters: plain array leaves, declared with `param()`, chosen and addressed by dotted name.
+
+What is known of a parameter beside its value (unit, bounds, prior, description) stands in the metadata of its field, so
+a model is no more than a tree of arrays to JAX. Names are worked out by walking the fields; `match` turns names and
+globs into parameters, and answers a wrong one with the nearest.
+"""
 
 import dataclasses
 import fnmatch

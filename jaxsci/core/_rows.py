@@ -1,4 +1,9 @@
-"""Fields with one entry per datum, and what may be done to them: pad, chunk, split."""
+"""Fields with one entry per datum, and what may be done to them: pad, chunk, split.
+
+A field declared by `rows(...)` says that its leading axis counts the data, and what a row holds there that only fills
+up. That is all that padding, chunking and streaming need to know of a data set or a noise, so that one written by a
+user can be padded, cut and read in blocks like those of this package.
+"""
 
 import dataclasses
 from typing import Any, TypeAlias

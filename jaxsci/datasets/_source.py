@@ -1,7 +1,8 @@
 """Where the rows of a StreamedDataset come from: files and iterators as NumPy blocks of one size.
 
-Runs on the host while a compiled fit waits, so nothing in here computes with JAX, which might wait for
-the same thread.
+Everything here runs on the host while a compiled fit waits, so nothing in it computes with JAX, which might wait for
+the same thread. Rows are read, never held: a memory map is told to drop its pages after each block. Only
+`StreamedDataset` calls this.
 """
 
 import mmap

@@ -1,5 +1,6 @@
 """Many Modules of one structure as one Module with a leading axis, which `jax.vmap` maps and `fit_batch` takes.
 
+Members that differ in more than numbers are refused by name, because what is not an array has to be the same for all.
 Arrays are put together on the host: on the device it would be a program with an operand for each member, which takes
 minutes to compile for thousands of them.
 """

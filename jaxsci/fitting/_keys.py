@@ -1,4 +1,9 @@
-"""Keys that two traced functions share only where they compute the same thing: what finds a compiled program again."""
+"""Keys that two traced functions share only where they compute the same thing: what finds a compiled program again.
+
+A user's function may see what no argument shows, so what is compared is what it computes: the equations of its jaxpr,
+with the constants among them by value. Two equal keys mean the same program. What cannot be compared so, such as a
+traced constant, has no key, and is compiled anew. `_program` and `_fresh` ask for them.
+"""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,9 @@
-"""The one thing that solvers, adjoints and covariances see: free parameters -> cost, gradient, curvature."""
+"""The one thing that solvers, adjoints and covariances see: free parameters -> cost, gradient, curvature.
+
+An `Objective` is a Module, because its arrays are what an answer can be differentiated by. It knows the three ways to
+the same sums: all rows at once, chunk after chunk, and block after block of a stream; a data set that has a shorter way
+than its Jacobian is asked for that. Free noise parameters add their own information, by the expected curvature.
+"""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,9 @@
-"""What a fit frees, by name: worked out once for each kind of model and choice of names."""
+"""What a fit frees, by name: worked out once for each kind of model and choice of names.
+
+A `Plan` holds the order of the free elements in the flat vector that solvers move, with their names, units, and the
+bounds and priors that the model declares. It depends on shapes alone and is kept from fit to fit. What
+a caller gives by name (bounds, priors, masks) is laid out in that order here.
+"""
 
 import dataclasses
 import fnmatch

@@ -1,4 +1,10 @@
-"""The compiled programs of a batch, and the host loop that keeps their lanes busy."""
+"""The compiled programs of a batch, and the host loop that keeps their lanes busy.
+
+A `Job` is a set of members of one shape. Each call advances chunks of lanes by a few steps of the solver; members that
+are done leave, and the others are gathered into full chunks again, so that nobody waits for the slowest. A lane's bits
+depend on its own member and shape alone, so a batch that was stopped goes on with the same bits from what its
+checkpoint keeps. `fit_batch` runs these.
+"""
 
 import functools
 from collections.abc import Callable, Iterator

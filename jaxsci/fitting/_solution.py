@@ -1,4 +1,9 @@
-"""What a fit answers: the fitted model, how well it is known, and how the fit ended."""
+"""What a fit answers: the fitted model, how well it is known, and how the fit ended.
+
+A `Solution` is a Module of arrays, so that it can come out of `jax.vmap`, be differentiated and be saved. It keeps the
+terms on which it was made (bounds, priors, loss, likelihood), for whoever goes on from it. `RESULTS` are the endings,
+whose texts are the advice.
+"""
 
 import io
 import os

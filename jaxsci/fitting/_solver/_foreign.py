@@ -1,4 +1,9 @@
-"""Any solver or minimiser of optimistix, on unbounded variables of unit scale."""
+"""Any solver or minimiser of optimistix, on unbounded variables of unit scale.
+
+Those solvers know no bounds, and a fixed initial step or trust radius of theirs means something only where a step of
+one changes the residuals by about their size. So they move in transformed and scaled variables, from a start that is
+not on a bound. Their word is not taken for it: what they found is looked at like any other answer.
+"""
 
 from typing import Any
 

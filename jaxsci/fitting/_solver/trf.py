@@ -1,4 +1,9 @@
-"""Trust-region reflective least squares with bounds."""
+"""Trust-region reflective least squares with bounds, the solver that `fit` takes by default.
+
+It is scipy's `trf` in outline, but the subproblem is solved on the curvature matrix instead of the Jacobian, so that it
+never holds the rows and takes an `Arrow` or a `Nested` as well as a dense matrix. When to accept, to stop and to polish
+is what it shares with `GaussNewton`, in `_trust_region`.
+"""
 
 import functools
 from collections.abc import Callable
