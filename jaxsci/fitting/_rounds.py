@@ -98,7 +98,7 @@ class Job(NamedTuple):
         report(len(everyone) - len(pending))
         while len(pending):
             fresh = steps == 0
-            new_y, new_state, taken = self._collect(pending, Lane(self.lanes, y, state, fresh), _advance, _STEPS)
+            new_y, new_state, taken = self._collect(pending, (self.lanes, y, state, fresh), _advance, _STEPS)
             y[pending] = new_y
             jtu.tree_map(lambda old, new: old.__setitem__(pending, new), state, new_state)  # noqa: B023
             steps[pending] += taken
@@ -126,14 +126,7 @@ class Job(NamedTuple):
         parts = [jtu.tree_map(np.asarray, answer) for answer in answers]
         return jtu.tree_map(lambda *x: np.stack(x), *parts)
 
-    def _collect(
-        self,
-        members: np.ndarray,
-        trees: Tree,
-        program: Callable[..., Any],
-        steps: int,
-        report: Callable[[int], None] | None = None,
-    ) -> Any:
+    def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
         """Run a program over these members, slab after slab; all slabs are under way before the first is read."""
         size, choices = self.width * self.chunks, self.choices._replace(max_steps=steps)
         slabs = [members[at : at + size] for at in range(0, len(members), size)]
@@ -179,10 +172,10 @@ def _all_chunks(program: Callable[..., Any]) -> Any:
     """The program of one member, over the lanes of the first `count` chunks, one chunk after the other."""
 
     def run(varying: Tree, count: Array, choices: Choices) -> Any:
-        lanes = jax.jit(_over_lanes(lambda lane: program(lane, choices)))  # traced once, used twice
+        lanes = jax.jit(_over_lanes(lambda *lane: program(lane, choices)))  # traced once, used twice
 
         def chunk(i: Array) -> Any:
-            return lanes(jtu.tree_map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), varying))
+            return lanes(*jtu.tree_map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), varying))
 
         def step(carry: tuple[Array, Tree]) -> Any:
             i, out = carry
@@ -200,10 +193,10 @@ def _all_chunks(program: Callable[..., Any]) -> Any:
 def _over_lanes(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`jax.vmap`, save for a lane alone: as a batch of one it would take twice as long to compile."""
 
-    def over(lanes: Tree) -> Any:
+    def over(*lanes: Any) -> Any:
         if jtu.tree_leaves(lanes)[0].shape[0] > 1:
-            return jax.vmap(fn)(lanes)
-        alone = fn(jtu.tree_map(lambda x: x[0], lanes))
+            return jax.vmap(fn)(*lanes)
+        alone = fn(*jtu.tree_map(lambda x: x[0], lanes))
         return jtu.tree_map(lambda x: jnp.asarray(x)[None], alone)
 
     return over
@@ -224,8 +217,8 @@ class Lane(NamedTuple):
     fresh: AnyArray
 
 
-def _advance(lane: Lane, choices: Choices) -> tuple[Array, TrustState, Array]:
-    problem, y, state, fresh = lane
+def _advance(lane: tuple[Tree, ...], choices: Choices) -> tuple[Array, TrustState, Array]:
+    problem, y, state, fresh = Lane(*lane)
     ready, start = _start(problem, choices)
     state = jtu.tree_map(lambda a, b: jnp.where(fresh, a, b), start, state)
     solver: Any = choices.solver
