@@ -157,9 +157,9 @@ def value_key(v: object, rules: bool = True) -> Any:
     return v
 
 
-def _digest(v: AnyArray | np.number | np.bool_) -> Any:
+def _digest(v: AnyArray | np.generic) -> Any:
     if jnp.issubdtype(v.dtype, jax.dtypes.extended):
-        return v.dtype, _digest(jax.random.key_data(v))
+        return v.dtype, _digest(jax.random.key_data(v))  # type: ignore[arg-type]
     array = np.asarray(v)
     return array.shape, array.dtype, hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).digest()
 
