@@ -129,7 +129,9 @@ def recalled(objective: Callable[..., Linearisation], y: Float[Array, " p"], kno
 
 
 @recalled.def_jvp
-def _recalled_jvp(primals: Any, tangents: Any) -> tuple[Linearisation, Linearisation]:
+def _recalled_jvp(
+    primals: tuple[Any, Array, Linearisation], tangents: tuple[Any, ...]
+) -> tuple[Linearisation, Linearisation]:
     objective, y, known = primals
     _, tangent = eqx.filter_jvp(lambda objective, y: objective(y), (objective, y), tangents[:2])
     return recalled(objective, y, known), tangent

@@ -193,7 +193,7 @@ def _all_chunks(program: Callable[..., Any]) -> Any:
 def _over_lanes(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`jax.vmap`, save for a lane alone: as a batch of one it would take twice as long to compile."""
 
-    def over(*lanes: Any) -> Any:
+    def over(*lanes: Tree) -> Any:
         if jtu.tree_leaves(lanes)[0].shape[0] > 1:
             return jax.vmap(fn)(*lanes)
         alone = fn(*jtu.tree_map(lambda x: x[0], lanes))

@@ -158,8 +158,8 @@ def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> _Step:
     # H >= -size, so that this multiplier is large enough also where H is indefinite
     high = norm / radius + jnp.where(undamped.ok, 0, size)
 
-    def better(multiplier: Array, step: Array, length: Array, factor: Any, unit: Array) -> Array:
-        bend = dot(step, unit * factor.solve(unit * step))
+    def better(multiplier: Array, step: Array, length: Array, solve: Callable[[Array], Array], unit: Array) -> Array:
+        bend = dot(step, unit * solve(unit * step))
         return multiplier + (length / radius - 1) * length**2 / jnp.where(bend > 0, bend, 1)
 
     def safe(multiplier: Array, low: Array, high: Array, ok: Array) -> Array:
@@ -180,7 +180,7 @@ def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> _Step:
         return Search(multiplier, low, high, step, search.rounds + 1, settled)
 
     zero = jnp.zeros((), grad.dtype)
-    first = better(zero, newton, length, undamped, unit)
+    first = better(zero, newton, length, undamped.solve, unit)
     first = safe(jnp.where(guess > 0, guess, first), zero, high, undamped.ok | (guess > 0))
     start = Search(first, zero, high, newton, jnp.array(0), inside)
     search = lax.while_loop(lambda s: ~s.settled & (s.rounds < _ROOT_STEPS), newton_round, start)
