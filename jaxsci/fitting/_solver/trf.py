@@ -175,7 +175,9 @@ def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> _Step:
         low = jnp.where(short, search.low, search.multiplier)
         high = jnp.where(short, search.multiplier, search.high)
         settled = factor.ok & (jnp.abs(length - radius) < 0.1 * radius)
-        following = safe(better(search.multiplier, step, length, factor, jnp.ones_like(grad)), low, high, factor.ok)
+        following = safe(
+            better(search.multiplier, step, length, factor.solve, jnp.ones_like(grad)), low, high, factor.ok
+        )
         multiplier = jnp.where(settled, search.multiplier, following)
         return Search(multiplier, low, high, step, search.rounds + 1, settled)
 
