@@ -285,14 +285,23 @@ def eliminate(matrix: Numbers, rhs: Numbers, quiet: Array | float) -> Eliminatio
     return Elimination(x, total(squares), tuple(dropped), convex)
 
 
+class Proposal(NamedTuple):
+    """Where to go next.
+
+    `trial`: the point. `predicted`: the decrease of the cost that it promises. `distance`: the squared length of the
+    undamped step, in standard errors of what is free to move; `enough`: at which that is short enough.
+    """
+
+    trial: Numbers
+    predicted: Array
+    distance: Array
+    enough: Array
+
+
 def _propose(
     at: Numbers, terms: Sums, bend: Numbers, damping: Array, box: Box, tolerance: float
-) -> tuple[Numbers, Array, Array, Array]:
-    """(next trial, decrease that it promises, squared length of the undamped step, and at which that is short enough).
-
-    Lengths are in standard errors of what is free to move. What the data do not determine has no step, whatever the
-    damping, so that it keeps its start.
-    """
+) -> Proposal:
+    """The next trial. What the data do not determine has no step, whatever the damping, so that it keeps its start."""
     p, eps = len(at), float(jnp.finfo(damping.dtype).eps)
     diagonal = _diagonal(terms)
     rigid = [h | ~(d > 0) for h, d in zip(box.held(at, terms.grad), diagonal, strict=True)]
@@ -317,7 +326,7 @@ def _propose(
     model = [jnp.where(factor.ok, f, g) for f, g in zip(full, terms.gram, strict=True)]
     curve = _times(model, move)
     predicted = -total(m * (g + c / 2) for m, g, c in zip(move, terms.grad, curve, strict=True))
-    return trial, predicted, undamped.square, jnp.maximum(tolerance**2, _ROUNDING**2 * rounding)
+    return Proposal(trial, predicted, undamped.square, jnp.maximum(tolerance**2, _ROUNDING**2 * rounding))
 
 
 def _without(matrix: Numbers, out: Sequence[Array], extra: Sequence[Array] | None = None) -> Numbers:
