@@ -298,9 +298,7 @@ class Proposal(NamedTuple):
     enough: Array
 
 
-def _propose(
-    at: Numbers, terms: Sums, bend: Numbers, damping: Array, box: Box, tolerance: float
-) -> Proposal:
+def _propose(at: Numbers, terms: Sums, bend: Numbers, damping: Array, box: Box, tolerance: float) -> Proposal:
     """The next trial. What the data do not determine has no step, whatever the damping, so that it keeps its start."""
     p, eps = len(at), float(jnp.finfo(damping.dtype).eps)
     diagonal = _diagonal(terms)
