@@ -17,6 +17,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.core import Tracer
 
+from ..core import Tree
 from ._keys import Key, Same, Unkeyed, jaxpr_key
 from ._seen import Unknown, Watch, roots_of
 
@@ -68,7 +69,7 @@ def compiled(
 
 
 @functools.lru_cache(maxsize=512)
-def _roots(structure: Any, rest: tuple[Any, ...]) -> tuple[Any, ...]:
+def _roots(structure: jtu.PyTreeDef, rest: tuple[Any, ...]) -> tuple[Any, ...]:
     """What is to be watched of arguments of this structure, whose arrays are None in `rest`."""
     return roots_of(jtu.tree_unflatten(structure, rest))
 
@@ -114,7 +115,7 @@ _KNOWN: collections.OrderedDict[tuple[Same, ...], _Known] = collections.OrderedD
 _STATES: collections.OrderedDict[Any, State] = collections.OrderedDict()
 
 
-def state_of(tree: Any) -> State | None:
+def state_of(tree: Tree) -> State | None:
     """The State of what the user's classes and functions in a tree of Modules can see; `None` without any."""
     roots = roots_of(tree)
     if not roots:
@@ -137,7 +138,13 @@ def _known(roots: tuple[Any, ...]) -> _Known:
         return keep(_KNOWN, name, _Known(watch, state))
 
 
-def _state_by_trace(program: Any, arrays: list[Any], structure: Any, rest: Any, choices: Any) -> State:
+def _state_by_trace(
+    program: Callable[..., Any],
+    arrays: list[Any],
+    structure: jtu.PyTreeDef,
+    rest: tuple[Any, ...],
+    choices: tuple[Any, ...],
+) -> State:
     """The State, told by what the whole program computes. Right whatever it sees, and dear: a trace at each call."""
     with _SEEN(State()):  # nothing of the traces that are known is used
         closed = jax.make_jaxpr(lambda *arrays: _run(program, arrays, structure, rest, choices))(*arrays)
@@ -172,7 +179,7 @@ def made_once(make: Callable[..., Any]) -> Callable[..., Any]:
 
 @made_once
 def _jitted(program: Callable[..., Any], nested: bool, once: bool) -> Any:
-    def run(arrays: list[Any], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
+    def run(arrays: list[Any], structure: jtu.PyTreeDef, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
         return _run(program, arrays, structure, rest, choices)
 
     # compiler options are for the outermost jit only
@@ -180,13 +187,19 @@ def _jitted(program: Callable[..., Any], nested: bool, once: bool) -> Any:
     return jax.jit(run, static_argnums=(1, 2, 3), compiler_options=options)
 
 
-def _run(program: Any, arrays: Any, structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
+def _run(
+    program: Callable[..., Any],
+    arrays: Sequence[Any],
+    structure: jtu.PyTreeDef,
+    rest: tuple[Any, ...],
+    choices: tuple[Any, ...],
+) -> Any:
     fill = iter(arrays)
     args = jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest])
     return program(*args, *choices)
 
 
-def outermost(program: Any, fallback: Any, *args: Any) -> Any:
+def outermost(program: Callable[..., Any], fallback: Callable[..., Any], *args: Any) -> Any:
     """program(*args); within another jit, which refuses the compiler options of an inner one, fallback(*args)."""
     try:
         return program(*args)

@@ -9,8 +9,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import AbstractDataset, AbstractLikelihood, Flag, as_array, rows
-from ..fitting import Objective
+from ..core import AbstractLikelihood, Flag, as_array, rows
+from ..datasets import AbstractDataset, FreeModel
 from ._components import Par
 from ._jacobian import AbstractTimed, linearised
 
@@ -60,7 +60,7 @@ class AnchoredTOAs(AbstractDataset):
     def residual(self, model: "AbstractTimed[AnchoredTOAs]") -> Float[Array, " n"]:
         return model.residual(self)
 
-    def jacobian(self, at: Objective, y: Float[Array, " p"]) -> tuple[Float[Array, " n"], Float[Array, "p n"]]:
+    def jacobian(self, at: FreeModel, y: Float[Array, " p"]) -> tuple[Float[Array, " n"], Float[Array, "p n"]]:
         value, rows = linearised(at.model(y), at.places, self)
         return value, jnp.pad(rows, ((0, y.size - rows.shape[0]), (0, 0)))  # free parameters of the noise come last
 

@@ -15,7 +15,8 @@ import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from ..core import AbstractDataset, Module
+from ..core import Module
+from ..datasets import AbstractDataset
 
 Data = TypeVar("Data", bound=AbstractDataset)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..core import stack
+from ..datasets import stack
 from ..fitting import compiled
 from ._anchor import AnchoredTOAs, at_reference
 from ._array import _member, buckets

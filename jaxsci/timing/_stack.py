@@ -16,7 +16,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from ..core import Module, as_array, element_names, leaf_values, parameters, row_pads
+from ..core import Module, as_array, element_names, leaf_values, parameters, split_rows
+from ..datasets import pad
 from ._anchor import AnchoredTOAs, at_reference, lay_out, tie
 from ._components import TimingNoise, listed
 from ._fit import check_phase, chosen, fixed_phase
@@ -256,15 +257,8 @@ def _longer(array: np.ndarray | Array, length: int, value: float = 0.0) -> np.nd
 
 def _padded(data: AnchoredTOAs, length: int) -> AnchoredTOAs:
     """`jaxsci.pad` on the host: on the device it would be compiled for the length of each pulsar."""
-
-    def extend(fill: float | str | None, leaf: np.ndarray | Array) -> np.ndarray | Array:
-        if fill is None:
-            return leaf
-        leaf = np.asarray(leaf)
-        more = ((0, length - len(leaf)), *((0, 0),) * (leaf.ndim - 1))
-        return np.pad(leaf, more, mode="edge") if fill == "edge" else np.pad(leaf, more, constant_values=fill)
-
-    return jtu.tree_map(extend, row_pads(data), data, is_leaf=lambda fill: fill is None)
+    rows, others = split_rows(data)
+    return pad(eqx.combine(jtu.tree_map(np.asarray, rows), others), length)
 
 
 def _origin(member: Member, layout: Layout, wide: TimingNoise) -> Origin:

@@ -15,7 +15,7 @@ from helpers import Counter, close, compiles, custom_calls, quick_jit, same_bits
 from problems import SIGMA, START, TIMES, Decay, N, decay_data, decay_set
 
 import jaxsci as js
-from jaxsci.fitting import _fit
+from jaxsci.fitting import _lean
 from jaxsci.fitting._program import compiler_options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,9 +183,9 @@ LINE = js.Dataset(np.arange(1.0, 9.0), -np.arange(1.0, 9.0))
     ids=["plain", "exact Hessian", "rank"],
 )
 def test_what_a_fit_lacks_is_compiled_when_it_is_wanted(model, data, free, programs, monkeypatch):
-    called, compiled = [], _fit.compiled
+    called, compiled = [], _lean.compiled
     monkeypatch.setattr(
-        _fit, "compiled", lambda program, *args: (called.append(program.__name__), compiled(program, *args))[1]
+        _lean, "compiled", lambda program, *args: (called.append(program.__name__), compiled(program, *args))[1]
     )
     apart = js.fit(model, data, free=free, solver=GN, throw=False)
     assert called == programs

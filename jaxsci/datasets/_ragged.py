@@ -1,4 +1,9 @@
-"""Members of a batch as arrays: sequences, stacked Modules and flat rows with offsets made one thing."""
+"""Members of a batch as arrays: sequences, stacked Modules and flat rows with offsets made one thing.
+
+A batch comes as a list of data sets of any lengths, as a stacked one, or as one long data set with offsets. `blocks`
+makes Blocks of all of them: members of one structure and one padded length, whose arrays have one shape, so that one
+compiled program serves them all. Everything here is NumPy on the host; `fit_batch` and `foresee` call it.
+"""
 
 import dataclasses
 import functools
@@ -11,7 +16,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..core import Module, bucket, closed, is_number, opened, row_pads
+from ..core import AnyArray, Model, Module, Pad, Tree, closed, is_number, opened, row_pads
+from ._dataset import AbstractDataset
+from ._pad import bucket, extended
 
 
 class RaggedDataset(Module):
@@ -45,7 +52,7 @@ class Block(NamedTuple):
     length: int
 
 
-def blocks(models: Any, datasets: Any) -> Iterator[Block]:
+def blocks(models: Tree, datasets: Tree) -> Iterator[Block]:
     """The batch as Blocks.
 
     **Raises:** `ValueError` when there are as many models as data sets in no sense of the word.
@@ -77,18 +84,18 @@ class _Rows(NamedTuple):
     stacked: bool = False
 
 
-def _extends(dataset: Any) -> bool:
+def _extends(dataset: AbstractDataset) -> bool:
     """True where unused rows may be appended: the mask is declared by `rows()`. Else outputs have a fixed length."""
     return any(field.name == "mask" and "rows" in field.metadata for field in dataclasses.fields(dataset))
 
 
-def _pads(dataset: Any) -> PyTree:
+def _pads(dataset: AbstractDataset) -> PyTree:
     """What pads the leaves of a data set; None at all of them where its outputs have a fixed length."""
     pads = row_pads(dataset)
     return pads if _extends(dataset) else jtu.tree_map(lambda _: None, pads)
 
 
-def _of_sequence(models: Any, datasets: Sequence[Any]) -> Iterator[Block]:
+def _of_sequence(models: Tree, datasets: Sequence[Any]) -> Iterator[Block]:
     """Group the members by structure; within a group, rows end to end."""
     groups: dict[Any, list[int]] = {}
     flat = [jtu.tree_flatten(dataset) for dataset in datasets]
@@ -119,16 +126,16 @@ def _of_sequence(models: Any, datasets: Sequence[Any]) -> Iterator[Block]:
         yield from _split(np.asarray(members), models, rows)
 
 
-def _shape(leaf: Any, pad: Any) -> Any:
+def _shape(leaf: AnyArray, pad: Pad | None) -> Any:
     return (leaf.shape[1:] if pad is not None and pad != "identity" else leaf.shape, str(leaf.dtype))
 
 
-def _kind(model: Any) -> Any:
+def _kind(model: Model) -> Any:
     leaves, structure = jtu.tree_flatten(model)
     return structure, tuple((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
 
 
-def _split(members: np.ndarray, models: Any, rows: _Rows) -> Iterator[Block]:
+def _split(members: np.ndarray, models: Tree, rows: _Rows) -> Iterator[Block]:
     """Blocks of one padded length each; outputs of fixed length get no padding."""
     lengths = np.diff(rows.offsets)
     fixed = not jtu.tree_leaves(rows.pads)
@@ -146,31 +153,26 @@ def _pad(rows: _Rows, here: np.ndarray, length: int) -> PyTree:
     last = np.maximum(ends - 1, np.minimum(starts, rows.offsets[-1] - 1))
     index = np.where(inside, index, last[:, None])
 
-    def take(pad: Any, leaf: Any) -> Any:
+    def take(pad: Pad | None, leaf: AnyArray | list[AnyArray]) -> Any:
         if pad is None:
             return leaf[here] if rows.stacked else np.broadcast_to(np.asarray(leaf), (len(here), *np.shape(leaf)))
         if isinstance(pad, str) and pad == "identity":
-            return np.stack([_pad_square(np.asarray(leaf[i]), length) for i in here])
-        taken = np.asarray(leaf)[index]
-        if isinstance(pad, str):
-            return taken
-        keep = inside.reshape(inside.shape + (1,) * (taken.ndim - 2))
-        return np.where(keep, taken, np.asarray(pad, taken.dtype))
+            return np.stack([_square(np.asarray(leaf[i]), length) for i in here])
+        return extended(pad, np.asarray(leaf), index, inside)
 
     return jtu.tree_map(take, rows.pads, rows.dataset, is_leaf=_is_none)
 
 
-def _is_none(node: Any) -> bool:
+def _is_none(node: object) -> bool:
     return node is None
 
 
-def _pad_square(matrix: np.ndarray, length: int) -> np.ndarray:
-    out = np.eye(length, dtype=matrix.dtype)
-    out[: len(matrix), : len(matrix)] = matrix
-    return out
+def _square(matrix: np.ndarray, length: int) -> np.ndarray:
+    rows, have = np.arange(length), len(matrix)
+    return extended("identity", matrix, np.minimum(rows, have - 1), rows < have)
 
 
-def _models(models: Any, members: np.ndarray, count: int | None) -> PyTree:
+def _models(models: Tree, members: np.ndarray, count: int | None) -> PyTree:
     """The models of these members with a leading axis: of a sequence, a stacked Module, or one for all."""
     if isinstance(models, Sequence):
         if count is not None and len(models) != count:
@@ -181,7 +183,7 @@ def _models(models: Any, members: np.ndarray, count: int | None) -> PyTree:
     return jtu.tree_map(lambda x: np.broadcast_to(np.asarray(x), (len(members), *np.shape(x))), models)
 
 
-def is_stacked(module: Any) -> bool:
+def is_stacked(module: Tree) -> bool:
     """True when the fields of a Module have more axes than it declares: a batch of them."""
     if any(jnp.ndim(leaf) == 0 for leaf in jtu.tree_leaves(module) if is_number(leaf)):
         return False
@@ -194,11 +196,11 @@ def is_stacked(module: Any) -> bool:
     return False
 
 
-def _is_inner(top: Any, node: Any) -> bool:
+def _is_inner(top: object, node: object) -> bool:
     return node is not top and isinstance(node, Module)
 
 
-def _submodules(module: Any) -> list[Any]:
+def _submodules(module: Tree) -> list[Any]:
     found, stack = [], [module]
     while stack:
         node = stack.pop()

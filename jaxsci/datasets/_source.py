@@ -1,7 +1,8 @@
 """Where the rows of a StreamedDataset come from: files and iterators as NumPy blocks of one size.
 
-Runs on the host while a compiled fit waits, so nothing in here computes with JAX, which might wait for
-the same thread.
+Everything here runs on the host while a compiled fit waits, so nothing in it computes with JAX, which might wait for
+the same thread. Rows are read, never held: a memory map is told to drop its pages after each block. Only
+`StreamedDataset` calls this.
 """
 
 import mmap
@@ -13,9 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PyTree
 
 from ..core import plain, row_pads, rows_hidden, split_rows
+from ._dataset import AbstractDataset
 
 
 class Column(NamedTuple):
@@ -27,7 +28,7 @@ class Column(NamedTuple):
     pad: Any
 
 
-def columns_of(like: PyTree) -> list[Column]:
+def columns_of(like: AbstractDataset) -> list[Column]:
     """The Columns of a data set, in the order of its leaves."""
     pads = jtu.tree_leaves(row_pads(like))
     leaves = jtu.tree_flatten_with_path(split_rows(like)[0])[0]
@@ -67,7 +68,7 @@ class AllTrue:
     def __init__(self, length: int):
         self.shape = (length,)
 
-    def __getitem__(self, rows: Any) -> Any:
+    def __getitem__(self, rows: slice | int) -> Any:
         return np.ones(len(range(*rows.indices(self.shape[0]))), bool) if isinstance(rows, slice) else np.True_
 
 
@@ -100,14 +101,14 @@ class ArrayRows:
             pages.madvise(mmap.MADV_DONTNEED)
 
 
-def _memory_map(array: Any) -> mmap.mmap | None:
+def _memory_map(array: object) -> mmap.mmap | None:
     """The pages behind an array, where dropping them loses nothing: not those of a copy-on-write map."""
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap) and array.mode == "c":
             return None
         array = array.base
     droppable = isinstance(array, mmap.mmap) and getattr(mmap, "MADV_DONTNEED", None) is not None
-    return array if droppable else None
+    return array if droppable and isinstance(array, mmap.mmap) else None
 
 
 class PieceRows:
@@ -181,7 +182,9 @@ class Kept:
     def __enter__(self) -> None:
         self.error = None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.error = error
 
 
@@ -222,21 +225,9 @@ class Blocks:
             return [0 if column.pad == "edge" else column.pad for column in self.columns]
         return [row if column.pad == "edge" else column.pad for column, row in zip(self.columns, used, strict=True)]
 
-    def first_bad(self, look: Callable[[list[np.ndarray]], tuple[np.ndarray, np.ndarray]]) -> tuple[int, int, Any]:
-        """(the first row that counts and is not fine, how many there are, its value).
-
-        `look`: a block -> (values, whether they are fine).
-        """
-        first, count, value = -1, 0, None
-        for i in range(self.count):
-            block = self._assemble(i)
-            values, fine = look(block)
-            bad = ~fine.reshape(len(fine), -1).all(axis=1) & block[self.mask]
-            if count == 0 and bad.any():
-                first = int(np.argmax(bad))
-                value, first = values[first], i * self.block + first
-            count += int(bad.sum())
-        return first, count, value
+    def blocks(self) -> Iterator[list[np.ndarray]]:
+        """All blocks in order, outside of any fit."""
+        return map(self._assemble, range(self.count))
 
     def wait_for(self, program: Callable[[], Any]) -> Any:
         """The finished answer of a program that reads from here; what goes wrong here is raised as it is."""

@@ -1,9 +1,14 @@
-"""Data sets: what was observed, at which inputs, with which noise, and which rows count."""
+"""Data sets in memory: what was observed, at which inputs, with which noise, and which rows count.
+
+`AbstractDataset` is all that a fit asks of data, so that a science can bring observations of its own form; `Dataset` is
+the one that most people need. What is given is looked at on the host and brought to the device once: units and masks
+are taken off, and rows that do not count get harmless values, so that no NaN of theirs can reach a gradient.
+"""
 
 import abc
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -12,12 +17,39 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ._given import as_array, filled, is_complex, is_key, is_number, plain, rows_hidden
-from ._likelihood import AbstractLikelihood
-from ._module import Module, describe
-from ._noise import Unit
-from ._rows import as_rows, is_list, row_pads, rows
-from ._typing import Flag
+from ..core import (
+    AbstractLikelihood,
+    AnyArray,
+    Flag,
+    Inputs,
+    Model,
+    Module,
+    Pad,
+    Tree,
+    Unit,
+    as_array,
+    as_rows,
+    describe,
+    filled,
+    is_complex,
+    is_list,
+    plain,
+    row_pads,
+    rows,
+    rows_hidden,
+)
+
+
+@runtime_checkable
+class FreeModel(Protocol):
+    """A model as a function of the flat vector y of its free parameters, as the objective of a fit is."""
+
+    def model(self, y: Float[Array, " p"]) -> Any:
+        """The model at y."""
+
+    @property
+    def places(self) -> Any:
+        """The model with places in y for its free leaves, and None for all others."""
 
 
 class AbstractDataset(Module):
@@ -27,22 +59,24 @@ class AbstractDataset(Module):
     mask: eqx.AbstractVar[Bool[Array, " n"]]
 
     @abc.abstractmethod
-    def residual(self, model: Any) -> Float[Array, " n"]:
+    def residual(self, model: Model) -> Float[Array, " n"]:
         """model - observed, in the data's unit."""
 
     @abc.abstractmethod
     def finite(self) -> Flag:
         """False when a number that the mask keeps is nan or infinite."""
 
-    def sums(self, at: Any, y: Float[Array, " p"], likelihood: AbstractLikelihood, derivatives: bool) -> PyTree | None:
+    def sums(
+        self, at: FreeModel, y: Float[Array, " p"], likelihood: AbstractLikelihood, derivatives: bool
+    ) -> PyTree | None:
         """What `likelihood.sums` makes of the rows at y, by a shorter way than their Jacobian; `None` without one.
 
-        `at.model(y)` is the model, `at.places` its free leaves with their places in y for values.
+        `at` is the model as a function of y.
         """
         del at, y, likelihood, derivatives
         return None
 
-    def jacobian(self, at: Any, y: Float[Array, " p"]) -> tuple[Float[Array, " n"], Float[Array, "p n"]] | None:
+    def jacobian(self, at: FreeModel, y: Float[Array, " p"]) -> tuple[Float[Array, " n"], Float[Array, "p n"]] | None:
         """(`residual` at y, its derivatives with y) by a shorter way than by one tangent each; `None` without one.
 
         `at` as in `sums`.
@@ -73,7 +107,7 @@ class Dataset(AbstractDataset):
     noise: AbstractLikelihood
     mask: Bool[Array, " n"] = rows(False)
 
-    def __init__(self, inputs: Any, observed: Any, noise: AbstractLikelihood | None = None, mask: Any = None):
+    def __init__(self, inputs: Inputs, observed: object, noise: AbstractLikelihood | None = None, mask: object = None):
         columns, structure = _columns(inputs, "inputs", real=False)
         found, _ = _columns(list(observed) if isinstance(observed, tuple) else observed, "observed")
         if len(found) != 1:
@@ -116,7 +150,7 @@ class Dataset(AbstractDataset):
         self.inputs = jtu.tree_unflatten(structure, [as_rows(x) for x in values])
         self.observed, self.mask = as_rows(own.values), as_rows(used)
 
-    def residual(self, model: Any) -> Float[Array, " n"]:
+    def residual(self, model: Model) -> Float[Array, " n"]:
         predicted = predict(model, self.inputs)
         if jnp.shape(predicted) != self.observed.shape:
             raise ValueError(
@@ -135,12 +169,12 @@ def _finite_rows(leaf: Array, mask: Array) -> Array:
     return jnp.all(fine)
 
 
-def _is_row(module: Any, path: tuple[Any, ...]) -> bool:
+def _is_row(module: AbstractLikelihood, path: tuple[Any, ...]) -> bool:
     pads = dict(jtu.tree_flatten_with_path(row_pads(module), is_leaf=lambda x: x is None)[0])
     return pads.get(path) is not None
 
 
-def predict(model: Any, inputs: Any) -> Array:
+def predict(model: Model, inputs: Inputs) -> Array:
     """model(inputs), one array of real numbers.
 
     **Raises:** `TypeError` where the model does to traced values what only Python or NumPy can do; `ValueError` for
@@ -186,7 +220,7 @@ class _Column(NamedTuple):
         return jnp.shape(self.values)
 
 
-def _columns(tree: PyTree, name: str, real: bool = True) -> tuple[list[_Column], Any]:
+def _columns(tree: Tree, name: str, real: bool = True) -> tuple[list[_Column], Any]:
     """The arrays of a tree without their units and masks, and its structure; a list is one array."""
     leaves, structure = jtu.tree_flatten_with_path(tree, is_leaf=is_list)
     columns = []
@@ -201,7 +235,7 @@ def _columns(tree: PyTree, name: str, real: bool = True) -> tuple[list[_Column],
     return columns, structure
 
 
-def _used(mask: Any, columns: Sequence[_Column], length: int) -> Any:
+def _used(mask: object, columns: Sequence[_Column], length: int) -> Any:
     """The mask (True = used) less what the arrays' own masks hide; `None` where all rows are used."""
     hidden = [rows_hidden(column.hidden, length) for column in columns if column.hidden is not None]
     if mask is not None:
@@ -217,99 +251,19 @@ def _used(mask: Any, columns: Sequence[_Column], length: int) -> Any:
     return shown if mask is None else mask & shown
 
 
-def _fill(leaf: Any, mask: Any, value: Any) -> Any:
+def _fill(leaf: AnyArray, mask: AnyArray, value: AnyArray | float) -> Any:
     """The value in place of the rows that are not used; on the host where both are there."""
     xp: Any = np if isinstance(mask, np.ndarray) and isinstance(leaf, np.ndarray) else jnp
     return xp.where(mask.reshape(mask.shape + (1,) * (leaf.ndim - 1)), leaf, value)
 
 
-def _clean(noise: Any, mask: Any) -> Any:
+def _clean(noise: AbstractLikelihood, mask: AnyArray) -> Any:
     """Rows that are not used get harmless noise, so that no NaN of theirs can reach a gradient."""
 
-    def clean(pad: Any, leaf: Any) -> Any:
+    def clean(pad: Pad | None, leaf: AnyArray) -> Any:
         if pad is None or isinstance(pad, str):
             return leaf
         near = isinstance(mask, np.ndarray) and not isinstance(leaf, jax.core.Tracer)
         return as_array(_fill(np.asarray(leaf) if near else leaf, mask, pad))
 
     return jtu.tree_map(clean, row_pads(noise), noise, is_leaf=lambda p: p is None)
-
-
-def pad(dataset: PyTree, length: int) -> PyTree:
-    """The data set with unused rows appended up to `length` rows; a fit of it is the same fit.
-
-    **Raises:** `ValueError` when it is longer already.
-    """
-
-    def extend(pad: Any, leaf: Any) -> Any:
-        if pad is None:
-            return leaf
-        have = leaf.shape[0]
-        if have > length:
-            raise ValueError(f"the data set has {have} rows already; it cannot be padded to {length}")
-        if pad == "identity":
-            return jnp.eye(length, dtype=leaf.dtype).at[:have, :have].set(leaf)
-        value = leaf[-1] if pad == "edge" else jnp.asarray(pad, leaf.dtype)
-        return jnp.concatenate([leaf, jnp.broadcast_to(value, (length - have, *leaf.shape[1:]))])
-
-    return jtu.tree_map(extend, row_pads(dataset), dataset, is_leaf=lambda p: p is None)
-
-
-def stack(modules: Sequence[PyTree]) -> PyTree:
-    """Modules of one structure as one Module whose arrays have a new leading axis: what `jax.vmap` maps.
-
-    **Raises:** `ValueError` naming the first member that differs, and how.
-    """
-    members = list(modules)
-    if not members:
-        raise ValueError("there is nothing to stack: the list is empty")
-    reference: Any
-    structure: Any
-    reference, structure = jtu.tree_flatten_with_path(members[0])
-    rows = []
-    for k, member in enumerate(members):
-        leaves, other = jtu.tree_flatten(member)
-        if other != structure:
-            raise ValueError(
-                f"member {k} ({type(member).__name__}) has another structure than member 0 "
-                f"({type(members[0]).__name__}): only like Modules can be stacked"
-            )
-        for (path, a), b in zip(reference, leaves, strict=True):
-            if _stacks(a) != _stacks(b) or (not _stacks(a) and a != b):
-                raise ValueError(
-                    f"{jtu.keystr(path, simple=True, separator='.')} is {describe(b)} in member {k} and {describe(a)} "
-                    "in member 0: only numbers may differ among Modules that are stacked"
-                )
-            if is_number(a) and jnp.shape(a) != jnp.shape(b):
-                raise ValueError(
-                    f"{jtu.keystr(path, simple=True, separator='.')} has shape {jnp.shape(b)} in member {k} "
-                    f"and {jnp.shape(a)} in member 0; pad the data sets to one length first (jaxsci.pad)"
-                )
-        rows.append(leaves)
-    return jtu.tree_unflatten(structure, [_stacked(column) for column in zip(*rows, strict=True)])
-
-
-def _stacks(leaf: Any) -> bool:
-    """True for numbers, counts among them; a function or a word stays what it is."""
-    return is_number(leaf) or isinstance(leaf, int)
-
-
-def _stacked(column: Sequence[Any]) -> Any:
-    """Arrays with a new leading axis, put together on the host: on the device it is a program of as many operands."""
-    if not _stacks(column[0]):
-        return column[0]
-    if any(isinstance(x, jax.core.Tracer) for x in column):
-        return jnp.stack(column)
-    if is_key(column[0]):
-        numbers = np.stack([np.asarray(jax.random.key_data(x)) for x in column])
-        return jax.random.wrap_key_data(as_array(numbers), impl=jax.random.key_impl(column[0]))
-    return as_array(np.stack([np.asarray(x) for x in column]))
-
-
-def bucket(length: int) -> int:
-    """The padded length for a data set of `length` rows: the next power of two, at least 16.
-
-    A function of nothing else, so that a member of a batch is padded, and hence rounded, the same
-    whoever its neighbours are.
-    """
-    return max(16, 1 << max(length - 1, 0).bit_length())

@@ -1,9 +1,14 @@
-"""Data larger than memory: rows that the host reads a block at a time, from within the compiled fit."""
+"""Data larger than memory: rows that the host reads a block at a time, from within the compiled fit.
+
+A user gives a `StreamedDataset`; a compiled fit sees of it a `Stream`, which knows the form of the rows and a number to
+ask for them by. So one program serves every stream of one form, and keeps no file open. The objective asks for block
+after block in each evaluation, which costs what reading the rows costs and no memory beyond one block.
+"""
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -13,17 +18,20 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..core import (
-    AbstractDataset,
     AbstractLikelihood,
-    Dataset,
+    AnyArray,
     Diagonal,
     Flag,
+    Inputs,
+    Model,
+    Tree,
     White,
     as_array,
     is_list,
     plain,
     split_rows,
 )
+from ._dataset import AbstractDataset, Dataset
 from ._source import AllTrue, ArrayRows, Blocks, Column, PieceRows, columns_of, mask_place, used_row, without_masks
 
 _BLOCK = 131_072  # rows: a megabyte a column, beside which the call of the host costs little
@@ -31,11 +39,30 @@ _WHOLE = (
     "a StreamedDataset is never whole in memory. jaxsci.fit takes one, with TRF(), GaussNewton(), Adam() or a "
     "minimiser of optimistix; batches of data sets and other least-squares solvers need a jaxsci.Dataset"
 )
+Piece: TypeAlias = AbstractDataset | tuple[Tree, ...]
+"""What an iterator gives: a data set of some rows, or (inputs, observed), with sigma, with a mask."""
+
 _SOURCES: weakref.WeakValueDictionary[int, Blocks] = weakref.WeakValueDictionary()
 _NUMBERS = itertools.count()
 
 
-def _read(handle: Any, i: Any) -> tuple[np.ndarray, ...]:
+@runtime_checkable
+class Sliced(Protocol):
+    """Anything that slices to arrays of NumPy: a memory map, a data set of HDF5, an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of an array."""
+
+    @property
+    def dtype(self) -> Any:
+        """As of an array."""
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Rows."""
+
+
+def _read(handle: AnyArray, i: AnyArray) -> tuple[np.ndarray, ...]:
     return tuple(_SOURCES[int(handle)].read(int(i)))
 
 
@@ -47,7 +74,7 @@ class AbstractStreamed(AbstractDataset):
         """Raises: no array is as long as the data."""
         raise ValueError(_WHOLE)
 
-    def residual(self, model: Any) -> Float[Array, " n"]:
+    def residual(self, model: Model) -> Float[Array, " n"]:
         raise ValueError(_WHOLE)
 
     def finite(self) -> Flag:
@@ -80,7 +107,7 @@ class Stream(AbstractStreamed):
                 "make it the noise of the Datasets of StreamedDataset.from_iterator"
             )
 
-    def read(self, i: Int[Array, ""], likelihood: AbstractLikelihood) -> tuple[Any, Any]:
+    def read(self, i: Int[Array, ""], likelihood: AbstractLikelihood | None) -> tuple[Any, Any]:
         """(rows of block i as a data set, the likelihood with what it holds of these rows)."""
         empty, shared = split_rows(self.like)
         leaves, structure = jtu.tree_flatten(empty)
@@ -115,7 +142,7 @@ class StreamedDataset(AbstractStreamed):
     stream: Stream
     source: Any = eqx.field(static=True)
 
-    def __init__(self, inputs: Any, observed: Any, sigma: Any = None, mask: Any = None, *, chunk: int = _BLOCK):
+    def __init__(self, inputs: Inputs, observed: Tree, sigma: Tree = None, mask: Tree = None, *, chunk: int = _BLOCK):
         if chunk < 1:
             raise ValueError(f"chunk should be a positive number of rows, but it is {chunk}")
         if isinstance(inputs, _Pieces):
@@ -154,13 +181,20 @@ class StreamedDataset(AbstractStreamed):
     def __len__(self) -> int:
         return self.source.length
 
+    def pieces(self) -> Iterator[AbstractDataset]:
+        """All rows, block after block, as data sets in memory; rows that fill up the last one are masked."""
+        empty, shared = split_rows(self.stream.like)
+        structure = jtu.tree_structure(empty)
+        for block in self.source.blocks():
+            yield eqx.combine(jtu.tree_unflatten(structure, map(jnp.asarray, block)), shared)
+
     @property  # type: ignore[misc]
     def noise(self) -> AbstractLikelihood:  # type: ignore[override]
         """What the noise of all rows shares; it has no rows itself."""
         return self.stream.noise
 
 
-def _leaves(tree: Any, name: str) -> dict[str, Any]:
+def _leaves(tree: Tree, name: str) -> dict[str, Any]:
     """The arrays of a tree by name; a list is one array, as in a Dataset.
 
     **Raises:** `ValueError` for an array with a unit, which no data set declares.
@@ -173,7 +207,7 @@ def _leaves(tree: Any, name: str) -> dict[str, Any]:
     return leaves
 
 
-def _arrays(inputs: Any, observed: Any, sigma: Any, mask: Any) -> list[Any]:
+def _arrays(inputs: Tree, observed: Tree, sigma: Tree, mask: Tree) -> list[Any]:
     """One array for each row leaf of a Dataset, in order."""
     rows = [*_leaves(inputs, "inputs").values(), *_leaves(observed, "observed").values()]
     if np.ndim(sigma) > 0:
@@ -181,7 +215,7 @@ def _arrays(inputs: Any, observed: Any, sigma: Any, mask: Any) -> list[Any]:
     return [*rows, AllTrue(rows[-1].shape[0]) if mask is None else _leaves(mask, "mask")["mask"]]
 
 
-def _without_rows(inputs: Any, observed: Any, sigma: Any) -> Dataset:
+def _without_rows(inputs: Tree, observed: Tree, sigma: Tree) -> Dataset:
     """A Dataset of this form with no rows."""
     flat = [_no_rows(leaf) for leaf in _leaves(inputs, "inputs").values()]
     structure = jtu.tree_structure(inputs, is_leaf=is_list)
@@ -195,7 +229,7 @@ def _without_rows(inputs: Any, observed: Any, sigma: Any) -> Dataset:
     return Dataset(jtu.tree_unflatten(structure, flat), _no_rows(observed), noise)
 
 
-def _no_rows(array: Any) -> np.ndarray:
+def _no_rows(array: Sliced) -> np.ndarray:
     return np.zeros((0, *np.shape(array)[1:]), array.dtype)
 
 
@@ -238,7 +272,7 @@ class _Pieces:
             if self.used is None:
                 self.used = used_row(arrays, mask_place(self.columns))
 
-    def arrays(self, piece: Any) -> list[np.ndarray]:
+    def arrays(self, piece: Piece) -> list[np.ndarray]:
         """The arrays of a piece, which should be like the first one."""
         form, shared, arrays = _open(piece)
         if form != self.form:
@@ -250,7 +284,7 @@ class _Pieces:
         return without_masks(arrays, self.columns)
 
 
-def _open(piece: Any) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
+def _open(piece: Piece) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
     """(its structure, what its rows share, its arrays by row) of one piece."""
     if isinstance(piece, AbstractDataset):
         rows, shared = split_rows(piece)
@@ -261,7 +295,7 @@ def _open(piece: Any) -> tuple[Any, list[np.ndarray], list[np.ndarray]]:
     return form, [] if np.ndim(sigma) else [np.asarray(sigma)], [array[:] for array in arrays]
 
 
-def _like(piece: Any) -> AbstractDataset:
+def _like(piece: Piece) -> AbstractDataset:
     """A data set of a piece's form with no rows."""
     if not isinstance(piece, AbstractDataset):
         return _without_rows(*(*piece, None)[:3])
