@@ -123,8 +123,9 @@ class TOAs(Module):
         flags = np.array(self.flags, dtype=np.str_)
         there = {name: getattr(self, name) for name in _OPTIONAL}
         arrays |= {name: np.asarray(array) for name, array in there.items() if array is not None}
+        arrays |= {"selected": packed, "flags": flags, "remarks": np.array(remarks, dtype=np.str_)}
         with open(path, "wb") as file:
-            np.savez_compressed(file, selected=packed, flags=flags, remarks=np.array(remarks, dtype=np.str_), **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "TOAs":
