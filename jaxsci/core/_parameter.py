@@ -18,7 +18,7 @@ from jaxtyping import Array, PyTree
 
 from ._errors import suggest
 from ._given import as_array as as_array, as_float as as_float, unmasked
-from ._typing import AnyArray, Tree
+from ._typing import Tree
 
 _UNBOUNDED = (-float("inf"), float("inf"))
 
@@ -241,7 +241,7 @@ def put(module: Tree, values: Mapping[str, Any]) -> PyTree:
         new |= {name: unmasked(value, name, about[name].unit) for name in match(module, [pattern])}
     by_path = {path: name for name, path, _ in _walk(module) if name in new}
 
-    def replace(path: tuple[Any, ...], leaf: AnyArray) -> Any:
+    def replace(path: tuple[Any, ...], leaf: Any) -> Any:
         if path not in by_path:
             return leaf
         name = by_path[path]

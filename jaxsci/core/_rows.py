@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 from ._given import as_array, as_float, filled, plain
 from ._typing import Tree
 
-Pad: TypeAlias = float | bool | str
+Pad: TypeAlias = float | int | bool | str
 """What unused rows of an array hold: a number, "edge" for the last row once more, or "identity"."""
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from ..core import (
     AbstractLikelihood,
@@ -251,7 +251,7 @@ def _used(mask: object, columns: Sequence[_Column], length: int) -> Any:
     return shown if mask is None else mask & shown
 
 
-def _fill(leaf: AnyArray, mask: AnyArray, value: AnyArray | float) -> Any:
+def _fill(leaf: AnyArray, mask: AnyArray, value: ArrayLike) -> Any:
     """The value in place of the rows that are not used; on the host where both are there."""
     xp: Any = np if isinstance(mask, np.ndarray) and isinstance(leaf, np.ndarray) else jnp
     return xp.where(mask.reshape(mask.shape + (1,) * (leaf.ndim - 1)), leaf, value)
@@ -260,7 +260,7 @@ def _fill(leaf: AnyArray, mask: AnyArray, value: AnyArray | float) -> Any:
 def _clean(noise: AbstractLikelihood, mask: AnyArray) -> Any:
     """Rows that are not used get harmless noise, so that no NaN of theirs can reach a gradient."""
 
-    def clean(pad: Pad | None, leaf: AnyArray) -> Any:
+    def clean(pad: Pad | None, leaf: Any) -> Any:
         if pad is None or isinstance(pad, str):
             return leaf
         near = isinstance(mask, np.ndarray) and not isinstance(leaf, jax.core.Tracer)

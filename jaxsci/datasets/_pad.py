@@ -24,7 +24,7 @@ def pad(dataset: Tree, length: int) -> PyTree:
     **Raises:** `ValueError` when it is longer already.
     """
 
-    def extend(fill: Pad | None, leaf: AnyArray) -> Any:
+    def extend(fill: Pad | None, leaf: Any) -> Any:
         if fill is None:
             return leaf
         have = leaf.shape[0]
