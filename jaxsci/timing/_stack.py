@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from ..core import Module, as_array, element_names, leaf_values, parameters, row_pads
 from ._anchor import AnchoredTOAs, at_reference, lay_out, tie
@@ -257,7 +257,7 @@ def _longer(array: np.ndarray | Array, length: int, value: float = 0.0) -> np.nd
 def _padded(data: AnchoredTOAs, length: int) -> AnchoredTOAs:
     """`jaxsci.pad` on the host: on the device it would be compiled for the length of each pulsar."""
 
-    def extend(fill: float | str | None, leaf: np.ndarray | Array) -> np.ndarray | Array:
+    def extend(fill: PyTree, leaf: PyTree) -> PyTree:
         if fill is None:
             return leaf
         leaf = np.asarray(leaf)
