@@ -63,6 +63,29 @@ class SharedSolution(Module):
         return self.result == RESULTS.successful
 
 
+class Halves(NamedTuple):
+    """A member's vector in its shared and its local elements."""
+
+    shared: Array
+    local: Array
+
+
+class Corner(NamedTuple):
+    """A member's matrix: (q, q) of shared parameters, (l, q) what couples them to local ones, (l, l) of those."""
+
+    corner: Array
+    edge: Array
+    block: Array
+
+
+class Share(NamedTuple):
+    """What a member adds to the joint problem."""
+
+    cost: Array
+    grad: Halves
+    matrix: Corner
+
+
 class Layout(NamedTuple):
     """Where the shared and the local parameters lie among those of a member. Static."""
 
@@ -74,14 +97,14 @@ class Layout(NamedTuple):
         """A member's own vector of parameters."""
         return jnp.concatenate([shared, local])[np.argsort(self.shared + self.local)]
 
-    def part(self, vector: Array) -> tuple[Array, Array]:
-        """(shared, local) of a member's vector."""
-        return vector[np.array(self.shared, int)], vector[np.array(self.local, int)]
+    def part(self, vector: Array) -> Halves:
+        """A member's vector in its two halves."""
+        return Halves(vector[np.array(self.shared, int)], vector[np.array(self.local, int)])
 
-    def arrow(self, matrix: Array) -> tuple[Array, Array, Array]:
-        """(corner, edge, block) of a member's matrix."""
+    def arrow(self, matrix: Array) -> Corner:
+        """A member's matrix in its three parts."""
         shared, local = np.array(self.shared, int), np.array(self.local, int)
-        return matrix[shared][:, shared], matrix[local][:, shared], matrix[local][:, local]
+        return Corner(matrix[shared][:, shared], matrix[local][:, shared], matrix[local][:, local])
 
 
 class Joint(Module):
@@ -115,9 +138,10 @@ class Joint(Module):
 
         groups = self._each(look, y)
         top = self.prior_weight * (self.split(y)[0] - self.prior_mean)
-        top = sum((jnp.sum(grad[0], axis=0) for _, grad, _ in groups), top)
-        cost = sum((jnp.sum(cost) for cost, _, _ in groups), self.prior_cost(y))
-        return Linearisation(cost, join(top, tuple(grad[1] for _, grad, _ in groups)), self._arrow(groups))
+        top = sum((jnp.sum(group.grad.shared, axis=0) for group in groups), top)
+        cost = sum((jnp.sum(group.cost) for group in groups), self.prior_cost(y))
+        grad = join(top, tuple(group.grad.local for group in groups))
+        return Linearisation(cost, grad, self._arrow(groups))
 
     def hessian(self, y: Float[Array, " p"]) -> Arrow:
         """The exact second derivative of the cost."""
@@ -127,23 +151,24 @@ class Joint(Module):
 
         return self._arrow(self._each(look, y))
 
-    def _each(self, look: Callable[..., Any], y: Array) -> list[Any]:
-        """(cost, grad, matrix) of `look` for all members of each group, in shared and local parts; 0 if not used."""
+    def _each(self, look: Callable[..., Any], y: Array) -> list[Share]:
+        """What `look` sees, (cost, gradient, matrix), of all members of each group; 0 of those that are not used."""
         shared, local = self.split(y)
 
         def of_group(objectives: Objective, used: Array, layout: Layout, local: Array) -> Any:
             def one(objective: Objective, used: Array, local: Array) -> Any:
                 cost, grad, matrix = look(objective, layout.member(shared, local))
-                parts = (cost, layout.part(grad), layout.arrow(matrix))
+                parts = Share(cost, layout.part(grad), layout.arrow(matrix))
                 return jtu.tree_map(lambda x: jnp.where(used, x, 0), parts)
 
             return over_chunks(one, (objectives, used, local.reshape(*used.shape, -1)))
 
         return [of_group(*group) for group in zip(self.objectives, self.used, self.layouts, local, strict=True)]
 
-    def _arrow(self, groups: list[Any]) -> Arrow:
-        corner = sum((jnp.sum(arrow[0], axis=0) for _, _, arrow in groups), jnp.diag(self.prior_weight))
-        return Arrow(corner, tuple(arrow[1] for _, _, arrow in groups), tuple(arrow[2] for _, _, arrow in groups))
+    def _arrow(self, groups: list[Share]) -> Arrow:
+        parts = [group.matrix for group in groups]
+        corner = sum((jnp.sum(part.corner, axis=0) for part in parts), jnp.diag(self.prior_weight))
+        return Arrow(corner, tuple(part.edge for part in parts), tuple(part.block for part in parts))
 
 
 def over_chunks(one: Callable[..., Any], trees: Tree) -> Any:
@@ -370,8 +395,8 @@ def _complete(
 ) -> Solution:
     """The same with the errors that come from the shared parameters, and its bounds told as they are."""
     order = np.argsort(layout.shared + layout.local)
-    _, _, block = layout.arrow(solution.covariance)
-    _, determined = layout.part(solution.determined)
+    block = layout.arrow(solution.covariance).block
+    determined = layout.part(solution.determined).local
     whole, determined = known.member(block, determined, gain)
     whole, determined = whole[order][:, order], determined[order]
     fixed = lower >= upper

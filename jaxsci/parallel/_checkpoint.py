@@ -73,7 +73,7 @@ class Checkpoint:
         belongs: Tree,
         resume: bool = True,
         *,
-        every: float = _EVERY,
+        every: float | int = _EVERY,
         about: Mapping[str, Any] | None = None,
         of: str = "data, models or settings",
     ) -> None:
