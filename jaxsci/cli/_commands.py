@@ -4,6 +4,7 @@ The work is done by `jaxsci.runs`; here is what a terminal shows of it: bars whi
 tables before and after.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -21,13 +22,22 @@ T = TypeVar("T")
 
 
 class _Bars:
-    """Progress bars on stderr, which go when the run is done."""
+    """Progress bars on stderr, from when there is something to count until the run is done."""
 
-    def __init__(self, progress: Progress):
-        self.progress = progress
+    def __init__(self, until: contextlib.ExitStack):
+        columns = (
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
+        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.until = until
 
     def counting(self, total: int, what: str) -> Report:
         """A bar over the members."""
+        self.until.enter_context(self.progress)
         bar = self.progress.add_task(what, total=total)
         return lambda count: self.progress.advance(bar, count)
 
@@ -40,15 +50,8 @@ def run(
     file: str, out: Path | None, device: str, imports: Sequence[Path], settings: Sequence[str], allow_outside: bool
 ) -> int:
     """Run what a config describes, write the output folder, and say how it went; returns the exit code."""
-    columns = (
-        SpinnerColumn(),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        ran = runs.run(file, out, device, imports, settings, allow_outside, _Bars(progress))
+    with contextlib.ExitStack() as until:
+        ran = runs.run(file, out, device, imports, settings, allow_outside, _Bars(until))
     tell(ran)
     return ran.code
 
