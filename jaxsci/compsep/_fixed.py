@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array
 
 from ..core import free_spec, leaf_names, leaf_values, parameters, suggest
-from ._given import plain
 from ._mixing import MixingMatrix
+from ._units import plain
 
 if TYPE_CHECKING:
     from ._patches import Cells

@@ -16,17 +16,15 @@ from jaxtyping import Array, Float
 from ..core import Module, leaf_names, match, put, snake
 from ..fitting import compiled
 from . import algebra
-from ._bandpass import as_frequencies
-from ._given import plain
-from ._harmonic import Harmonics, harmonics
-from ._harmonic_fit import fit_modes, harmonic_weights
+from ._harmonic import Harmonics, fit_modes, harmonic_weights, harmonics
 from ._healpix import nside_of
-from ._instrument import Instrument, check_units
-from ._mixing import MixingMatrix
+from ._instrument import Instrument, as_frequencies
+from ._mixing import MixingMatrix, check_units
 from ._noise import UNSEEN
-from ._sed import CMB
 from ._separate import separate
 from ._separation import Separation
+from ._spectra import CMB
+from ._units import plain
 
 
 class Spectra(Module):

@@ -12,12 +12,11 @@ from ..core import Module, place_of
 from ..core.linalg import cholesky, triangular_inverse
 from ..fitting import compiled
 from . import algebra
-from ._bandpass import as_frequencies, channel_count
 from ._fixed import check_held
-from ._given import plain
-from ._instrument import Instrument
+from ._instrument import Instrument, as_frequencies, channel_count
 from ._mixing import MixingMatrix
 from ._noise import UNSEEN
+from ._units import plain
 
 
 class Combination(Module):

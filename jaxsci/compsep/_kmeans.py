@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ._healpix import nest_to_ring, nside_of
-from ._soft import SoftPatches
+from ._patches import SoftPatches
 
 
 def kmeans(count: int, sky: Any, *, seed: int = 0, nest: bool = False, iterations: int = 50) -> np.ndarray:

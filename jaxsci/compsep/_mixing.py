@@ -12,8 +12,9 @@ import lineax as lx
 from jaxtyping import Array, Float
 
 from ..core import Module, free_spec, labelled, leaf_names, match, parameters, snake, suggest
-from ._bandpass import Frequencies, over_bands
-from ._sed import AbstractSED
+from ._instrument import Frequencies, over_bands
+from ._spectra import AbstractSED, AnalyticSED, TabulatedSED, units_of
+from ._units import split_unit
 
 
 class MixingMatrix(Module):
@@ -121,3 +122,20 @@ def _one_pixel(component: AbstractSED) -> AbstractSED:
         return jax.ShapeDtypeStruct(() if free else jnp.shape(leaf), jnp.result_type(leaf))
 
     return jax.tree_util.tree_map(shape, spec, component)
+
+
+def check_units(mixing: Any, units: str) -> None:
+    """Raise where a component's spectrum is in another unit than the maps.
+
+    **Raises:** `ValueError` naming the component and both units.
+    """
+    base = split_unit(units)[1]
+    for name, component in zip(mixing.names, mixing.components, strict=True):
+        own = units_of(component)
+        if own is not None and own != base:
+            written = isinstance(component, AnalyticSED | TabulatedSED) and component.given is None
+            more = f" (and given={own!r}, if its numbers are in {own})" if written else ""
+            raise ValueError(
+                f"component {name!r} is in {own}, but the maps are in {units}: make it with units={base!r}{more}, "
+                "or convert the maps"
+            )

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from ..core.linalg import cholesky
 from ..fitting import compiled
-from ._given import plain
+from ._units import plain
 
 UNSEEN = -1.6375e30
 """What HEALPix files have in masked pixels."""

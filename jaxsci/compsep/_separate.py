@@ -12,17 +12,16 @@ from jaxtyping import Array
 
 from ..core import free_spec, leaf_names, match
 from ..fitting import RESULTS, GaussNewton, as_names, compiled
-from ._amplitudes import ComponentMaps, component_maps
-from ._bandpass import as_frequencies, channel_count
+from ._fit.amplitudes import ComponentMaps, component_maps
+from ._fit.fit import Fits, fit_sky
+from ._fit.host_batches import Observed, Slabs
 from ._fixed import at_lanes, check_held, checked, in_memory, not_fixed, on_host
-from ._given import hidden, plain
-from ._instrument import Instrument, check_units
-from ._mixing import MixingMatrix
+from ._instrument import Instrument, as_frequencies, channel_count
+from ._mixing import MixingMatrix, check_units
 from ._noise import UNSEEN, alike, enough, reaching, roots, weighted
 from ._patches import Cells, Where, lay_out
 from ._separation import Separation
-from ._slabs import Observed, Slabs
-from ._spatial import Fits, fit_sky
+from ._units import hidden, plain
 
 SOLVER = GaussNewton(fine=1e-10)
 """Of coupled parameters: some 1e-9 of a standard error is near enough."""
@@ -337,3 +336,53 @@ def _answer(task: Task, solved: Found, shape: tuple[int, int]) -> Separation:
         units=task.units,
         amplitude_units=mixing.amplitude_units(task.units),
     )
+
+
+def basic_comp_sep(mixing: MixingMatrix, instrument: Any, data: Any, nside: int = 0, **choices: Any) -> Separation:
+    """All parameters in patches of one nside (0: one value for the whole sky), the noise from the instrument's depths.
+
+    **Arguments:** `data`: (f, s, pixel). `choices`: as in `separate`.
+    """
+    return separate(mixing, instrument, data, patches=nside, **choices)
+
+
+def weighted_comp_sep(
+    mixing: MixingMatrix, instrument: Any, data: Any, cov: Any, nside: int = 0, **choices: Any
+) -> Separation:
+    """As `basic_comp_sep`, with the variance of every pixel.
+
+    **Arguments:** `cov`: variances in the shape of the data, in units^2; an infinite one, UNSEEN, or one behind a mask
+    takes the weight away.
+    """
+    cov = plain(cov, "cov", choices.get("units", "uK_CMB"), fill=np.inf, power=2)
+    xp: Any = jnp if isinstance(cov, jax.Array) else np
+    cov = xp.asarray(cov, float)
+    cov = cov[:, None] if cov.ndim == 2 else cov
+    some = (cov > 0) & xp.isfinite(cov)
+    weights = xp.where(some, 1 / xp.where(some, cov, 1), 0)
+    return separate(mixing, instrument, data, patches=nside, inv_n=weights, **choices)
+
+
+def multi_res_comp_sep(
+    mixing: MixingMatrix, instrument: Any, data: Any, nsides: Sequence[int], **choices: Any
+) -> Separation:
+    """An nside for each parameter that is fitted, in the order of `mixing.parameters`."""
+    return separate(mixing, instrument, data, patches=_each(mixing, nsides, **choices), **choices)
+
+
+def adaptive_comp_sep(
+    mixing: MixingMatrix, instrument: Any, data: Any, patch_ids: Sequence[Any], **choices: Any
+) -> Separation:
+    """Patch numbers of all pixels, or `SoftPatches`, for each parameter that is fitted, in their order."""
+    places = _each(mixing, patch_ids, **choices)
+    return separate(mixing, instrument, data, patches=places, **choices)
+
+
+def _each(
+    mixing: MixingMatrix, places: Sequence[Any], free: Sequence[str] | None = None, fixed: Any = None, **_: Any
+) -> Mapping[str, Any]:
+    fitted = not_fixed(mixing, fixed) if free is None else match(mixing, as_names(free), "the mixing matrix")
+    names = [name for name in mixing.parameters if fitted is None or name in fitted]
+    if len(places) != len(names):
+        raise ValueError(f"there are {len(places)} places for {len(names)} parameters: {', '.join(names)}")
+    return dict(zip(names, places, strict=True))

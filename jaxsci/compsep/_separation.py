@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..core import Module, Scalar, place_of
 from ..fitting import RESULTS, Facts, remarks, verdict_of
 from ._mixing import MixingMatrix
-from ._soft import mean
+from ._patches import mean
 
 
 def goodness(chi2: float, dof: int) -> tuple[str, ...]:

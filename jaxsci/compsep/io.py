@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import suggest
-from ._given import plain
 from ._healpix import nest_to_ring, nside_of, ring_to_nest
 from ._noise import UNSEEN
-from ._units import conversion, split_unit
+from ._units import conversion, plain, split_unit
 
 if TYPE_CHECKING:
     from ._separation import Separation

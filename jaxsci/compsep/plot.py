@@ -17,13 +17,13 @@ from jaxtyping import Array
 from ..core import free_spec, leaf_names, parameters
 from ..fitting import compiled
 from ..plot import DATA, MODEL, _axes
-from ._bandpass import Bands
 from ._forecast import Forecast
-from ._given import plain
 from ._healpix import nside_of, ring_to_nest
+from ._instrument import Bands
 from ._mixing import MixingMatrix
 from ._noise import UNSEEN
 from ._separation import Separation
+from ._units import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxsci import compsep
-from jaxsci.compsep._likelihood import Maps, Sky
+from jaxsci.compsep._fit.dataset import Maps, Sky
 
 BANDS = np.array([95.0, 150.0, 220.0])
 WIDE = np.array([30.0, 44.0, 70.0, 95.0, 150.0, 220.0])

@@ -12,11 +12,11 @@ from jax.flatten_util import ravel_pytree
 
 import jaxsci as js
 from jaxsci import compsep
+from jaxsci.compsep._fit.dataset import Maps, Sky
+from jaxsci.compsep._fit.fit import _of_cells
 from jaxsci.compsep._fixed import at_lanes
 from jaxsci.compsep._healpix import nest_to_ring, parents
-from jaxsci.compsep._likelihood import Maps, Sky
 from jaxsci.compsep._patches import lay_out
-from jaxsci.compsep._spatial import _of_cells
 from jaxsci.core._parameter import free_spec
 
 NSIDE = 4

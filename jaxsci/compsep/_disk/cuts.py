@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ._given import plain
-from ._healpix import nside_of
-from ._patches import Where, by_parameter, is_nside
-from ._soft import SoftPatches
+from .._healpix import nside_of
+from .._patches import SoftPatches, Where, by_parameter, is_nside
+from .._units import plain
 
 
 class Places:

@@ -14,8 +14,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ._likelihood import Maps
-from ._noise import weighted
+from .._noise import weighted
+from .dataset import Maps
 
 _SIZES = (1, 16, 64, 528)  # lanes of a block; rows a multiple of 4096 bytes apart would share one set of the cache
 _BLOCKS = 16

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import place_of
-from ..fitting import ArrayRows, verdict_of
-from ..parallel import read_framed, write_framed
-from ._separation import goodness, verdict_lines
+from ...core import place_of
+from ...fitting import ArrayRows, verdict_of
+from ...parallel import read_framed, write_framed
+from .._separation import goodness, verdict_lines
 
 UNUSED = -1
 """In `result`: a pixel that is masked, UNSEEN, or has too few channels."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._patches import Cells
+from .._patches import Cells
 
 _BLOCK = 512  # cells that are evaluated together
 _WASTE = 4  # times as many places as cells: then elements of one level differ too much in what they hold

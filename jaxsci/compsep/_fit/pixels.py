@@ -12,9 +12,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core import Module, free_spec, get
-from ..fitting import compiled
-from ..fitting.small_fits import (
+from ...core import Module, free_spec, get
+from ...fitting import compiled
+from ...fitting.small_fits import (
     AbstractSmallFits,
     Box,
     Numbers,
@@ -28,10 +28,10 @@ from ..fitting.small_fits import (
     total,
     unpack,
 )
-from ._fixed import at_lanes
-from ._likelihood import Maps, Sky
-from ._mixing import MixingMatrix
-from ._slabs import Observed, Slabs, by_blocks, whitened
+from .._fixed import at_lanes
+from .._mixing import MixingMatrix
+from .dataset import Maps, Sky
+from .host_batches import Observed, Slabs, by_blocks, whitened
 
 _ROUNDS = (6, 2, 3, 6, 14)  # evaluations before each look at which cells are done; after those, as many as are left
 _LEAP = 0.2  # of the room between the bounds: longer steps of faint pixels end in maxima of other components

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ._noise import alike, weighted
-from ._patches import lay_out
-from ._separate import Task
-from ._slabs import Observed
-from ._source import Source
-from ._spatial import Fits, fit_sky
+from .._fit.fit import Fits, fit_sky
+from .._fit.host_batches import Observed
+from .._noise import alike, weighted
+from .._patches import lay_out
+from .._separate import Task
+from .sky_files import Source
 
 
 def check_everywhere(task: Task, sky: Source) -> None:

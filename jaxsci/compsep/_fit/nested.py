@@ -17,16 +17,16 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ..core import Linearisation, Module, get
-from ..core.linalg import shifted
-from ..core.nested import Nested, by_level, down, flat, tree_shapes, up
-from ..fitting import RESULTS, Checked, KKTAdjoint, compiled, ending, nested_covariance, recalled, unused
-from ._cells import Limits
-from ._fixed import at_lanes
-from ._layout import Tree
-from ._likelihood import Sky
-from ._mixing import MixingMatrix
-from ._moments import Cells
+from ...core import Linearisation, Module, get
+from ...core.linalg import shifted
+from ...core.nested import Nested, by_level, down, flat, tree_shapes, up
+from ...fitting import RESULTS, Checked, KKTAdjoint, compiled, ending, nested_covariance, recalled, unused
+from .._fixed import at_lanes
+from .._mixing import MixingMatrix
+from .dataset import Sky
+from .groups import Tree
+from .normal_equations import Cells
+from .pixels import Limits
 
 
 class Connected(Module):

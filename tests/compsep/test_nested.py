@@ -8,9 +8,9 @@ import sky
 
 import jaxsci as js
 from jaxsci import compsep
-from jaxsci.compsep import _spatial
+from jaxsci.compsep._fit import fit as fit_file
+from jaxsci.compsep._fit.groups import nested
 from jaxsci.compsep._healpix import parents
-from jaxsci.compsep._layout import nested
 from jaxsci.compsep._patches import lay_out
 
 NSIDE = 2
@@ -34,7 +34,7 @@ def dense(monkeypatch):
 
     def run(*args, **choices):
         with monkeypatch.context() as patched:
-            patched.setattr(_spatial, "nested", lambda *_: None)
+            patched.setattr(fit_file, "nested", lambda *_: None)
             return fit(*args, **choices)
 
     return run

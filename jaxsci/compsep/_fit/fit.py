@@ -9,8 +9,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from ..core import Unit, get
-from ..fitting import (
+from ...core import Unit, get
+from ...fitting import (
     RESULTS,
     AbstractTrustSolver,
     Choices,
@@ -24,14 +24,14 @@ from ..fitting import (
     make_plan,
     small_fits,
 )
-from ._cells import CellFits, Limits, fit_cells, trace_cells
-from ._connected import GroupFits, each_group, fit_connected
-from ._fixed import at_lanes, on_host
-from ._layout import Layout, nested
-from ._likelihood import Sky
-from ._mixing import MixingMatrix
-from ._patches import Cells
-from ._slabs import Observed, Slabs, whitened
+from .._fixed import at_lanes, on_host
+from .._mixing import MixingMatrix
+from .._patches import Cells
+from .dataset import Sky
+from .groups import Layout, nested
+from .host_batches import Observed, Slabs, whitened
+from .nested import GroupFits, each_group, fit_connected
+from .pixels import CellFits, Limits, fit_cells, trace_cells
 
 _FEW = 8  # parameters of a cell that is fitted by itself; the small solves are unrolled
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..core import (
+from ...core import (
     AbstractDataset,
     AbstractLikelihood,
     AbstractNoise,
@@ -29,12 +29,12 @@ from ..core import (
     parameters,
     rows,
 )
-from ..fitting import compiled
-from ._bandpass import Frequencies, over_bands
-from ._mixing import MixingMatrix
-from ._moments import Cells, Moments, Places, Projected, Solved, apart, cells_of, explained, square
-from ._noise import weighted
-from ._soft import mean
+from ...fitting import compiled
+from .._instrument import Frequencies, over_bands
+from .._mixing import MixingMatrix
+from .._noise import weighted
+from .._patches import mean
+from .normal_equations import Cells, Moments, Places, Projected, Solved, apart, cells_of, explained, square
 
 
 class Maps(Module):

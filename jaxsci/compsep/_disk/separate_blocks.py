@@ -12,17 +12,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..fitting import fingerprint, progress_bar
-from ._everywhere import check_everywhere, fit_everywhere
-from ._fixed import not_fixed
-from ._mixing import MixingMatrix
-from ._patches import Where
-from ._places import Places
-from ._separate import STOKES, Found, Task, solve
-from ._slabs import MANY
-from ._source import Part, Source, sample
-from ._spatial import Fits
-from ._stored import BAD, UNUSED, Ledger, StoredSeparation, Totals
+from ...fitting import fingerprint, progress_bar
+from .._fit.fit import Fits
+from .._fit.host_batches import MANY
+from .._fixed import not_fixed
+from .._mixing import MixingMatrix
+from .._patches import Where
+from .._separate import STOKES, Found, Task, solve
+from .cuts import Places
+from .global_fit import check_everywhere, fit_everywhere
+from .results import BAD, UNUSED, Ledger, StoredSeparation, Totals
+from .sky_files import Part, Source, sample
 
 _BLOCK = 65_536  # pixels: 24 MB of 15 channels, beside which 30 programs called cost little
 

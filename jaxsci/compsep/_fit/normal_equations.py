@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float
 
-from ..core.linalg import factorise
+from ...core.linalg import factorise
 
 _UNROLL = 32  # channels
 _MANY = 64  # cells from which it pays to compile longer

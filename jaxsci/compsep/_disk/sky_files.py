@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..fitting import ArrayRows
-from ._bandpass import channel_count
-from ._fixed import checked, in_memory, outside
-from ._given import plain
-from ._noise import UNSEEN, reaching, roots
-from ._separate import Task, as_maps, shown, usable
+from ...fitting import ArrayRows
+from .._fixed import checked, in_memory, outside
+from .._instrument import channel_count
+from .._noise import UNSEEN, reaching, roots
+from .._separate import Task, as_maps, shown, usable
+from .._units import plain
 
 
 class Part(NamedTuple):

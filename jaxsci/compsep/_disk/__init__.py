@@ -1,0 +1,1 @@
+"""Separations of skies that are larger than memory, from files to files."""
