@@ -1,9 +1,15 @@
-"""Parametric separation of the CMB from its foregrounds: spectra, mixing matrices, fits over the sky."""
+"""Parametric separation of the CMB from its foregrounds: spectra, mixing matrices, fits over the sky.
+
+A user puts spectra into a `MixingMatrix` and calls `separate` with maps of several frequencies, or one of the recipes
+that users of fgbuster know, `ilc`, `harmonic_comp_sep`, `xForecast`; `separate_blocks` takes skies larger than memory.
+`Sky.of` is the checked door for maps, and `SkyDataset` their likelihood for `jaxsci.fit`. `compsep.io` reads and writes
+FITS maps, `compsep.plot` draws, `compsep.algebra` has the formulae of one pixel.
+"""
 
 from . import algebra as algebra, io as io, plot as plot
 from ._disk.results import StoredSeparation as StoredSeparation
 from ._disk.separate_blocks import separate_blocks as separate_blocks
-from ._fit.dataset import Maps as Maps, Sky as Sky
+from ._fit.dataset import SkyDataset as SkyDataset
 from ._forecast import (
     Forecast as Forecast,
     Spectra as Spectra,
@@ -32,6 +38,7 @@ from ._separate import (
     weighted_comp_sep as weighted_comp_sep,
 )
 from ._separation import Separation as Separation
+from ._sky import Sky as Sky
 from ._spectra import (
     AME as AME,
     CMB as CMB,

@@ -1,4 +1,9 @@
-"""Instruments: frequencies, depths and beams."""
+"""Instruments: frequencies, bandpasses, depths and beams of the channels.
+
+A door of this room takes its channels as an `Instrument`, as `Bands`, or as plain frequencies in GHz. All become
+`Frequencies` here, and a spectrum is evaluated at those or integrated over bands by one function, so that nothing else
+has to ask which they are. Depths become the noise of a pixel where no other noise is given.
+"""
 
 import functools
 import importlib.resources
@@ -6,7 +11,7 @@ import math
 import os
 import tomllib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,7 +19,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..core import Module, numbers, suggest
-from ._units import conversion, plain, quantity, split_unit
+from ._given import Given, Values, plain, quantity
+from ._units import conversion, split_unit
 
 _ARCMIN = 180 * 60 / math.pi
 _BANDPASS = "BANDPASS_"
@@ -23,7 +29,7 @@ _LEAK = 1e-3  # of the largest transmission, that a band may have at 0 GHz
 
 
 class Bands(Module):
-    """One bandpass for each of f frequency channels, padded to k frequencies.
+    """Hold one bandpass for each of f frequency channels, padded to k frequencies.
 
     - `nu`: GHz, shape (f, k). `weight`: what the spectrum at each is multiplied by before the sum; 0 in the padding,
       where the frequency does not matter.
@@ -35,8 +41,8 @@ class Bands(Module):
     weight: Float[Array, "f k"] = numbers()
 
     @staticmethod
-    def calibrated(nu: Sequence[Any], transmission: Sequence[Any], units: str = "K_CMB") -> "Bands":
-        """Bands of channels that are calibrated to read `units` right.
+    def calibrated(nu: Sequence[Given], transmission: Sequence[Given], units: str = "K_CMB") -> "Bands":
+        """Make the bands of channels that are calibrated to read `units` right.
 
         A_f = int t S (dI/dU) dnu / int t (dI/dU) dnu, with S in the unit U and I the intensity (Planck 2013
         results IX, eq. 32), by the trapezoid rule.
@@ -57,8 +63,8 @@ class Bands(Module):
         return Bands(jnp.asarray(at), jnp.asarray(power / total))
 
     @staticmethod
-    def trapezoid(nu: Sequence[Any], transmission: Sequence[Any]) -> "Bands":
-        """Bands that integrate spectrum times transmission over frequency in Hz, and normalise nothing.
+    def trapezoid(nu: Sequence[Given], transmission: Sequence[Given]) -> "Bands":
+        """Make bands that integrate spectrum times transmission over frequency in Hz, and normalise nothing.
 
         **Arguments:** as in `calibrated`.
         """
@@ -67,7 +73,7 @@ class Bands(Module):
 
     @staticmethod
     def from_rimo(path: str | os.PathLike[str], channels: Sequence[str] | None = None, units: str = "K_CMB") -> "Bands":
-        """Bands from a Reduced Instrument Model of Planck (`HFI_RIMO_R1.10.fits`), calibrated as in `calibrated`.
+        """Read bands from a Reduced Instrument Model of Planck (`HFI_RIMO_R1.10.fits`), as `calibrated` makes them.
 
         Each is a table `BANDPASS_<channel>` with a `WAVENUMBER` (1/cm, or a frequency, as its TUNIT says) and a
         `TRANSMISSION`. Uncertainties and flags (of samples interpolated around CO lines) are not used.
@@ -104,32 +110,30 @@ class Bands(Module):
         return Bands.calibrated(nus, responses, units)
 
     def integrate(self, spectrum: Callable[[Float[Array, " n"]], Float[Array, "n c"]]) -> Float[Array, "f c"]:
-        """The weighted sums of a spectrum (or of c of them) over each band."""
+        """Sum a spectrum (or c of them) over each band with its weights.
+
+        **Arguments:** `spectrum`: a function of frequencies in GHz.
+        """
         f, k = self.nu.shape
         values = spectrum(_seen(self.nu, self.weight).ravel())
         return jnp.sum(values.reshape(f, k, -1) * self.weight[:, :, None], axis=1)
 
 
-Frequencies = Float[Array, " f"] | Bands
+Frequencies: TypeAlias = Float[Array, " f"] | Bands
 """Frequencies in GHz, or bandpasses."""
 
 
-def as_frequencies(nu: Any) -> Any:
-    """Arrays for numbers; `Bands` as they are."""
-    return nu if isinstance(nu, eqx.Module) else jnp.asarray(plain(nu, "frequencies", "GHz"), float)
-
-
-def over_bands(spectrum: Callable[[Array], Array], nu: Any) -> Float[Array, "f c"]:
-    """A function of frequencies at frequencies, or integrated over bands."""
+def over_bands(spectrum: Callable[[Array], Array], nu: Frequencies) -> Float[Array, "f c"]:
+    """Evaluate a function of frequencies at frequencies, or integrate it over bands."""
     return nu.integrate(spectrum) if isinstance(nu, Bands) else spectrum(nu)
 
 
-def channel_count(nu: Any) -> int:
-    """How many channels there are."""
+def channel_count(nu: Frequencies) -> int:
+    """Count the channels."""
     return nu.nu.shape[0] if isinstance(nu, Bands) else nu.shape[0]
 
 
-def _steps(nu: Sequence[Any], transmission: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+def _steps(nu: Sequence[Given], transmission: Sequence[Given]) -> tuple[np.ndarray, np.ndarray]:
     """(frequencies, transmissions times the steps of the trapezoid rule) of all channels (f, k), with zeros beyond."""
     nus, weights = [], []
     for k, (frequency, response) in enumerate(zip(nu, transmission, strict=True)):
@@ -151,14 +155,14 @@ def _steps(nu: Sequence[Any], transmission: Sequence[Any]) -> tuple[np.ndarray, 
     return np.stack(longer), np.stack([np.pad(w, (0, k - w.size)) for w in weights])
 
 
-def _seen(nu: Any, weight: Any) -> Array:
+def _seen(nu: Values, weight: Values) -> Array:
     """The frequencies, where there is no weight those that have most: a spectrum may be infinite there, at 0 say."""
     most = jnp.argmax(jnp.abs(weight), axis=1, keepdims=True)
     return jnp.where(weight != 0, nu, jnp.take_along_axis(jnp.asarray(nu), most, axis=1))
 
 
 class Instrument(Module):
-    """Frequency channels and what is known of their noise.
+    """Describe frequency channels and what is known of their noise.
 
     **Arguments:** `frequency`: GHz. `depth_i`, `depth_p`: noise of intensity and polarisation, uK_CMB arcmin, `None`
     where unknown. `fwhm`: of the beams, arcmin. `bands`: bandpasses in place of the frequencies. Quantities of astropy
@@ -174,7 +178,7 @@ class Instrument(Module):
 
     @staticmethod
     def named(name: str) -> "Instrument":
-        """One of the bundled instruments, such as `"LiteBIRD"`: see `instruments()`.
+        """Look up one of the bundled instruments, such as `"LiteBIRD"`: see `instruments()`.
 
         **Raises:** `ValueError` for a name that is not among them.
         """
@@ -184,12 +188,12 @@ class Instrument(Module):
         return Instrument(**table[name], name=name)
 
     @property
-    def nu(self) -> Any:
-        """Bandpasses where there are some, else frequencies."""
+    def nu(self) -> Frequencies:
+        """The bandpasses where there are some, else the frequencies in GHz."""
         return self.frequency if self.bands is None else self.bands
 
     def sigma(self, npix: int, stokes: str, units: str = "uK_CMB") -> Float[Array, "f s"]:
-        """Standard deviation of the noise of a pixel, for each channel and Stokes parameter.
+        """Compute the standard deviation of the noise of a pixel, for each channel and Stokes parameter.
 
         **Arguments:** `npix`: pixels of the full sky. `stokes`: such as `"IQU"`. `units`: of the maps.
 
@@ -205,8 +209,18 @@ class Instrument(Module):
         return jnp.stack(columns, axis=1)
 
 
+Channels: TypeAlias = Instrument | Bands | Given
+"""What a door takes for its channels: an instrument, bandpasses, or frequencies in GHz."""
+
+
+def frequencies_of(channels: Channels) -> Frequencies:
+    """Find the frequencies of an instrument, or read numbers in GHz; `Bands` stay what they are."""
+    nu = channels.nu if isinstance(channels, Instrument) else channels
+    return nu if isinstance(nu, Bands) else jnp.asarray(plain(nu, "frequencies", "GHz"), float)
+
+
 def instruments() -> tuple[str, ...]:
-    """Names of the bundled instruments."""
+    """List the names of the bundled instruments."""
     return tuple(_table())
 
 

@@ -1,4 +1,9 @@
-"""Spectra of sky components: functions of frequency with scalar parameters."""
+"""Spectra of sky components: functions of frequency with scalar parameters.
+
+A component of the microwave sky has a spectrum that is much the same everywhere, and an amplitude that is not. Here are
+the spectra of the known components, tables and expressions for others, and the class that a researcher subclasses for
+one of their own. A `MixingMatrix` puts them side by side; nothing else of this room knows what a spectrum is made of.
+"""
 
 import abc
 import ast
@@ -12,14 +17,15 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from ..core import Module, Scalar, leaf_values, match, numbers, param, params, put, suggest, transparent
+from ._given import traced
 from ._units import H_OVER_K, conversion, split_unit
 
 
 class AbstractSED(Module):
-    """A spectral energy distribution: what a researcher subclasses, with `param()` fields and `__call__`.
+    """Describe a spectral energy distribution: what a researcher subclasses, with `param()` fields and `__call__`.
 
     Written for one pixel: parameters are scalars, and frequencies are an argument that nothing is ever
     differentiated with respect to. Values are relative to those at a reference frequency, so that the
@@ -28,14 +34,14 @@ class AbstractSED(Module):
 
     @abc.abstractmethod
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
-        """The spectrum at frequencies nu in GHz."""
+        """Evaluate the spectrum at frequencies nu in GHz."""
 
     def columns(self, nu: Float[Array, " f"]) -> Float[Array, "f c"]:
-        """The spectra that each have an amplitude of their own: one, but for a `MomentExpansion`."""
+        """Evaluate the spectra that each have an amplitude of their own: one, but for a `MomentExpansion`."""
         return self(nu)[:, None]
 
     def amplitude_units(self, units: str) -> str:
-        """The unit of the amplitude that belongs to maps in `units`: the same, unless said otherwise."""
+        """Name the unit of the amplitude that belongs to maps in `units`: the same, unless said otherwise."""
         return units
 
 
@@ -60,7 +66,7 @@ def _relative(nu: Array, nu0: Array, units: str) -> Array:
 
 
 class CMB(AbstractSED):
-    """The cosmic microwave background's anisotropies: 1 in K_CMB. The amplitude is in K_CMB whatever `units`.
+    """Model the cosmic microwave background's anisotropies: 1 in K_CMB. The amplitude is in K_CMB whatever `units`.
 
     It has the prefix of the maps' unit: for maps in uK_RJ it is in uK_CMB.
     """
@@ -75,7 +81,7 @@ class CMB(AbstractSED):
 
 
 class ThermalSZ(AbstractSED):
-    """The thermal Sunyaev-Zeldovich effect, not relativistic: T_CMB (x coth(x/2) - 4) per unit of Compton's y.
+    """Model the thermal Sunyaev-Zeldovich effect, not relativistic: T_CMB (x coth(x/2) - 4) per unit of Compton's y.
 
     The amplitude is Compton's y with the prefix of the maps' unit: of maps in K_CMB it is y itself, of maps in uK_CMB
     1e6 y (`uy_SZ`).
@@ -91,7 +97,7 @@ class ThermalSZ(AbstractSED):
 
 
 class ModifiedBlackBody(AbstractSED):
-    """Thermal dust: (nu/nu0)^(1 + beta) (e^(h nu0 / k T) - 1) / (e^(h nu / k T) - 1) in K_RJ.
+    """Model thermal dust: (nu/nu0)^(1 + beta) (e^(h nu0 / k T) - 1) / (e^(h nu / k T) - 1) in K_RJ.
 
     **Arguments:** `beta`, `temp` (K), `nu0`: reference frequency, GHz. `units`: of the maps.
     """
@@ -103,12 +109,13 @@ class ModifiedBlackBody(AbstractSED):
 
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
         planck = jnp.expm1(H_OVER_K * self.nu0 / self.temp) / jnp.expm1(H_OVER_K * nu / self.temp)
+        # exp of a product: its derivative by beta needs no branch at 0, as that of a power does
         power = jnp.exp((1 + self.beta) * jnp.log(nu / self.nu0))
         return power * planck * _relative(nu, self.nu0, self.units)
 
 
 class PowerLaw(AbstractSED):
-    """Synchrotron: (nu/nu0)^(beta + running log(nu/nu_pivot)) in K_RJ.
+    """Model synchrotron radiation: (nu/nu0)^(beta + running log(nu/nu_pivot)) in K_RJ.
 
     **Arguments:** `beta`. `nu0`: reference frequency, GHz. `running`: `None` for none, which is then no parameter.
     `nu_pivot`: where beta is the slope, GHz. `units`: of the maps.
@@ -128,7 +135,7 @@ class PowerLaw(AbstractSED):
 
 
 class FreeFree(AbstractSED):
-    """Bremsstrahlung: 1 - e^-tau in K_RJ, relative to nu0 (Draine 2011, as in Planck 2015 results X, table 4).
+    """Model bremsstrahlung: 1 - e^-tau in K_RJ, relative to nu0 (Draine 2011, as in Planck 2015 results X, table 4).
 
     tau = 0.05468 T_e^-3/2 nu_9^-2 EM g, g = log(exp(5.960 - sqrt(3)/pi log(nu_9 T_4^-3/2)) + e).
 
@@ -151,7 +158,7 @@ class FreeFree(AbstractSED):
 
 
 class AME(AbstractSED):
-    """Spinning dust: a log-normal flux of peak frequency and width (Stevenson 2014, ApJ 781, 113).
+    """Model spinning dust: a log-normal flux of peak frequency and width (Stevenson 2014, ApJ 781, 113).
 
     S = (nu0/nu)^2 exp(-(log(nu/peak)^2 - log(nu0/peak)^2) / (2 width^2)) in K_RJ.
 
@@ -170,7 +177,7 @@ class AME(AbstractSED):
 
 
 class TabulatedSED(AbstractSED):
-    """A spectrum without parameters, interpolated linearly in log frequency.
+    """Interpolate a spectrum without parameters, linearly in log frequency.
 
     **Arguments:** `frequency`: GHz, rising. `value`: the spectrum there. Outside of the table it is that of the nearest
     end. `units`: of the maps. `given`: the unit of `value`, `units` by default; the amplitude is in that unit then.
@@ -185,7 +192,7 @@ class TabulatedSED(AbstractSED):
 
     def __check_init__(self) -> None:
         check_given(self.units, self.given)
-        if not isinstance(self.frequency, jax.core.Tracer):
+        if not traced(self.frequency):
             at = np.asarray(self.frequency)
             if not (at[:1] > 0).all() or not (np.diff(at) > 0).all():
                 raise ValueError("the frequencies of a table should be positive, and rise")
@@ -199,7 +206,7 @@ class TabulatedSED(AbstractSED):
 
 
 class MomentExpansion(AbstractSED):
-    """A spectrum and its derivatives with respect to some parameters, each with an amplitude of its own.
+    """Expand a spectrum into itself and its derivatives by some parameters, each with an amplitude of its own.
 
     What the average over a line of sight of varying parameters looks like (Chluba, Hill and Abitbol 2017).
 
@@ -268,7 +275,7 @@ _DEEPEST = 100  # nested operations; Python's own limit is not to be met
 
 
 class AnalyticSED(AbstractSED):
-    """A spectrum by an expression of `nu` (GHz) in Python's syntax: `AnalyticSED("(nu / nu0)**beta", nu0=30.0)`.
+    """Make a spectrum of an expression of `nu` (GHz) in Python's syntax: `AnalyticSED("(nu / nu0)**beta", nu0=30.0)`.
 
     Every other name in it is a parameter, unless a value is given for it. Known are + - * / **, numbers, `pi`, `E`,
     `h_over_k` (K/GHz), and exp, expm1, log, log10, log1p, sqrt, abs, sin, cos, tan, sinh, cosh, tanh.
@@ -291,22 +298,22 @@ class AnalyticSED(AbstractSED):
     def __init__(
         self,
         expression: str,
-        start: Mapping[str, Any] | None = None,
+        start: Mapping[str, ArrayLike] | None = None,
         *,
         units: str = "K_CMB",
         given: str | None = None,
-        **fixed: Any,
+        **fixed: ArrayLike,
     ):
         check_given(units, given)
         tree = parse(expression)
         used = sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(_FUNCTIONS))
-        start = dict(start or {})
-        for name in (*start, *fixed):
+        values: dict[str, Any] = dict(start or {})
+        for name in (*values, *fixed):
             if name not in used or name == "nu":
                 raise ValueError(f"{expression!r} has no name {name!r} to give a value to{suggest(name, used)}")
         self.expression, self.units, self.given = expression, units, given
         self.names = tuple(n for n in used if n not in fixed and n not in _CONSTANTS and n != "nu")
-        self.values = tuple(start.get(name, 1.0) for name in self.names)
+        self.values = tuple(values.get(name, 1.0) for name in self.names)
         self.constants = {name: jnp.asarray(value, float) for name, value in fixed.items()}
 
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
@@ -363,11 +370,11 @@ def _parts(node: ast.AST) -> list[ast.expr] | None:
     return None
 
 
-def _value(node: Any, names: Mapping[str, Any]) -> Any:
+def _value(node: ast.expr, names: Mapping[str, ArrayLike]) -> ArrayLike:
     if isinstance(node, ast.BinOp):
         return _BINARY[type(node.op)](_value(node.left, names), _value(node.right, names))
     if isinstance(node, ast.UnaryOp):
         return _UNARY[type(node.op)](_value(node.operand, names))
     if isinstance(node, ast.Call):
         return _FUNCTIONS[node.func.id](_value(node.args[0], names))  # type: ignore[attr-defined]
-    return names[node.id] if isinstance(node, ast.Name) else float(node.value)
+    return names[node.id] if isinstance(node, ast.Name) else float(node.value)  # type: ignore[attr-defined]

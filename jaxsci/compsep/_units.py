@@ -1,14 +1,14 @@
-"""Units of sky brightness and what one is of another at a frequency."""
+"""Units of sky brightness, and what one of them is of another at a frequency.
 
-from typing import Any
+Maps come in thermodynamic temperature, brightness temperature, intensity or Compton's y, each with or without a prefix.
+Spectra, bandpasses, instruments and files all convert by the one function `conversion`, so that a constant of nature
+stands in this file only.
+"""
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import as_float, plain as carried, suggest, unit_of
+from ..core import suggest
 
 H_OVER_K = 6.62607015e-34 * 1e9 / 1.380649e-23
 """Planck's constant over Boltzmann's, K/GHz (both exact in the SI)."""
@@ -20,7 +20,7 @@ _BASES = ("K_CMB", "K_RJ", "MJy/sr", "y_SZ")
 
 
 def split_unit(unit: str) -> tuple[float, str]:
-    """(factor, base unit) of a unit with a prefix: `"uK_CMB"` is (1e-6, "K_CMB").
+    """Split a unit with a prefix into (factor, base unit): `"uK_CMB"` is (1e-6, "K_CMB").
 
     **Raises:** `ValueError` for a unit that is not known.
     """
@@ -33,7 +33,7 @@ def split_unit(unit: str) -> tuple[float, str]:
 
 
 def conversion(nu: Float[Array, "*f"], source: str, target: str) -> Float[Array, "*f"]:
-    """What one `source` is in `target` at frequency nu.
+    """Compute what one `source` is in `target` at frequency nu.
 
     **Arguments:** `nu`: GHz. `source`, `target`: `K_CMB` (thermodynamic temperature), `K_RJ` (brightness
     temperature), `MJy/sr`, `y_SZ` (Compton parameter), the temperatures also with a prefix m, u or n.
@@ -59,67 +59,3 @@ def _in_rj(nu: Array, base: str) -> Array:
     if base == "K_CMB":
         return thermal
     return thermal * T_CMB * (x / jnp.tanh(x / 2) - 4)
-
-
-_PLAIN = {"K_CMB": "K", "K_RJ": "K", "MJy/sr": "MJy/sr", "y_SZ": ""}
-"""What astropy calls the units of the sky. A plain kelvin is of the kind that the maps are declared in."""
-
-
-def plain(x: Any, what: str, units: str = "", *, fill: Any = np.nan, power: int = 1) -> Any:
-    """Real numbers as an array, the mask filled and the unit converted; tracers and arrays as they are.
-
-    **Arguments:** `what`: the name in messages. `units`: the declared unit, such as `"uK_CMB"` or `"GHz"`; `power`: of
-    it that the numbers have, -2 for inverse variances. `fill`: what stands where a mask hides a value.
-
-    **Raises:** `ValueError` for complex numbers, and for a unit that is no multiple of the declared one.
-    """
-    if isinstance(x, list | tuple) and any(np.ndim(each) or unit_of(each) is not None for each in x):
-        rows = [plain(each, f"{what}[{k}]", units, fill=fill, power=power) for k, each in enumerate(x)]
-        return (jnp if any(isinstance(row, jax.Array) for row in rows) else np).stack(rows)
-    factor = 1.0 if unit_of(x) is None else factor_of(unit_of(x), units, what, power)
-    x, mask = carried(x if unit_of(x) is None else x.value, what)
-    x = x if isinstance(x, jax.Array) else np.asarray(x)
-    x = x if factor == 1 else x * factor
-    if mask is None:
-        return x
-    whole = x.dtype == bool or (np.issubdtype(x.dtype, np.integer) and isinstance(fill, int))
-    return np.where(mask, fill, x if whole else x.astype(float))
-
-
-def hidden(x: Any) -> np.ndarray | None:
-    """Where the mask of a masked array hides a value; None of what has no mask."""
-    return carried(x if unit_of(x) is None else x.value, "the map").hidden
-
-
-def quantity(what: str, units: str, **kwargs: Any) -> Any:
-    """Declare a field of real numbers that is no parameter, given as numbers in this unit or as a quantity."""
-
-    def convert(x: Any) -> Any:
-        return as_float(x if unit_of(x) is None else plain(x, what, units))
-
-    return eqx.field(converter=convert, **kwargs)
-
-
-def factor_of(unit: Any, units: str, what: str, power: int = 1) -> float:
-    """What a number in `unit` is multiplied by to be one in `units` to this power.
-
-    **Raises:** `ValueError` naming both.
-    """
-    root = unit if power == 1 or isinstance(unit, str) else unit ** (1 / power)
-    declared = units if power == 1 else f"({units})^{power}"
-    try:
-        size, base = split_unit(units)
-    except ValueError:
-        size, base = 1.0, ""
-    try:
-        own, kind = split_unit(str(root).replace(" ", ""))
-        if kind == base:
-            return (own / size) ** power
-    except ValueError:
-        to = getattr(root, "to", None)
-        try:
-            if to is not None:
-                return (float(to(_PLAIN.get(base, units))) / size) ** power
-        except (ValueError, TypeError):  # of astropy's, for a unit of another kind
-            pass
-    raise ValueError(f"{what} has the unit {unit}, but {declared or 'plain numbers'} is declared: convert it first")

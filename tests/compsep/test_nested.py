@@ -75,14 +75,14 @@ def test_a_tree_is_seen_where_elements_lie_within_each_other():
     used = np.arange(NPIX) % 5 != 0
     free = ("a", "b", "c")
     cells = lay_out(free, {"a": 1, "b": 0, "c": NSIDE}, used)
-    layout, tree = nested(cells, free)
-    assert tree.names == ("c", "a", "b")
-    assert tree.shape == (1, 12, 4, 1)
-    real = layout.cells[0] >= 0
+    groups = nested(cells, free)
+    assert groups.names == ("c", "a", "b")
+    assert groups.shape == (1, 12, 4, 1)
+    real = groups.cells[0] >= 0
     lane = np.flatnonzero(real)
-    np.testing.assert_array_equal(np.sort(layout.cells[0][real]), np.arange(used.sum()))
+    np.testing.assert_array_equal(np.sort(groups.cells[0][real]), np.arange(used.sum()))
     for name, below in (("a", 4), ("b", 48), ("c", 1)):
-        np.testing.assert_array_equal(layout.local[name][layout.cells[0][real]], lane // below)
+        np.testing.assert_array_equal(groups.local[name][groups.cells[0][real]], lane // below)
     patch = parents(NSIDE, 1)
     across = np.where(np.arange(NPIX) == 7, (patch + 1) % 12, patch)
     assert nested(lay_out(free, {"a": 1, "b": 0, "c": across}, used), free) is None

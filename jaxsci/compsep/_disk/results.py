@@ -1,4 +1,9 @@
-"""Results of a separation in files: written block by block, opened as memory maps."""
+"""Results of a separation in files: written block by block, opened as memory maps.
+
+A folder has an array of each kind in a file of its own, and a checksummed ledger that says which blocks are whole.
+`separate_blocks` writes it through `Ledger`; a user reads it as a `StoredSeparation`, which opens the maps without
+reading them.
+"""
 
 import io
 import os
@@ -10,6 +15,7 @@ import numpy as np
 from ...core import place_of
 from ...fitting import ArrayRows, verdict_of
 from ...parallel import read_framed, write_framed
+from .._fit.fits import Fits
 from .._separation import goodness, verdict_lines
 
 UNUSED = -1
@@ -22,7 +28,10 @@ _KINDS = {"at_bound": np.int8, "steps": np.int16, "result": np.int8}
 
 
 class Totals(NamedTuple):
-    """Of a block, or of all: pixels used, pixels not finite, fits that failed, degrees of freedom, sums, most steps."""
+    """Sums over a block, or over all: pixels used, pixels not finite, fits that failed, degrees of freedom, and so on.
+
+    `steps`: the evaluations of the fit that took most.
+    """
 
     used: int
     bad: int
@@ -32,9 +41,39 @@ class Totals(NamedTuple):
     minus_log_like: float
     steps: int
 
+    def counting(self, fits: Fits) -> "Totals":
+        """With the parameters, failures and steps of these fits counted."""
+        fitted = sum(int(np.sum(~np.isnan(np.asarray(std)))) for std in fits.std.values())
+        failed = int(np.sum(np.asarray(fits.result) != 0))
+        most = int(np.max(np.asarray(fits.steps), initial=self.steps))
+        return self._replace(dof=self.dof - fitted, failed=self.failed + failed, steps=most)
+
+
+class About(NamedTuple):
+    """What a separation in files is of, as its ledger keeps it beside the list of blocks."""
+
+    free: tuple[str, ...]
+    components: tuple[str, ...]
+    stokes: str
+    units: str
+    nest: bool
+    npix: int
+
+    @staticmethod
+    def read(header: dict[str, Any]) -> "About":
+        """What the ledger's header says."""
+        told = header["about"]
+        return About(**told | {name: tuple(told[name]) for name in ("free", "components")})
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each array, but for the pixels."""
+        p, c, s = len(self.free), len(self.components), len(self.stokes)
+        maps: dict[str, tuple[int, ...]] = {"amplitudes": (c, s), "errors": (c, s), "chi2": (), "values": (p,)}
+        return maps | {"std": (p,), "at_bound": (p,), "covariance": (p, p), "result": (), "steps": ()}
+
 
 class StoredSeparation(NamedTuple):
-    """Maps in a folder, as read-only memory maps; NaN where a pixel was not used.
+    """Open maps in a folder as read-only memory maps; NaN where a pixel was not used.
 
     - `amplitudes`, `errors`: (c, s, pixel), in the unit of the data. `chi2`: (pixel,).
     - `values`, `std`, `at_bound`: (p, pixel) of the parameters `free`. `covariance`: (p, p, pixel) of them.
@@ -43,15 +82,15 @@ class StoredSeparation(NamedTuple):
     - `totals`: pixels used, chi2 and so on.
     """
 
-    amplitudes: Any
-    errors: Any
-    chi2: Any
-    values: Any
-    std: Any
-    at_bound: Any
-    covariance: Any
-    result: Any
-    steps: Any
+    amplitudes: np.ndarray
+    errors: np.ndarray
+    chi2: np.ndarray
+    values: np.ndarray
+    std: np.ndarray
+    at_bound: np.ndarray
+    covariance: np.ndarray
+    result: np.ndarray
+    steps: np.ndarray
     totals: Totals
     free: tuple[str, ...]
     components: tuple[str, ...]
@@ -66,29 +105,36 @@ class StoredSeparation(NamedTuple):
         **Raises:** `FileNotFoundError` for a folder without a separation; `ValueError` for one that is not finished.
         """
         header, rows = _read(Path(folder))
-        about = header["about"]
+        about = About.read(header)
         have = int(np.sum(rows[:, 1] - rows[:, 0]))
-        if have != about["npix"]:
-            raise ValueError(f"{folder} has {have} of {about['npix']} pixels: run separate_blocks again, it goes on")
-        arrays = {name: np.load(Path(folder) / f"{name}.npy", mmap_mode="r") for name in _shapes(about)}
+        if have != about.npix:
+            raise ValueError(f"{folder} has {have} of {about.npix} pixels: run separate_blocks again, it goes on")
+        arrays = {name: np.load(Path(folder) / f"{name}.npy", mmap_mode="r") for name in about.shapes()}
         sums, most = rows[:, 2:].sum(axis=0), int(rows[:, 8].max())
         used, bad, failed, dof = map(int, sums[:4])
         totals = Totals(used, bad, failed, dof, float(sums[4]), float(sums[5]), most)
-        names = {name: tuple(about[name]) for name in ("free", "components")}
-        return StoredSeparation(
-            **arrays, **names, totals=totals, stokes=about["stokes"], units=about["units"], nest=about["nest"]
-        )
+        told = {name: x for name, x in about._asdict().items() if name != "npix"}
+        return StoredSeparation(**arrays, totals=totals, **told)
 
-    def parameter_map(self, name: str) -> Any:
-        """A fitted parameter at each pixel."""
+    def parameter_map(self, name: str) -> np.ndarray:
+        """Give a fitted parameter at each pixel (pixel,).
+
+        **Raises:** `ValueError` for a name that was not fitted.
+        """
         return self.values[place_of(name, self.free, "fitted parameter")]
 
-    def error_map(self, name: str) -> Any:
-        """The standard error of a parameter at each pixel."""
+    def error_map(self, name: str) -> np.ndarray:
+        """Give the standard error of a parameter at each pixel (pixel,).
+
+        **Raises:** `ValueError` for a name that was not fitted.
+        """
         return self.std[place_of(name, self.free, "fitted parameter")]
 
-    def component(self, name: str) -> Any:
-        """The amplitudes (s, pixel) of a component."""
+    def component(self, name: str) -> np.ndarray:
+        """Give the amplitudes (s, pixel) of a component, in the unit of the data.
+
+        **Raises:** `ValueError` for a name that no column has.
+        """
         return self.amplitudes[place_of(name, self.components, "component")]
 
     def summary(self) -> str:
@@ -109,13 +155,13 @@ class StoredSeparation(NamedTuple):
 class Ledger:
     """Which blocks of a folder are whole. A block counts once its numbers are on the disk, never before."""
 
-    def __init__(self, folder: str | os.PathLike[str], task: str, about: dict[str, Any], resume: bool):
-        self.folder, self.task, self.about = Path(folder), task, about
+    def __init__(self, folder: str | os.PathLike[str], mark: str, about: About, resume: bool):
+        self.folder, self.mark, self.about = Path(folder), mark, about
         self.rows: list[tuple[float, ...]] = []
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume and (self.folder / _LEDGER).exists():
             header, rows = _read(self.folder)
-            if header["task"] != task:
+            if header["mark"] != mark:
                 raise ValueError(
                     f"{self.folder} has the results of other maps, models or settings; give another folder, or "
                     "resume=False to start over"
@@ -124,9 +170,9 @@ class Ledger:
         self.done = {int(row[0]) for row in self.rows}
         if not self.rows:
             self._record()
-            for name, shape in _shapes(about).items():
+            for name, shape in about.shapes().items():
                 kind = _KINDS.get(name, np.float64)
-                np.lib.format.open_memmap(self._path(name), "w+", kind, (*shape, about["npix"])).flush()
+                np.lib.format.open_memmap(self._path(name), "w+", kind, (*shape, about.npix)).flush()
 
     def write(self, start: int, stop: int, arrays: dict[str, np.ndarray], totals: Totals) -> None:
         """Put a block into the files, and only then on the list."""
@@ -148,16 +194,9 @@ class Ledger:
     def _record(self) -> None:
         buffer = io.BytesIO()
         np.save(buffer, np.array(self.rows, float).reshape(-1, 2 + len(Totals._fields)), allow_pickle=False)
-        write_framed(self.folder / _LEDGER, buffer.getvalue(), {"task": self.task, "about": self.about})
+        write_framed(self.folder / _LEDGER, buffer.getvalue(), {"mark": self.mark, "about": self.about._asdict()})
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     header, payload = read_framed(folder / _LEDGER)
     return header, np.load(io.BytesIO(payload), allow_pickle=False)
-
-
-def _shapes(about: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Of each array, but for the pixels."""
-    p, c, s = len(about["free"]), len(about["components"]), len(about["stokes"])
-    maps: dict[str, tuple[int, ...]] = {"amplitudes": (c, s), "errors": (c, s), "chi2": (), "values": (p,), "std": (p,)}
-    return maps | {"at_bound": (p,), "covariance": (p, p), "result": (), "steps": ()}

@@ -1,4 +1,9 @@
-"""separate_blocks(): skies larger than memory, a block of pixels at a time from disk to disk."""
+"""`separate_blocks`: skies larger than memory, a block of pixels at a time from disk to disk.
+
+Each block goes through the same door and the same fits as a sky in memory, and its numbers are on disk before the next
+one counts, so that a run that is stopped goes on where it was. Parameters that are the same everywhere are fitted
+first, in one pass over all blocks. A user calls it for nside 2048 and beyond.
+"""
 
 import contextlib
 import functools
@@ -7,43 +12,60 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import NamedTuple, TypeAlias, Unpack
 
 import jax
 import numpy as np
 
 from ...fitting import fingerprint, progress_bar
-from .._fit.fit import Fits
-from .._fit.host_batches import MANY
+from .._fit.amplitudes import ComponentMaps
+from .._fit.fits import Fits
+from .._fit.host_batches import MANY_LANES
 from .._fixed import not_fixed
+from .._given import Given, OnDisk
+from .._instrument import Channels
 from .._mixing import MixingMatrix
-from .._patches import Where
-from .._separate import STOKES, Found, Task, solve
-from .cuts import Places
-from .global_fit import check_everywhere, fit_everywhere
-from .results import BAD, UNUSED, Ledger, StoredSeparation, Totals
-from .sky_files import Part, Source, sample
+from .._patches import Cells, Where, lay_out
+from .._separate import solve
+from .._settings import BlockOptions, Settings
+from .._sky import STOKES
+from .cuts import Runs, cuts, is_global, numbers, runs_of
+from .global_fit import check_global, fit_globally
+from .results import BAD, UNUSED, About, Ledger, StoredSeparation, Totals
+from .sky_files import SkyFiles, sample
 
 _BLOCK = 65_536  # pixels: 24 MB of 15 channels, beside which 30 programs called cost little
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+"""By name, what a `StoredSeparation` has of the pixels of a block, which are last."""
+
+
+class Common(NamedTuple):
+    """All that the blocks of a sky have in common. `known`: the fit of what is the same everywhere."""
+
+    settings: Settings
+    files: SkyFiles
+    runs: Runs
+    known: Fits | None
 
 
 def separate_blocks(
     mixing: MixingMatrix,
-    instrument: Any,
-    maps: Any,
+    instrument: Channels,
+    maps: OnDisk,
     out: str | os.PathLike[str],
     *,
     patches: Mapping[str, Where] | Where | None = None,
-    fixed: Mapping[str, Any] | None = None,
-    inv_n: Any = None,
-    mask: Any = None,
+    fixed: Mapping[str, OnDisk] | None = None,
+    inv_n: OnDisk | Given | None = None,
+    mask: OnDisk | None = None,
     block: int = _BLOCK,
     mesh: jax.sharding.Mesh | None = None,
     resume: bool = True,
     progress: bool | Callable[[int, int], None] | None = None,
-    **choices: Any,
+    **choices: Unpack[BlockOptions],
 ) -> StoredSeparation:
-    """`separate` for skies larger than memory: blocks of pixels from files, results in files.
+    """Separate skies larger than memory: blocks of pixels from files, results in files.
 
     Memory holds one block, whatever the size of the sky. Maps, noise, mask, patch numbers and fixed parameters are
     anything with a `shape` and a `dtype` that slices to NumPy arrays: `numpy.load(path, mmap_mode="r")`, a dataset of
@@ -70,43 +92,57 @@ def separate_blocks(
 
     **Raises:** `ValueError` as `separate`, for patches that blocks cannot hold, and for a folder of another separation.
     """
-    choices["free"] = not_fixed(mixing, fixed) if choices.get("free") is None else choices["free"]
-    task = Task.of(mixing, instrument, **choices)
-    sky = Source.of(task, instrument, maps, inv_n, mask, fixed)
-    places = Places(task.free, patches, sky.shape[2], task.nest)
-    if places.everywhere:
-        check_everywhere(task, sky)
-    cuts = places.cuts(block)
-    kept = Ledger(out, _mark(task, sky, places, cuts), _about(task, sky.shape), resume)
-    todo = [(a, b) for a, b in itertools.pairwise(cuts) if a not in kept.done]
-    known = fit_everywhere(task, sky, cuts) if places.everywhere and todo else None
-    one = functools.partial(_block, task, sky, places, known)
-    with contextlib.contextmanager(progress_bar)(progress, sky.shape[2]) as report:
-        report(sky.shape[2] - sum(b - a for a, b in todo))
+    if choices.get("free") is None:
+        choices["free"] = not_fixed(mixing, fixed)
+    settings = Settings.of(mixing, instrument, **choices)
+    files = SkyFiles.of(settings, instrument, maps, inv_n, mask, fixed)
+    npix = files.shape[2]
+    everywhere = is_global(settings.free, patches)
+    runs = runs_of(settings.free, patches, npix, settings.nest)
+    if everywhere:
+        check_global(settings, files)
+    at = cuts(runs, npix, block)
+    kept = Ledger(out, _mark(settings, files, runs, at), _about(settings, files.shape), resume)
+    todo = [(a, b) for a, b in itertools.pairwise(at) if a not in kept.done]
+    known = fit_globally(settings, files, at) if everywhere and todo else None
+    one = functools.partial(_block, Common(settings, files, runs, known))
+    with contextlib.contextmanager(progress_bar)(progress, npix) as report:
+        report(npix - sum(b - a for a, b in todo))
         _run(todo, one, kept, report, mesh)
     return kept.open()
 
 
-def _mark(task: Task, sky: Source, places: Places, cuts: list[int]) -> Any:
+def _mark(settings: Settings, files: SkyFiles, runs: Runs, at: list[int]) -> str:
     """What tells this separation from others."""
-    settings = task.free, task.units, task.nest, task.marginal, task.how, jax.tree.structure(task.mixing), sky.shape
-    words, given = repr((*settings, sorted(sky.fixed))), (task.how["bounds"], task.how["priors"])
-    parts = (task.mixing, task.nu, *given, sky.sample(), sample(list(places.spec.values())))
-    return fingerprint((parts, words, np.array(cuts)))
+    words = repr((jax.tree.structure(settings.mixing), *settings[2:], files.shape, sorted(files.fixed)))
+    parts = (
+        settings.mixing,
+        settings.nu,
+        settings.bounds,
+        settings.priors,
+        files.sample(),
+        sample(list(runs.values())),
+    )
+    return fingerprint((parts, words, np.array(at)))
 
 
-def _about(task: Task, shape: tuple[int, ...]) -> dict[str, Any]:
-    components, stokes = list(task.mixing.columns), STOKES[shape[1]]
-    about = {"free": list(task.free), "components": components, "stokes": stokes, "units": task.units}
-    return about | {"nest": task.nest, "npix": shape[2]}
+def _about(settings: Settings, shape: tuple[int, int, int]) -> About:
+    return About(settings.free, settings.mixing.columns, STOKES[shape[1]], settings.units, settings.nest, shape[2])
 
 
-def _run(todo: Any, one: Any, kept: Ledger, report: Callable[[int], None], mesh: jax.sharding.Mesh | None) -> None:
+def _run(
+    todo: list[tuple[int, int]],
+    one: Callable[[int, int], tuple[Arrays, Totals]],
+    kept: Ledger,
+    report: Callable[[int], None],
+    mesh: jax.sharding.Mesh | None,
+) -> None:
     """All blocks; with several devices each has a thread that takes the next one."""
     devices = () if mesh is None else tuple(mesh.devices.flat)
     rest, lock, stop = iter(todo), threading.Lock(), threading.Event()
 
-    def work(device: Any) -> None:
+    def work(device: jax.Device | None) -> None:
+        # a thread for each device: while one waits for its program, the others read and write
         while not stop.is_set():
             with lock:
                 block = next(rest, None)
@@ -129,52 +165,44 @@ def _run(todo: Any, one: Any, kept: Ledger, report: Callable[[int], None], mesh:
             stop.set()
 
 
-def _block(
-    task: Task, sky: Source, places: Places, known: Fits | None, start: int, stop: int
-) -> tuple[dict[str, np.ndarray], Totals]:
-    """(arrays by name with these pixels last, totals); the fit of what is `known` everywhere counts in the first."""
-    arrays, totals, fits = _part(task, sky.read(start, stop), places.numbers(start, stop), known)
-    return arrays, totals if known is None or start else _with(totals, fits)
-
-
-def _part(task: Task, sky: Part, ids: dict[str, np.ndarray], known: Fits | None) -> Any:
-    """(arrays by name with these pixels last, totals of what was fitted here, the fits)."""
+def _block(common: Common, start: int, stop: int) -> tuple[Arrays, Totals]:
+    """Separate these pixels: (their arrays, totals). The fit of what is known everywhere counts in the first block."""
+    settings, known = common.settings, common.known
+    sky, fixed = common.files.read(start, stop)
+    patch = numbers(common.runs, start, stop)
     used, bad = sky.used, int(sky.bad.sum())
-    used = used & np.all([number >= 0 for number in ids.values()], axis=0) if ids else used
-    arrays = _blank(len(task.free), len(task.mixing.columns), *sky.data.shape[1:])
+    used = used & np.all([number >= 0 for number in patch.values()], axis=0) if patch else used
+    arrays = _blank(len(settings.free), len(settings.mixing.columns), sky.shape[1], stop - start)
     arrays["result"][sky.bad] = BAD
-    if not used.any():
-        return arrays, Totals(0, bad, 0, 0, 0.0, 0.0, 0), known
-    found = solve(task, sky.data, sky.root, used, ids, MANY, sky.fixed, known)
-    arrays, totals = _filled(arrays, task, found, bad)
-    return arrays, totals if known is not None else _with(totals, found.fits), found.fits
+    totals, fits = Totals(0, bad, 0, 0, 0.0, 0.0, 0), known
+    if used.any():
+        cells = lay_out(settings.free, patch, used, nest=settings.nest, single=sky.by_pixel, fixed=fixed)
+        fits, component = solve(settings, sky, cells, MANY_LANES, known)
+        totals = _fill(arrays, settings, cells, fits, component, bad)
+        totals = totals if known is not None else totals.counting(fits)
+    if known is not None and start == 0:
+        totals = totals.counting(fits or known)
+    return arrays, totals
 
 
-def _with(totals: Totals, fits: Fits) -> Totals:
-    """With these fits counted."""
-    fitted = sum(int(np.sum(~np.isnan(np.asarray(std)))) for std in fits.std.values())
-    failed = int(np.sum(np.asarray(fits.result) != 0))
-    most = int(np.max(np.asarray(fits.steps), initial=totals.steps))
-    return totals._replace(dof=totals.dof - fitted, failed=totals.failed + failed, steps=most)
-
-
-def _blank(p: int, c: int, s: int, n: int) -> dict[str, np.ndarray]:
+def _blank(p: int, c: int, s: int, n: int) -> Arrays:
     real = {"values": (p,), "std": (p,), "covariance": (p, p), "amplitudes": (c, s), "errors": (c, s), "chi2": ()}
-    arrays = {name: np.full((*shape, n), np.nan) for name, shape in real.items()}
+    arrays: Arrays = {name: np.full((*shape, n), np.nan) for name, shape in real.items()}
     arrays |= {"at_bound": np.zeros((p, n), np.int8), "steps": np.zeros(n, np.int16)}
     return arrays | {"result": np.full(n, UNUSED, np.int8)}
 
 
-def _filled(arrays: dict[str, np.ndarray], task: Task, found: Found, bad: int) -> tuple[dict[str, np.ndarray], Totals]:
-    (pixel, element, _, cell, _, group, *_), fits, component = found
-    for i, name in enumerate(task.free):
+def _fill(arrays: Arrays, settings: Settings, cells: Cells, fits: Fits, component: ComponentMaps, bad: int) -> Totals:
+    """Put what was found into the places of its pixels, and sum it up."""
+    pixel = cells.pixel
+    for i, name in enumerate(settings.free):
         for target, source in (("values", fits.values), ("std", fits.std), ("at_bound", fits.at_bound)):
-            arrays[target][i, pixel] = np.asarray(source[name])[element[name]]
-    arrays["covariance"][..., pixel] = np.asarray(fits.covariance)[..., cell]
-    for target, values in (("amplitudes", component[0]), ("errors", component[1]), ("chi2", component[2])):
-        arrays[target][..., pixel] = values
-    at = group[cell]
+            arrays[target][i, pixel] = np.asarray(source[name])[cells.element[name]]
+    arrays["covariance"][..., pixel] = np.asarray(fits.covariance)[..., cells.cell]
+    arrays["amplitudes"][..., pixel], arrays["errors"][..., pixel] = component.amplitude, component.error
+    arrays["chi2"][pixel] = component.chi2
+    at = cells.group[cells.cell]
     arrays["result"][pixel], arrays["steps"][pixel] = np.asarray(fits.result)[at], np.asarray(fits.steps)[at]
     dof = int(component.num_data.sum()) - int(np.sum(~np.isnan(component.amplitude)))
     sums = float(np.nansum(component.chi2)), float(np.nansum(component.minus_log_like))
-    return arrays, Totals(len(pixel), bad, 0, dof, *sums, 0)
+    return Totals(len(pixel), bad, 0, dof, *sums, 0)

@@ -1,88 +1,102 @@
-"""Maps, noise, mask and fixed parameters on disk: what a block of pixels reads of them."""
+"""Maps, noise, mask and fixed parameters on disk: what a block of pixels reads of them.
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+Nothing of a sky is in memory but the block that is being separated. `SkyFiles` keeps what was given, checks what can be
+checked without reading it, and hands each block of pixels through the same door as all other maps. `separate_blocks`
+and the global fit read from it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ...fitting import ArrayRows
-from .._fixed import checked, in_memory, outside
-from .._instrument import channel_count
+from .._fixed import check_sizes, in_memory, outside
+from .._given import Given, OnDisk, Values, plain
+from .._instrument import Channels, channel_count
 from .._noise import UNSEEN, reaching, roots
-from .._separate import Task, as_maps, shown, usable
-from .._units import plain
+from .._settings import Settings
+from .._sky import Sky, as_maps, depth_roots
 
 
-class Part(NamedTuple):
-    """Some pixels: as `solve` has them, and which of them are used, and which are not finite where they would be."""
+class SkyFiles(NamedTuple):
+    """Arrays of pixels, none of them in memory.
 
-    data: np.ndarray
-    root: list[Any]
-    fixed: dict[str, np.ndarray]
-    used: np.ndarray
-    bad: np.ndarray
+    - `shape`: (channels, Stokes parameters, pixels). `maps`, `mask`, `fixed`: as they were given.
+    - `inv_n`: the noise where it differs between pixels. `root`: its roots, where it is the same in all of them.
+    """
 
-
-class Source(NamedTuple):
-    """Arrays of pixels, none of them in memory; `root` of the noise where it is the same in all pixels."""
-
-    task: Task
-    maps: Any
+    settings: Settings
+    maps: OnDisk
     shape: tuple[int, int, int]
-    inv_n: Any
-    root: list[Any] | None
-    mask: Any
-    fixed: dict[str, Any]
+    inv_n: OnDisk | None
+    root: list[Values] | None
+    mask: OnDisk | None
+    fixed: Mapping[str, OnDisk]
 
     @staticmethod
     def of(
-        task: Task, instrument: Any, maps: Any, inv_n: Any, mask: Any, fixed: Mapping[str, Any] | None = None
-    ) -> "Source":
-        """What `separate_blocks` was given.
+        settings: Settings,
+        instrument: Channels,
+        maps: OnDisk,
+        inv_n: OnDisk | Given | None,
+        mask: OnDisk | None,
+        fixed: Mapping[str, OnDisk] | None = None,
+    ) -> "SkyFiles":
+        """Check what `separate_blocks` was given.
 
         **Raises:** `ValueError` for wrong shapes, and noise that is no inverse covariance.
         """
-        f, given = channel_count(task.nu), tuple(maps.shape)
-        as_maps(np.empty((*given[:-1], 0), maps.dtype), f, task.units)  # named here, not at the first block
+        f, given = channel_count(settings.nu), tuple(maps.shape)
+        # wrong shapes are named here, and not at the first block
+        as_maps(np.empty((*given[:-1], 0), maps.dtype), f, settings.units)
         f, s, npix = shape = (f, 1 if len(given) == 2 else given[1], given[-1])
-        still = checked(fixed, task.free, npix)
-        if inv_n is not None and len(inv_n.shape) >= 3 and inv_n.shape[-1] == npix:
-            return Source(task, maps, shape, inv_n, None, mask, still)
-        root = task.depths(instrument, s, npix) if inv_n is None else roots(inv_n, f, s, npix, task.units)
-        root = [reaching(one, len(task.mixing.columns)) for one in root]
-        return Source(task, maps, shape, None, root, mask, still)
+        still = dict(fixed or {})
+        check_sizes(still, settings.free, npix)
+        if isinstance(inv_n, OnDisk) and len(inv_n.shape) >= 3 and inv_n.shape[-1] == npix:
+            return SkyFiles(settings, maps, shape, inv_n, None, mask, still)
+        root = (
+            depth_roots(instrument, s, npix, settings.units)
+            if inv_n is None
+            else roots(inv_n, f, s, npix, settings.units)
+        )
+        root = [reaching(one, len(settings.mixing.columns)) for one in root]
+        return SkyFiles(settings, maps, shape, None, root, mask, still)
 
-    def read(self, start: int, stop: int) -> Part:
-        """Some pixels, copied, and the files' pages given back."""
+    def read(self, start: int, stop: int) -> tuple[Sky, dict[str, np.ndarray]]:
+        """Read some pixels and their fixed parameters, and give the files' pages back.
+
+        What is not finite is marked as `bad`: so is a pixel whose fixed parameter is not, or lies outside its bounds.
+        """
         f, s, _ = self.shape
+        mixing, units = self.settings.mixing, self.settings.units
         data = np.empty((*self.maps.shape[:-1], stop - start))
         source = ArrayRows([self.maps])
         for channel, rows in enumerate(data):
-            rows[...] = plain(self.maps[channel, ..., start:stop], "maps", self.task.units, fill=UNSEEN)
+            rows[...] = plain(self.maps[channel, ..., start:stop], "maps", units, fill=UNSEEN)
             source.release()  # channel by channel: the system maps far more of a file than was asked for
-        data = as_maps(data, f, self.task.units)
         root = self.root
         if root is None:
-            root = roots(self.inv_n[..., start:stop], f, s, stop - start, self.task.units)
-        rows_of = {name: x[start:stop] for name, x in self.fixed.items()}
-        mask = shown(None if self.mask is None else self.mask[start:stop], rows_of, stop - start)
-        mask = None if mask is None else np.array(mask)
-        fixed = {name: np.array(x) for name, x in in_memory(self.task.mixing, rows_of).items()}
+            assert self.inv_n is not None
+            root = roots(self.inv_n[..., start:stop], f, s, stop - start, units)
+        fixed = {name: x[start:stop] for name, x in self.fixed.items()}
+        mask = None if self.mask is None else self.mask[start:stop]
+        sky = Sky.with_roots(self.settings.nu, as_maps(data, f, units), root, mask, units, len(mixing.columns))
+        sky = sky.hiding(fixed)
+        here = {name: np.array(x) for name, x in in_memory(mixing, fixed).items()}
         ArrayRows([x for x in (self.inv_n, self.mask, *self.fixed.values()) if x is not None]).release()
-        used, bad, root = usable(data, root, mask, len(self.task.mixing.columns))
-        for name, values in fixed.items():
-            bad |= used & (~np.isfinite(values) | outside(self.task.mixing, name, values))
-        return Part(data, root, fixed, used & ~bad, bad)
+        lost = [~np.isfinite(values) | outside(mixing, name, values) for name, values in here.items()]
+        return sky.spoilt_where(np.any(lost, axis=0) if lost else np.zeros(stop - start, bool)), here
 
     def sample(self) -> list[np.ndarray]:
-        """What tells these data from others, without reading all of them."""
+        """Read what tells these data from others, without reading all of them."""
         noise = self.inv_n if self.root is None else self.root
         given = [self.maps, *(noise if isinstance(noise, list) else [noise]), self.mask]
         return sample([*given, *(self.fixed[name] for name in sorted(self.fixed))])
 
 
-def sample(arrays: list[Any]) -> list[np.ndarray]:
-    """64 pixels of each."""
+def sample(arrays: Sequence[OnDisk | int | None]) -> list[np.ndarray]:
+    """Read 64 pixels of each."""
     out = []
     for x in arrays:
         if x is None or isinstance(x, int):

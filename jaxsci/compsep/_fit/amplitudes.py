@@ -1,23 +1,33 @@
-"""Component maps and their errors, of every pixel, once the spectra are known."""
+"""Component maps and their errors, of every pixel, once the spectra are known.
+
+The amplitudes of greatest likelihood are a small linear solve in each pixel. Their errors are those of that solve, and
+those that the errors of the spectral parameters add. `separate` and the blocks from disk end with it: on the host batch
+after batch of pixels, within a JAX transformation as one program.
+"""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...core.linalg import Factor, factorise
 from ...fitting import compiled
-from .._fixed import at_lanes
-from .._mixing import MixingMatrix
+from .._given import ArrayModule, Values
+from .._instrument import Frequencies
+from .._mixing import MixingMatrix, at_lanes
 from .._noise import weighted
 from .._patches import Cells
-from .dataset import Maps, Sky, places_of, white_pair
-from .host_batches import Observed, Slabs, by_blocks
-from .normal_equations import Moments, Places, Projected, Solved, apart, square, squares
+from .._settings import Settings
+from .._sky import Sky
+from .dataset import SkyDataset, derivatives_of, observed_at, white_data, white_pair
+from .fits import Fits
+from .host_batches import batches, by_strips, fill, gathered, lanes_for, strip_of
+from .normal_equations import Derivatives, Moments, Projected, Solved, apart, square, squares
+
+_ALIKE = 64  # roundings below which a component is a combination of the others
 
 
 class ComponentMaps(NamedTuple):
@@ -27,80 +37,76 @@ class ComponentMaps(NamedTuple):
     Amplitudes are NaN as well where a Stokes parameter has fewer channels than there are components.
     """
 
-    amplitude: Any
-    error: Any
-    chi2: Any
-    minus_log_like: Any
-    num_data: Any
-    finite: Any
+    amplitude: Values
+    error: Values
+    chi2: Values
+    minus_log_like: Values
+    num_data: Values
+    finite: Values
 
 
-def component_maps(
-    mixing: MixingMatrix,
-    nu: Any,
-    observed: Observed,
-    cells: Cells,
-    free: tuple[str, ...],
-    fitted: Any,
-    slabs: Slabs | None = None,
-) -> ComponentMaps:
-    """Amplitudes by generalised least squares, slab after slab.
+def component_maps(settings: Settings, sky: Sky, cells: Cells, fits: Fits, lanes: int | None = None) -> ComponentMaps:
+    """Solve for the amplitudes of every used pixel by generalised least squares.
 
-    **Arguments:** `observed`: with every pixel a cell. `fitted`: values by name and their covariance, of each cell.
+    **Arguments:** `fits`: of the spectra, in whose errors amplitudes have a share. `lanes`: of a call; by default as
+    the number of pixels asks for.
     """
-    values, covariance = fitted
-    slots, sizes = observed.slots(), np.array([len(members) for members in observed.sets])
-    if any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, nu, observed, fitted))):
-        data, root = observed.gather(jnp.asarray(cells.pixel)[None])
+    free, values = settings.free, cells.means(fits.values)
+    pixels, sizes = cells.pixel[None], np.array([len(members) for members in sky.sets])
+    if settings.traced:
+        data, root = observed_at(sky, jnp.asarray(pixels))
         rows = {name: values[name][cells.cell] for name in free} | cells.fixed
-        known = covariance[:, :, cells.cell]
-        return _in_order(compiled(_maps_of, (mixing, nu, (data[:, :, :, 0], root), rows, known, sizes), (free,)), slots)
+        known = fits.covariance[:, :, cells.cell]
+        args = settings.mixing, sky.nu, data[:, :, :, 0], root, rows, known, sizes
+        return _in_order(jnp, sky, compiled(_maps_of, args, (free,)))
     count = len(cells.pixel)
-    slabs = slabs or Slabs.of(count)
-    c, s = len(mixing.columns), len(slots[0])
+    lanes = lanes_for(count) if lanes is None else lanes
+    c, s = len(settings.mixing.columns), len(sky.root)
     maps, ones = np.empty((2, c, s, count)), np.empty((3, count))
     out = ComponentMaps(maps[0], maps[1], ones[0], ones[1], ones[2], np.empty(count, bool))
-    for part, blocks in slabs.parts(np.arange(count)):
-        rows = {name: slabs.fill(np.asarray(values[name]), cells.cell[part], 1.0) for name in free}
-        rows |= {name: slabs.fill(fixed, part, fixed[0]) for name, fixed in cells.fixed.items()}
-        known = slabs.fill(np.asarray(covariance), cells.cell[part])
-        args = mixing, nu, observed.take(part, slabs), rows, known, sizes, blocks
-        new = _in_order(compiled(_maps_by_blocks, args, (free, slabs.size)), slots)
+    for part, strips in batches(np.arange(count), lanes):
+        rows = {name: fill(np.asarray(values[name]), cells.cell[part], lanes, 1.0) for name in free}
+        rows |= {name: fill(fixed, part, lanes, fixed[0]) for name, fixed in cells.fixed.items()}
+        known = fill(np.asarray(fits.covariance), cells.cell[part], lanes)
+        batch = settings.mixing, sky.nu, *gathered(sky, pixels, part, lanes), rows, known, sizes, strips
+        new = _in_order(np, sky, compiled(_maps_by_strips, batch, (free, strip_of(lanes))))
         for whole, one in zip(out, new, strict=True):
             whole[..., part] = one[..., : len(part)]
     return out
 
 
-def _in_order(maps: ComponentMaps, slots: tuple[np.ndarray, np.ndarray]) -> ComponentMaps:
-    """Stokes parameters as the data have them, not set by set."""
-    traced = isinstance(maps.amplitude, jax.core.Tracer)
-    host: Any = maps if traced else ComponentMaps(*map(np.asarray, maps))
-    chosen = [(jnp if traced else np).moveaxis(x[slots[0], :, slots[1]], 0, 1) for x in host[:2]]
-    return ComponentMaps(*chosen, *host[2:])
+def _in_order(xp: ArrayModule, sky: Sky, maps: ComponentMaps) -> ComponentMaps:
+    """Put Stokes parameters in the order of the data, where the programs have them set by set."""
+    maps = ComponentMaps(*map(xp.asarray, maps))
+    where = {stokes: (k, t) for k, members in enumerate(sky.sets) for t, stokes in enumerate(members)}
+    which, place = np.array([where[stokes] for stokes in range(len(where))]).T
+    amplitude, error = (xp.moveaxis(x[which, :, place], 0, 1) for x in (maps.amplitude, maps.error))
+    return maps._replace(amplitude=amplitude, error=error)
 
 
-def _maps_by_blocks(
+def _maps_by_strips(
     mixing: MixingMatrix,
-    nu: Any,
-    taken: Any,
+    nu: Frequencies,
+    data: Array,
+    root: Array,
     rows: dict[str, Array],
     covariance: Array,
     sizes: Int[Array, " s"],
-    blocks: Int[Array, ""],
+    strips: Int[Array, ""],
     free: tuple[str, ...],
     size: int,
 ) -> ComponentMaps:
-    def block(part: Any) -> ComponentMaps:
-        taken, rows, covariance = part
-        return _maps_of(mixing, nu, taken, rows, covariance, sizes, free)
+    def strip(data: Array, root: Array, rows: dict[str, Array], covariance: Array) -> ComponentMaps:
+        return _maps_of(mixing, nu, data, root, rows, covariance, sizes, free)
 
-    return by_blocks(block, (taken, rows, covariance), size, blocks)
+    return by_strips(strip, (data, root, rows, covariance), size, strips)
 
 
 def _maps_of(
     mixing: MixingMatrix,
-    nu: Any,
-    taken: tuple[Array, Array],
+    nu: Frequencies,
+    data: Array,
+    root: Array,
     rows: dict[str, Array],
     covariance: Array,
     sizes: Int[Array, " s"],
@@ -108,17 +114,17 @@ def _maps_of(
 ) -> ComponentMaps:
     """Amplitudes and errors (s, c, t, k) set by set; the rest of all sets together."""
     model = at_lanes(mixing, rows)
-    maps = Maps.make(*taken)
-    places, found = places_of(model, free), apart(lambda model: Sky(nu, maps).spectra(model, free), model)
-    columns, moved = apart(white_pair, found, maps.root)
-    moments = apart(jax.vmap(Moments.of), columns, moved, maps.data)
+    seen = SkyDataset(nu, white_data(data, root), root)
+    places, found = derivatives_of(model, free), apart(lambda model: seen.spectra(model, free), model)
+    columns, moved = apart(white_pair, found, seen.root)
+    moments = apart(jax.vmap(Moments.of), columns, moved, seen.data)
     solved = apart(jax.vmap(Solved.of), moments)
-    chi2 = 2 * apart(jax.vmap(square), columns, solved.amplitude, maps.data)
-    left = apart(jax.vmap(Projected.of), columns, moved, maps.data, moments.side, solved.parts)
+    chi2 = 2 * apart(jax.vmap(square), columns, solved.amplitude, seen.data)
+    left = apart(jax.vmap(Projected.of), columns, moved, seen.data, moments.side, solved.parts)
     errors = jax.vmap(functools.partial(propagated, places), (0, 0, 0, None))
     variance = apart(errors, moments, left, solved, covariance)
-    used = jnp.sum(jax.vmap(weighted)(maps.root), axis=1)
-    lost = (chi2 - jax.vmap(squares)(maps.data)) / 2
+    used = jnp.sum(jax.vmap(weighted)(seen.root), axis=1)
+    lost = (chi2 - jax.vmap(squares)(seen.data)) / 2
     # an elimination makes finite rubbish of a NaN, so the spectra are looked at, not what comes of them
     finite = jnp.all(jnp.isfinite(columns), axis=(0, 1, 2)) & jnp.all(jnp.isfinite(moved), axis=(0, 1, 2))
     told = (used >= columns.shape[2]) & finite[None]
@@ -129,13 +135,10 @@ def _maps_of(
     return ComponentMaps(amplitude, error, chi2, lost, count, jnp.broadcast_to(finite, chi2.shape))
 
 
-_ALIKE = 64  # roundings below which a component is a combination of the others
-
-
 def propagated(
-    places: Places, moments: Moments, projected: Projected, solved: Solved, covariance: Float[Array, "p p k"]
+    places: Derivatives, moments: Moments, projected: Projected, solved: Solved, covariance: Float[Array, "p p k"]
 ) -> Float[Array, "c m k"]:
-    """Variances of the amplitudes: diag (A^T N^-1 A)^-1 + (ds/dB) Sigma (ds/dB)^T.
+    """Propagate errors to the amplitudes: their variances are diag (A^T N^-1 A)^-1 + (ds/dB) Sigma (ds/dB)^T.
 
     ds/dB = W_dB d = M^-1 (dA^T N^-1 r - A^T N^-1 dA s), M = A^T N^-1 A (Stivoli et al. 2010, MNRAS 408, 2319).
     Infinite where components cannot be told apart, or hang on a spectrum that the data do not determine.

@@ -1,190 +1,144 @@
-"""From maps and the places of parameters to fits: cells of pixels, and groups of cells that share parameters."""
+"""From a checked sky and the places of its parameters to fits: each cell by itself, or groups of cells together.
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+`fit_sky` looks at what is shared. Cells that have all parameters to themselves go through the engine for small fits; a
+tree of resolutions through normal equations that keep its structure; everything else, soft patches say, through a dense
+fit of each group as `jaxsci.fit` would do it. `separate` and the blocks from disk call it, and read the same `Fits`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Int
 
-from ...core import Unit, get
-from ...fitting import (
-    RESULTS,
-    AbstractTrustSolver,
-    Choices,
-    Problem,
-    Solution,
-    Terms,
-    compiled,
-    fit_once,
-    flat_bounds,
-    flat_priors,
-    make_plan,
-    small_fits,
-)
-from .._fixed import at_lanes, on_host
-from .._mixing import MixingMatrix
+from ...core import get
+from ...fitting import AbstractTrustSolver, Choices, Problem, Solver, Terms, compiled, fit_once, make_plan
+from .._given import ArrayModule, Values
+from .._mixing import MixingMatrix, at_lanes
 from .._patches import Cells
-from .dataset import Sky
-from .groups import Layout, nested
-from .host_batches import Observed, Slabs, whitened
-from .nested import GroupFits, each_group, fit_connected
-from .pixels import CellFits, Limits, fit_cells, trace_cells
+from .._settings import Limits, Settings
+from .._sky import Sky
+from .dataset import SkyDataset
+from .fits import Fits, split
+from .groups import Groups, nested
+from .nested import each_group, fit_nested_groups
+from .pixels import fit_pixels
 
 _FEW = 8  # parameters of a cell that is fitted by itself; the small solves are unrolled
 
 
-class Fits(NamedTuple):
-    """Fitted parameters: by name (n,) values, standard errors and bounds met (-1, 0, 1).
+def fit_sky(settings: Settings, sky: Sky, cells: Cells, lanes: int | None = None) -> Fits:
+    """Fit all free parameters: each cell by itself where none shares any with another, else each group.
 
-    `covariance` (p, p, k) of the parameters of each cell. `result`, `steps`, `cost` of each group.
+    **Arguments:** `lanes`: of a call for single cells; by default as their number asks for.
     """
-
-    values: dict[str, Any]
-    std: dict[str, Any]
-    at_bound: dict[str, Any]
-    covariance: Any
-    result: Any
-    steps: Any
-    cost: Any
-
-
-def fit_sky(
-    mixing: MixingMatrix,
-    nu: Any,
-    observed: Observed,
-    cells: Cells,
-    free: tuple[str, ...],
-    *,
-    marginal: bool,
-    bounds: Mapping[str, Any] | None,
-    priors: Mapping[str, Any] | None,
-    solver: Any,
-    tolerance: float,
-    max_steps: int,
-    slabs: Slabs | None = None,
-) -> Fits:
-    """Fit all parameters: each cell by itself where none shares any with another, else each group."""
-    plan = make_plan(mixing, Unit(), free)
-    within: Any = flat_bounds(plan, bounds)
-    if within[0] is None or within[1] is None:
-        within = jnp.full(len(free), -jnp.inf), jnp.full(len(free), jnp.inf)  # no parameter has any bound
-    mean, weight = flat_priors(plan, priors)
-    limits = Limits(within[0], within[1], mean, weight)
-    if not cells.alone or len(free) > _FEW:
-        return _grouped((mixing, nu, observed, limits), cells, free, marginal, (solver, max_steps))
-    fixed = {name: values[cells.first] for name, values in cells.fixed.items()}
-    # the loop that drops the cells that are done is for the host; within a transformation all is one program
-    if any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((mixing, nu, observed, limits, fixed))):
-        args = mixing, nu, limits, observed, observed.counts(), fixed
-        return _each(compiled(_traced, args, (free, marginal, tolerance, max_steps)), cells, free, limits)
-    how = marginal, tolerance, max_steps, slabs
-    return _each(fit_cells(mixing, nu, observed, free, limits, *how, fixed), cells, free, limits)
+    limits = settings.limits()
+    if cells.alone and len(settings.free) <= _FEW:
+        return fit_pixels(settings, sky, cells, limits, lanes)
+    groups = Groups.of(cells)
+    if groups.width > _FEW and isinstance(settings.solver, AbstractTrustSolver):
+        groups = nested(cells, settings.free) or groups
+    return _fit_groups(settings, sky, cells, groups, limits)
 
 
-def _traced(
-    mixing: MixingMatrix, nu: Any, limits: Limits, observed: Observed, counts: Any, fixed: Any, *choices: Any
-) -> CellFits:
-    free, marginal, tolerance, max_steps = choices
-    sky = _sky_of(nu, observed, counts, ({}, {}), marginal)
-    return trace_cells(mixing, sky, limits, fixed, free, tolerance, max_steps)
-
-
-def _each(found: CellFits, cells: Cells, free: tuple[str, ...], limits: Limits) -> Fits:
-    # a cell's number is that of its element of every parameter, but each counts them in its own order
-    place = [np.argsort(cells.element[name][cells.first]) for name in free]
-
-    def named(rows: Any) -> dict[str, Any]:
-        return {name: row[at] for name, row, at in zip(free, rows, place, strict=True)}
-
-    xp: Any = jnp if isinstance(found.values, jax.core.Tracer) else np
-    code: Any = RESULTS
-    endings = {
-        small_fits.SEARCHING: code.max_steps_reached,
-        small_fits.CONVERGED: code.successful,
-        small_fits.STALLED: code.stalled,
-        small_fits.NONFINITE: code.nonfinite_start,
-    }
-    result = xp.asarray([endings[status]._value for status in sorted(endings)], np.int32)[found.status]
-    covariance = xp.where(found.status == small_fits.NONFINITE, np.nan, found.covariance)
-    errors = xp.sqrt(xp.stack([covariance[i, i] for i in range(len(free))]))
-    lower, upper = xp.asarray(limits.lower)[:, None], xp.asarray(limits.upper)[:, None]
-    bound = xp.where(found.values >= upper, 1, xp.where(found.values <= lower, -1, 0))
-    bound = xp.where(lower >= upper, 0, bound)
-    return Fits(named(found.values), named(errors), named(bound), covariance, result, found.steps, found.cost)
-
-
-def _grouped(problem: Any, cells: Cells, free: tuple[str, ...], marginal: bool, how: Any) -> Fits:
-    mixing, nu, observed, limits = problem
-    layout, tree = Layout.of(cells), None
-    if layout.width > _FEW and isinstance(how[0], AbstractTrustSolver):
-        layout, tree = nested(cells, free) or (layout, None)
+def _fit_groups(settings: Settings, sky: Sky, cells: Cells, groups: Groups, limits: Limits) -> Fits:
     # in a tree the place of a cell says where its parameters are
-    places = cells.places() if tree is None else ({}, {})
-    skies = compiled(_group_skies, (nu, observed, observed.counts(), places, layout), (marginal,))
-    real = {name: layout.elements[name] >= 0 for name in free}
-    taken = np.maximum(layout.cells, 0)
+    index, share = ({}, {}) if groups.shape else cells.elements()
+    args = sky, cells.pixels(), index, share, groups.cells, groups.local
+    data = compiled(_data_of_groups, args, (settings.marginal,))
+    taken = np.maximum(groups.cells, 0)
     fixed = {name: values[cells.first][taken] for name, values in cells.fixed.items()}
-    if tree is None:
-        found = _fit_groups(mixing, skies, free, limits, (real, fixed), how)
-    else:
-        found = fit_connected(mixing, skies, free, tree, limits, (real, fixed), *how)
-    found = jtu.tree_map(on_host, found)
-    named, offset, at = {}, {}, 0
-    for name in free if tree is None else tree.names:
-        group, place = np.nonzero(real[name])
-        order = np.argsort(layout.elements[name][group, place])
-        element = group[order], place[order] + at
-        named[name], offset[name] = [x[element] for x in (found.y, found.std, found.at_bound)], at
-        at += real[name].shape[1]
-    values, std, at_bound = ({name: named[name][i] for name in free} for i in range(3))
-    if tree is None:
-        where = [(layout.local[name] + offset[name], places[1].get(name)) for name in free]
-        covariance = _of_cells(found.covariance, cells.group, where)
-    else:
-        rank, finest = np.array([tree.names.index(name) for name in free]), layout.local[tree.names[0]]
+    choices: tuple[Any, ...] = (groups.names, groups.shape, settings.solver, settings.max_steps)
+    program = fit_nested_groups if groups.shape else fit_dense_groups
+    if groups.shape:
+        order = np.array([settings.free.index(name) for name in groups.names])
+        limits = jtu.tree_map(lambda x: x[order], limits)
+    found = lean_first(program, (settings.mixing, data, limits, groups.real(), fixed), choices, settings.traced)
+    found = jtu.tree_map(settings.xp.asarray, found)
+    values, std, at_bound = (
+        _by_element(each, groups, settings.free) for each in (found.values, found.std, found.at_bound)
+    )
+    if groups.shape:
+        rank = np.array([groups.names.index(name) for name in settings.free])
+        finest = groups.local[groups.names[0]]
         covariance = found.covariance[cells.group, rank[:, None, None], rank[None, :, None], finest]
+    else:
+        widths = [groups.elements[name].shape[1] for name in settings.free]
+        offsets = np.cumsum([0, *widths[:-1]])
+        places = [groups.local[name] + at for name, at in zip(settings.free, offsets, strict=True)]
+        shares = [share.get(name) for name in settings.free]
+        covariance = covariance_of_cells(settings.xp, found.covariance, cells.group, places, shares)
     return Fits(values, std, at_bound, covariance, found.result, found.steps, found.cost)
 
 
-def _of_cells(every: Any, group: np.ndarray, where: list[tuple[np.ndarray, Any]]) -> Any:
-    """(p, p, k): the covariance of the parameters that each cell has: of means, w^T Sigma w."""
-    xp: Any = jnp if isinstance(every, jax.core.Tracer) else np
+def lean_first(
+    program: Callable[..., tuple[Fits, Bool[Array, " g"]]],
+    args: tuple[Any, ...],
+    choices: tuple[Any, ...],
+    traced: bool,
+) -> Fits:
+    """Run a program without the branches that few fits take, and the complete one where any fit was unwell.
 
-    def pair(i: int, j: int) -> Any:
-        (row, left), (column, right) = where[i], where[j]
-        row, column = np.atleast_2d(row)[:, None], np.atleast_2d(column)[None]
+    The rare branches (an exact Hessian, above all) take longer to compile than all the rest. As in `jaxsci.fit`.
+    """
+    found, unwell = compiled(program, args, (*choices, False), (*choices, True))
+    if traced or not np.asarray(unwell).any():
+        return found
+    return compiled(program, args, (*choices, True))[0]
+
+
+def _by_element(tables: Mapping[str, Values], groups: Groups, free: tuple[str, ...]) -> dict[str, Values]:
+    """The elements (n,) of each parameter, from the places (g, w) that they have in the groups."""
+    out = {}
+    for name in free:
+        group, place = np.nonzero(groups.elements[name] >= 0)
+        order = np.argsort(groups.elements[name][group, place])
+        out[name] = tables[name][group[order], place[order]]
+    return out
+
+
+def covariance_of_cells(
+    xp: ArrayModule,
+    every: Values,
+    group: np.ndarray,
+    places: Sequence[np.ndarray],
+    shares: Sequence[np.ndarray | None],
+) -> Values:
+    """Take the covariance (p, p, k) of the parameters that each cell has; of means over patches, w^T Sigma w.
+
+    **Arguments:** `every`: (g, n, n) of all elements of each group. `group`: (k,) of each cell. `places`, `shares`: of
+    each parameter, which elements a cell has, (k,) or (q, k), and how much of each.
+    """
+
+    def pair(i: int, j: int) -> Values:
+        row, column = np.atleast_2d(places[i])[:, None], np.atleast_2d(places[j])[None]
+        left, right = shares[i], shares[j]
         weight = (1 if left is None else left[:, None]) * (1 if right is None else right[None])
         # an element that the data do not determine has an infinite variance, felt only where it has a share
         total = (xp.where(weight != 0, every[group[None, None], row, column], 0) * weight).sum((0, 1))
         return xp.where(xp.isnan(total), np.inf, total) if i == j else total
 
-    rows = range(len(where))
+    rows = range(len(places))
     return xp.stack([xp.stack([pair(i, j) for j in rows]) for i in rows])
 
 
-def _group_skies(nu: Any, observed: Observed, counts: Any, places: Any, layout: Layout, marginal: bool) -> Sky:
-    """A sky for each group."""
-    return _stacked(_sky_of(nu, observed, counts, places, marginal), layout)
+def _data_of_groups(
+    sky: Sky,
+    pixels: Int[Array, "m k"],
+    index: dict[str, Array],
+    share: dict[str, Array],
+    cells: Int[Array, "g h"],
+    local: dict[str, Array],
+    marginal: bool,
+) -> SkyDataset:
+    """A data set for each group, all of one shape; cells that fill up have no data."""
+    whole = SkyDataset.of(sky, pixels, index=index, share=share, marginal=marginal)
+    k, taken, real = whole.count.shape[1], jnp.maximum(cells, 0), cells >= 0
 
-
-def _sky_of(nu: Any, observed: Observed, counts: Any, places: Any, marginal: bool) -> Sky:
-    """All cells, with the pixels of each side by side."""
-    filled, at = observed.columns >= 0, jnp.maximum(observed.columns, 0)
-    data, root = observed.gather(at)
-    data = jnp.where(filled[None, None, None], data, 0)
-    data = data.reshape(*data.shape[:2], -1, data.shape[-1])
-    index, share = places
-    return Sky(nu, whitened(data, root), index, counts, marginal, share)
-
-
-def _stacked(sky: Sky, layout: Layout) -> Sky:
-    """One sky a group, all of one shape; cells that fill up have no data."""
-    k, taken, real = sky.count.shape[1], jnp.maximum(layout.cells, 0), layout.cells >= 0
-
-    def turned(x: Any) -> Array:
+    def turned(x: Array) -> Array:
         return jnp.moveaxis(jnp.asarray(x)[..., taken], -2, 0)
 
     def blank(rows: Array) -> Array:
@@ -193,53 +147,47 @@ def _stacked(sky: Sky, layout: Layout) -> Sky:
     def gather(x: Array) -> Array:
         return blank(turned(x)) if x.shape[-1] == k else jnp.broadcast_to(x, (len(taken), *x.shape))
 
-    index = {name: blank(turned(layout.local[name])) for name in sky.names}
-    share = {name: turned(x) for name, x in zip(sky.names, sky.share, strict=True) if x is not None}
+    index = {name: blank(turned(local[name])) for name in whole.names}
+    share = {name: turned(x) for name, x in zip(whole.names, whole.share, strict=True) if x is not None}
     # a single cell has the shape of what all cells share; then there is nothing to gather anyway
-    maps, count = jtu.tree_map(gather, (sky.maps, sky.count))
+    data, root, count = map(gather, (whole.data, whole.root, whole.count))
 
-    def build(maps: Any, index: Any, count: Any, share: Any) -> Sky:
-        return Sky(sky.nu, maps, index, count, sky.marginal, share)
+    def build(data: Array, root: Array, index: dict[str, Array], count: Array, share: dict[str, Array]) -> SkyDataset:
+        return SkyDataset(whole.nu, data, root, index=index, count=count, marginal=marginal, share=share)
 
-    return jax.vmap(build)(maps, index, count, share)
-
-
-def _fit_groups(
-    mixing: MixingMatrix, skies: Sky, free: tuple[str, ...], limits: Limits, places: Any, how: Any
-) -> GroupFits:
-    """With any couplings. As in `jaxsci.fit`, first by a program without the branches that few fits take."""
-    args = mixing, skies, limits, places
-    found, flags = compiled(_all_groups, args, (free, *how, False), (free, *how, True))
-    if not isinstance(flags, jax.core.Tracer):
-        stalled, well = jnp.any(flags[:, -2] != 0), jnp.all(flags[:, -1] != 0)
-        found = found if well and not stalled else compiled(_all_groups, args, (free, *how, True))[0]
-    ended = found.result._value, found.num_steps, found.cost
-    return GroupFits(found.y, found.standard_errors, found.at_bound, found.covariance, *ended)
+    return jax.vmap(build)(data, root, index, count, share)
 
 
-def _all_groups(
+def fit_dense_groups(
     mixing: MixingMatrix,
-    skies: Sky,
+    data: SkyDataset,
     limits: Limits,
-    places: Any,
-    free: tuple[str, ...],
-    solver: Any,
+    real: dict[str, Array],
+    fixed: dict[str, Array],
+    names: tuple[str, ...],
+    shape: tuple[int, ...],
+    solver: Solver,
     max_steps: int,
     complete: bool,
-) -> tuple[Solution, Array]:
-    start = jnp.clip(jnp.stack([get(mixing, name) for name in free]), limits.lower, limits.upper)
+) -> tuple[Fits, Bool[Array, " g"]]:
+    """Fit groups with any couplings, with a dense matrix for each: (fits, which of them were unwell)."""
+    start = jnp.clip(jnp.stack([get(mixing, name) for name in names]), limits.lower, limits.upper)
 
-    def one(sky: Sky, places: Any) -> tuple[Solution, Array]:
-        real, fixed = places
-
+    def one(data: SkyDataset, real: dict[str, Array], fixed: dict[str, Array]) -> tuple[Fits, Array]:
         def flat(each: Array) -> Array:
-            return jnp.concatenate([jnp.broadcast_to(each[k], real[name].shape) for k, name in enumerate(free)])
+            return jnp.concatenate([jnp.broadcast_to(each[k], real[name].shape) for k, name in enumerate(names)])
 
-        inside, y = jnp.concatenate([real[name] for name in free]), flat(start)
-        starts = {name: jnp.broadcast_to(start[k], real[name].shape) for k, name in enumerate(free)}
+        inside, y = jnp.concatenate([real[name] for name in names]), flat(start)
+        starts = {name: jnp.broadcast_to(start[k], real[name].shape) for k, name in enumerate(names)}
         model = at_lanes(mixing, starts | fixed)
+        # a place without an element keeps its start
         lower, upper = jnp.where(inside, flat(limits.lower), y), jnp.where(inside, flat(limits.upper), y)
-        problem = Problem(model, sky, Terms(lower, upper, flat(limits.mean), flat(limits.weight)))
-        return fit_once(problem, Choices(make_plan(model, sky.noise, free), solver, None, max_steps), complete)
+        own = Terms(lower, upper, flat(limits.prior_mean), flat(limits.prior_weight))
+        plan = make_plan(model, data.noise, names)
+        found, flags = fit_once(Problem(model, data, own), Choices(plan, solver, None, max_steps), complete)
+        widths = {name: real[name].shape[0] for name in names}
+        values, std, at_bound = (split(x, widths) for x in (found.y, found.standard_errors, found.at_bound))
+        ended = found.result._value, found.num_steps, found.cost
+        return Fits(values, std, at_bound, found.covariance, *ended), (flags[-2] != 0) | (flags[-1] == 0)
 
-    return each_group(one, skies, places)
+    return each_group(one, data, real, fixed)
