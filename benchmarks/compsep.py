@@ -168,8 +168,9 @@ def evaluation(quick: bool) -> Iterator[Row]:
     names = tuple(js.parameters(_skies.mixing()))
     index = dict.fromkeys(names, jnp.arange(_BLOCK))
     temperature = jnp.pad(data[:, :1], ((0, 0), (0, 1), (0, 0)))
-    whole = compsep.Maps.make(jnp.stack([temperature, data[:, 1:]]), 1 / sigma.T[:2, :, None])
-    blocks = jnp.moveaxis(whole.data.reshape(*whole.data.shape[:3], -1, _BLOCK), 3, 0)
+    root = 1 / sigma.T[:2, :, None]
+    whole = root[:, :, None] * jnp.stack([temperature, data[:, 1:]])
+    blocks = jnp.moveaxis(whole.reshape(*whole.shape[:3], -1, _BLOCK), 3, 0)
     count = jnp.broadcast_to(jnp.array([[1.0], [2.0]]), (2, _BLOCK))
     start = [jnp.full(_BLOCK, value) for value in (1.54, 20.0, -3.0)]
     model = eqx.tree_at(_spectra, _skies.mixing(), start)
@@ -177,8 +178,8 @@ def evaluation(quick: bool) -> Iterator[Row]:
     @jax.jit
     def evaluate(model: Any, blocks: Any) -> Any:
         def one(block: Any) -> Any:
-            maps = compsep.Maps(block, whole.root)
-            return compsep.Sky(_skies.LITEBIRD.frequency, maps, index, count).cells(model, names)
+            nu = _skies.LITEBIRD.frequency
+            return compsep.SkyDataset(nu, block, root, index=index, count=count).cells(model, names)
 
         return jax.lax.map(one, blocks)
 

@@ -1,25 +1,30 @@
-"""Parameters that vary over the sky without being fitted."""
+"""Parameters that are not fitted: maps of them that are given, and values that a model holds.
+
+A parameter may vary over the sky without being fitted, as a temperature of dust that another experiment has measured.
+Its map is checked and read here, and held to the bounds that its class declares, as every value is that stays as the
+model has it. `separate`, `separate_blocks` and the linear combinations call this.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from ..core import free_spec, leaf_names, leaf_values, parameters, suggest
-from ._given import plain
+from ..core import leaf_names, leaf_values, parameters, suggest
+from ._given import Given, Values, at_hand, plain, traced
+from ._instrument import Frequencies
 from ._mixing import MixingMatrix
 
 if TYPE_CHECKING:
     from ._patches import Cells
 
+FixedMaps: TypeAlias = Mapping[str, Given]
+"""By name, the values (pixel,) of parameters that are not fitted."""
 
-def not_fixed(mixing: MixingMatrix, fixed: Mapping[str, Any] | None) -> list[str] | None:
-    """The parameters that are left to fit; `None` where nothing is fixed, for all of them.
+
+def not_fixed(mixing: MixingMatrix, fixed: FixedMaps | None) -> list[str] | None:
+    """List the parameters that are left to fit; `None` where nothing is fixed, for all of them.
 
     **Raises:** `ValueError` for a name that no parameter has.
     """
@@ -32,52 +37,51 @@ def not_fixed(mixing: MixingMatrix, fixed: Mapping[str, Any] | None) -> list[str
     return [name for name in names if name not in fixed]
 
 
-def checked(fixed: Mapping[str, Any] | None, free: Sequence[str], npix: int) -> dict[str, Any]:
-    """The maps as they are, which may be on disk.
+def check_sizes(fixed: FixedMaps, free: Sequence[str], npix: int) -> None:
+    """Check the names and sizes of the maps, which may be on disk, without reading them.
 
     **Raises:** `ValueError` for a map of another size than (pixel,), and one of a parameter that is fitted.
     """
-    for name, values in (fixed or {}).items():
+    for name, values in fixed.items():
         if name in free:
             raise ValueError(f"{name} is both fixed and free: leave it out of one of them")
         if np.shape(values) != (npix,):
             raise ValueError(
                 f"fixed: {name} should have a value for each of {npix} pixels, but its shape is {np.shape(values)}"
             )
-    return dict(fixed or {})
 
 
-def in_memory(mixing: MixingMatrix, fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """(pixel,) each, in double precision and the parameter's unit; NaN where a mask hides the value.
+def in_memory(mixing: MixingMatrix, fixed: FixedMaps) -> dict[str, Values]:
+    """Read the maps (pixel,) in double precision and the parameter's unit; NaN where a mask hides the value.
 
     **Raises:** `ValueError` for a quantity of another kind, and for complex numbers.
     """
     about = parameters(mixing)
-    found = {name: plain(x, f"fixed: {name}", about[name].unit) for name, x in fixed.items()}
-    return {name: x if isinstance(x, jax.core.Tracer) else np.asarray(x, float) for name, x in found.items()}
+    found = {name: at_hand(plain(x, f"fixed: {name}", about[name].unit)) for name, x in fixed.items()}
+    return {name: x if traced(x) else np.asarray(x, float) for name, x in found.items()}
 
 
-def outside(mixing: MixingMatrix, name: str, values: Any) -> Any:
-    """Where values of a parameter lie outside the bounds that its class declares; NaN is not outside."""
+def outside(mixing: MixingMatrix, name: str, values: Values) -> Values | np.bool_:
+    """Tell where values of a parameter lie outside the bounds that its class declares; NaN is not outside."""
     lower, upper = parameters(mixing)[name].bounds
     return (values < lower) | (values > upper)
 
 
-def check_held(mixing: MixingMatrix, free: Sequence[str], cells: "Cells | None" = None) -> Any:
-    """Whether all parameters that are not fitted lie within the bounds that their classes declare.
+def check_held(mixing: MixingMatrix, free: Sequence[str], cells: "Cells | None" = None) -> Values | np.bool_:
+    """Tell whether all parameters that are not fitted lie within the bounds that their classes declare.
 
     **Returns:** True, or, for values that are being traced, flags of the used pixels.
 
     **Raises:** `ValueError` naming the first that does not.
     """
-    fine: Any = np.array(True)
+    fine: Values | np.bool_ = np.array(True)
     for name, held in leaf_values(mixing):
         if name in free:
             continue
         by_pixel = cells is not None and name in cells.fixed
-        values = on_host(cells.fixed[name] if cells is not None and by_pixel else held)
+        values = at_hand(cells.fixed[name] if cells is not None and by_pixel else held)
         beyond = outside(mixing, name, values)
-        if isinstance(beyond, jax.core.Tracer):
+        if traced(beyond):
             fine = fine & ~beyond
         elif beyond.any():
             lower, upper = parameters(mixing)[name].bounds
@@ -92,27 +96,28 @@ def check_held(mixing: MixingMatrix, free: Sequence[str], cells: "Cells | None" 
     return fine
 
 
-def on_host(x: Any) -> Any:
-    """A NumPy array, unless it is being traced: NumPy indexes without a program for each shape."""
-    return x if isinstance(x, jax.core.Tracer) else np.asarray(x)
+def held_spectra(mixing: MixingMatrix, nu: Frequencies) -> Float[Array, "f c"]:
+    """Evaluate the mixing matrix of parameters that nobody fits.
+
+    **Raises:** `ValueError` for one that is not finite, and for parameters outside of the bounds that they declare.
+    """
+    check_held(mixing, ())
+    A = mixing.eval(nu)
+    if not traced(A) and not np.isfinite(A).all():
+        channel, column = np.argwhere(~np.isfinite(A))[0]
+        raise ValueError(
+            f"the spectrum of {mixing.columns[column]} is {A[channel, column]} in channel {channel}: look at its "
+            "parameters, reference frequency and bandpass"
+        )
+    return A
 
 
-def at_lanes(mixing: MixingMatrix, rows: Mapping[str, Any]) -> MixingMatrix:
-    """The mixing matrix with other leaves for some parameters, of any shape."""
-    if not rows:
-        return mixing
-    moving, rest = eqx.partition(mixing, free_spec(mixing, list(rows)))
-    names = [name for name, _ in leaf_names(mixing, list(rows))]
-    leaves: list[Array] = [jnp.asarray(rows[name]) for name in names]
-    return eqx.combine(jtu.tree_unflatten(jtu.tree_structure(moving), leaves), rest)
-
-
-def kinds(name: str, values: Any, pixel: np.ndarray) -> np.ndarray:
-    """A number for each of these pixels, the same where the values are.
+def numbered(name: str, values: Values, pixel: np.ndarray) -> np.ndarray:
+    """Number these pixels so that those with the same value have the same number; traced ones may all differ.
 
     **Raises:** `ValueError` for values that are not finite there.
     """
-    if isinstance(values, jax.core.Tracer):
+    if traced(values):
         return np.arange(len(pixel))
     bad = ~np.isfinite(values[pixel])
     if bad.any():

@@ -1,11 +1,14 @@
 """What foreground removal does to the tensor-to-scalar ratio: xForecast, in pixels and in harmonic space.
 
+Foregrounds alone are separated as they would be with CMB and noise; what is left of them in the CMB, on average over
+the errors of the spectra, biases r and widens its error. A user calls it to compare instruments.
+
 Stompor, Errard and Poletti 2016, Phys. Rev. D 94, 083526; Errard and Stompor 2019, Phys. Rev. D 99, 043529.
 """
 
 import importlib.resources
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -16,21 +19,20 @@ from jaxtyping import Array, Float
 from ..core import Module, leaf_names, match, put, snake
 from ..fitting import compiled
 from . import algebra
-from ._bandpass import as_frequencies
-from ._given import plain
-from ._harmonic import Harmonics, harmonics
-from ._harmonic_fit import fit_modes, harmonic_weights
+from ._given import Given
+from ._harmonic import Harmonics, fit_modes, harmonic_weights, harmonics
 from ._healpix import nside_of
-from ._instrument import Instrument, check_units
-from ._mixing import MixingMatrix
-from ._noise import UNSEEN
-from ._sed import CMB
-from ._separate import separate
+from ._instrument import Channels, Frequencies, Instrument
+from ._mixing import MixingMatrix, check_units
+from ._separate import separate_sky
 from ._separation import Separation
+from ._settings import SearchOptions, Settings
+from ._sky import Sky
+from ._spectra import CMB
 
 
 class Spectra(Module):
-    """Angular power spectra C_l of the CMB in uK_CMB^2 from l = 0 on: TT, EE, BB, TE.
+    """Hold angular power spectra C_l of the CMB in uK_CMB^2 from l = 0 on: TT, EE, BB, TE.
 
     `scalar`: of scalar perturbations, lensed. `tensor`: of tensor perturbations for r = 1.
     """
@@ -40,14 +42,14 @@ class Spectra(Module):
 
     @staticmethod
     def bundled() -> "Spectra":
-        """Planck 2018's best flat LCDM (tau = 0.0561), up to l = 600, computed with CAMB 2.0.5."""
+        """Load those of Planck 2018's best flat LCDM (tau = 0.0561), up to l = 600, computed with CAMB 2.0.5."""
         with (importlib.resources.files("jaxsci") / "data" / "compsep" / "spectra.npz").open("rb") as file:
             z = np.load(file)
             return Spectra(jnp.asarray(z["scalar"]), jnp.asarray(z["tensor"]))
 
     @staticmethod
     def camb(lmax: int = 600, **cosmology: Any) -> "Spectra":
-        """As `bundled`, for any cosmology, by CAMB: `pip install 'jaxsci[forecast]'`.
+        """Compute them for any cosmology by CAMB, as `bundled` ones were: `pip install 'jaxsci[forecast]'`.
 
         **Arguments:** `cosmology`: what `camb.set_params` takes, on top of the bundled one: `tau=0.06`, `H0=70`.
         """
@@ -77,7 +79,7 @@ COSMOLOGY = {
 
 
 class Forecast(Module):
-    """What is left of foregrounds and noise in B modes, in uK_CMB^2, and what that does to r.
+    """Tell what is left of foregrounds and noise in B modes, in uK_CMB^2, and what that does to r.
 
     - `ell`; `noise`: after separation, beams divided out. `statistical`: mean residual of foregrounds because of the
       errors of the spectral parameters. `systematic`: residual because the model is wrong, and of second order.
@@ -97,20 +99,41 @@ class Forecast(Module):
     separation: Separation
 
 
+class Fitted(NamedTuple):
+    """Foregrounds that were separated: from which start, for which instrument; `column`: that of the CMB."""
+
+    mixing: MixingMatrix
+    instrument: Instrument
+    separation: Separation
+    column: int
+
+
+class Target(NamedTuple):
+    """The sky whose r is forecast, as `xForecast` has it."""
+
+    spectra: Spectra
+    r: float
+    lensing: float
+    lmin: int
+    modelled: bool
+
+
 def xForecast(
     mixing: MixingMatrix,
-    instrument: Any,
-    foregrounds: Any,
+    instrument: Channels,
+    foregrounds: Given,
     *,
     free: Sequence[str] | None = None,
     r: float = 0.0,
     lensing: float = 1.0,
     lmin: int = 2,
     lmax: int | None = None,
-    mask: Any = None,
+    mask: Given | None = None,
     spectra: Spectra | None = None,
     modelled: bool = False,
-    **options: Any,
+    inv_n: Given | None = None,
+    nest: bool = False,
+    **options: Unpack[SearchOptions],
 ) -> Forecast:
     """Forecast r from foregrounds without CMB and noise.
 
@@ -118,36 +141,39 @@ def xForecast(
     uK_CMB, RING. `free`: as in `separate`, one value for the whole sky. `r`, `lensing`: of the sky, 1 is all of it.
     `lmin`, `lmax`: multipoles that are used, 2 nside - 1 by default. `mask`: True = used. `spectra`: of the CMB.
     `modelled`: put the statistical residual into the model that r is fitted with, instead of letting it bias r.
-    `options`: of `separate`.
+    `options`: of `separate`: its bounds, priors, solver and so on; `inv_n` and `nest` as well.
 
     **Raises:** `ValueError` without a CMB, without depths, for maps that are not Q and U, and for too few multipoles.
     """
     column, lmax, cls = _checked(mixing, instrument, foregrounds, lmax, spectra)
-    data = jnp.asarray(plain(foregrounds, "foregrounds", "uK_CMB", fill=UNSEEN), float)
-    found = separate(mixing, instrument, data, free=free, mask=mask, units="uK_CMB", **options)
-    weights = 1 / instrument.sigma(data.shape[2], "Q").T ** 2
-    modes = harmonics(jnp.where(found.used, data, 0), lmax=lmax, mask=np.asarray(found.used))
-    fit = mixing, instrument, found, column
-    return _forecast(fit, modes, jnp.nan_to_num(weights), cls, (r, lensing, lmin, modelled))
+    assert isinstance(instrument, Instrument)
+    columns = len(mixing.columns)
+    sky = Sky.of(instrument, foregrounds, inv_n, mask, units="uK_CMB", columns=columns, strict=False)
+    found = separate_sky(Settings.of(mixing, instrument, free, "uK_CMB", nest, **options), sky)
+    weights = 1 / instrument.sigma(sky.shape[2], "Q").T ** 2
+    modes = harmonics(jnp.where(found.used, jnp.asarray(sky.data), 0), lmax=lmax, mask=np.asarray(found.used))
+    target = Target(cls, r, lensing, lmin, modelled)
+    return _forecast(Fitted(mixing, instrument, found, column), modes, jnp.nan_to_num(weights), target)
 
 
 def harmonic_xForecast(
     mixing: MixingMatrix,
-    instrument: Any,
-    foregrounds: Any,
+    instrument: Channels,
+    foregrounds: Given,
     *,
     free: Sequence[str] | None = None,
     r: float = 0.0,
     lensing: float = 1.0,
     lmin: int = 2,
     lmax: int | None = None,
-    mask: Any = None,
+    mask: Given | None = None,
     spectra: Spectra | None = None,
     modelled: bool = False,
-    **options: Any,
+    **options: Unpack[SearchOptions],
 ) -> Forecast:
-    """As `xForecast`, separated as by `harmonic_comp_sep`: channels weigh at each multipole by noise over beam squared.
+    """Forecast r from foregrounds that are separated as by `harmonic_comp_sep`.
 
+    Channels weigh at each multipole by noise over beam squared.
     Without beams it is `xForecast` of the multipoles from lmin to lmax.
 
     **Arguments:** as in `xForecast`; `foregrounds`: before any beam. `mask`: weights of pixels, 1 (or True) = used.
@@ -155,18 +181,22 @@ def harmonic_xForecast(
     **Raises:** as `xForecast`.
     """
     column, lmax, cls = _checked(mixing, instrument, foregrounds, lmax, spectra)
-    modes = harmonics(plain(foregrounds, "foregrounds", "uK_CMB", fill=UNSEEN), lmax=lmax, mask=mask)
+    assert isinstance(instrument, Instrument)
+    channels = np.ones(len(instrument.frequency))
+    sky = Sky.of(instrument, foregrounds, channels, units="uK_CMB", strict=False)
+    modes = harmonics(sky.data, lmax=lmax, mask=mask)
     weights = harmonic_weights(instrument, "Q", instrument.fwhm, lmax)
     check_units(mixing, "uK_CMB")
     both = jnp.stack([weights, weights], axis=1)
-    found, _ = fit_modes(mixing, as_frequencies(instrument.nu), modes, both, lmin, {"free": free, **options})
-    fit = mixing, instrument, found, column
-    return _forecast(fit, modes, weights.T, cls, (r, lensing, lmin, modelled))
+    found, _ = fit_modes(mixing, instrument.nu, modes, both, lmin, {"free": free, **options})
+    target = Target(cls, r, lensing, lmin, modelled)
+    return _forecast(Fitted(mixing, instrument, found, column), modes, weights.T, target)
 
 
-def _forecast(fit: Any, modes: Harmonics, weights: Float[Array, "q f"], cls: Spectra, choices: Any) -> Forecast:
+def _forecast(fit: Fitted, modes: Harmonics, weights: Float[Array, "q f"], target: Target) -> Forecast:
     """From a fit of the foregrounds to r; `weights` of the channels at each multipole, or one row for all."""
-    (mixing, instrument, found, column), (r, lensing, lmin, modelled) = fit, choices
+    mixing, instrument, found, column = fit
+    cls, lmin = target.spectra, target.lmin
     lmax = int(np.max(np.asarray(modes.ell)))
     best = _best(mixing, found)
     names = tuple(name for name, _ in leaf_names(best, match(best, list(found.free), "the mixing matrix")))
@@ -176,19 +206,22 @@ def _forecast(fit: Any, modes: Harmonics, weights: Float[Array, "q f"], cls: Spe
     ell = jnp.arange(lmin, lmax + 1).astype(float)
     noise = _noise(best, instrument, column, lmin, lmax)
     statistical = jnp.einsum("ij,ijl->l", sigma, power[1:, 1:])
-    theory = cls.tensor[2, lmin : lmax + 1], lensing * cls.scalar[2, lmin : lmax + 1]
-    where = (jnp.asarray(r), statistical, power[0, 0], modes.fsky)
-    at, error = compiled(_ratio, (ell, *theory, noise, where), (modelled,))
-    return Forecast(ell, *theory, noise, statistical, power[0, 0], at, at - r, error, found)
+    theory = cls.tensor[2, lmin : lmax + 1], target.lensing * cls.scalar[2, lmin : lmax + 1]
+    args = jnp.asarray(target.r), ell, *theory, noise, statistical, power[0, 0], modes.fsky
+    at, error = compiled(_ratio, args, (target.modelled,))
+    return Forecast(ell, *theory, noise, statistical, power[0, 0], at, at - target.r, error, found)
 
 
-def _checked(mixing: Any, instrument: Any, foregrounds: Any, lmax: Any, spectra: Any) -> tuple[int, int, Spectra]:
+def _checked(
+    mixing: MixingMatrix, instrument: Channels, foregrounds: Given, lmax: int | None, spectra: Spectra | None
+) -> tuple[int, int, Spectra]:
+    """(the column of the CMB, the last multipole, the spectra of the CMB)."""
     at = [k for k, component in enumerate(mixing.components) if isinstance(component, CMB)]
     if len(at) != 1:
         raise ValueError(f"a forecast takes one {snake(CMB())} among the components: {', '.join(mixing.names)}")
     if not isinstance(instrument, Instrument):
         raise ValueError(f"a forecast takes an Instrument with depths, not a {type(instrument).__name__}")
-    shape = jnp.shape(foregrounds)
+    shape = np.shape(foregrounds)
     if len(shape) != 3 or shape[1] != 2:
         raise ValueError(f"foregrounds should have shape (f, 2, pixel), Q and U, but they have {shape}")
     cls = Spectra.bundled() if spectra is None else spectra
@@ -208,7 +241,7 @@ def _best(mixing: MixingMatrix, found: Separation) -> MixingMatrix:
 
 def _residuals(
     mixing: MixingMatrix,
-    nu: Any,
+    nu: Frequencies,
     weights: Array,
     modes: Harmonics,
     covariance: Array,
@@ -237,13 +270,20 @@ def _noise(mixing: MixingMatrix, instrument: Instrument, column: int, lmin: int,
 
 
 def _ratio(
-    ell: Array, primordial: Array, lensing: Array, noise: Array, where: Any, modelled: bool
+    r: Array,
+    ell: Array,
+    primordial: Array,
+    lensing: Array,
+    noise: Array,
+    statistical: Array,
+    systematic: Array,
+    fsky: Array,
+    modelled: bool,
 ) -> tuple[Array, Array]:
     """(the r of the greatest mean likelihood, its standard error).
 
     -2 <log L> = fsky sum (2 l + 1) (E / C + log C), C = r C_prim + C_lens + N the model, E the mean of the data.
     """
-    r, statistical, systematic, fsky = where
     rest = lensing + noise + (statistical if modelled else 0)
     data = r * primordial + lensing + noise + statistical + systematic
     modes = fsky * (2 * ell + 1) / 2

@@ -1,28 +1,73 @@
-"""What a door of compsep is handed: as everywhere, with the units of the sky, and with masks filled.
+"""What a researcher hands to a door of compsep, made into plain arrays: units converted, masks filled.
 
-`jaxsci.core` tells what arrays carry beside their numbers. astropy knows no K_CMB, though, and a mask of a map means
-UNSEEN, one of weights no weight.
+`jaxsci.core` reads what arrays carry beside their numbers. This file adds what is peculiar to skies: astropy knows no
+K_CMB, and a mask of a map means UNSEEN, while one of weights means no weight. It is also the only file of the room that
+asks whether a number can be looked at, or is being traced by a JAX transformation. All doors of the room call it.
 """
 
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..core import as_float, plain as carried, unit_of
 from ._units import split_unit
+
+Given: TypeAlias = ArrayLike | float | int
+"""Numbers as a researcher has them: arrays, lists, masked arrays, Quantities of astropy (which are arrays)."""
+
+Values: TypeAlias = np.ndarray | jax.Array
+"""An array of NumPy on the host, or of JAX, which may be traced."""
+
+ArrayModule: TypeAlias = ModuleType
+"""`numpy` on the host, where a program for each size of a sky would be dear; `jax.numpy` within a program."""
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """Anything that slices to arrays of NumPy: a memory map, a dataset of h5py, an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its size along each axis."""
+
+    @property
+    def dtype(self) -> Any:
+        """What its numbers are."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """Some of its numbers, in memory."""
+
+    def __array__(self, dtype: Any = None, /) -> np.ndarray:
+        """All of them."""
+
+
+def traced(*trees: object) -> bool:
+    """Tell whether any number in these trees is being traced, so that nothing can be said of its value."""
+    return any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves(trees))
+
+
+def at_hand(x: Values) -> Values:
+    """Bring an array to the host, unless it is being traced: NumPy indexes without a program for each shape."""
+    return x if traced(x) else np.asarray(x)
+
 
 _PLAIN = {"K_CMB": "K", "K_RJ": "K", "MJy/sr": "MJy/sr", "y_SZ": ""}
 """What astropy calls the units of the sky. A plain kelvin is of the kind that the maps are declared in."""
 
 
-def plain(x: Any, what: str, units: str = "", *, fill: Any = np.nan, power: int = 1) -> Any:
-    """Real numbers as an array, the mask filled and the unit converted; tracers and arrays as they are.
+def plain(x: Given, what: str, units: str = "", *, fill: float | int = np.nan, power: int = 1) -> Values:
+    """Read real numbers as an array: fill what a mask hides, and convert the unit.
 
-    **Arguments:** `what`: the name in messages. `units`: the declared unit, such as `"uK_CMB"` or `"GHz"`; `power`: of
-    it that the numbers have, -2 for inverse variances. `fill`: what stands where a mask hides a value.
+    **Arguments:** `what`: the name in messages. `units`: the declared unit, such as `"uK_CMB"` or `"GHz"`; `power`: the
+    power of it that the numbers are in, -2 for inverse variances. `fill`: what stands where a mask hides a value.
+
+    **Returns:** an array of NumPy; arrays of JAX, traced ones too, stay what they are.
 
     **Raises:** `ValueError` for complex numbers, and for a unit that is no multiple of the declared one.
     """
@@ -30,18 +75,22 @@ def plain(x: Any, what: str, units: str = "", *, fill: Any = np.nan, power: int 
         rows = [plain(each, f"{what}[{k}]", units, fill=fill, power=power) for k, each in enumerate(x)]
         return (jnp if any(isinstance(row, jax.Array) for row in rows) else np).stack(rows)
     factor = 1.0 if unit_of(x) is None else factor_of(unit_of(x), units, what, power)
-    x, mask = carried(x if unit_of(x) is None else x.value, what)
-    x = x if isinstance(x, jax.Array) else np.asarray(x)
-    x = x if factor == 1 else x * factor
+    bare, mask = carried(_without_unit(x), what)
+    values = bare if isinstance(bare, jax.Array) else np.asarray(bare)
+    values = values if factor == 1 else values * factor
     if mask is None:
-        return x
-    whole = x.dtype == bool or (np.issubdtype(x.dtype, np.integer) and isinstance(fill, int))
-    return np.where(mask, fill, x if whole else x.astype(float))
+        return values
+    whole = values.dtype == bool or (np.issubdtype(values.dtype, np.integer) and isinstance(fill, int))
+    return np.where(mask, fill, values if whole else values.astype(float))
 
 
-def hidden(x: Any) -> np.ndarray | None:
-    """Where the mask of a masked array hides a value; None of what has no mask."""
-    return carried(x if unit_of(x) is None else x.value, "the map").hidden
+def hidden(x: Given) -> np.ndarray | None:
+    """Tell where the mask of a masked array hides a value; None for what has no mask."""
+    return carried(_without_unit(x), "the map").hidden
+
+
+def _without_unit(x: Any) -> Any:
+    return x if unit_of(x) is None else x.value
 
 
 def quantity(what: str, units: str, **kwargs: Any) -> Any:

@@ -1,6 +1,7 @@
 """The two pixel orders of HEALPix and how a coarse grid contains a fine one (Gorski et al. 2005, ApJ 622, 759).
 
-healpy has them too; they are here, and tested against it, so that a fit needs no extra, nor a compiled dependency more.
+Patches of a given nside, files in either order and plots need no more of HEALPix than this. healpy has it too; it is
+here, and tested against healpy, so that a fit needs no extra, nor a compiled dependency more.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ _COLUMN = np.array([1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7])
 
 
 def nside_of(npix: int) -> int:
-    """The resolution of a full-sky map.
+    """Find the resolution of a full-sky map.
 
     **Raises:** `ValueError` when no power of two belongs to that many pixels.
     """
@@ -21,14 +22,14 @@ def nside_of(npix: int) -> int:
 
 
 def ring_to_nest(nside: int) -> np.ndarray:
-    """For each pixel in RING order its number in NESTED order."""
+    """Give for each pixel in RING order its number in NESTED order."""
     order = np.empty(12 * nside * nside, np.int64)
     order[nest_to_ring(nside)] = np.arange(order.size)
     return order
 
 
 def nest_to_ring(nside: int) -> np.ndarray:
-    """For each pixel in NESTED order its number in RING order."""
+    """Give for each pixel in NESTED order its number in RING order."""
     pixel = np.arange(12 * nside * nside)
     face, inside = np.divmod(pixel, nside * nside)
     x, y = _even_bits(inside), _even_bits(inside >> 1)
@@ -45,7 +46,7 @@ def nest_to_ring(nside: int) -> np.ndarray:
 
 
 def parents(nside: int, coarse: int, nest: bool = False) -> np.ndarray:
-    """For each pixel of a map the pixel of a coarser map that contains it, in the same order.
+    """Give for each pixel of a map the pixel of a coarser map that contains it, in the same order.
 
     **Raises:** `ValueError` when the coarse resolution is no power of two up to nside.
     """

@@ -1,6 +1,10 @@
-"""Internal linear combination: what is known of one component's spectrum, and nothing of the others."""
+"""Internal linear combination: what is known of one component's spectrum, and nothing of the others.
 
-from typing import Any
+The channels are combined with the weights of least variance among those that keep the wanted component, estimated from
+the maps themselves over each region. `harmonic_ilc` does the same for bands of multipoles, with the algebra below.
+"""
+
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,16 +16,15 @@ from ..core import Module, place_of
 from ..core.linalg import cholesky, triangular_inverse
 from ..fitting import compiled
 from . import algebra
-from ._bandpass import as_frequencies, channel_count
-from ._fixed import check_held
-from ._given import plain
-from ._instrument import Instrument
+from ._fixed import held_spectra
+from ._given import Given, plain
+from ._instrument import Channels, channel_count, frequencies_of
 from ._mixing import MixingMatrix
-from ._noise import UNSEEN
+from ._sky import Sky
 
 
 class Combination(Module):
-    """Linear combinations of channels.
+    """Hold linear combinations of channels, as `ilc` and `harmonic_ilc` return them.
 
     - `amplitudes`: (c, s, pixel), NaN where no region reaches. `components`: their names.
     - `weights`: (c, s, r, f) of each component, Stokes parameter and region; W A = 1. `covariance`: (s, r, f, f), the
@@ -38,15 +41,25 @@ class Combination(Module):
     components: tuple[str, ...] = eqx.field(static=True)
 
     def component(self, name: str) -> Float[Array, "s pix"]:
-        """The amplitudes of a component.
+        """Give the amplitudes of a component (s, pixel).
 
         **Raises:** `ValueError` for a name that none has.
         """
         return self.amplitudes[place_of(name, self.components, "component")]
 
 
-def ilc(mixing: MixingMatrix, instrument: Any, maps: Any, *, regions: Any = None, mask: Any = None) -> Combination:
-    """The combination of channels of least variance that keeps the components and rejects all else.
+class Weights(NamedTuple):
+    """Weights of channels (c, s, r, f), the covariance (s, r, f, f) that they follow from, and what they make."""
+
+    amplitudes: Array
+    weights: Array
+    covariance: Array
+
+
+def ilc(
+    mixing: MixingMatrix, instrument: Channels, maps: Given, *, regions: Given | None = None, mask: Given | None = None
+) -> Combination:
+    """Combine channels with the least variance that keeps the components and rejects all else.
 
     W = (A^T C^-1 A)^-1 A^T C^-1 with the empirical covariance C of the channels over a region (Bennett et al. 2003,
     ApJS 148, 97; with several columns: Remazeilles et al. 2011, MNRAS 410, 2481). Chance correlations of f channels
@@ -59,63 +72,34 @@ def ilc(mixing: MixingMatrix, instrument: Any, maps: Any, *, regions: Any = None
     **Raises:** `ValueError` for wrong shapes, NaN in pixels in use, regions with fewer pixels than channels, a mixing
     matrix that is not finite, complex numbers, and quantities of astropy, since no unit is declared (`.to_value`).
     """
-    nu = as_frequencies(instrument.nu if isinstance(instrument, Instrument) else instrument)
-    data = jnp.asarray(plain(maps, "maps", fill=UNSEEN), float)
-    data = data[:, None] if data.ndim == 2 else data
-    if data.ndim != 3 or data.shape[0] != channel_count(nu):
-        raise ValueError(f"maps should have shape ({channel_count(nu)}, s, pixel), but they have {jnp.shape(maps)}")
-    region, count = _regions(data, regions, mask)
+    nu = frequencies_of(instrument)
+    # every channel counts alike: their covariance, noise and all, is found from the maps
+    sky = Sky.of(instrument, maps, np.ones(channel_count(nu)), mask, units="", strict=False)
+    region, count = _regions(sky, regions)
     label = jnp.asarray(region)
-    kept = jnp.where((label >= 0)[None, None], data, 0)
-    found = (spectra(mixing, nu), kept, label, jnp.asarray(count))
-    amplitudes, weights, covariance = compiled(_combine, found)
+    kept = jnp.where((label >= 0)[None, None], jnp.asarray(sky.data), 0)
+    found = compiled(_combine, (held_spectra(mixing, nu), kept, label, jnp.asarray(count)))
     fsky = jnp.array(np.mean(region >= 0))
-    return Combination(amplitudes, weights, covariance, jnp.asarray(count), label, fsky, mixing.columns)
-
-
-def spectra(mixing: MixingMatrix, nu: Any) -> Float[Array, "f c"]:
-    """The mixing matrix, of parameters that nobody fits.
-
-    **Raises:** `ValueError` for one that is not finite, and for parameters outside of the bounds that they declare.
-    """
-    check_held(mixing, ())
-    A = mixing.eval(nu)
-    if not isinstance(A, jax.core.Tracer) and not np.isfinite(A).all():
-        channel, column = np.argwhere(~np.isfinite(A))[0]
-        raise ValueError(
-            f"the spectrum of {mixing.columns[column]} is {A[channel, column]} in channel {channel}: look at its "
-            "parameters, reference frequency and bandpass"
-        )
-    return A
+    parts = found.amplitudes, found.weights, found.covariance
+    return Combination(*parts, jnp.asarray(count), label, fsky, mixing.columns)
 
 
 def least_variance(A: Float[Array, "f c"], covariance: Float[Array, "f f"]) -> Float[Array, "c f"]:
     """W = (A^T C^-1 A)^-1 A^T C^-1, for channels of any scale; NaN where C is singular."""
+    # channels of dust are orders of magnitude brighter than those of the CMB: a unit diagonal keeps the digits
     scale = 1 / jnp.sqrt(jnp.diagonal(covariance))
     factor, ok = cholesky(covariance * scale[:, None] * scale[None, :])
     whiten = triangular_inverse(jnp.where(ok, factor, jnp.eye(len(scale), dtype=A.dtype))) * scale[None, :]
     return jnp.where(ok, algebra.W(whiten @ A) @ whiten, jnp.nan)
 
 
-def _regions(data: Array, regions: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
+def _regions(sky: Sky, regions: Given | None) -> tuple[np.ndarray, np.ndarray]:
     """(the region of each pixel, or -1; how many pixels each has)."""
-    f, _, npix = data.shape
+    f, _, npix = sky.shape
     region = np.zeros(npix, np.int64) if regions is None else np.asarray(plain(regions, "regions", fill=-1))
     if region.shape != (npix,) or not np.issubdtype(region.dtype, np.integer):
         raise ValueError(f"regions should be {npix} integers, but they are {region.dtype}{list(region.shape)}")
-    used = np.ones(npix, bool) if mask is None else np.asarray(plain(mask, "mask", fill=False))
-    if used.shape != (npix,) or used.dtype != bool:
-        raise ValueError(f"mask should be bool[{npix}] (True = used), but it is {used.dtype}{list(used.shape)}")
-    if not isinstance(data, jax.core.Tracer):
-        values = np.asarray(data)
-        used = used & ~np.any(values <= 0.99 * UNSEEN, axis=(0, 1))
-        bad = used & (region >= 0) & ~np.all(np.isfinite(values), axis=(0, 1))
-        if bad.any():
-            raise ValueError(
-                f"the maps are not finite in {bad.sum()} pixels (the first is {np.flatnonzero(bad)[0]}): "
-                "set them to UNSEEN, or mask them"
-            )
-    region = np.where(used, region, -1)
+    region = np.where(sky.within(region >= 0).sound().used, region, -1)
     count = np.bincount(region[region >= 0], minlength=max(region.max(initial=-1) + 1, 1))
     few = np.flatnonzero(count <= f)
     if len(few):
@@ -126,7 +110,7 @@ def _regions(data: Array, regions: Any, mask: Any) -> tuple[np.ndarray, np.ndarr
     return region, count
 
 
-def _combine(A: Array, data: Array, region: Array, count: Array) -> tuple[Array, Array, Array]:
+def _combine(A: Array, data: Array, region: Array, count: Array) -> Weights:
     r = count.shape[0]
     place = jnp.where(region >= 0, region, r)  # one region more for what is not used
     size, inside = count.astype(data.dtype), (region >= 0)[None, None]
@@ -139,10 +123,11 @@ def _combine(A: Array, data: Array, region: Array, count: Array) -> tuple[Array,
     mean = total(data) / size[None, None]
     level = jnp.pad(mean, [(0, 0), (0, 0), (0, 1)])[:, :, place]
     centred = jnp.where(inside, data - level, 0)
-    rows = jax.lax.map(lambda one: total(one[None] * centred), centred)  # (f, f, s, r), a row at a time
+    # a row at a time: all products of channels at once would be f times the sky
+    rows = jax.lax.map(lambda one: total(one[None] * centred), centred)  # (f, f, s, r)
     covariance = jnp.moveaxis(rows, (2, 3), (0, 1)) / (size - 1)[None, :, None, None]
     weights = jax.vmap(jax.vmap(lambda c: least_variance(A, c)))(covariance)  # (s, r, c, f)
     weights = jnp.moveaxis(weights, 2, 0)
     each = jnp.pad(weights, [(0, 0), (0, 0), (0, 1), (0, 0)])[:, :, place]
     amplitudes = jnp.where(inside, jnp.einsum("cspf,fsp->csp", each, data), jnp.nan)
-    return amplitudes, weights, covariance
+    return Weights(amplitudes, weights, covariance)

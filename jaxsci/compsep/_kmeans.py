@@ -1,15 +1,18 @@
-"""Patches of about equal size on the sphere."""
+"""Patches of about equal size on the sphere.
 
-from typing import Any
+Spectra vary over the sky, and resolutions of HEALPix only come in powers of four; k-means makes any number of patches,
+which follow the border of a mask. A user hands what `kmeans` or `soft_kmeans` returns to `separate(patches=...)`.
+"""
 
 import numpy as np
 
+from ._given import Given
 from ._healpix import nest_to_ring, nside_of
-from ._soft import SoftPatches
+from ._patches import SoftPatches
 
 
-def kmeans(count: int, sky: Any, *, seed: int = 0, nest: bool = False, iterations: int = 50) -> np.ndarray:
-    """Patches about as wide as they are long, by Lloyd's k-means on the unit vectors of the pixels.
+def kmeans(count: int, sky: int | Given, *, seed: int = 0, nest: bool = False, iterations: int = 50) -> np.ndarray:
+    """Make patches about as wide as they are long, by Lloyd's k-means on the unit vectors of the pixels.
 
     What `separate(patches=...)` takes: a whole number of patches where resolutions only come in powers of four, and
     patches that follow a mask's border.
@@ -29,7 +32,7 @@ def kmeans(count: int, sky: Any, *, seed: int = 0, nest: bool = False, iteration
 
 def soft_kmeans(
     count: int,
-    sky: Any,
+    sky: int | Given,
     *,
     nearest: int = 4,
     width: float | None = None,
@@ -37,7 +40,7 @@ def soft_kmeans(
     nest: bool = False,
     iterations: int = 50,
 ) -> SoftPatches:
-    """The patches of `kmeans`, without borders: each pixel has shares in the nearest ones.
+    """Make the patches of `kmeans` without borders: each pixel has shares in the nearest ones.
 
     Their weights are w ~ exp(-angle^2 / (2 width^2)) of the angle to the middle of each patch.
 
@@ -65,11 +68,12 @@ def soft_kmeans(
     return SoftPatches(numbers[:, order], weights[:, order])
 
 
-def _points(count: int, sky: Any, nest: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _points(count: int, sky: int | Given, nest: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(the RING number of each pixel; the pixels in use; their vectors)."""
     import healpy
 
-    used = np.ones(12 * int(sky) ** 2, bool) if np.ndim(sky) == 0 else np.asarray(sky)
+    given = np.asarray(sky)
+    used = np.ones(12 * int(given) ** 2, bool) if given.ndim == 0 else given
     nside = nside_of(used.size)
     if used.ndim != 1 or used.dtype != bool:
         raise ValueError(f"a mask should be bool[{used.size}] (True = used), but it is {used.dtype}{list(used.shape)}")

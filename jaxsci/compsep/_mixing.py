@@ -1,7 +1,12 @@
-"""The mixing matrix: what each component contributes to each frequency channel."""
+"""The mixing matrix: what each component contributes to each frequency channel.
+
+It is the model of this room: components by name, with their spectra, and the parameters of all of them under dotted
+names. Fits move its parameters, recipes evaluate it and its derivatives, and everything that is said of a parameter is
+said by the names that it gives.
+"""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -12,12 +17,14 @@ import lineax as lx
 from jaxtyping import Array, Float
 
 from ..core import Module, free_spec, labelled, leaf_names, match, parameters, snake, suggest
-from ._bandpass import Frequencies, over_bands
-from ._sed import AbstractSED
+from ._given import Values
+from ._instrument import Frequencies, over_bands
+from ._spectra import AbstractSED, AnalyticSED, TabulatedSED, units_of
+from ._units import split_unit
 
 
 class MixingMatrix(Module):
-    """Sky components side by side: `MixingMatrix(cmb=CMB(), dust=ModifiedBlackBody(), sync=PowerLaw())`.
+    """Put sky components side by side: `MixingMatrix(cmb=CMB(), dust=ModifiedBlackBody(), sync=PowerLaw())`.
 
     Components given without a name get that of their class, with a number where there are several. Parameters
     have names such as `dust.beta`. Written for one pixel; a matrix of maps has leaves with an axis more.
@@ -28,7 +35,7 @@ class MixingMatrix(Module):
     names: tuple[str, ...] = eqx.field(static=True)
     components: tuple[AbstractSED, ...] = labelled("names")
 
-    def __init__(self, *components: Any, **named: Any):
+    def __init__(self, *components: AbstractSED, **named: AbstractSED):
         together: dict[str, AbstractSED] = {}
         for component in components:
             name, k = snake(component), 2
@@ -56,7 +63,7 @@ class MixingMatrix(Module):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """A name for each column; a `MomentExpansion` has several."""
+        """The name of each column; a `MomentExpansion` has several."""
         found: list[str] = []
         for name, component in zip(self.names, self.components, strict=True):
             shapes, structure = jax.tree_util.tree_flatten(_one_pixel(component))
@@ -65,13 +72,13 @@ class MixingMatrix(Module):
         return tuple(found)
 
     def amplitude_units(self, units: str) -> tuple[str, ...]:
-        """The unit of the amplitude of each column, for maps in `units`: `uy_SZ` of a `ThermalSZ` in uK_CMB."""
+        """Name the unit of the amplitude of each column, for maps in `units`: `uy_SZ` of a `ThermalSZ` in uK_CMB."""
         labels = [name.split("[")[0] for name in self.columns]
         each = dict(zip(self.names, self.components, strict=True))
         return tuple(each[label].amplitude_units(units) for label in labels)
 
     def eval(self, nu: Frequencies) -> Float[Array, "f c"]:
-        """The matrix at frequencies nu in GHz, or over bands."""
+        """Evaluate the matrix at frequencies nu in GHz, or over bands."""
 
         def spectra(nu: Array) -> Array:
             return jnp.concatenate([component.columns(nu) for component in self.components], axis=1)
@@ -79,7 +86,7 @@ class MixingMatrix(Module):
         return over_bands(spectra, nu)
 
     def diff(self, nu: Frequencies, free: Sequence[str] | None = None) -> Float[Array, "k f c"]:
-        """Its derivative with respect to each parameter.
+        """Differentiate it with respect to each parameter.
 
         **Arguments:** `nu`: as in `eval`. `free`: names or globs; `None` for all parameters, as in `.parameters`.
         """
@@ -87,12 +94,12 @@ class MixingMatrix(Module):
         return jnp.moveaxis(jax.jacfwd(fn)(y), -1, 0)
 
     def diff_diff(self, nu: Frequencies, free: Sequence[str] | None = None) -> Float[Array, "k k f c"]:
-        """Its second derivatives; arguments as in `diff`."""
+        """Differentiate it twice; arguments as in `diff`."""
         fn, y = self._flat(nu, free)
         return jnp.moveaxis(jax.jacfwd(jax.jacfwd(fn))(y), (-2, -1), (0, 1))
 
     def operator(self, nu: Frequencies) -> lx.MatrixLinearOperator:
-        """The matrix as a lineax operator from amplitudes to channels."""
+        """Give the matrix as a lineax operator from amplitudes to channels."""
         return lx.MatrixLinearOperator(self.eval(nu))
 
     def _flat(self, nu: Frequencies, free: Sequence[str] | None) -> tuple[Callable[..., Array], Array]:
@@ -105,8 +112,9 @@ class MixingMatrix(Module):
         return lambda y: eqx.combine(unravel(y), rest).eval(nu), y
 
 
+# kept by structure and shapes: a fit asks a dozen times, and each answer takes a trace
 @functools.lru_cache(maxsize=512)
-def _width(structure: Any, shapes: tuple[Any, ...]) -> int:
+def _width(structure: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> int:
     """How many columns a component of this form has."""
     probe = jax.ShapeDtypeStruct((1,), jnp.zeros(()).dtype)
     component = jax.tree_util.tree_unflatten(structure, shapes)
@@ -117,7 +125,34 @@ def _one_pixel(component: AbstractSED) -> AbstractSED:
     """The shapes of a component whose parameters are scalars."""
     spec = free_spec(component, parameters(component))
 
-    def shape(free: bool, leaf: Any) -> Any:
+    def shape(free: bool, leaf: Array) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(() if free else jnp.shape(leaf), jnp.result_type(leaf))
 
     return jax.tree_util.tree_map(shape, spec, component)
+
+
+def at_lanes(mixing: MixingMatrix, rows: Mapping[str, Values]) -> MixingMatrix:
+    """Replace the values of some parameters, whatever their shape: a value for each cell or pixel, say."""
+    if not rows:
+        return mixing
+    moving, rest = eqx.partition(mixing, free_spec(mixing, list(rows)))
+    names = [name for name, _ in leaf_names(mixing, list(rows))]
+    leaves: list[Array] = [jnp.asarray(rows[name]) for name in names]
+    return eqx.combine(jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(moving), leaves), rest)
+
+
+def check_units(mixing: MixingMatrix, units: str) -> None:
+    """Raise where a component's spectrum is in another unit than the maps.
+
+    **Raises:** `ValueError` naming the component and both units.
+    """
+    base = split_unit(units)[1]
+    for name, component in zip(mixing.names, mixing.components, strict=True):
+        own = units_of(component)
+        if own is not None and own != base:
+            written = isinstance(component, AnalyticSED | TabulatedSED) and component.given is None
+            more = f" (and given={own!r}, if its numbers are in {own})" if written else ""
+            raise ValueError(
+                f"component {name!r} is in {own}, but the maps are in {units}: make it with units={base!r}{more}, "
+                "or convert the maps"
+            )

@@ -1,4 +1,8 @@
-"""What a component separation answers."""
+"""What a component separation answers: maps of components and spectra, their errors, and how the fits ended.
+
+`separate` and the recipes return a `Separation`. Its words (converged, look, failed) are those of every fit of the
+package, by the same rule; plots, files and reports read its fields.
+"""
 
 from typing import Any
 
@@ -10,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..core import Module, Scalar, place_of
 from ..fitting import RESULTS, Facts, remarks, verdict_of
 from ._mixing import MixingMatrix
-from ._soft import mean
+from ._patches import mean
 
 
 def goodness(chi2: float, dof: int) -> tuple[str, ...]:
@@ -25,7 +29,7 @@ def verdict_lines(verdict: str, said: tuple[str, ...]) -> list[str]:
 
 
 class Separation(Module):
-    """Fitted spectra and component maps.
+    """Hold fitted spectra and component maps, as `separate` returns them.
 
     - `model`: the mixing matrix, whose fitted parameters are maps (n,). `values`, `std`, `at_bound` by name: each
       fitted element, its standard error (inf where the data say nothing), and the bound it lies on (-1, 0, 1).
@@ -85,18 +89,24 @@ class Separation(Module):
         return self.num_data - amplitudes - sum(jnp.sum(~jnp.isnan(std), -1) for std in self.std.values())
 
     def parameter_map(self, name: str) -> Float[Array, " pix"]:
-        """A fitted parameter at each pixel; NaN where none was used."""
+        """Give a fitted parameter at each pixel (pixel,); NaN where none was used.
+
+        **Raises:** `ValueError` for a name that was not fitted.
+        """
         self._place(name)
         here = mean(self.values[name], jnp.maximum(self.index[name], 0), self.weights.get(name))
         return jnp.where(self.used, here, jnp.nan)
 
     def error_map(self, name: str) -> Float[Array, " pix"]:
-        """The standard error of a parameter at each pixel; NaN where none was used."""
+        """Give the standard error of a parameter at each pixel (pixel,); NaN where none was used.
+
+        **Raises:** `ValueError` for a name that was not fitted.
+        """
         i = self._place(name)
         return jnp.where(self.used, jnp.sqrt(self.covariance[i, i])[jnp.maximum(self.cell, 0)], jnp.nan)
 
     def component(self, name: str) -> Float[Array, "s pix"]:
-        """The amplitudes of a component.
+        """Give the amplitudes of a component (s, pixel), in its unit among `amplitude_units`.
 
         **Raises:** `ValueError` for a name that no column has.
         """
@@ -137,7 +147,7 @@ class Separation(Module):
         return verdict_of(bool(jnp.all(self.success)), self.remarks)
 
     def summary(self) -> str:
-        """A table of the fitted parameters, how the fits ended, and what to look at."""
+        """Tell the fitted parameters in a table, how the fits ended, and what to look at."""
         good = int(jnp.sum(self.success))
         lines = [
             f"{int(jnp.sum(self.used))} of {self.cell.shape[0]} pixels, Stokes {self.stokes}, unit {self.units}",

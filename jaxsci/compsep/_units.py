@@ -1,4 +1,9 @@
-"""Units of sky brightness and what one is of another at a frequency."""
+"""Units of sky brightness, and what one of them is of another at a frequency.
+
+Maps come in thermodynamic temperature, brightness temperature, intensity or Compton's y, each with or without a prefix.
+Spectra, bandpasses, instruments and files all convert by the one function `conversion`, so that a constant of nature
+stands in this file only.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -15,7 +20,7 @@ _BASES = ("K_CMB", "K_RJ", "MJy/sr", "y_SZ")
 
 
 def split_unit(unit: str) -> tuple[float, str]:
-    """(factor, base unit) of a unit with a prefix: `"uK_CMB"` is (1e-6, "K_CMB").
+    """Split a unit with a prefix into (factor, base unit): `"uK_CMB"` is (1e-6, "K_CMB").
 
     **Raises:** `ValueError` for a unit that is not known.
     """
@@ -28,7 +33,7 @@ def split_unit(unit: str) -> tuple[float, str]:
 
 
 def conversion(nu: Float[Array, "*f"], source: str, target: str) -> Float[Array, "*f"]:
-    """What one `source` is in `target` at frequency nu.
+    """Compute what one `source` is in `target` at frequency nu.
 
     **Arguments:** `nu`: GHz. `source`, `target`: `K_CMB` (thermodynamic temperature), `K_RJ` (brightness
     temperature), `MJy/sr`, `y_SZ` (Compton parameter), the temperatures also with a prefix m, u or n.

@@ -3,7 +3,9 @@
 Every function takes the inverse covariance as `None` (unit), a diagonal (f,), or a matrix (f, f), whose rows and
 columns of zeros mask channels. Stokes parameters and pixels by `jax.vmap`. Derivatives are with respect to
 spectral parameters, with dA of shape (k, f, c) and ddA (k, k, f, c) as `MixingMatrix.diff` and `diff_diff` give
-them. Errard et al. 2011, Phys. Rev. D 84, 063005; Stompor et al. 2009, MNRAS 392, 216.
+them. Forecasts and linear combinations are made of these, and a user who knows the formulae finds them by name. The
+fits of many pixels have algebra of their own, which never makes a matrix of a pixel. Errard et al. 2011, Phys. Rev. D
+84, 063005; Stompor et al. 2009, MNRAS 392, 216.
 """
 
 import jax
@@ -39,32 +41,32 @@ def _normal(A: Array, inv_n: InverseNoise) -> Array:
 
 
 def invAtNA(A: Float[Array, "f c"], inv_n: InverseNoise = None) -> Float[Array, "c c"]:
-    """(A^T N^-1 A)^-1, the covariance of the amplitudes; NaN where the channels in use do not determine them."""
+    """Compute (A^T N^-1 A)^-1, the covariance of the amplitudes; NaN where the channels do not determine them."""
     return _solve(_normal(A, inv_n), jnp.eye(A.shape[1], dtype=A.dtype))
 
 
 def W(A: Float[Array, "f c"], inv_n: InverseNoise = None) -> Float[Array, "c f"]:
-    """(A^T N^-1 A)^-1 A^T N^-1, which takes data to amplitudes."""
+    """Compute (A^T N^-1 A)^-1 A^T N^-1, which takes data to amplitudes."""
     return _solve(_normal(A, inv_n), _weigh(inv_n, A).T)
 
 
 def Wd(A: Float[Array, "f c"], d: Float[Array, " f"], inv_n: InverseNoise = None) -> Float[Array, " c"]:
-    """W d, the amplitudes of greatest likelihood."""
+    """Compute W d, the amplitudes of greatest likelihood."""
     return _solve(_normal(A, inv_n), A.T @ _weigh(inv_n, d))
 
 
 def P(A: Float[Array, "f c"], inv_n: InverseNoise = None) -> Float[Array, "f f"]:
-    """A W, the projection of data onto the components."""
+    """Compute A W, the projection of data onto the components."""
     return A @ W(A, inv_n)
 
 
 def D(A: Float[Array, "f c"], inv_n: InverseNoise = None) -> Float[Array, "f f"]:
-    """1 - A W, the projection of data onto what no component explains."""
+    """Compute 1 - A W, the projection of data onto what no component explains."""
     return jnp.eye(A.shape[0], dtype=A.dtype) - P(A, inv_n)
 
 
 def W_dB(A: Float[Array, "f c"], dA: Float[Array, "k f c"], inv_n: InverseNoise = None) -> Float[Array, "k c f"]:
-    """The derivatives of W."""
+    """Compute the derivatives of W."""
 
     def along(tangent: Array) -> Array:
         return jax.jvp(lambda A: W(A, inv_n), (A,), (tangent,))[1]
@@ -87,19 +89,19 @@ def _second(fn, A, dA, ddA):  # type: ignore[no-untyped-def]
 def W_dBdB(
     A: Float[Array, "f c"], dA: Float[Array, "k f c"], ddA: Float[Array, "k k f c"], inv_n: InverseNoise = None
 ) -> Float[Array, "k k c f"]:
-    """The second derivatives of W."""
+    """Compute the second derivatives of W."""
     return _second(lambda A: W(A, inv_n), A, dA, ddA)
 
 
 def P_dBdB(
     A: Float[Array, "f c"], dA: Float[Array, "k f c"], ddA: Float[Array, "k k f c"], inv_n: InverseNoise = None
 ) -> Float[Array, "k k f f"]:
-    """The second derivatives of P."""
+    """Compute the second derivatives of P."""
     return _second(lambda A: P(A, inv_n), A, dA, ddA)
 
 
 def logL(A: Float[Array, "f c"], d: Float[Array, " f"], inv_n: InverseNoise = None) -> Scalar:
-    """d^T N^-1 A (A^T N^-1 A)^-1 A^T N^-1 d / 2, the profile log-likelihood but for a constant of the data."""
+    """Compute d^T N^-1 A (A^T N^-1 A)^-1 A^T N^-1 d / 2, the profile log-likelihood but for a constant of the data."""
     side = A.T @ _weigh(inv_n, d)
     return dot(side, _solve(_normal(A, inv_n), side)) / 2
 
@@ -107,7 +109,7 @@ def logL(A: Float[Array, "f c"], d: Float[Array, " f"], inv_n: InverseNoise = No
 def logL_dB(
     A: Float[Array, "f c"], dA: Float[Array, "k f c"], d: Float[Array, " f"], inv_n: InverseNoise = None
 ) -> Float[Array, " k"]:
-    """The derivatives of `logL`: (dA s)^T N^-1 (d - A s)."""
+    """Compute the derivatives of `logL`: (dA s)^T N^-1 (d - A s)."""
     s = Wd(A, d, inv_n)
     return jnp.tensordot(dA @ s, _weigh(inv_n, d - A @ s), 1)
 
@@ -115,7 +117,7 @@ def logL_dB(
 def fisher(
     A: Float[Array, "f c"], dA: Float[Array, "k f c"], s: Float[Array, " c"], inv_n: InverseNoise = None
 ) -> Float[Array, "k k"]:
-    """The information on the spectral parameters: (dA s)^T N^-1 (1 - A W) (dA s), for amplitudes s."""
+    """Compute the information on the spectral parameters: (dA s)^T N^-1 (1 - A W) (dA s), for amplitudes s."""
     moved = (dA @ s).T
     return moved.T @ _weigh(inv_n, D(A, inv_n) @ moved)
 
@@ -123,7 +125,7 @@ def fisher(
 def logL_mismatch(
     A: Float[Array, "f c"], d: Float[Array, " f"], inv_n: InverseNoise, covariance: Float[Array, "f f"]
 ) -> Scalar:
-    """`logL` less what noise of covariance `covariance` adds to it on average, where `inv_n` is not its inverse.
+    """Compute `logL` less what noise of covariance `covariance` adds on average, where `inv_n` is not its inverse.
 
     The mean of n^T N^-1 A W n / 2 is tr(N^-1 A W C) / 2, which depends on the parameters where C is not N, and so
     biases them.

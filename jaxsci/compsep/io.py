@@ -1,4 +1,9 @@
-"""HEALPix maps from FITS files and into them. healpy is imported inside the functions: `pip install 'jaxsci[sky]'`."""
+"""HEALPix maps from FITS files and into them: what a header says of units, order and signs is used, or told.
+
+Published maps differ in the order of their pixels, the sign of U, the marks of bad pixels and the spelling of units.
+Any of these spoils an analysis unseen. A user reads maps and masks here and hands them to `separate`, and writes
+separations; the command line does the same. healpy is imported inside the functions: `pip install 'jaxsci[sky]'`.
+"""
 
 import importlib.resources
 import os
@@ -11,12 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import suggest
-from ._given import plain
+from ._given import Given, plain
 from ._healpix import nest_to_ring, nside_of, ring_to_nest
 from ._noise import UNSEEN
 from ._units import conversion, split_unit
 
 if TYPE_CHECKING:
+    from astropy.io.fits import HDUList, Header
+
     from ._separation import Separation
 
 _MISSING = "reading and writing FITS maps takes healpy: install jaxsci[sky]"
@@ -31,7 +38,7 @@ _ANTENNA = ("RJ", "_RJ", "(RJ)", ",ANTENNA", "_ANTENNA")
 
 
 class SkyMap(NamedTuple):
-    """A map as a file has it: `values` (s, pixel), NaN and bad values UNSEEN, and what the header says of it.
+    """Hold a map as a file has it: `values` (s, pixel), NaN and bad values UNSEEN, and what the header says of it.
 
     `units`: of each column, `None` where the header says nothing. `coordinates`: `"G"`, `"C"`, `"E"` or `""`. `masks`:
     what the file has of masks that were not asked for, columns and tables.
@@ -46,7 +53,7 @@ class SkyMap(NamedTuple):
 
 
 def bundled(name: str | None = None) -> Any:
-    """The path of a map that comes with the package; without a name, the names of all of them.
+    """Find a map that comes with the package: its path, or, without a name, the names of all of them.
 
     **Raises:** `ValueError` for an unknown name.
     """
@@ -60,7 +67,7 @@ def bundled(name: str | None = None) -> Any:
 
 
 def unit_of(text: str) -> str:
-    """The unit that a header's TUNIT means, in the words of `conversion`: `"mK"` is `"mK_CMB"`, as WMAP has it.
+    """Tell the unit that a header's TUNIT means, in the words of `conversion`: `"mK"` is `"mK_CMB"`, as WMAP has it.
 
     **Raises:** `ValueError` for one that is not known.
     """
@@ -79,7 +86,7 @@ def unit_of(text: str) -> str:
 
 
 def read_sky_map(path: str | os.PathLike[str], fields: Sequence[str] | None = None, hdu: int = 1) -> SkyMap:
-    """A map as it is in a file, in the order that its header names.
+    """Read a map as it is in a file, in the order that its header names.
 
     **Arguments:** `fields`: Stokes parameters I, Q, U or names of columns; `None` for those of I, Q, U that there are.
     `hdu`: of the table. Partial skies become full ones; what is missing is UNSEEN, and so is what the header marks by
@@ -143,7 +150,7 @@ def read_map(
     coordinates: str | None = None,
     nest: bool = False,
 ) -> np.ndarray:
-    """A map in these units and this order.
+    """Read a map in these units and this order.
 
     **Arguments:** `units`: of the answer. `fields`: as in `read_sky_map`. `assume`: the unit of a file whose header
     names none. `frequency`: GHz, where units of different kinds are converted. `nside`,
@@ -161,7 +168,9 @@ def read_map(
     return _turned(sky, units, assume, frequency, nest, path)
 
 
-def _turned(sky: SkyMap, units: str, assume: str | None, frequency: float | None, nest: bool, path: Any) -> np.ndarray:
+def _turned(
+    sky: SkyMap, units: str, assume: str | None, frequency: float | None, nest: bool, path: str | os.PathLike[str]
+) -> np.ndarray:
     """(s, pixel) in these units and this order."""
     rows = [
         _converted(row, own or assume, units, frequency, f"{path}, column {name}")
@@ -183,7 +192,7 @@ def read_maps(
     assume: str | None = None,
     nest: bool = False,
 ) -> np.ndarray:
-    """The maps of several channels, as `separate` takes them.
+    """Read the maps of several channels, as `separate` takes them.
 
     **Arguments:** as in `read_map`; `frequencies`: of the channels, GHz, one for each file.
 
@@ -214,7 +223,7 @@ def read_mask(
     coordinates: str | None = None,
     nest: bool = False,
 ) -> np.ndarray:
-    """A mask, True = used: where the values of a column are above the threshold.
+    """Read a mask, True = used: where the values of a column are above the threshold.
 
     **Arguments:** `field`: the column, the first by default. `coordinates`: those of the maps, which the file must have
     where its header says anything. `nest`: NESTED order in place of RING.
@@ -234,7 +243,7 @@ def read_mask(
 
 def write_map(
     path: str | os.PathLike[str],
-    values: Any,
+    values: Given,
     units: str | Sequence[str],
     *,
     names: Sequence[str] | None = None,
@@ -272,7 +281,11 @@ def write_separation(
 ) -> tuple[Path, ...]:
     """Write a separation: a file for each component with its errors, the spectral parameters, chi2.
 
+    **Arguments:** `folder`: made where there is none. `nest`: the order of its pixels. `overwrite`: files that exist.
+
     **Returns:** the files.
+
+    **Raises:** `FileExistsError` for a file that is there already, unless `overwrite`.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -302,7 +315,7 @@ def _healpy() -> Any:
     return healpy
 
 
-def _table(file: Any, hdu: int, path: Any) -> tuple[Any, dict[str, str]]:
+def _table(file: "HDUList", hdu: int, path: str | os.PathLike[str]) -> "tuple[Header, dict[str, str]]":
     """(header, {column: unit}) of a table."""
     if hdu >= len(file) or "TTYPE1" not in file[hdu].header:
         raise ValueError(f"{path} has no table in extension {hdu}: it is no HEALPix map")
@@ -313,7 +326,7 @@ def _table(file: Any, hdu: int, path: Any) -> tuple[Any, dict[str, str]]:
     return header, {str(header[f"TTYPE{k}"]).strip(): str(header.get(f"TUNIT{k}", "")).strip() for k in kept}
 
 
-def _wanted(fields: Sequence[str] | None, columns: dict[str, str], path: Any) -> list[str]:
+def _wanted(fields: Sequence[str] | None, columns: dict[str, str], path: str | os.PathLike[str]) -> list[str]:
     upper = {name.upper(): name for name in columns}
     found = {letter: next((upper[n] for n in names if n in upper), None) for letter, names in _STOKES.items()}
     if fields is None:
@@ -328,14 +341,14 @@ def _wanted(fields: Sequence[str] | None, columns: dict[str, str], path: Any) ->
     return out
 
 
-def _order(header: Any, path: Any) -> bool:
+def _order(header: "Header", path: str | os.PathLike[str]) -> bool:
     order = str(header.get("ORDERING", "")).strip().upper()
     if order not in _ORDERS:
         raise ValueError(f"{path}: ORDERING is {order or 'missing'}; without RING or NESTED the pixels have no place")
     return _ORDERS[order]
 
 
-def _iau(header: Any, primary: Any, path: Any) -> bool:
+def _iau(header: "Header", primary: "Header", path: str | os.PathLike[str]) -> bool:
     """Whether angles of polarisation are counted as the IAU does."""
     word = str(header.get("POLCCONV") or primary.get("POLCCONV") or "COSMO").strip().upper()
     if word not in ("IAU", "COSMO"):
@@ -343,7 +356,7 @@ def _iau(header: Any, primary: Any, path: Any) -> bool:
     return word == "IAU"
 
 
-def _null(header: Any, name: str) -> Any:
+def _null(header: "Header", name: str) -> Any:
     """The TNULL of a column of integers."""
     k = next(k for k in range(1, int(header["TFIELDS"]) + 1) if str(header[f"TTYPE{k}"]).strip() == name)
     return header.get(f"TNULL{k}")
@@ -353,12 +366,12 @@ def _is_mask(name: str, wanted: Sequence[str]) -> bool:
     return "MASK" in name.upper() and name not in wanted
 
 
-def _check_frame(sky: SkyMap, coordinates: str | None, path: Any) -> None:
+def _check_frame(sky: SkyMap, coordinates: str | None, path: str | os.PathLike[str]) -> None:
     if coordinates and sky.coordinates and sky.coordinates != coordinates:
         raise ValueError(f"{path} has coordinates {sky.coordinates}, but {coordinates} is needed: rotate it first")
 
 
-def _unit(text: str, header: Any, what: str) -> str | None:
+def _unit(text: str, header: "Header", what: str) -> str | None:
     """The unit of a column; a plain K is of the kind that TEMPTYPE names."""
     kind = str(header.get("TEMPTYPE", "")).strip().upper()
     bases = {"": "", "THERMO": "K_CMB", "THERMODYNAMIC": "K_CMB", "ANTENNA": "K_RJ", "RJ": "K_RJ"}
@@ -375,7 +388,7 @@ def _unit(text: str, header: Any, what: str) -> str | None:
     raise ValueError(f"{what} is in {text}, but TEMPTYPE is {kind}: the file contradicts itself")
 
 
-def _nside(header: Any, path: Any) -> int:
+def _nside(header: "Header", path: str | os.PathLike[str]) -> int:
     nside = header.get("NSIDE")
     if not isinstance(nside, int) or nside < 1 or nside & (nside - 1):
         raise ValueError(f"{path}: NSIDE is {nside}; it should be a power of two")

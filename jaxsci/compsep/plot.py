@@ -1,11 +1,13 @@
 """Pictures of a separation: each a function of a result, with an optional `ax`, which it returns.
 
-matplotlib is imported inside the functions: `pip install 'jaxsci[plot]'`. Maps are drawn in Mollweide's projection.
+Maps are drawn in Mollweide's projection, with the pixel that each dot of the image shows, so that no value is averaged.
+A user calls these functions one by one; `panels` lists all that there is to see of a result, and the reports of the
+command line draw that. matplotlib is imported inside the functions: `pip install 'jaxsci[plot]'`.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import equinox as eqx
 import jax
@@ -17,16 +19,17 @@ from jaxtyping import Array
 from ..core import free_spec, leaf_names, parameters
 from ..fitting import compiled
 from ..plot import DATA, MODEL, _axes
-from ._bandpass import Bands
 from ._forecast import Forecast
-from ._given import plain
+from ._given import Given, plain
 from ._healpix import nside_of, ring_to_nest
+from ._instrument import Bands, Channels, Frequencies, frequencies_of
 from ._mixing import MixingMatrix
 from ._noise import UNSEEN
 from ._separation import Separation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 _WIDTH = 480  # of a map in points of its own; its height is half of that
 _LETTERS = 17  # of numbers that have room below a bar of colours
@@ -36,8 +39,17 @@ _SIGNED, _PLAIN = "RdBu_r", "viridis"
 _LINES = ("#e09f3e", "#2a9d8f", "#7b5ea7", "#8d99ae", "#b56576")
 
 
+class MapOptions(TypedDict, total=False):
+    """Keyword arguments of `plot_map` that the pictures of a separation hand on."""
+
+    nest: bool
+    signed: bool | None
+    limits: tuple[float | int, float | int] | None
+    width: int
+
+
 def plot_map(
-    values: Any,
+    values: Given,
     label: str = "",
     ax: "Axes | None" = None,
     *,
@@ -46,7 +58,7 @@ def plot_map(
     limits: tuple[float | int, float | int] | None = None,
     width: int = _WIDTH,
 ) -> "Axes":
-    """A map of the sky, longitude 0 in the middle and rising to the left; pixels that are not finite stay empty.
+    """Draw a map of the sky, longitude 0 in the middle and rising to the left; pixels that are not finite stay empty.
 
     **Arguments:** `values`: (pixel,), RING unless `nest`; UNSEEN masks. `label`: of the colour bar. `ax`: a new figure
     by default. `signed`: colours about 0; by default where values have both signs. `limits`: of the colours; the 1st
@@ -82,7 +94,13 @@ def plot_map(
     return ax
 
 
-def _scale(ax: "Axes", picture: Any, label: str, beyond: str, some: bool) -> None:
+def _coloured(options: MapOptions, signed: bool) -> MapOptions:
+    """The options, with these colours where they name none."""
+    options.setdefault("signed", signed)
+    return options
+
+
+def _scale(ax: "Axes", picture: "AxesImage", label: str, beyond: str, some: bool) -> None:
     """The bar of colours below a map, or what to know of one without any."""
     bar = ax.figure.colorbar(
         picture, ax=ax, orientation="horizontal", shrink=0.6, aspect=28, pad=0.04, extend=beyond, label=label
@@ -115,20 +133,52 @@ def _projected(nside: int, nest: bool, width: int) -> tuple[np.ndarray, np.ndarr
     return (ring_to_nest(nside)[ring] if nest else ring), inside
 
 
-def plot_parameter(separation: Separation, name: str, ax: "Axes | None" = None, **options: Any) -> "Axes":
-    """A spectral parameter over the sky. `options`: of `plot_map`."""
-    return plot_map(separation.parameter_map(name), name, ax, **{"signed": False, **options})
+def plot_parameter(
+    separation: Separation,
+    name: str,
+    ax: "Axes | None" = None,
+    **options: Unpack[MapOptions],
+) -> "Axes":
+    """Draw a spectral parameter over the sky.
+
+    **Arguments:** `options`: of `plot_map`.
+
+    **Returns:** the axes.
+
+    **Raises:** `ValueError` for a parameter that was not fitted.
+    """
+    return plot_map(separation.parameter_map(name), name, ax, **_coloured(options, False))
 
 
-def plot_parameter_error(separation: Separation, name: str, ax: "Axes | None" = None, **options: Any) -> "Axes":
-    """The standard error of a spectral parameter over the sky; empty where the data do not determine it."""
-    return plot_map(separation.error_map(name), f"error of {name}", ax, **{"signed": False, **options})
+def plot_parameter_error(
+    separation: Separation,
+    name: str,
+    ax: "Axes | None" = None,
+    **options: Unpack[MapOptions],
+) -> "Axes":
+    """Draw the standard error of a spectral parameter over the sky; empty where the data do not determine it.
+
+    **Arguments:** `options`: of `plot_map`.
+
+    **Returns:** the axes.
+
+    **Raises:** `ValueError` for a parameter that was not fitted.
+    """
+    return plot_map(separation.error_map(name), f"error of {name}", ax, **_coloured(options, False))
 
 
 def plot_component(
-    separation: Separation, name: str, stokes: str | None = None, ax: "Axes | None" = None, **options: Any
+    separation: Separation,
+    name: str,
+    stokes: str | None = None,
+    ax: "Axes | None" = None,
+    **options: Unpack[MapOptions],
 ) -> "Axes":
-    """A component map. `stokes`: I, Q or U, the first by default; `options`: of `plot_map`.
+    """Draw a component map.
+
+    **Arguments:** `stokes`: I, Q or U, the first by default. `options`: of `plot_map`.
+
+    **Returns:** the axes.
 
     **Raises:** `ValueError` for a component or Stokes parameter that was not fitted.
     """
@@ -142,31 +192,38 @@ def _unit(separation: Separation, name: str) -> str:
 
 
 def plot_component_error(
-    separation: Separation, name: str, stokes: str | None = None, ax: "Axes | None" = None, **options: Any
+    separation: Separation,
+    name: str,
+    stokes: str | None = None,
+    ax: "Axes | None" = None,
+    **options: Unpack[MapOptions],
 ) -> "Axes":
-    """The standard error of a component map, that of the spectra included."""
+    """Draw the standard error of a component map, that of the spectra included.
+
+    **Arguments:** as in `plot_component`, and so are the answer and the errors.
+    """
     letter = _letter(separation, stokes)
     separation.component(name)
     values = separation.errors[separation.components.index(name), separation.stokes.index(letter)]
     label = f"error of {name} {letter} / {_unit(separation, name)}"
-    return plot_map(values, label, ax, **{"signed": False, **options})
+    return plot_map(values, label, ax, **_coloured(options, False))
 
 
 def plot_residual(
     separation: Separation,
-    instrument: Any,
-    maps: Any,
+    instrument: Channels,
+    maps: Given,
     channel: int,
     stokes: str | None = None,
     ax: "Axes | None" = None,
-    **options: Any,
+    **options: Unpack[MapOptions],
 ) -> "Axes":
-    """What a channel has that the components do not explain, data - model, in the unit of the maps.
+    """Draw what a channel has that the components do not explain, data - model, in the unit of the maps.
 
     **Arguments:** `instrument`, `maps`: as `separate` had them. `channel`: its number.
     """
     letter = _letter(separation, stokes)
-    nu = _nu(instrument)
+    nu = frequencies_of(instrument)
     data = np.asarray(maps, float)
     data = data[:, None] if data.ndim == 2 else data
     s = separation.stokes.index(letter)
@@ -174,18 +231,20 @@ def plot_residual(
     used = np.asarray(separation.used)
     residual = np.where(used, data[channel, s] - np.where(used, model, 0), np.nan)
     label = f"residual of {_label(nu, channel)} GHz, {letter} / {separation.units}"
-    return plot_map(residual, label, ax, **{"signed": True, **options})
+    return plot_map(residual, label, ax, **_coloured(options, True))
 
 
-def plot_chi2(separation: Separation, ax: "Axes | None" = None, **options: Any) -> "Axes":
-    """chi2 of each pixel."""
-    return plot_map(
-        separation.chi2, "\N{GREEK SMALL LETTER CHI}\N{SUPERSCRIPT TWO}", ax, **{"signed": False, **options}
-    )
+def plot_chi2(
+    separation: Separation,
+    ax: "Axes | None" = None,
+    **options: Unpack[MapOptions],
+) -> "Axes":
+    """Draw chi2 of each pixel. `options`: of `plot_map`."""
+    return plot_map(separation.chi2, "\N{GREEK SMALL LETTER CHI}\N{SUPERSCRIPT TWO}", ax, **_coloured(options, False))
 
 
-def plot_pulls(values: Any, errors: Any, truth: Any, label: str = "", ax: "Axes | None" = None) -> "Axes":
-    """(values - truth) / errors, with the normal distribution that they should have.
+def plot_pulls(values: Given, errors: Given, truth: Given, label: str = "", ax: "Axes | None" = None) -> "Axes":
+    """Draw (values - truth) / errors, with the normal distribution that they should have.
 
     **Arguments:** arrays of one shape; those that are not finite do not count.
     """
@@ -207,13 +266,13 @@ def plot_pulls(values: Any, errors: Any, truth: Any, label: str = "", ax: "Axes 
 
 def plot_spectra(
     separation: Separation,
-    instrument: Any,
-    maps: Any,
+    instrument: Channels,
+    maps: Given,
     pixel: int | None = None,
-    sigma: Any = None,
+    sigma: Given | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """The data of a pixel over frequency, the spectra of its components and their sum; or of all pixels in rms.
+    """Draw the data of a pixel over frequency with the spectra of its components and their sum, or all pixels in rms.
 
     **Arguments:** `instrument`, `maps`: as `separate` had them. `pixel`: its number; `None` for the rms over all that
     were used, where noise adds to the data. `sigma`: (f, s) of the noise, drawn as error bars of a pixel.
@@ -221,7 +280,7 @@ def plot_spectra(
     **Raises:** `ValueError` for a pixel that was not used.
     """
     ax = _axes(ax)
-    nu = _nu(instrument)
+    nu = frequencies_of(instrument)
     centre = np.asarray(_centres(nu))
     data = np.asarray(maps, float)
     data = data[:, 0] if data.ndim == 3 else data
@@ -252,8 +311,8 @@ def plot_spectra(
     return ax
 
 
-def panels(separation: Separation, instrument: Any, maps: Any) -> Mapping[str, Callable[["Axes"], "Axes"]]:
-    """What there is to see of a separation by title: parameters and errors, components, chi2, residuals, spectra."""
+def panels(separation: Separation, instrument: Channels, maps: Given) -> Mapping[str, Callable[["Axes"], "Axes"]]:
+    """List what there is to see of a separation by title: parameters, errors, components, chi2, residuals, spectra."""
     found: dict[str, Callable[[Any], Any]] = {}
     for name in separation.free:
         if separation.values[name].shape[0] > 1:
@@ -263,7 +322,7 @@ def panels(separation: Separation, instrument: Any, maps: Any) -> Mapping[str, C
     for name in separation.components:
         found[name] = partial(plot_component, separation, name, letter)
         found[f"{name}, error"] = partial(plot_component_error, separation, name, letter)
-    middle = len(np.asarray(_centres(_nu(instrument)))) // 2
+    middle = len(np.asarray(_centres(frequencies_of(instrument)))) // 2
     if int(separation.dof) > 0:  # else both are rounding errors
         found["chi2"] = lambda ax: plot_chi2(separation, ax)
         found["residual"] = lambda ax: plot_residual(separation, instrument, maps, middle, letter, ax)
@@ -277,25 +336,23 @@ def _letter(separation: Separation, stokes: str | None) -> str:
     return separation.stokes[0] if stokes is None else stokes
 
 
-def _nu(instrument: Any) -> Any:
-    return getattr(instrument, "nu", instrument) if not isinstance(instrument, Bands) else instrument
+def _centres(nu: Frequencies) -> np.ndarray:
+    if isinstance(nu, Bands):
+        return np.sum(np.asarray(nu.nu * nu.weight), 1) / np.sum(np.asarray(nu.weight), 1)
+    return np.asarray(nu)
 
 
-def _centres(nu: Any) -> Any:
-    return np.sum(np.asarray(nu.nu * nu.weight), 1) / np.sum(np.asarray(nu.weight), 1) if isinstance(nu, Bands) else nu
-
-
-def _label(nu: Any, channel: int) -> str:
+def _label(nu: Frequencies, channel: int) -> str:
     return f"{float(np.asarray(_centres(nu))[channel]):.4g}"
 
 
-def _columns(separation: Separation, nu: Any) -> np.ndarray:
+def _columns(separation: Separation, nu: Frequencies) -> np.ndarray:
     """The mixing matrix of each pixel (f, c, pixel)."""
     fitted = {name: separation.parameter_map(name) for name in separation.free}
     return np.asarray(compiled(_mixing_of_pixels, (separation.model, fitted, nu)))
 
 
-def _mixing_of_pixels(model: MixingMatrix, fitted: dict[str, Array], nu: Any) -> Array:
+def _mixing_of_pixels(model: MixingMatrix, fitted: dict[str, Array], nu: Frequencies) -> Array:
     maps = [name for name, shape in leaf_names(model, parameters(model)) if shape != ()]
     if not maps:
         return model.eval(nu)[:, :, None]
@@ -308,7 +365,7 @@ def _mixing_of_pixels(model: MixingMatrix, fitted: dict[str, Array], nu: Any) ->
 
 
 def plot_forecast(forecast: Forecast, ax: "Axes | None" = None) -> "Axes":
-    """Spectra of B modes: the sky's, and what is left of noise and foregrounds; r with its error in the title."""
+    """Draw spectra of B modes: the sky's, and what noise and foregrounds leave. The title tells r and its error."""
     ax = _axes(ax)
     ell = np.asarray(forecast.ell)
     scale = ell * (ell + 1) / (2 * np.pi)

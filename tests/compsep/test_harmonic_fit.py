@@ -154,7 +154,7 @@ def test_wrong_input_is_named(sky):
         compsep.harmonic_comp_sep(mixing(), SHARP, maps, lmax=LMAX, inv_n=np.ones((6, 3)))
     with pytest.raises(ValueError, match="no multipole is left: lmin is 30"):
         compsep.harmonic_comp_sep(mixing(), SHARP, maps, lmin=30, lmax=LMAX)
-    with pytest.raises(ValueError, match=r"maps should have shape \(6, s, pixel\)"):
+    with pytest.raises(ValueError, match=r"maps should have shape \(f, s, pixel\) with f = 6"):
         compsep.harmonic_comp_sep(mixing(), SHARP, maps[:5], lmax=LMAX)
     with pytest.raises(ValueError, match="or an Instrument with depths"):
         compsep.harmonic_comp_sep(mixing(), FREQUENCY, maps, lmax=LMAX)

@@ -104,7 +104,7 @@ def test_realisations_under_vmap():
 
 def test_wrong_input_is_named():
     maps, _ = made()
-    with pytest.raises(ValueError, match=r"maps should have shape \(4, s, pixel\)"):
+    with pytest.raises(ValueError, match=r"maps should have shape \(f, s, pixel\) with f = 4"):
         compsep.ilc(CMB, NU, maps[:3])
     with pytest.raises(ValueError, match="region 2 has 3 pixels in use for 4 channels"):
         compsep.ilc(CMB, NU, maps, regions=np.repeat([0, 1, 2], [400, NPIX - 403, 3]))

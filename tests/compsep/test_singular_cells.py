@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxsci import compsep
-from jaxsci.compsep._likelihood import Maps, Sky
 
 BANDS = np.array([95.0, 150.0, 220.0])
 WIDE = np.array([30.0, 44.0, 70.0, 95.0, 150.0, 220.0])
@@ -44,8 +43,8 @@ def slope(y, maps):
     """Gradient of the cost of two power laws by plain autodiff, each in its own standard errors, and the cost."""
 
     def residual(y):
-        whitened = Maps(maps[None, :, :, None] / SIGMA, jnp.full((1, len(WIDE), 1), 1 / SIGMA))
-        return Sky(jnp.asarray(WIDE), whitened).residual(two(y[0], y[1]))
+        whitened = maps[None, :, :, None] / SIGMA, jnp.full((1, len(WIDE), 1), 1 / SIGMA)
+        return compsep.SkyDataset(jnp.asarray(WIDE), *whitened).residual(two(y[0], y[1]))
 
     rows = residual(y)
     jacobian = jax.jacfwd(residual)(y)

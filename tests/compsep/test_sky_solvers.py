@@ -18,8 +18,8 @@ def data():
     """48 pixels of Q and U in six channels, one cell each, that share their spectra."""
     maps, _ = sky.made(48, "QU")
     sigma = np.asarray(sky.LITEBIRD.sigma(48, "QU"))[sky.FEW]
-    white = compsep.Maps.make(jnp.asarray(maps)[sky.FEW][None], jnp.asarray(1 / sigma[:, :1])[None])
-    return compsep.Sky(sky.LITEBIRD.frequency[sky.FEW], white)
+    checked = compsep.Sky.of(sky.LITEBIRD.frequency[sky.FEW], np.asarray(maps)[sky.FEW], 1 / sigma**2)
+    return compsep.SkyDataset.of(checked)
 
 
 def test_adam_reaches_the_optimum_of_trf(mixing, data):

@@ -12,11 +12,11 @@ from jax.flatten_util import ravel_pytree
 
 import jaxsci as js
 from jaxsci import compsep
-from jaxsci.compsep._fixed import at_lanes
+from jaxsci.compsep._fit.dataset import SkyDataset, white_data
+from jaxsci.compsep._fit.fit import covariance_of_cells
 from jaxsci.compsep._healpix import nest_to_ring, parents
-from jaxsci.compsep._likelihood import Maps, Sky
+from jaxsci.compsep._mixing import at_lanes
 from jaxsci.compsep._patches import lay_out
-from jaxsci.compsep._spatial import _of_cells
 from jaxsci.core._parameter import free_spec
 
 NSIDE = 4
@@ -141,8 +141,9 @@ def test_orders_of_pixels_agree(soft, maps):
 def likelihood(soft, maps):
     """(cost, sums and information of cells at a point, its cells, the point): two soft parameters of other patches."""
     cells = lay_out(FREE, {"dust.beta": soft, "sync.beta": blurred(9)}, np.ones(NPIX, bool), single=True)
-    index, share = jax.tree.map(jnp.asarray, cells.places())
-    white = Maps.make(jnp.asarray(maps)[None], jnp.asarray(1 / SIGMA)[None, :, None])
+    index, share = jax.tree.map(jnp.asarray, cells.elements())
+    root = jnp.asarray(1 / SIGMA)[None, :, None]
+    white = white_data(jnp.asarray(maps)[None], root)
     rng = np.random.default_rng(3)
     start = {"dust.beta": 1.5 + 0.05 * rng.random(12), "sync.beta": -3.1 + 0.05 * rng.random(12)}
     begin, objective = at_lanes(model(), start), SimpleNamespace()
@@ -150,7 +151,7 @@ def likelihood(soft, maps):
     objective.places = objective.model(jnp.arange(flat.size, dtype=float))
     rest = eqx.filter(begin, free_spec(begin, FREE), inverse=True)
     objective.model = lambda y, unravel=objective.model: eqx.combine(unravel(y), rest)
-    its = Sky(jnp.asarray(NU), white, index, None, True, share)
+    its = SkyDataset(jnp.asarray(NU), white, root, index=index, marginal=True, share=share)
 
     @jax.jit
     def cost(y):
@@ -187,13 +188,13 @@ def test_a_pixels_covariance_is_that_of_its_means(soft):
     np.add.at(spread, (soft.numbers, np.arange(NPIX)), soft.weights)
     root = np.random.default_rng(0).normal(size=(13, 13))
     every, group = (root @ root.T)[None], np.zeros(NPIX, int)
-    where = [(soft.numbers, soft.weights), (np.full(NPIX, 12), None)]
+    where = [soft.numbers, np.full(NPIX, 12)], [soft.weights, None]
     whole = np.concatenate([spread, np.ones((1, NPIX))])
     jacobian = np.stack([whole * (np.arange(13) < 12)[:, None], whole * (np.arange(13) == 12)[:, None]])
     expected = np.einsum("iak,ab,jbk->ijk", jacobian, every[0], jacobian)
-    np.testing.assert_allclose(_of_cells(every, group, where), expected, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(covariance_of_cells(np, every, group, *where), expected, rtol=1e-12, atol=1e-13)
     every[0, 3], every[0, :, 3], every[0, 3, 3] = np.nan, np.nan, np.inf
-    found, hit = _of_cells(every, group, where), spread[3] > 0
+    found, hit = covariance_of_cells(np, every, group, *where), spread[3] > 0
     assert 0 < hit.sum() < NPIX
     assert np.all(np.isposinf(found[0, 0]) == hit)
     assert np.all(np.isnan(found[0, 1]) == hit)

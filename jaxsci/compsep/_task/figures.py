@@ -30,9 +30,10 @@ def _draw_sky(found: Separation, instrument: Instrument, sky: SkyData) -> Any:
         truth = sky.truth.get(name)
         if truth is not None and found.values[name].shape[0] > 8:
             curves.append(_pulls(found, name, truth))
-    if sky.cmb is not None and "cmb" in found.components:
+    truth = sky.cmb
+    if truth is not None and "cmb" in found.components:
         k = found.components.index("cmb")
-        curves.append(lambda ax: plot.plot_pulls(found.amplitudes[k], found.errors[k], sky.cmb, "CMB", ax))
+        curves.append(lambda ax: plot.plot_pulls(found.amplitudes[k], found.errors[k], np.asarray(truth), "CMB", ax))
     return _arranged(Figure, list(panels.values()), curves)
 
 

@@ -1,21 +1,31 @@
-"""Spectra of sky components: functions of frequency with scalar parameters."""
+"""Spectra of sky components: functions of frequency with scalar parameters.
+
+A component of the microwave sky has a spectrum that is much the same everywhere, and an amplitude that is not. Here are
+the spectra of the known components, tables and expressions for others, and the class that a researcher subclasses for
+one of their own. A `MixingMatrix` puts them side by side; nothing else of this room knows what a spectrum is made of.
+"""
 
 import abc
+import ast
 import itertools
+import operator
+from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
-from ..core import Module, Scalar, leaf_values, match, numbers, param, put, transparent
+from ..core import Module, Scalar, leaf_values, match, numbers, param, params, put, suggest, transparent
+from ._given import traced
 from ._units import H_OVER_K, conversion, split_unit
 
 
 class AbstractSED(Module):
-    """A spectral energy distribution: what a researcher subclasses, with `param()` fields and `__call__`.
+    """Describe a spectral energy distribution: what a researcher subclasses, with `param()` fields and `__call__`.
 
     Written for one pixel: parameters are scalars, and frequencies are an argument that nothing is ever
     differentiated with respect to. Values are relative to those at a reference frequency, so that the
@@ -24,14 +34,14 @@ class AbstractSED(Module):
 
     @abc.abstractmethod
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
-        """The spectrum at frequencies nu in GHz."""
+        """Evaluate the spectrum at frequencies nu in GHz."""
 
     def columns(self, nu: Float[Array, " f"]) -> Float[Array, "f c"]:
-        """The spectra that each have an amplitude of their own: one, but for a `MomentExpansion`."""
+        """Evaluate the spectra that each have an amplitude of their own: one, but for a `MomentExpansion`."""
         return self(nu)[:, None]
 
     def amplitude_units(self, units: str) -> str:
-        """The unit of the amplitude that belongs to maps in `units`: the same, unless said otherwise."""
+        """Name the unit of the amplitude that belongs to maps in `units`: the same, unless said otherwise."""
         return units
 
 
@@ -56,7 +66,7 @@ def _relative(nu: Array, nu0: Array, units: str) -> Array:
 
 
 class CMB(AbstractSED):
-    """The cosmic microwave background's anisotropies: 1 in K_CMB. The amplitude is in K_CMB whatever `units`.
+    """Model the cosmic microwave background's anisotropies: 1 in K_CMB. The amplitude is in K_CMB whatever `units`.
 
     It has the prefix of the maps' unit: for maps in uK_RJ it is in uK_CMB.
     """
@@ -71,7 +81,7 @@ class CMB(AbstractSED):
 
 
 class ThermalSZ(AbstractSED):
-    """The thermal Sunyaev-Zeldovich effect, not relativistic: T_CMB (x coth(x/2) - 4) per unit of Compton's y.
+    """Model the thermal Sunyaev-Zeldovich effect, not relativistic: T_CMB (x coth(x/2) - 4) per unit of Compton's y.
 
     The amplitude is Compton's y with the prefix of the maps' unit: of maps in K_CMB it is y itself, of maps in uK_CMB
     1e6 y (`uy_SZ`).
@@ -87,7 +97,7 @@ class ThermalSZ(AbstractSED):
 
 
 class ModifiedBlackBody(AbstractSED):
-    """Thermal dust: (nu/nu0)^(1 + beta) (e^(h nu0 / k T) - 1) / (e^(h nu / k T) - 1) in K_RJ.
+    """Model thermal dust: (nu/nu0)^(1 + beta) (e^(h nu0 / k T) - 1) / (e^(h nu / k T) - 1) in K_RJ.
 
     **Arguments:** `beta`, `temp` (K), `nu0`: reference frequency, GHz. `units`: of the maps.
     """
@@ -99,12 +109,13 @@ class ModifiedBlackBody(AbstractSED):
 
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
         planck = jnp.expm1(H_OVER_K * self.nu0 / self.temp) / jnp.expm1(H_OVER_K * nu / self.temp)
+        # exp of a product: its derivative by beta needs no branch at 0, as that of a power does
         power = jnp.exp((1 + self.beta) * jnp.log(nu / self.nu0))
         return power * planck * _relative(nu, self.nu0, self.units)
 
 
 class PowerLaw(AbstractSED):
-    """Synchrotron: (nu/nu0)^(beta + running log(nu/nu_pivot)) in K_RJ.
+    """Model synchrotron radiation: (nu/nu0)^(beta + running log(nu/nu_pivot)) in K_RJ.
 
     **Arguments:** `beta`. `nu0`: reference frequency, GHz. `running`: `None` for none, which is then no parameter.
     `nu_pivot`: where beta is the slope, GHz. `units`: of the maps.
@@ -124,7 +135,7 @@ class PowerLaw(AbstractSED):
 
 
 class FreeFree(AbstractSED):
-    """Bremsstrahlung: 1 - e^-tau in K_RJ, relative to nu0 (Draine 2011, as in Planck 2015 results X, table 4).
+    """Model bremsstrahlung: 1 - e^-tau in K_RJ, relative to nu0 (Draine 2011, as in Planck 2015 results X, table 4).
 
     tau = 0.05468 T_e^-3/2 nu_9^-2 EM g, g = log(exp(5.960 - sqrt(3)/pi log(nu_9 T_4^-3/2)) + e).
 
@@ -147,7 +158,7 @@ class FreeFree(AbstractSED):
 
 
 class AME(AbstractSED):
-    """Spinning dust: a log-normal flux of peak frequency and width (Stevenson 2014, ApJ 781, 113).
+    """Model spinning dust: a log-normal flux of peak frequency and width (Stevenson 2014, ApJ 781, 113).
 
     S = (nu0/nu)^2 exp(-(log(nu/peak)^2 - log(nu0/peak)^2) / (2 width^2)) in K_RJ.
 
@@ -166,7 +177,7 @@ class AME(AbstractSED):
 
 
 class TabulatedSED(AbstractSED):
-    """A spectrum without parameters, interpolated linearly in log frequency.
+    """Interpolate a spectrum without parameters, linearly in log frequency.
 
     **Arguments:** `frequency`: GHz, rising. `value`: the spectrum there. Outside of the table it is that of the nearest
     end. `units`: of the maps. `given`: the unit of `value`, `units` by default; the amplitude is in that unit then.
@@ -181,7 +192,7 @@ class TabulatedSED(AbstractSED):
 
     def __check_init__(self) -> None:
         check_given(self.units, self.given)
-        if not isinstance(self.frequency, jax.core.Tracer):
+        if not traced(self.frequency):
             at = np.asarray(self.frequency)
             if not (at[:1] > 0).all() or not (np.diff(at) > 0).all():
                 raise ValueError("the frequencies of a table should be positive, and rise")
@@ -195,7 +206,7 @@ class TabulatedSED(AbstractSED):
 
 
 class MomentExpansion(AbstractSED):
-    """A spectrum and its derivatives with respect to some parameters, each with an amplitude of its own.
+    """Expand a spectrum into itself and its derivatives by some parameters, each with an amplitude of its own.
 
     What the average over a line of sight of varying parameters looks like (Chluba, Hill and Abitbol 2017).
 
@@ -245,3 +256,125 @@ def _partial(spectrum, point, names):  # type: ignore[no-untyped-def]
         return jax.jvp(spectrum, (at,), (unit,))[1]
 
     return _partial(along, point, names[1:])
+
+
+_FUNCTIONS: dict[str, Any] = {
+    name: getattr(jnp, name)
+    for name in ("exp", "expm1", "log", "log10", "log1p", "sqrt", "abs", "sin", "cos", "tan", "sinh", "cosh", "tanh")
+}
+_CONSTANTS = {"pi": jnp.pi, "E": jnp.e, "h_over_k": H_OVER_K}
+_BINARY: dict[Any, Any] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+_UNARY: dict[Any, Any] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
+_DEEPEST = 100  # nested operations; Python's own limit is not to be met
+
+
+class AnalyticSED(AbstractSED):
+    """Make a spectrum of an expression of `nu` (GHz) in Python's syntax: `AnalyticSED("(nu / nu0)**beta", nu0=30.0)`.
+
+    Every other name in it is a parameter, unless a value is given for it. Known are + - * / **, numbers, `pi`, `E`,
+    `h_over_k` (K/GHz), and exp, expm1, log, log10, log1p, sqrt, abs, sin, cos, tan, sinh, cosh, tanh.
+
+    **Arguments:** `expression`. `start`: values of the parameters where a fit starts, 1 for those that are not
+    named. `units`: of the maps. `given`: the unit that the expression is in, `units` by default: `given="K_RJ"` for a
+    brightness temperature; the amplitude is in that unit then. `fixed`: values of names that are no parameters.
+
+    **Raises:** `ValueError` for anything else in the expression, with its column, and for values of names that are
+    not in it; for an unknown unit.
+    """
+
+    expression: str = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
+    units: str = eqx.field(static=True)
+    given: str | None = eqx.field(static=True)
+    constants: dict[str, Scalar]
+    values: tuple[Scalar, ...] = params("names")
+
+    def __init__(
+        self,
+        expression: str,
+        start: Mapping[str, ArrayLike] | None = None,
+        *,
+        units: str = "K_CMB",
+        given: str | None = None,
+        **fixed: ArrayLike,
+    ):
+        check_given(units, given)
+        tree = parse(expression)
+        used = sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(_FUNCTIONS))
+        values: dict[str, Any] = dict(start or {})
+        for name in (*values, *fixed):
+            if name not in used or name == "nu":
+                raise ValueError(f"{expression!r} has no name {name!r} to give a value to{suggest(name, used)}")
+        self.expression, self.units, self.given = expression, units, given
+        self.names = tuple(n for n in used if n not in fixed and n not in _CONSTANTS and n != "nu")
+        self.values = tuple(values.get(name, 1.0) for name in self.names)
+        self.constants = {name: jnp.asarray(value, float) for name, value in fixed.items()}
+
+    def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
+        names = _CONSTANTS | self.constants | dict(zip(self.names, self.values, strict=True)) | {"nu": nu}
+        values = jnp.broadcast_to(_value(parse(self.expression).body, names), nu.shape)
+        return values if self.given is None else values * conversion(nu, self.given, self.units)
+
+    def amplitude_units(self, units: str) -> str:
+        return units if self.given is None else units.replace(self.units, self.given)
+
+
+def parse(expression: str) -> ast.Expression:
+    """The syntax tree of an expression that holds nothing but arithmetic.
+
+    **Raises:** `ValueError` with the column of the first thing that is something else.
+    """
+    try:
+        tree = ast.parse(expression, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        column = getattr(error, "offset", None) or 1
+        raise ValueError(f"column {column} of {expression!r}: {getattr(error, 'msg', error)}") from None
+    _check(tree.body, expression, 0)
+    return tree
+
+
+def _check(node: ast.AST, text: str, depth: int) -> None:
+    parts = _parts(node)
+    if parts is None or depth > _DEEPEST:
+        column = getattr(node, "col_offset", 0) + 1
+        what = ast.get_source_segment(text, node) or type(node).__name__  # type: ignore[arg-type]
+        near = suggest(node.func.id, _FUNCTIONS) if _is_call(node) else ""  # type: ignore[attr-defined]
+        why = "is nested too deeply" if depth > _DEEPEST else f"is not arithmetic{near}"
+        raise ValueError(f"column {column} of {text!r:.200}: {what!r:.60} {why}")
+    for part in parts:
+        _check(part, text, depth + 1)
+
+
+def _is_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+
+
+def _parts(node: ast.AST) -> list[ast.expr] | None:
+    """What a permitted node is made of; None for one that is not."""
+    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+        return [node.left, node.right]
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:
+        return [node.operand]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
+        return node.args if len(node.args) == 1 and not node.keywords else None
+    if isinstance(node, ast.Name):
+        return None if node.id in _FUNCTIONS else []
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return []
+    return None
+
+
+def _value(node: ast.expr, names: Mapping[str, ArrayLike]) -> ArrayLike:
+    if isinstance(node, ast.BinOp):
+        return _BINARY[type(node.op)](_value(node.left, names), _value(node.right, names))
+    if isinstance(node, ast.UnaryOp):
+        return _UNARY[type(node.op)](_value(node.operand, names))
+    if isinstance(node, ast.Call):
+        return _FUNCTIONS[node.func.id](_value(node.args[0], names))  # type: ignore[attr-defined]
+    return names[node.id] if isinstance(node, ast.Name) else float(node.value)  # type: ignore[attr-defined]

@@ -8,9 +8,9 @@ import sky
 
 import jaxsci as js
 from jaxsci import compsep
-from jaxsci.compsep import _spatial
+from jaxsci.compsep._fit import fit as fit_file
+from jaxsci.compsep._fit.groups import nested
 from jaxsci.compsep._healpix import parents
-from jaxsci.compsep._layout import nested
 from jaxsci.compsep._patches import lay_out
 
 NSIDE = 2
@@ -34,7 +34,7 @@ def dense(monkeypatch):
 
     def run(*args, **choices):
         with monkeypatch.context() as patched:
-            patched.setattr(_spatial, "nested", lambda *_: None)
+            patched.setattr(fit_file, "nested", lambda *_: None)
             return fit(*args, **choices)
 
     return run
@@ -75,14 +75,14 @@ def test_a_tree_is_seen_where_elements_lie_within_each_other():
     used = np.arange(NPIX) % 5 != 0
     free = ("a", "b", "c")
     cells = lay_out(free, {"a": 1, "b": 0, "c": NSIDE}, used)
-    layout, tree = nested(cells, free)
-    assert tree.names == ("c", "a", "b")
-    assert tree.shape == (1, 12, 4, 1)
-    real = layout.cells[0] >= 0
+    groups = nested(cells, free)
+    assert groups.names == ("c", "a", "b")
+    assert groups.shape == (1, 12, 4, 1)
+    real = groups.cells[0] >= 0
     lane = np.flatnonzero(real)
-    np.testing.assert_array_equal(np.sort(layout.cells[0][real]), np.arange(used.sum()))
+    np.testing.assert_array_equal(np.sort(groups.cells[0][real]), np.arange(used.sum()))
     for name, below in (("a", 4), ("b", 48), ("c", 1)):
-        np.testing.assert_array_equal(layout.local[name][layout.cells[0][real]], lane // below)
+        np.testing.assert_array_equal(groups.local[name][groups.cells[0][real]], lane // below)
     patch = parents(NSIDE, 1)
     across = np.where(np.arange(NPIX) == 7, (patch + 1) % 12, patch)
     assert nested(lay_out(free, {"a": 1, "b": 0, "c": across}, used), free) is None

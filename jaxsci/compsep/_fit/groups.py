@@ -1,4 +1,10 @@
-"""Groups of connected cells as tables of equal shape, and the order in which elements lie within each other."""
+"""Groups of connected cells as tables of equal shape, and the order in which elements lie within each other.
+
+Cells that share an element of any parameter are fitted together. Groups differ in size, but one program fits them all:
+each has as many places as the largest, and the places that it does not need have no data. Where every element of a
+parameter lies within one of the next coarser, as in maps of several resolutions, the tables follow that tree, and the
+normal equations need no dense matrix. `fit_sky` makes the tables.
+"""
 
 import itertools
 import math
@@ -6,25 +12,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._patches import Cells
+from .._patches import Cells
 
-_BLOCK = 512  # cells that are evaluated together
+_STRIP = 512  # cells of a tree that are evaluated together
 _WASTE = 4  # times as many places as cells: then elements of one level differ too much in what they hold
 
 
-class Layout(NamedTuple):
-    """Cells of g groups in h places each, -1 where there is none; elements of each parameter likewise.
+class Groups(NamedTuple):
+    """Cells of g groups in h places each, -1 where there is none, and the elements of each parameter likewise.
 
-    `local`: for each parameter and cell the place of its element.
+    - `cells`: (g, h). `elements` by name: (g, w). `local` by name: (k,) for each cell the place of its element.
+    - `names`: the parameters in the order of the fit; in a tree the finest first.
+    - `shape`: of a tree: how many elements each group has of the coarsest, each of those of the next, ...; last, how
+      many cells each finest element has. Elements of a parameter are in that order, and so are cells, whose places are
+      a whole number of strips. Empty where there is no tree.
     """
 
     cells: np.ndarray
     elements: dict[str, np.ndarray]
     local: dict[str, np.ndarray]
+    names: tuple[str, ...]
+    shape: tuple[int, ...] = ()
 
     @staticmethod
-    def of(cells: Cells) -> "Layout":
-        """Any groups."""
+    def of(cells: Cells) -> "Groups":
+        """The tables of any groups."""
         count = int(cells.group.max(initial=-1)) + 1
         elements, local = {}, {}
         for name, inside in cells.element.items():
@@ -32,30 +44,26 @@ class Layout(NamedTuple):
             owner[inside[..., cells.first]] = cells.group
             elements[name], rank = _rows(owner, count)
             local[name] = rank[inside[..., cells.first]]
-        return Layout(_rows(cells.group, count)[0], elements, local)
+        return Groups(_rows(cells.group, count)[0], elements, local, tuple(cells.element))
 
     @property
     def width(self) -> int:
         """Parameters of a group."""
         return sum(table.shape[1] for table in self.elements.values())
 
-
-class Tree(NamedTuple):
-    """Parameters whose elements lie within each other, the finest first.
-
-    - `shape`: how many elements each group has of the coarsest, each of those of the next, ...; last, how many cells
-      each finest element has. Elements of a parameter are in the order of the tree, and so are cells.
-    - `block`: cells that are evaluated together; a group has places for a whole number of blocks.
-    """
-
-    names: tuple[str, ...]
-    shape: tuple[int, ...]
-    block: int
+    def real(self) -> dict[str, np.ndarray]:
+        """(g, w) by name: which places have an element."""
+        return {name: self.elements[name] >= 0 for name in self.names}
 
 
-def nested(cells: Cells, free: tuple[str, ...]) -> tuple[Layout, Tree] | None:
-    """The tables in the order of the tree; `None` where there is none, or one of mostly empty places."""
-    index, share = cells.places()
+def strip_of(shape: tuple[int, ...]) -> int:
+    """How many cells of a tree of this shape are evaluated together."""
+    return min(math.prod(shape), _STRIP)
+
+
+def nested(cells: Cells, free: tuple[str, ...]) -> Groups | None:
+    """Make the tables in the order of the tree; `None` where there is none, or one of mostly empty places."""
+    index, share = cells.elements()
     if share:
         return None
     names = tuple(sorted(free, key=lambda name: -cells.sizes[name]))
@@ -77,12 +85,10 @@ def nested(cells: Cells, free: tuple[str, ...]) -> tuple[Layout, Tree] | None:
         local[name] = place[index[name]]
     place, group, wide = _placed(index[names[0]], place, group)
     shape.append(wide)
-    lanes = math.prod(shape)
-    block = min(lanes, _BLOCK)
-    if groups * lanes > _WASTE * max(len(place), _BLOCK):
+    lanes, strip = math.prod(shape), strip_of(tuple(shape))
+    if groups * lanes > _WASTE * max(len(place), _STRIP):
         return None
-    tree = Tree(names, tuple(shape), block)
-    return Layout(_table(group, place, groups, -(-lanes // block) * block), elements, local), tree
+    return Groups(_table(group, place, groups, -(-lanes // strip) * strip), elements, local, names, tuple(shape))
 
 
 def _placed(owner: np.ndarray, place: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

@@ -1,25 +1,29 @@
 """Sums over channels and the small systems of every pixel: the algebra under the likelihood.
 
-Arrays have pixels last, so that the algebra of a pixel is a vector operation over all of them, and products of several
-columns are one array, so that each is one loop.
+For given spectra the amplitudes of a pixel solve normal equations as small as the number of components. Arrays have
+pixels last, so that the algebra of a pixel is a vector operation over all of them, and products of several columns are
+one array, so that each is one loop. The likelihood and the component maps are built of these pieces.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import equinox as eqx
 import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
-from ..core.linalg import factorise
+from ...core.linalg import factorise
 
 _UNROLL = 32  # channels
 _MANY = 64  # cells from which it pays to compile longer
 _NOTHING = 256  # roundings below which a difference is 0
+
+
+Out = TypeVar("Out")
 
 
 class Moments(NamedTuple):
@@ -49,6 +53,7 @@ class Solved(NamedTuple):
     def of(moments: Moments) -> "Solved":
         """The small systems of every pixel."""
         factor = factorise(moments.normal[:, :, None])
+        # the factor keeps 1/pivot, so that the solves of many columns multiply and do not divide
         logdet = -functools.reduce(jnp.add, map(jnp.log, factor.inverse_pivots))
         return Solved(factor.solve(moments.data), factor.solve(moments.side), logdet[0])
 
@@ -80,25 +85,25 @@ class Projected(NamedTuple):
         return Projected(products(rest, data), jnp.where(none, 0, left))
 
 
-class Cells(NamedTuple):
-    """Of each cell: cost (k,), gradient (p, k) and information (p, p, k)."""
+class CellSums(NamedTuple):
+    """What the data of each cell say by themselves: cost (k,), gradient (p, k) and information (p, p, k)."""
 
     cost: Array
     grad: Array
     gram: Array
 
 
-Places = list[tuple[int, int]]
-"""(parameter, column) for each derivative."""
+Derivatives: TypeAlias = list[tuple[int, int]]
+"""(parameter, column of the mixing matrix) of each derivative that is not zero by construction."""
 
 
-def cells_of(places: Places, p: int, projected: Projected, solved: Solved, count: Array | None) -> Cells:
+def sums_of_cells(places: Derivatives, p: int, projected: Projected, solved: Solved, count: Array | None) -> CellSums:
     """What one set of maps adds, but for the residual; `count` of columns where amplitudes are integrated out."""
     s = solved.amplitude
     k = s.shape[2]
     if not places:
         zero = jnp.zeros((p, k), s.dtype)
-        return Cells(_integrated(solved, count, k), zero, jnp.zeros((p, p, k), s.dtype))
+        return CellSums(_integrated(solved, count, k), zero, jnp.zeros((p, p, k), s.dtype))
     lit = jnp.stack([s[j] for _, j in places])
     grad = -_added(lit * projected.rest)
     gram = projected.left * _added(lit[:, None] * lit[None])
@@ -108,7 +113,7 @@ def cells_of(places: Places, p: int, projected: Projected, solved: Solved, count
         owner = jnp.array([[float(i == parameter) for i, _ in places] for parameter in range(p)], s.dtype)
         grad = jnp.tensordot(owner, grad, 1)
         gram = jnp.moveaxis(jnp.tensordot(owner, jnp.tensordot(owner, gram, 1), ((1,), (1,))), 0, 1)
-    return Cells(_integrated(solved, count, k), grad, gram)
+    return CellSums(_integrated(solved, count, k), grad, gram)
 
 
 def _integrated(solved: Solved, count: Array | None, k: int) -> Array:
@@ -148,7 +153,7 @@ def _added(x: Float[Array, "*n m k"]) -> Float[Array, "*n k"]:
     return functools.reduce(jnp.add, (x[..., i, :] for i in range(x.shape[-2])))
 
 
-def apart(fn: Callable[..., Any], *args: Any) -> Any:
+def apart(fn: Callable[..., Out], *args: PyTree[Array | str | None]) -> Out:
     """fn(*args), which a branch keeps from being fused with what makes its arguments or takes its results.
 
     Left alone, XLA recomputes small pieces of algebra in each of their many users, five times the work in all. Of few
@@ -160,10 +165,10 @@ def apart(fn: Callable[..., Any], *args: Any) -> Any:
     arrays, rest = eqx.partition(args, eqx.is_array)
 
     @jax.jit  # traced once, though both branches ask
-    def run(arrays: Any) -> Any:
+    def run(arrays: tuple[PyTree[Array], ...]) -> Out:
         return fn(*eqx.combine(arrays, rest))
 
-    def spoilt(arrays: Any) -> Any:
+    def spoilt(arrays: tuple[PyTree[Array], ...]) -> Out:
         return jtu.tree_map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(run, arrays))
 
     # always true, also of a NaN: a lane that is not finite must not spoil the others
