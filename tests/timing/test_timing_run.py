@@ -157,7 +157,8 @@ def test_a_tim_file_includes_files_from_outside_on_request(tmp_path):
     inside.mkdir()
     par = "PSR X\nRAJ 12:00:00\nDECJ 10:00:00\nF0 100.0 1\nPEPOCH 55500\nDM 15\nEPHEM DE440\nCLK UNCORR\nUNITS TDB\n"
     (inside / "x.par").write_text(par)
-    (tmp_path / "rest.tim").write_text("FORMAT 1\n" + "".join(f"x 1400 {55000 + k}.1 1.0 @\n" for k in range(4)))
+    rows = [f"x{k} 1400 {55000 + k}.1000000 1.0 @ -fe A" for k in range(4)]
+    (tmp_path / "rest.tim").write_text("\n".join(["FORMAT 1", *rows]) + "\n")
     (inside / "x.tim").write_text("FORMAT 1\nINCLUDE ../rest.tim\n")
     (inside / "one.toml").write_text('task = "timing"\n[[data]]\npar = "x.par"\ntim = "x.tim"\n')
     words = ["check", str(inside / "one.toml")]
