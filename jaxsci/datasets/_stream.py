@@ -97,7 +97,7 @@ class Stream(AbstractStreamed):
 
     @property  # type: ignore[misc]
     def noise(self) -> AbstractLikelihood:  # type: ignore[override]
-        """What the noise of all rows shares; it has no rows itself."""
+        """What the noise of all rows shares."""
         return self.like.noise
 
     def check(self, likelihood: AbstractLikelihood | None) -> None:
