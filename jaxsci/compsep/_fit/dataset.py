@@ -179,7 +179,7 @@ class SkyDataset(AbstractDataset):
         data = jnp.where(filled[None, None, None], data, 0)
         data = data.reshape(*data.shape[:2], -1, data.shape[-1])
         sizes = jnp.array([float(len(members)) for members in sky.sets], data.dtype)
-        count = sizes[:, None] * jnp.sum(filled, axis=0).astype(data.dtype)
+        count = sizes[:, None] * jnp.sum(filled, axis=0).astype(data.dtype)[None]
         return SkyDataset(sky.nu, whitened(data, root), root, index=index, count=count, marginal=marginal, share=share)
 
     def residual(self, model: MixingMatrix) -> Float[Array, " n"]:
