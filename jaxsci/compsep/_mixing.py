@@ -35,8 +35,8 @@ class MixingMatrix(Module):
     names: tuple[str, ...] = eqx.field(static=True)
     components: tuple[AbstractSED, ...] = labelled("names")
 
-    def __init__(self, *components: AbstractSED, **named: AbstractSED):
-        together: dict[str, AbstractSED] = {}
+    def __init__(self, *components: object, **named: object):
+        together: dict[str, Any] = {}
         for component in components:
             name, k = snake(component), 2
             while name in together or name in named:
