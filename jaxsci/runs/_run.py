@@ -40,7 +40,7 @@ class Watch(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Unwatched:
-    """Nobody is told."""
+    """A run that nobody watches: what it is told goes nowhere."""
 
     def counting(self, total: int, what: str) -> Report:
         """A counter that does nothing."""
