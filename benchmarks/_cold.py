@@ -239,7 +239,7 @@ def timing_array() -> dict[str, float]:
     return {"first": first, "first_cpu": spent, "warm": warm, "worst": worst, "steps": steps}
 
 
-def gradient_of_pulsars() -> dict[str, float]:
+def gradient_of_pulsars(how: str) -> dict[str, float]:
     """CPU-s of the first call of jit(vmap(grad(f))), f the error of F0 in a fit, for two pulsars; and of the next."""
     import jax
 
@@ -254,10 +254,11 @@ def gradient_of_pulsars() -> dict[str, float]:
         toas = js.put(toas, {"noise.EFAC": scale * toas.noise.EFAC})
         return timing.fit(model, toas, throw=False).std["F0"]
 
-    return _first_and_next(jax.jit(jax.vmap(jax.grad(error), in_axes=(None, 0, 0))), 1.0, models, toas)
+    program = jax.jit(jax.vmap(jax.grad(error), in_axes=(None, 0, 0)), compiler_options=_options(how))
+    return _first_and_next(program, 1.0, models, toas)
 
 
-def skies_in_vmap() -> dict[str, float]:
+def skies_in_vmap(how: str) -> dict[str, float]:
     """CPU-s of the first call of jit(vmap(separate)) of eight realisations of a small sky, and of the next."""
     import jax
     import jax.numpy as jnp
@@ -278,7 +279,14 @@ def skies_in_vmap() -> dict[str, float]:
         found = compsep.separate(mixing, instrument, maps)
         return found.values, found.std, found.success
 
-    return _first_and_next(jax.jit(jax.vmap(fit)), many)
+    return _first_and_next(jax.jit(jax.vmap(fit), compiler_options=_options(how)), many)
+
+
+def _options(how: str) -> dict[str, Any] | None:
+    """How a program is compiled: "plain", as `jax.jit` does; "quick", as the page says; "once", not optimised."""
+    import jaxsci as js
+
+    return None if how == "plain" else js.compiler_options(once=how == "once")
 
 
 def _first_and_next(program: Any, *arguments: Any) -> dict[str, float]:

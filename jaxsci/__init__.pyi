@@ -1,7 +1,6 @@
 """Fit, sample and evolve models over thousands of data sets, in JAX."""
 
 from .core import (
-    AbstractDataset as AbstractDataset,
     AbstractLikelihood as AbstractLikelihood,
     AbstractLoss as AbstractLoss,
     AbstractModel as AbstractModel,
@@ -9,7 +8,6 @@ from .core import (
     AbstractRowLikelihood as AbstractRowLikelihood,
     Arctan as Arctan,
     Cauchy as Cauchy,
-    Dataset as Dataset,
     Dense as Dense,
     Diagonal as Diagonal,
     Huber as Huber,
@@ -28,14 +26,20 @@ from .core import (
     Transform as Transform,
     Unit as Unit,
     White as White,
-    bucket as bucket,
     enable_x64 as enable_x64,
     get as get,
-    pad as pad,
     param as param,
     parameters as parameters,
     put as put,
     rows as rows,
+)
+from .datasets import (
+    AbstractDataset as AbstractDataset,
+    Dataset as Dataset,
+    RaggedDataset as RaggedDataset,
+    StreamedDataset as StreamedDataset,
+    bucket as bucket,
+    pad as pad,
     stack as stack,
 )
 from .fitting import (
@@ -45,9 +49,8 @@ from .fitting import (
     BatchSolution as BatchSolution,
     GaussNewton as GaussNewton,
     KKTAdjoint as KKTAdjoint,
-    RaggedDataset as RaggedDataset,
     Solution as Solution,
-    StreamedDataset as StreamedDataset,
+    compiler_options as compiler_options,
     fit as fit,
     fit_batch as fit_batch,
 )

@@ -12,7 +12,8 @@ import jax.flatten_util as jfu
 import jax.numpy as jnp
 import numpy as np
 
-from .core import Dataset, Diagonal, White, free_spec, opened
+from .core import Diagonal, White, free_spec, opened
+from .datasets import Dataset
 from .fitting import Solution
 
 if TYPE_CHECKING:

@@ -1,11 +1,12 @@
 """What every test runs under: double precision, strict promotion, checked shapes, a compile cache."""
 
 import faulthandler
+import gc
 import importlib
 import os
 import pkgutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -41,6 +42,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))
+
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _give_back_compiled_programs() -> Iterator[None]:
+    """Drop what was compiled once it is much: a process may hold 65,530 pieces of memory, and each program takes some.
+
+    One more ends in a segmentation fault, within whatever is compiled or read from the cache just then.
+    """
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 15_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

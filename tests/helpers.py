@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from jaxsci.curvefit import curve_fit
-from jaxsci.fitting._program import cheap_compile
+from jaxsci.fitting import compiler_options
 
 
 def quick_compile() -> dict[str, Any] | None:
@@ -19,8 +19,7 @@ def quick_compile() -> dict[str, Any] | None:
     Optimising machine code takes most of a test's time and changes no fact that a test asserts. The other options are
     the package's own, which knows what the XLA of this Python accepts.
     """
-    options = cheap_compile()
-    return None if options is None else options | {"xla_backend_optimization_level": 0}
+    return compiler_options(once=True)
 
 
 def quick_jit(fn: Callable) -> Any:

@@ -20,19 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "jaxsci"
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 DOMAINS = {"timing", "compsep", "curvefit", "meanfield", "xpcs"}
-FLOORS = {
-    "core": 0,
-    "parallel": 1,
-    "data": 1,
-    "fitting": 2,
-    "sampling": 3,
-    "evolution": 3,
-    "runs": 4,
-    **dict.fromkeys(DOMAINS, 5),
-    "cli": 6,
-}
+ORDER = ["core", ["parallel", "data"], "datasets", "fitting", ["sampling", "evolution"], "runs", DOMAINS, "cli"]
+FLOORS = {name: floor for floor, level in enumerate(ORDER) for name in ([level] if isinstance(level, str) else level)}
 HOST = re.compile(
-    r"(^|/)(io|plot|_diagnose|_summary|_figures|_html|_ragged|_given|_dataset)\.py$"
+    r"(^|/)(io|plot|_diagnose|_summary|_figures|_html|_given|_checkpoint)\.py$"
 )  # these may use NumPy on the host
 LAZY = {
     "scipy",
@@ -184,6 +175,48 @@ def test_the_median_function_is_short():
         if isinstance(node, ast.FunctionDef)
     ]
     assert statistics.median(lengths) <= 10
+
+
+SAID = ("core", "parallel", "datasets", "fitting")  # rooms whose parameters say what they are
+UNSAID = 0.05  # of their annotated parameters
+
+
+def parameters(path):
+    """(function, parameter, annotation) of every annotated parameter."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef):
+            a = node.args
+            for arg in [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))]:
+                if arg.annotation is not None:
+                    yield node.name, arg.arg, arg.annotation
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_parameters_say_what_they_are(name):
+    """`Any` and a bare `PyTree` say nothing; trees that are meant have names in `core._typing`, with what is meant."""
+    every, unsaid = 0, []
+    for path in FILES:
+        if room(path) == name:
+            for function, parameter, annotation in parameters(path):
+                every += 1
+                if {"Any", "PyTree"} & {part.strip() for part in ast.unparse(annotation).split("|")}:
+                    unsaid.append(f"{label(path)} {function}({parameter})")
+    assert len(unsaid) <= UNSAID * every, f"{len(unsaid)} of {every}: {unsaid}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) in SAID], ids=label)
+def test_no_anonymous_tuples(path):
+    """More than three fields have names: a NamedTuple where it is hot, a Module elsewhere."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "tuple":
+            fields = node.slice.elts if isinstance(node.slice, ast.Tuple) else []
+            assert len(fields) <= 3, f"{label(path)}:{node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) in SAID], ids=label)
+def test_modules_open_with_what_they_are_for(path):
+    sentences = re.findall(r"[.:?](?=\s|$)", ast.get_docstring(tree(path)) or "")
+    assert len(sentences) >= 2, f"{label(path)}: say what it is, why, and who calls it"
 
 
 def rooms():

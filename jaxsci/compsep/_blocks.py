@@ -4,15 +4,14 @@ import contextlib
 import functools
 import itertools
 import os
-import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 
-from ..fitting import fingerprint, progress_bar
+from ..fitting import progress_bar
+from ..parallel import Placement
 from ._everywhere import check_everywhere, fit_everywhere
 from ._fixed import not_fixed
 from ._mixing import MixingMatrix
@@ -83,7 +82,12 @@ def separate_blocks(
     one = functools.partial(_block, task, sky, places, known)
     with contextlib.contextmanager(progress_bar)(progress, sky.shape[2]) as report:
         report(sky.shape[2] - sum(b - a for a, b in todo))
-        _run(todo, one, kept, report, mesh)
+
+        def done(block: tuple[int, int], found: tuple[dict[str, np.ndarray], Totals]) -> None:
+            kept.write(*block, *found)
+            report(block[1] - block[0])
+
+        Placement.of(mesh).spread(todo, lambda block: one(*block), done)
     return kept.open()
 
 
@@ -92,41 +96,13 @@ def _mark(task: Task, sky: Source, places: Places, cuts: list[int]) -> Any:
     settings = task.free, task.units, task.nest, task.marginal, task.how, jax.tree.structure(task.mixing), sky.shape
     words, given = repr((*settings, sorted(sky.fixed))), (task.how["bounds"], task.how["priors"])
     parts = (task.mixing, task.nu, *given, sky.sample(), sample(list(places.spec.values())))
-    return fingerprint((parts, words, np.array(cuts)))
+    return parts, words, np.array(cuts)
 
 
 def _about(task: Task, shape: tuple[int, ...]) -> dict[str, Any]:
     components, stokes = list(task.mixing.columns), STOKES[shape[1]]
     about = {"free": list(task.free), "components": components, "stokes": stokes, "units": task.units}
     return about | {"nest": task.nest, "npix": shape[2]}
-
-
-def _run(todo: Any, one: Any, kept: Ledger, report: Callable[[int], None], mesh: jax.sharding.Mesh | None) -> None:
-    """All blocks; with several devices each has a thread that takes the next one."""
-    devices = () if mesh is None else tuple(mesh.devices.flat)
-    rest, lock, stop = iter(todo), threading.Lock(), threading.Event()
-
-    def work(device: Any) -> None:
-        while not stop.is_set():
-            with lock:
-                block = next(rest, None)
-            if block is None:
-                return
-            with jax.default_device(device):
-                arrays, totals = one(*block)
-            with lock:
-                kept.write(block[0], block[1], arrays, totals)
-                report(block[1] - block[0])
-
-    if len(devices) < 2:
-        work(devices[0] if devices else None)
-        return
-    with ThreadPoolExecutor(len(devices)) as pool:
-        try:
-            for future in [pool.submit(work, device) for device in devices]:
-                future.result()
-        finally:
-            stop.set()
 
 
 def _block(

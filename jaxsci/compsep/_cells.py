@@ -13,14 +13,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..core import Module, free_spec, get
-from ..fitting import compiled
+from ..fitting import compiled, uncertainty
 from ..fitting.small_fits import (
     AbstractSmallFits,
     Box,
     Numbers,
     Progress,
     Sums,
-    known,
     pack,
     pairs,
     run,
@@ -137,7 +136,7 @@ def _advance(
         maps, count, rows, still = part
         problem = CellProblem(at_lanes(mixing, still), Sky(nu, maps, None, count, marginal), limits, free)
         ended = run(unpack(rows, len(free)), problem, problem.box(), tolerance, most)
-        return pack(ended), known(ended.terms, problem.box()).covariance
+        return pack(ended), uncertainty(ended.terms.gram, problem.box().fixed()).covariance
 
     return by_blocks(block, (maps, count, rows, still), size, blocks)
 
@@ -157,4 +156,5 @@ def trace_cells(
     start = jnp.broadcast_to(start[:, None], (len(free), sky.count.shape[1]))
     found = settle(problem, start, tolerance, jnp.asarray(max_steps))
     terms = problem(tuple(found.at))
-    return CellFits(found.at, terms.cost, known(terms, problem.box()).covariance, found.steps, found.status)
+    covariance = uncertainty(terms.gram, problem.box().fixed()).covariance
+    return CellFits(found.at, terms.cost, covariance, found.steps, found.status)

@@ -15,12 +15,12 @@ import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ..core import Linearisation, Module, get
 from ..core.linalg import shifted
 from ..core.nested import Nested, by_level, down, flat, tree_shapes, up
-from ..fitting import RESULTS, Checked, KKTAdjoint, compiled, ending, nested_covariance, recalled, unused
+from ..fitting import RESULTS, Flags, KKTAdjoint, at_bound, ending_of, lean_first, recalled, uncertainty, unused
 from ._cells import Limits
 from ._fixed import at_lanes
 from ._layout import Tree
@@ -118,18 +118,15 @@ def fit_connected(
     solver: Any,
     max_steps: int,
 ) -> GroupFits:
-    """Fit all groups. As in `jaxsci.fit`, first by a program without the exact Hessian, which few fits want.
+    """Fit all groups, first by a program without the exact Hessian, which few of them want.
 
     **Arguments:** `limits`: of the parameters `free`. `places`: by name, which places of each parameter have an element
     (g, n), and the values of parameters that are not fitted (g, k).
     """
     order = np.array([free.index(name) for name in tree.names])
     args = mixing, skies, jtu.tree_map(lambda x: x[order], limits), places
-    choices = tree, solver, max_steps
-    found, stalled = compiled(_all_groups, args, (*choices, False), (*choices, True))
-    if isinstance(stalled, jax.core.Tracer) or not jnp.any(stalled):
-        return found
-    return compiled(_all_groups, args, (*choices, True))[0]
+    found, _ = lean_first(_all_groups, args, (tree, solver, max_steps))
+    return found
 
 
 def _all_groups(
@@ -141,7 +138,7 @@ def _all_groups(
     solver: Any,
     max_steps: int,
     exact: bool,
-) -> tuple[GroupFits, Bool[Array, " g"]]:
+) -> tuple[GroupFits, Array]:
     start = jnp.clip(jnp.stack([get(mixing, name) for name in tree.names]), limits.lower, limits.upper)
 
     def one(sky: Sky, places: Any) -> tuple[GroupFits, Array]:
@@ -196,16 +193,14 @@ def _fit(
     answer: Any = optx.least_squares(
         unused, solver, y, None, options, max_steps=max_steps, adjoint=KKTAdjoint(), throw=False
     )
-    y, stalled = answer.value, answer.state.stalled
-    lin, fixed = recalled(objective, y, answer.state.lin), lower >= upper
-    known = nested_covariance(lin.gram, fixed)
+    y = answer.value
+    lin = recalled(objective, y, answer.state.lin)
+    known = uncertainty(lin.gram, lower >= upper)
+    result = ending_of(answer, lin, jnp.array(1), finite)
     code: Any = RESULTS
-    # our own solver has looked at the gradient where it ended, so that off the optimum means stalled
-    sane = jnp.isfinite(lin.cost + jnp.sum(lin.grad))
-    result = ending(answer.result, Checked(jnp.array(1), finite, jnp.array(True), sane, stalled, stalled))
     sound = (result != code.nonfinite_data) & (result != code.nonfinite_start) & (result != code.nonfinite_end)
-    at_bound = jnp.where(fixed, 0, jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0)))
     errors = jnp.where(sound, jnp.sqrt(known.variance), jnp.nan)
     finest = jnp.where(sound, known.finest, jnp.nan).reshape(*known.finest.shape[:2], -1)
     steps = answer.stats["num_steps"]
-    return GroupFits(y, errors, at_bound, finest, result._value, steps, lin.cost), stalled
+    fits = GroupFits(y, errors, at_bound(y, lower, upper), finest, result._value, steps, lin.cost)
+    return fits, Flags(answer.state.stalled).packed()

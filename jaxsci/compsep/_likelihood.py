@@ -17,7 +17,6 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core import (
-    AbstractDataset,
     AbstractLikelihood,
     AbstractNoise,
     Flag,
@@ -29,6 +28,7 @@ from ..core import (
     parameters,
     rows,
 )
+from ..datasets import AbstractDataset
 from ..fitting import compiled
 from ._bandpass import Frequencies, over_bands
 from ._mixing import MixingMatrix

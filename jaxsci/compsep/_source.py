@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..fitting import ArrayRows
+from ..datasets import ArrayRows
 from ._bandpass import channel_count
 from ._fixed import checked, in_memory, outside
 from ._given import plain

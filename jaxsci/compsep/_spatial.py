@@ -17,10 +17,12 @@ from ..fitting import (
     Problem,
     Solution,
     Terms,
+    at_bound,
     compiled,
     fit_once,
     flat_bounds,
     flat_priors,
+    lean_first,
     make_plan,
     small_fits,
 )
@@ -111,8 +113,7 @@ def _each(found: CellFits, cells: Cells, free: tuple[str, ...], limits: Limits) 
     covariance = xp.where(found.status == small_fits.NONFINITE, np.nan, found.covariance)
     errors = xp.sqrt(xp.stack([covariance[i, i] for i in range(len(free))]))
     lower, upper = xp.asarray(limits.lower)[:, None], xp.asarray(limits.upper)[:, None]
-    bound = xp.where(found.values >= upper, 1, xp.where(found.values <= lower, -1, 0))
-    bound = xp.where(lower >= upper, 0, bound)
+    bound = at_bound(found.values, lower, upper)
     return Fits(named(found.values), named(errors), named(bound), covariance, result, found.steps, found.cost)
 
 
@@ -207,12 +208,8 @@ def _stacked(sky: Sky, layout: Layout) -> Sky:
 def _fit_groups(
     mixing: MixingMatrix, skies: Sky, free: tuple[str, ...], limits: Limits, places: Any, how: Any
 ) -> GroupFits:
-    """With any couplings. As in `jaxsci.fit`, first by a program without the branches that few fits take."""
-    args = mixing, skies, limits, places
-    found, flags = compiled(_all_groups, args, (free, *how, False), (free, *how, True))
-    if not isinstance(flags, jax.core.Tracer):
-        stalled, well = jnp.any(flags[:, -2] != 0), jnp.all(flags[:, -1] != 0)
-        found = found if well and not stalled else compiled(_all_groups, args, (free, *how, True))[0]
+    """With any couplings."""
+    found, _ = lean_first(_all_groups, (mixing, skies, limits, places), (free, *how))
     ended = found.result._value, found.num_steps, found.cost
     return GroupFits(found.y, found.standard_errors, found.at_bound, found.covariance, *ended)
 

@@ -1,15 +1,16 @@
 """Results of a separation in files: written block by block, opened as memory maps."""
 
-import io
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import PyTree
 
 from ..core import place_of
-from ..fitting import ArrayRows, verdict_of
-from ..parallel import read_framed, write_framed
+from ..datasets import ArrayRows
+from ..fitting import verdict_of
+from ..parallel import Checkpoint, Kept
 from ._separation import goodness, verdict_lines
 
 UNUSED = -1
@@ -17,7 +18,7 @@ UNUSED = -1
 BAD = -2
 """In `result`: a pixel that is not finite where there is weight."""
 
-_LEDGER = "separation.jsci"
+_LEDGER, _ROWS = "separation.jsci", "blocks"
 _KINDS = {"at_bound": np.int8, "steps": np.int16, "result": np.int8}
 
 
@@ -65,8 +66,7 @@ class StoredSeparation(NamedTuple):
 
         **Raises:** `FileNotFoundError` for a folder without a separation; `ValueError` for one that is not finished.
         """
-        header, rows = _read(Path(folder))
-        about = header["about"]
+        about, rows = _read(Path(folder))
         have = int(np.sum(rows[:, 1] - rows[:, 0]))
         if have != about["npix"]:
             raise ValueError(f"{folder} has {have} of {about['npix']} pixels: run separate_blocks again, it goes on")
@@ -109,18 +109,11 @@ class StoredSeparation(NamedTuple):
 class Ledger:
     """Which blocks of a folder are whole. A block counts once its numbers are on the disk, never before."""
 
-    def __init__(self, folder: str | os.PathLike[str], task: str, about: dict[str, Any], resume: bool):
-        self.folder, self.task, self.about = Path(folder), task, about
-        self.rows: list[tuple[float, ...]] = []
+    def __init__(self, folder: str | os.PathLike[str], task: PyTree, about: dict[str, Any], resume: bool):
+        self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if resume and (self.folder / _LEDGER).exists():
-            header, rows = _read(self.folder)
-            if header["task"] != task:
-                raise ValueError(
-                    f"{self.folder} has the results of other maps, models or settings; give another folder, or "
-                    "resume=False to start over"
-                )
-            self.rows = [tuple(row) for row in rows]
+        self.kept = Checkpoint(self.folder / _LEDGER, task, resume, every=0, about=about, of="maps, models or settings")
+        self.rows = [tuple(row) for row in self.kept.state(_ROWS, np.zeros((0, 2 + len(Totals._fields))))]
         self.done = {int(row[0]) for row in self.rows}
         if not self.rows:
             self._record()
@@ -146,14 +139,13 @@ class Ledger:
         return self.folder / f"{name}.npy"
 
     def _record(self) -> None:
-        buffer = io.BytesIO()
-        np.save(buffer, np.array(self.rows, float).reshape(-1, 2 + len(Totals._fields)), allow_pickle=False)
-        write_framed(self.folder / _LEDGER, buffer.getvalue(), {"task": self.task, "about": self.about})
+        self.kept.keep(_ROWS, np.array(self.rows, float).reshape(-1, 2 + len(Totals._fields)))
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
-    header, payload = read_framed(folder / _LEDGER)
-    return header, np.load(io.BytesIO(payload), allow_pickle=False)
+    """(what the results are about, the rows of the ledger)."""
+    kept = Kept.read(folder / _LEDGER)
+    return kept.about, kept.states[_ROWS][0]
 
 
 def _shapes(about: dict[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -6,18 +6,13 @@ are named, freed and read, how what a user gave is checked, how data are cut int
 XLA is in `core.linalg`, and factorisations of structured matrices in `core.arrow` and `core.nested`.
 """
 
-from ._dataset import (
-    AbstractDataset as AbstractDataset,
-    Dataset as Dataset,
-    bucket as bucket,
-    pad as pad,
-    stack as stack,
-)
 from ._errors import enable_x64 as enable_x64, place_of as place_of, require_x64 as require_x64, suggest as suggest
 from ._given import (
     Plain as Plain,
     as_array as as_array,
+    filled as filled,
     is_complex as is_complex,
+    is_key as is_key,
     is_number as is_number,
     plain as plain,
     rows_hidden as rows_hidden,
@@ -70,7 +65,21 @@ from ._parameter import (
     transparent as transparent,
 )
 from ._prior import Normal as Normal
-from ._rows import is_list as is_list, row_pads as row_pads, rows as rows, split_rows as split_rows
+from ._rows import (
+    Pad as Pad,
+    as_rows as as_rows,
+    is_list as is_list,
+    row_pads as row_pads,
+    rows as rows,
+    split_rows as split_rows,
+)
 from ._static import Static as Static, closed as closed, opened as opened
 from ._transform import Transform as Transform
-from ._typing import Flag as Flag, Scalar as Scalar
+from ._typing import (
+    AnyArray as AnyArray,
+    Flag as Flag,
+    Inputs as Inputs,
+    Model as Model,
+    Scalar as Scalar,
+    Tree as Tree,
+)

@@ -1,4 +1,8 @@
-"""How jaxsci words its complaints: name the thing, show what is there, say what to do next."""
+"""How jaxsci words its complaints: name the thing, show what is there, say what to do next.
+
+A misspelt name is answered with the nearest one that exists, from whatever list the caller has. Double precision is
+asked for here too, by what would lose its digits without it, because the remedy is one line that a message can give.
+"""
 
 import difflib
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,9 @@
-"""From residuals to numbers: what a solver sees of the data."""
+"""From residuals to numbers: what a solver sees of the data.
+
+A likelihood turns residuals and their derivatives into sums that are additive over rows, and the total of those into a
+`Linearisation`: cost, gradient, curvature. So the same code serves all rows at once, chunks of them, and blocks of a
+file. Gaussian noise stands in `_noise`; here are the interface, robust losses, and counts.
+"""
 
 import abc
 from typing import TYPE_CHECKING, Any
@@ -74,7 +79,7 @@ class AbstractLikelihood(Module):
         rows = jnp.concatenate([jac_t, residual[None, :]])  # one product reads the rows once
         return cost, products(rows)
 
-    def finish(self, sums: PyTree) -> Linearisation:
+    def finish(self, sums: PyTree[Array]) -> Linearisation:
         """The Linearisation that belongs to the total of the sums."""
         cost, products = sums
         return Linearisation(cost, products[:-1, -1], products[:-1, :-1])

@@ -1,4 +1,9 @@
-"""Robust losses of a whitened residual."""
+"""Robust losses of a whitened residual, which let a few outliers count for less.
+
+Each is written with its first two derivatives, because a solver needs the curvature as well as the slope, and with one
+scale, in standard deviations, beyond which it departs from least squares. `Robust` in `_likelihood` applies them; their
+names are scipy's.
+"""
 
 import abc
 

@@ -1,17 +1,22 @@
-"""Models: immutable functions of their inputs, and their sums and products."""
+"""Models: immutable functions of their inputs, and their sums and products.
+
+A researcher subclasses `AbstractModel`, declares fields by `param()` and writes `__call__` for one data set. What `+`,
+`-`, `*` and `/` make of two models is a model as well, which keeps the names of its parts, so that a fit of a peak on a
+background frees `gaussian.center` and `line.slope`.
+"""
 
 import abc
 import re
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 from jaxtyping import Array
 
 from ._errors import suggest
-from ._given import is_real_number
+from ._given import as_float, is_real_number
 from ._module import Module
 from ._parameter import labelled, numbers, transparent
-from ._typing import Scalar
+from ._typing import Inputs, Scalar
 
 
 class AbstractModel(Module):
@@ -23,31 +28,31 @@ class AbstractModel(Module):
     """
 
     @abc.abstractmethod
-    def __call__(self, inputs: Any) -> Array:
+    def __call__(self, inputs: Inputs) -> Array:
         """The prediction at `inputs` (any pytree of arrays with one leading axis), one number a row."""
 
-    def __add__(self, other: Any) -> "AbstractModel":
+    def __add__(self, other: object) -> "AbstractModel":
         return _combine(Sum, self, other)
 
-    def __radd__(self, other: Any) -> "AbstractModel":
+    def __radd__(self, other: object) -> "AbstractModel":
         return _combine(Sum, other, self)
 
-    def __sub__(self, other: Any) -> "AbstractModel":
+    def __sub__(self, other: object) -> "AbstractModel":
         return _combine(Sum, self, other, Negative)
 
-    def __rsub__(self, other: Any) -> "AbstractModel":
+    def __rsub__(self, other: object) -> "AbstractModel":
         return _combine(Sum, other, self, Negative)
 
-    def __mul__(self, other: Any) -> "AbstractModel":
+    def __mul__(self, other: object) -> "AbstractModel":
         return _combine(Product, self, other)
 
-    def __rmul__(self, other: Any) -> "AbstractModel":
+    def __rmul__(self, other: object) -> "AbstractModel":
         return _combine(Product, other, self)
 
-    def __truediv__(self, other: Any) -> "AbstractModel":
+    def __truediv__(self, other: object) -> "AbstractModel":
         return _combine(Product, self, other, Inverse)
 
-    def __rtruediv__(self, other: Any) -> "AbstractModel":
+    def __rtruediv__(self, other: object) -> "AbstractModel":
         return _combine(Product, other, self, Inverse)
 
     def __neg__(self) -> "AbstractModel":
@@ -76,7 +81,7 @@ class Sum(_AbstractComposite):
     def __init__(self, **terms: AbstractModel):
         self.terms, self.names = tuple(terms.values()), tuple(terms)
 
-    def __call__(self, inputs: Any) -> Array:
+    def __call__(self, inputs: Inputs) -> Array:
         total = self.terms[0](inputs)
         for term in self.terms[1:]:
             total = total - term.term(inputs) if isinstance(term, Negative) else total + term(inputs)
@@ -92,7 +97,7 @@ class Product(_AbstractComposite):
     def __init__(self, **terms: AbstractModel):
         self.terms, self.names = tuple(terms.values()), tuple(terms)
 
-    def __call__(self, inputs: Any) -> Array:
+    def __call__(self, inputs: Inputs) -> Array:
         total = self.terms[0](inputs)
         for term in self.terms[1:]:
             total = total / term.term(inputs) if isinstance(term, Inverse) else total * term(inputs)
@@ -104,7 +109,7 @@ class Negative(AbstractModel):
 
     term: AbstractModel = transparent()
 
-    def __call__(self, inputs: Any) -> Array:
+    def __call__(self, inputs: Inputs) -> Array:
         return -self.term(inputs)
 
 
@@ -113,7 +118,7 @@ class Inverse(AbstractModel):
 
     term: AbstractModel = transparent()
 
-    def __call__(self, inputs: Any) -> Array:
+    def __call__(self, inputs: Inputs) -> Array:
         return 1 / self.term(inputs)
 
 
@@ -122,11 +127,20 @@ class Constant(AbstractModel):
 
     value: Scalar = numbers()
 
-    def __call__(self, inputs: Any) -> Array:
+    def __call__(self, inputs: Inputs) -> Array:
         return self.value
 
 
-def _combine(kind: Any, left: Any, right: Any, inverse: Any = None) -> Any:
+Kind: TypeAlias = type[Sum] | type[Product]
+Turned: TypeAlias = type[Negative] | type[Inverse]
+
+
+def _combine(
+    kind: Kind,
+    left: object,
+    right: object,
+    inverse: Turned | None = None,
+) -> Any:
     """`left + right` or `left * right`, sums of sums and products of products flattened.
 
     `inverse`: what becomes of the terms on the right, where they are subtracted or divide.
@@ -136,7 +150,7 @@ def _combine(kind: Any, left: Any, right: Any, inverse: Any = None) -> Any:
         if not isinstance(model, AbstractModel):
             if not is_real_number(model):
                 return NotImplemented
-            model = Constant(model)
+            model = Constant(as_float(model))
         items = zip(model.names, model.terms, strict=True) if isinstance(model, kind) else [(snake(model), model)]
         for name, term in items:
             if turned is not None:  # twice is not at all
@@ -148,7 +162,7 @@ def _combine(kind: Any, left: Any, right: Any, inverse: Any = None) -> Any:
     return kind(**terms)
 
 
-def snake(model: Any) -> str:
+def snake(model: object) -> str:
     """The name of an object's class in lower case with underscores; that of the model itself where it is turned."""
     if isinstance(model, Negative | Inverse):
         return snake(model.term)

@@ -1,4 +1,9 @@
-"""The base of every model, solver, noise, data set and result: an immutable PyTree whose fields are checked."""
+"""The base of every model, solver, noise, data set and result: an immutable PyTree whose fields are checked.
+
+A wrong shape is found where the object is made, and named there, not three rooms further on in a trace. Each letter of
+a shape has one meaning across an object. The checks are a good part of a small warm fit, so what is built anew in every
+call of one is a NamedTuple.
+"""
 
 import dataclasses
 from typing import Any
@@ -38,21 +43,21 @@ class Module(eqx.Module):
                     )
 
 
-def _remedy(field: Any) -> str:
+def _remedy(field: dataclasses.Field[Any]) -> str:
     """What to do about a parameter that is annotated as what it never is."""
     if "param" in field.metadata and field.type in (float, int, complex, bool):
         return ": a parameter is an array, annotate one number as jaxsci.Scalar"
     return ""
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """A value in a few words: dtype and shape for an array, type and value otherwise."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return f"{value.dtype}{list(value.shape)}"
     return f"{type(value).__name__} {value!r:.60}"
 
 
-def _expected(annotation: Any) -> str:
+def _expected(annotation: object) -> str:
     return getattr(annotation, "__name__", str(annotation)).replace("jaxlib._jax.", "")
 
 

@@ -1,4 +1,9 @@
-"""Gaussian noise: how residuals become whitened, and what their log-determinant is."""
+"""Gaussian noise: how residuals become whitened, and what their log-determinant is.
+
+A fit needs the whitened residuals alone; noise parameters that are fitted, and model comparison, need the determinant
+too. `prepare` computes once what does not depend on the residuals, such as a Cholesky factor. Rows that the mask hides
+are whitened to 0 and count in no determinant.
+"""
 
 import abc
 
@@ -205,7 +210,7 @@ class LowRank(AbstractNoise):
         white = jax.vmap(lambda row: self.diagonal.whiten(row, mask))(stack)
         return gram(white, white)
 
-    def finish(self, sums: PyTree) -> Linearisation:
+    def finish(self, sums: Array) -> Linearisation:
         q = sums.shape[0] - self.variance.shape[0]
         factor, ok = cholesky(sums[q:, q:] + jnp.diag(1 / self.variance))
         half = solve_lower(jnp.where(ok, factor, jnp.nan), sums[q:, :q])

@@ -1,4 +1,9 @@
-"""Parameters: plain array leaves, declared with `param()`, chosen and addressed by dotted name."""
+"""Parameters: plain array leaves, declared with `param()`, chosen and addressed by dotted name.
+
+What is known of a parameter beside its value (unit, bounds, prior, description) stands in the metadata of its field, so
+a model is no more than a tree of arrays to JAX. Names are worked out by walking the fields; `match` turns names and
+globs into parameters, and answers a wrong one with the nearest.
+"""
 
 import dataclasses
 import fnmatch
@@ -13,6 +18,7 @@ from jaxtyping import Array, PyTree
 
 from ._errors import suggest
 from ._given import as_array as as_array, as_float as as_float, unmasked
+from ._typing import Tree
 
 _UNBOUNDED = (-float("inf"), float("inf"))
 
@@ -40,7 +46,9 @@ def as_bounds(bounds: Any, name: str = "bounds", unit: str = "") -> tuple[Any, A
     return lower, upper
 
 
-def param(*, unit: str = "", bounds: Any = (None, None), prior: Any = None, doc: str = "", **kwargs: Any) -> Any:
+def param(
+    *, unit: str = "", bounds: Any = (None, None), prior: eqx.Module | None = None, doc: str = "", **kwargs: Any
+) -> Any:
     """Declare a field of a Module as a parameter: an array that a fit may free.
 
     A field that holds a Module, such as `equinox.nn.MLP`, declares every array of floats in it, by dotted names:
@@ -81,19 +89,25 @@ def params(by: str, **kwargs: Any) -> Any:
 
 
 def transparent(**kwargs: Any) -> Any:
-    """Declare a field whose own name does not appear in the names of the parameters below it."""
+    """Declare a field whose own name does not appear in the names of the parameters below it.
+
+    In a field that holds a tuple, the places in the tuple do not appear either.
+    """
     return eqx.field(metadata={"transparent": True}, **kwargs)
 
 
 def _walk(
-    node: Any, name: tuple[str, ...] = (), path: tuple[Any, ...] = ()
+    node: Tree, name: tuple[str, ...] = (), path: tuple[Any, ...] = ()
 ) -> Iterator[tuple[str, tuple[Any, ...], Parameter]]:
     """Yield (dotted name, key path, metadata) of each declared parameter below `node`."""
     if isinstance(node, eqx.Module):
         for field in dataclasses.fields(node):
             here = (*path, jtu.GetAttrKey(field.name))
             value = getattr(node, field.name, None)
-            if "transparent" in field.metadata:
+            if "transparent" in field.metadata and isinstance(value, tuple):
+                for i, child in enumerate(value):
+                    yield from _walk(child, name, (*here, jtu.SequenceKey(i)))
+            elif "transparent" in field.metadata:
                 yield from _walk(value, name, here)
             elif "labelled" in field.metadata:
                 labels: tuple[str, ...] = getattr(node, field.metadata["labelled"])
@@ -134,7 +148,7 @@ def _walk_arrays(
             yield ".".join((*name, jtu.keystr(tail, simple=True, separator="."))), here, about
 
 
-def parameters(module: PyTree) -> dict[str, Parameter]:
+def parameters(module: Tree) -> dict[str, Parameter]:
     """Every declared parameter of a module, by dotted name, in the order of its fields.
 
     **Arguments:** `module`: a model, a noise, or any tree of Modules.
@@ -144,7 +158,7 @@ def parameters(module: PyTree) -> dict[str, Parameter]:
     return {name: about for name, _, about in _walk(module)}
 
 
-def match(module: PyTree, patterns: Iterable[str], owner: str | None = None) -> list[str]:
+def match(module: Tree, patterns: Iterable[str], owner: str | None = None) -> list[str]:
     """The declared names that the patterns (names or globs) choose, in field order.
 
     **Raises:** `ValueError` for a pattern that fits nothing, with a suggestion.
@@ -162,14 +176,14 @@ def match(module: PyTree, patterns: Iterable[str], owner: str | None = None) -> 
     return [n for n in known if n in chosen]
 
 
-def free_spec(module: PyTree, names: Iterable[str]) -> PyTree:
+def free_spec(module: Tree, names: Iterable[str]) -> PyTree:
     """A tree of booleans for `equinox.partition`: True at the named parameters."""
     wanted = set(names)
     paths = {path for name, path, _ in _walk(module) if name in wanted}
     return jtu.tree_map_with_path(lambda path, _: path in paths, module)
 
 
-def leaf_names(module: PyTree, names: Iterable[str]) -> list[tuple[str, tuple[int, ...]]]:
+def leaf_names(module: Tree, names: Iterable[str]) -> list[tuple[str, tuple[int, ...]]]:
     """(name, shape) of the named parameters in the order in which the tree flattens."""
     wanted = set(names)
     by_path = {path: name for name, path, _ in _walk(module) if name in wanted}
@@ -177,7 +191,7 @@ def leaf_names(module: PyTree, names: Iterable[str]) -> list[tuple[str, tuple[in
     return [(by_path[path], jnp.shape(leaf)) for path, leaf in leaves if path in by_path]
 
 
-def leaf_places(module: PyTree, names: Iterable[str]) -> dict[str, int]:
+def leaf_places(module: Tree, names: Iterable[str]) -> dict[str, int]:
     """Where each named parameter stands among the leaves of the tree."""
     wanted = set(names)
     order = {path: k for k, (path, _) in enumerate(jtu.tree_flatten_with_path(module)[0])}
@@ -191,7 +205,7 @@ def element_names(name: str, shape: tuple[int, ...]) -> list[str]:
     return [f"{name}[{','.join(map(str, index))}]" for index in itertools.product(*map(range, shape))]
 
 
-def get(module: PyTree, pattern: str) -> Any:
+def get(module: Tree, pattern: str) -> Any:
     """The value of a parameter by name, or `{name: value}` for a glob such as `"dust.*"`.
 
     **Raises:** `ValueError` for a name that fits nothing, with a suggestion.
@@ -202,7 +216,7 @@ def get(module: PyTree, pattern: str) -> Any:
     return {name: values[name] for name in match(module, [pattern])}
 
 
-def leaf_values(module: PyTree) -> Iterator[tuple[str, Array]]:
+def leaf_values(module: Tree) -> Iterator[tuple[str, Array]]:
     """(name, value) of every declared parameter."""
     by_path = dict(jtu.tree_flatten_with_path(module)[0])
     for name, path, _ in _walk(module):
@@ -210,7 +224,7 @@ def leaf_values(module: PyTree) -> Iterator[tuple[str, Array]]:
             yield name, by_path[path]
 
 
-def put(module: PyTree, values: Mapping[str, Any]) -> PyTree:
+def put(module: Tree, values: Mapping[str, Any]) -> PyTree:
     """A copy of `module` with new parameter values.
 
     **Arguments:**

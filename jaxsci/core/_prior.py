@@ -1,4 +1,8 @@
-"""Priors on parameters, for fits (extra rows) and samplers."""
+"""Priors on parameters, for fits and samplers.
+
+In a fit a Gaussian prior is one more row, (value - mean) / sigma, which costs nothing and counts in chi2; a sampler
+asks for the log-density. They are declared by `param(prior=)` or given to a fit, whose word wins.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float

@@ -1,7 +1,12 @@
-"""Fields with one entry per datum, and what may be done to them: pad, chunk, split."""
+"""Fields with one entry per datum, and what may be done to them: pad, chunk, split.
+
+A field declared by `rows(...)` says that its leading axis counts the data, and what a row holds there that only fills
+up. That is all that padding, chunking and streaming need to know of a data set or a noise, so that one written by a
+user can be padded, cut and read in blocks like those of this package.
+"""
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -10,9 +15,13 @@ import jax.tree_util as jtu
 from jaxtyping import PyTree
 
 from ._given import as_array, as_float, filled, plain
+from ._typing import Tree
+
+Pad: TypeAlias = float | int | bool | str
+"""What unused rows of an array hold: a number, "edge" for the last row once more, or "identity"."""
 
 
-def rows(pad: Any, **kwargs: Any) -> Any:
+def rows(pad: Pad, **kwargs: Any) -> Any:
     """Declare a field whose leading axis counts the data.
 
     **Arguments:** `pad`: the value that padding rows take, or `"edge"` to repeat the last row
@@ -23,7 +32,7 @@ def rows(pad: Any, **kwargs: Any) -> Any:
     return field
 
 
-def as_rows(tree: PyTree, name: str = "rows") -> PyTree:
+def as_rows(tree: Tree, name: str = "rows") -> PyTree:
     """Arrays on the device, integers made floats, booleans kept; a list is one array.
 
     What the mask of a masked array hides becomes NaN (False among booleans), which a fit takes for an error unless
@@ -32,7 +41,7 @@ def as_rows(tree: PyTree, name: str = "rows") -> PyTree:
     **Raises:** `ValueError` for numbers with a unit.
     """
 
-    def convert(leaf: Any) -> Any:
+    def convert(leaf: object) -> Any:
         if isinstance(leaf, jax.Array):
             return leaf if leaf.dtype == bool else as_float(leaf)
         if leaf is None or isinstance(leaf, str):
@@ -49,12 +58,12 @@ def as_rows(tree: PyTree, name: str = "rows") -> PyTree:
     return jtu.tree_map(convert, tree, is_leaf=is_list)
 
 
-def is_list(node: Any) -> bool:
+def is_list(node: object) -> bool:
     """True for a list, which stands for one array wherever rows are given."""
     return isinstance(node, list)
 
 
-def row_pads(module: PyTree) -> PyTree:
+def row_pads(module: Tree) -> PyTree:
     """A tree of the pad values of all row leaves, None at every other leaf."""
 
     def pad_of(path: tuple[Any, ...]) -> Any:
@@ -73,7 +82,7 @@ def row_pads(module: PyTree) -> PyTree:
     return jtu.tree_unflatten(structure, [pad_of(path) for path, _ in leaves])
 
 
-def split_rows(module: PyTree) -> tuple[PyTree, PyTree]:
+def split_rows(module: Tree) -> tuple[PyTree, PyTree]:
     """(leaves that run over the data, all others), each None where the other has its leaf.
 
     **Raises:** `ValueError` where a matrix couples all rows.

@@ -15,6 +15,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree, UInt
 
 from ._given import as_array, as_float, is_key, is_number
+from ._typing import Tree
 
 
 class Static(eqx.Module):
@@ -30,7 +31,7 @@ class KeyData(eqx.Module):
     impl: str = eqx.field(static=True)
 
 
-def closed(tree: PyTree) -> PyTree:
+def closed(tree: Tree) -> PyTree:
     """The tree with arrays of numbers for leaves: Python floats too, all else within `Static` or `KeyData`."""
     leaves, structure = jtu.tree_flatten(tree)
     if all(isinstance(leaf, jax.Array) and not is_key(leaf) for leaf in leaves):
@@ -38,7 +39,7 @@ def closed(tree: PyTree) -> PyTree:
     return jtu.tree_unflatten(structure, [_close(leaf) for leaf in leaves])
 
 
-def opened(tree: PyTree) -> PyTree:
+def opened(tree: Tree) -> PyTree:
     """The tree as it was before `closed`, with its present arrays."""
     leaves, structure = jtu.tree_flatten(tree, is_leaf=_stands_for_another)
     if not any(map(_stands_for_another, leaves)):
@@ -56,7 +57,7 @@ def _close(leaf: Any) -> Any:
     return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else Static(leaf)
 
 
-def _open(leaf: Any) -> Any:
+def _open(leaf: object) -> Any:
     if isinstance(leaf, Static):
         return leaf.value
     if isinstance(leaf, KeyData) and isinstance(leaf.data, jax.Array):
@@ -64,5 +65,5 @@ def _open(leaf: Any) -> Any:
     return leaf
 
 
-def _stands_for_another(node: Any) -> bool:
+def _stands_for_another(node: object) -> bool:
     return isinstance(node, Static | KeyData)

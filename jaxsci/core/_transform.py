@@ -1,10 +1,25 @@
-"""Bijections implied by bounds, for minimisers and samplers that want unbounded space."""
+"""Bijections implied by bounds, for minimisers and samplers that want unbounded space.
+
+Our own solvers take bounds as they are. Those of optimistix and a sampler move freely over all reals, and a `Transform`
+takes them from there into the bounds and back, with the density that it owes for the stretching.
+"""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ._module import Module
+
+
+class _Kinds(NamedTuple):
+    """Which bounds there are, and those bounds, numbers also where there is none."""
+
+    low: Bool[Array, " p"]
+    high: Bool[Array, " p"]
+    lower: Float[Array, " p"]
+    upper: Float[Array, " p"]
 
 
 class Transform(Module):
@@ -17,11 +32,11 @@ class Transform(Module):
     lower: Float[Array, " p"]
     upper: Float[Array, " p"]
 
-    def _kinds(self) -> tuple[Array, Array, Array, Array]:
+    def _kinds(self) -> _Kinds:
         low, high = jnp.isfinite(self.lower), jnp.isfinite(self.upper)
         safe_low = jnp.where(low, self.lower, 0)
         safe_high = jnp.where(high, self.upper, jnp.where(low, safe_low + 1, 1))
-        return low, high, safe_low, safe_high
+        return _Kinds(low, high, safe_low, safe_high)
 
     def constrain(self, u: Float[Array, " p"]) -> Float[Array, " p"]:
         """The value y within the bounds that belongs to u."""

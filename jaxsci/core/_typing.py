@@ -1,6 +1,13 @@
-"""Array type aliases that several rooms share; every other shape is written where it is used."""
+"""Names for types that several rooms share; every other type is written where it is used.
 
-from jaxtyping import Array, ArrayLike, Bool, Float
+A shape is declared where an array is, so that it is checked. What cannot be narrower is named here, with what is meant:
+a `Tree` is mapped as a whole and never looked into by name, and the inputs of a model are its own affair.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 Scalar = Float[Array, ""]
 """One real number on the device."""
@@ -10,3 +17,15 @@ Flag = Bool[Array, ""]
 
 Real = ArrayLike
 """Anything that `jnp.asarray` turns into numbers."""
+
+Tree: TypeAlias = PyTree
+"""A Module, or any tree of Modules, arrays and numbers: what `jax.tree.map` maps."""
+
+Model: TypeAlias = PyTree
+"""A user's model: a Module whose parameters are declared by `param()`. Only the data set calls it."""
+
+Inputs: TypeAlias = PyTree
+"""What a user's model takes: any tree of arrays, which only the model looks into."""
+
+AnyArray: TypeAlias = Array | np.ndarray
+"""An array on the device or on the host."""

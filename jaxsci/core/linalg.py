@@ -4,12 +4,13 @@ Up to `_UNROLL` rows the loops are unrolled at trace time, which XLA fuses; beyo
 `lax.fori_loop`s over columns, blocked for large matrices. Real symmetric positive definite unless said.
 Golub and Van Loan, Matrix Computations (4th ed.), algorithms 4.2.2, 5.1.1, 8.6.2 (one-sided Jacobi).
 
-What a solver does with a curvature matrix (`matvec`, `diagonal`, `scaled`, `shifted`, `largest_row`,
-`factorise`) is open to matrices of other structure: see `_arrow.py`, `_nested.py`.
+What a solver does with a curvature matrix (`matvec`, `diagonal`, `scaled`, `shifted`, `largest_row`, `factorise`) is
+open to matrices of other structure: here is what a dense one does, in `arrow.py` and `nested.py` what those do.
 """
 
 import functools
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import equinox.internal as eqxi
 import jax
@@ -18,6 +19,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ._module import Module
+
+# the functions that dispatch on it stand here for a dense matrix; a type checker cannot follow a registration
+if TYPE_CHECKING:
+    Matrix: TypeAlias = Any
+else:
+    Matrix = Float[Array, "..."]
 
 _UNROLL = 8
 _BLOCK = 32
@@ -37,7 +44,7 @@ def length(x: Array, axis: int | None = None) -> Array:
 
 
 @functools.singledispatch
-def matvec(matrix: Any, vector: Float[Array, " n"]) -> Float[Array, " m"]:
+def matvec(matrix: Matrix, vector: Float[Array, " n"]) -> Float[Array, " m"]:
     """Matrix times vector; small ones as a fused reduction."""
     if max(matrix.shape) <= 4 * _UNROLL:
         return dot(matrix, vector[None, :])
@@ -126,36 +133,36 @@ class Factor(Module):
         return (inverse + inverse.T) / 2
 
 
-def _minus(start: Array, products: Any) -> Array:
+def _minus(start: Array, products: Iterable[tuple[Array, Array]]) -> Array:
     return functools.reduce(lambda total, pair: total - pair[0] * pair[1], products, start)
 
 
 @functools.singledispatch
-def diagonal(matrix: Any) -> Float[Array, " n"]:
+def diagonal(matrix: Matrix) -> Float[Array, " n"]:
     """The diagonal of a matrix."""
     return jnp.diagonal(matrix)
 
 
 @functools.singledispatch
-def scaled(matrix: Any, d: Float[Array, " n"]) -> Any:
+def scaled(matrix: Matrix, d: Float[Array, " n"]) -> Any:
     """D matrix D with D = diag(d)."""
     return d[:, None] * matrix * d[None, :]
 
 
 @functools.singledispatch
-def shifted(matrix: Any, d: Float[Array, " n"] | Float[Array, ""]) -> Any:
+def shifted(matrix: Matrix, d: Float[Array, " n"] | Float[Array, ""]) -> Any:
     """matrix + diag(d); a number adds a multiple of the identity."""
     return matrix + jnp.where(jnp.eye(matrix.shape[0], dtype=bool), d, 0)
 
 
 @functools.singledispatch
-def largest_row(matrix: Any) -> Float[Array, ""]:
+def largest_row(matrix: Matrix) -> Float[Array, ""]:
     """The largest sum of absolute values along a row: a bound of the eigenvalues."""
     return jnp.max(jnp.sum(jnp.abs(matrix), axis=1), initial=0)
 
 
 @functools.singledispatch
-def factorise(matrix: Any) -> Any:
+def factorise(matrix: Matrix) -> Any:
     """A Factor of a symmetric positive definite matrix (n, n), or of one a lane (n, n, lanes)."""
     n = matrix.shape[0]
     if n > _UNROLL and matrix.ndim == 2:

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int
 from ..core import AbstractLoss, AbstractNoise, Linear
 from ..fitting import (
     RESULTS,
+    Rows,
     Solution,
     Traced,
-    covariance,
     explain,
     fit,
     jacobian_t,
@@ -23,6 +23,7 @@ from ..fitting import (
     scaled_by_scatter,
     seeing,
     state_of,
+    uncertainty,
 )
 from ._curve import Call, named_parameters, trace, with_live_function
 from ._log import Step
@@ -37,9 +38,9 @@ from ._problem import (
     check_shapes,
     choose,
     example,
-    first_bad,
     make_problem,
     masked_rows,
+    refuse_bad,
 )
 
 _BARE = (np.ndarray, float, int, list, tuple)  # what has no mask
@@ -242,7 +243,7 @@ def _with_exact_curvature(solution: Solution, data: Any, loss: AbstractLoss) -> 
     white = jax.vmap(lambda row: noise.whiten(row, mask))(jac_t)
     curvature = loss(noise.whiten(value, mask))[2]
     root = jnp.sqrt(jnp.maximum(curvature, jnp.finfo(curvature.dtype).eps))
-    known = covariance((white * root[None, :]).T, solution.fixed)
+    known = uncertainty(Rows((white * root[None, :]).T), solution.fixed)
     dof = solution.num_data - known.rank
     return _replace(solution, covariance=known.matrix, dof=dof, rank=known.rank, determined=known.determined)
 
@@ -261,7 +262,7 @@ def _judge(solution: Solution, flags: np.ndarray, args: Any, throw: bool, strict
         return
     found, problem, _, choices = args
     if code:
-        first_bad(problem, choices)
+        refuse_bad(problem, choices)
         if solution.result == RESULTS.bad_noise:
             raise ValueError("sigma, taken as a covariance matrix, is not positive definite")
         model, data = make_problem(Call(found.function, choices.own_jacobian), problem, choices)

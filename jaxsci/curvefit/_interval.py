@@ -12,7 +12,8 @@ import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import AbstractDataset, Dataset, Module, Normal, Scalar, free_spec, suggest
+from ..core import Module, Normal, Scalar, free_spec, suggest
+from ..datasets import AbstractDataset, Dataset
 from ..fitting import TRF, Solution, compiled, fit, flat_bounds, flat_priors, make_plan
 
 _ROUNDS = 40

@@ -12,7 +12,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..core import AbstractLoss, AbstractModel, Dataset, Flag, Linear, Module, Scalar, element_names, param, unmasked
+from ..core import AbstractLoss, AbstractModel, Flag, Linear, Module, Scalar, element_names, param, unmasked
+from ..datasets import Dataset
 from ..fitting import RESULTS, Found, Solution, Traced, fit, jacobian_t, seeing, state_of
 from ._curve import Call, title_of, trace
 from ._log import Step, logged

@@ -12,7 +12,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core import AbstractDataset, Module, free_spec
+from ..core import Module, free_spec
+from ..datasets import AbstractDataset
 from ..fitting import Plan, Solution, compiled, fit, flat_bounds, make_plan
 
 _BITS = 30

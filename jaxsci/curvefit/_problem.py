@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core import AbstractNoise, Dataset, Dense, Diagonal, Poisson, White, is_complex, plain, rows_hidden, unmasked
+from ..core import AbstractNoise, Dense, Diagonal, Poisson, White, is_complex, plain, rows_hidden, unmasked
+from ..datasets import Dataset, Seen, first_bad
 from ..fitting import roots_of
 from ._curve import Call, as_layout, curve_class
 from ._log import logged
@@ -77,8 +78,8 @@ def as_rows(value: Any, name: str) -> Any:
 
     **Raises:** `ValueError` for what holds no real numbers, and for quantities with a unit, which would be lost.
     """
-    if value is None:
-        return None
+    if value is None or (type(value) is np.ndarray and value.dtype.kind in "fiub"):
+        return value
     if isinstance(value, Mapping | eqx.Module):
         return jtu.tree_map(lambda leaf: as_rows(leaf, name), value)
     if is_complex(value):
@@ -115,6 +116,8 @@ def masked_rows(count: int, *values: Any) -> Any:
 
 def as_vector(p0: Any, name: str = "p0") -> Any:
     """p0 as an array of shape (p,)."""
+    if isinstance(p0, list | tuple) and all(type(number) in (float, int) for number in p0):
+        return np.asarray(p0)
     array = as_rows(unmasked(p0, name), name)
     return array.reshape(-1) if array.ndim == 0 else array
 
@@ -235,7 +238,7 @@ def _finite_rows(x: Any, y: Any, sigma: Any) -> Any:
     return mask
 
 
-def first_bad(problem: Problem, choices: Choices) -> None:
+def refuse_bad(problem: Problem, choices: Choices) -> None:
     """Look for what made a fit fail among the arrays of the call; NaNs of the data do not count if omitted.
 
     **Raises:** `ValueError` naming the array and its first bad index; nothing when all are fine.
@@ -246,24 +249,22 @@ def first_bad(problem: Problem, choices: Choices) -> None:
         advice = "start elsewhere" if name == "p0" else "nan_policy='omit' leaves such rows out"
         for path, leaf in jtu.tree_flatten_with_path(tree)[0]:
             array = np.asarray(leaf)
-            bad = ~np.isfinite(array)
+            fine = np.isfinite(array)
             if name == "sigma" and array.shape == problem.y.shape:
-                bad &= array != np.inf
+                fine |= array == np.inf
             if name != "p0" and problem.mask is not None and array.shape[-1:] == used.shape:
-                bad &= used
-            _raise_at(name + jtu.keystr(path), array, bad, f"not finite; {advice}")
+                fine |= ~used
+            _refuse(Seen(name + jtu.keystr(path), array, fine), f"not finite; {advice}")
     if choices.poisson:
         counts = np.asarray(problem.y)
-        _raise_at("ydata", counts, (counts < 0) & used, "negative, as counts cannot be")
+        _refuse(Seen("ydata", counts, ~((counts < 0) & used)), "negative, as counts cannot be")
     if problem.sigma is not None and np.ndim(problem.sigma) < 2:
         array = np.asarray(problem.sigma)
-        _raise_at(
-            "sigma", array, (array <= 0) & (used | (array.ndim == 0)), "not positive, as standard deviations must be"
-        )
+        fine = ~((array <= 0) & (used | (array.ndim == 0)))
+        _refuse(Seen("sigma", array, fine), "not positive, as standard deviations must be")
 
 
-def _raise_at(name: str, array: np.ndarray, bad: np.ndarray | np.bool_, what: str) -> None:
-    if bad.any():
-        index = tuple(int(k) for k in np.argwhere(bad)[0])
-        where = f"{name}[{', '.join(map(str, index))}]" if index else name
-        raise ValueError(f"{where} is {array[index]}: {int(bad.sum())} of {array.size} values are {what}")
+def _refuse(array: Seen, what: str) -> None:
+    bad = first_bad([[array]])
+    if bad is not None:
+        raise ValueError(f"{bad}: {bad.amount} of {bad.total} values are {what}")

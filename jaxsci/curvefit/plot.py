@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import Dataset, suggest
+from ..core import suggest
+from ..datasets import Dataset
 from ..fitting import TRF, BatchSolution, Solution, compiled
 from ..plot import DATA, MODEL, _axes, plot_correlation as plot_correlation, plot_fit, plot_histogram, plot_residuals
 from ._interval import Search, confidence_interval, others_fitted

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ..core import AbstractModel, Dataset, Product, Sum
+from ..core import AbstractModel, Product, Sum
+from ..datasets import Dataset
 from ..fitting import make_plan
 from ..runs import Column, Config, Job, Kind, Record, Refusal, Registry, Report, Tile, Untried
 from ..runs.fits import COLUMNS, KINDS, AbstractFitTask

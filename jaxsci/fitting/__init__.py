@@ -2,24 +2,17 @@
 
 A user meets `fit`, `fit_batch`, the solvers and the solutions, which stand in `jaxsci` itself. A domain of science also
 finds here what it needs to bring a likelihood of its own to the same end as any other fit: `Problem` and `Choices`
-(what is to be fitted, and how), `make_plan` (which parameters are free, under which names), `search` and `ending` (the
-solver's loop, and what is said of its answer), `compiled` (programs that are kept), `remarks` and `verdict_of` (what
+(what is to be fitted, and how), `make_plan` (which parameters are free, under which names), `search`, `uncertainty` and
+`ending_of` (the solver's loop, what the curvature at its answer says, and what the answer may call itself), `compiled` (programs that are kept), `remarks` and `verdict_of` (what
 deserves a look). Its files are its own affair. The engine for many small fits is `fitting.small_fits`.
 """
 
 from ._adjoint import KKTAdjoint as KKTAdjoint
 from ._batch import BatchSolution as BatchSolution, fit_batch as fit_batch
-from ._covariance import (
-    covariance as covariance,
-    nested_covariance as nested_covariance,
-    recalled as recalled,
-    scaled_by_scatter as scaled_by_scatter,
-)
 from ._diagnose import explain as explain, explain_result as explain_result, judge as judge, report as report
+from ._ending import at_bound as at_bound, ending_of as ending_of, recalled as recalled
 from ._fit import (
-    Checked as Checked,
     check as check,
-    ending as ending,
     fit as fit,
     fit_once as fit_once,
     make_ready as make_ready,
@@ -28,6 +21,7 @@ from ._fit import (
 )
 from ._foresee import foresee as foresee, foresee_one as foresee_one
 from ._fresh import Found as Found, Traced as Traced, freshly as freshly
+from ._lean import Flags as Flags, lean_first as lean_first
 from ._objective import Objective as Objective, jacobian_t as jacobian_t
 from ._plan import (
     Plan as Plan,
@@ -37,9 +31,7 @@ from ._plan import (
     make_plan as make_plan,
 )
 from ._problem import Choices as Choices, Problem as Problem, Solver as Solver
-from ._program import cheap_compile as cheap_compile, compiled as compiled, seeing as seeing, state_of as state_of
-from ._ragged import RaggedDataset as RaggedDataset
-from ._resume import fingerprint as fingerprint
+from ._program import compiled as compiled, compiler_options as compiler_options, seeing as seeing, state_of as state_of
 from ._rounds import lane_count as lane_count, progress_bar as progress_bar
 from ._seen import roots_of as roots_of
 from ._shared import SharedSolution as SharedSolution
@@ -48,10 +40,9 @@ from ._solver._trust_region import AbstractTrustSolver as AbstractTrustSolver
 from ._solver.adam import Adam as Adam
 from ._solver.gauss_newton import GaussNewton as GaussNewton
 from ._solver.trf import TRF as TRF
-from ._source import ArrayRows as ArrayRows
-from ._stream import StreamedDataset as StreamedDataset
 from ._summary import format_pm as format_pm
 from ._terms import Fitted as Fitted, Terms as Terms
+from ._uncertainty import Rows as Rows, scaled_by_scatter as scaled_by_scatter, uncertainty as uncertainty
 from ._verdict import (
     CONVERGED as CONVERGED,
     FAILED as FAILED,

@@ -1,6 +1,13 @@
-"""Implicit differentiation of a bounded fit, right at active bounds."""
+"""Implicit differentiation of a bounded fit, right at active bounds.
+
+An answer moves with the data, the noise, the bounds and the fixed parameters as the conditions that hold at it demand,
+whatever search found it. So no derivative goes through the loop of a solver, and a fit may stand inside `jax.grad` of
+something larger. Every search of this package is called with this adjoint; a solver of optimistix is followed by
+`Given`, which steps nowhere and carries the derivatives.
+"""
 
 import functools
+from collections.abc import Callable
 from typing import Any, no_type_check
 
 import equinox as eqx
@@ -13,6 +20,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array
 
+from ..core import Tree
 from ..core.linalg import diagonal, factorise, matvec, scaled, shifted, solve_general
 from ._solver._trust_region import read_options
 
@@ -103,7 +111,13 @@ class KKTAdjoint(optx.AbstractAdjoint):
     held at a bound moves with the bound. Optimistix's stock `ImplicitAdjoint` ignores bounds.
     """
 
-    def apply(self, primal_fn: Any, rewrite_fn: Any, inputs: Any, tags: Any) -> Any:
+    def apply(
+        self,
+        primal_fn: Callable[..., Any],
+        rewrite_fn: Callable[..., Any],
+        inputs: tuple[Any, ...],
+        tags: frozenset[object],
+    ) -> Any:
         del rewrite_fn, tags
         root, rest = implicit(primal_fn, (*inputs, functools.partial(eqxi.while_loop, kind="lax")))
         return root, jtu.tree_map(eqxi.nondifferentiable_backward, rest)
@@ -116,16 +130,49 @@ class Given(optx.AbstractLeastSquaresSolver):
     atol: float = 0.0
     norm: Any = optx.max_norm
 
-    def init(self, fn: Any, y: Any, args: Any, options: Any, f_struct: Any, aux_struct: Any, tags: Any) -> Any:
+    def init(
+        self,
+        fn: Callable[..., Any],
+        y: Array,
+        args: None,
+        options: dict[str, Any],
+        f_struct: jax.ShapeDtypeStruct,
+        aux_struct: Tree,
+        tags: frozenset[object],
+    ) -> Any:
         return None
 
-    def step(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
+    def step(
+        self,
+        fn: Callable[..., Any],
+        y: Array,
+        args: None,
+        options: dict[str, Any],
+        state: None,
+        tags: frozenset[object],
+    ) -> Any:
         return y, None, None
 
-    def terminate(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
+    def terminate(
+        self,
+        fn: Callable[..., Any],
+        y: Array,
+        args: None,
+        options: dict[str, Any],
+        state: None,
+        tags: frozenset[object],
+    ) -> Any:
         return jnp.array(True), optx.RESULTS.successful
 
     def postprocess(
-        self, fn: Any, y: Any, aux: Any, args: Any, options: Any, state: Any, tags: Any, result: Any
+        self,
+        fn: Callable[..., Any],
+        y: Array,
+        aux: Tree,
+        args: None,
+        options: dict[str, Any],
+        state: None,
+        tags: frozenset[object],
+        result: optx.RESULTS,
     ) -> Any:
         return y, aux, {}

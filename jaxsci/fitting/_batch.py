@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core import AbstractLoss, Linear, Module, as_array
+from ..core import AbstractLoss, Linear, Module, Tree, as_array
+from ..datasets import Block, blocks
+from ..parallel import Checkpoint, Placement
 from ._checks import check_given
 from ._fit import check
 from ._plan import Plan, active_mask, as_names, flat_bounds, flat_priors, make_plan
-from ._problem import Choices, Problem
-from ._ragged import Block, blocks
-from ._resume import Checkpoint
+from ._problem import Choices, Problem, Solver
 from ._rounds import Job, chunk_count, lane_count, progress_bar
 from ._shared import Part, SharedSolution, fit_shared
 from ._solution import RESULTS, Solution
@@ -121,13 +121,13 @@ class BatchSolution(Module):
 
 
 def fit_batch(
-    models: Any,
-    datasets: Any,
+    models: Tree,
+    datasets: Tree,
     *,
     free: Sequence[str] | None = None,
     bounds: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
-    solver: Any = TRF(),
+    solver: Solver = TRF(),
     loss: AbstractLoss = Linear(),
     shared: Sequence[str] = (),
     batch_size: int | str = "auto",
@@ -163,7 +163,6 @@ def fit_batch(
         check_given(model, None, free, bounds, priors, solver, loss)
     todo = list(blocks(models, datasets))
     total = sum(len(block.members) for block in todo)
-    devices = () if mesh is None else tuple(mesh.devices.flat)
     _check(solver, shared, mesh, checkpoint)
     prepare = functools.partial(_lanes, total=total, free=free, bounds=bounds, priors=priors, loss=loss)
     if shared:
@@ -176,21 +175,22 @@ def fit_batch(
         return BatchSolution(*_merge(each, [block.members for block in todo]), {}, joint)
     words = repr((None if free is None else as_names(free), solver, type(loss), scale_covariance))
     task = ([tuple(block) for block in todo], bounds, priors, loss, words, max_steps)
-    kept = None if checkpoint is None else Checkpoint(checkpoint, resume, task)
+    kept = None if checkpoint is None else Checkpoint(checkpoint, task, resume)
 
     def run(k: int, report: Callable[[int], None]) -> Solution:
         plan, varying = prepare(todo[k])
         width = lane_count(todo[k].length, len(plan.names), batch_size)
         chunks = chunk_count(todo[k].length, len(plan.names), width)
         choices = Choices(plan, solver, None, max_steps, scale_covariance)
-        job = Job(varying, choices, width, chunks, devices, kept is not None)
-        return job.run(report, *(kept.of(k) if kept else (_same, _nothing)))
+        return Job(varying, choices, width, chunks, Placement.of(mesh)).run(report, kept, str(k))
 
     with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():
         return _separately(todo, lambda k: run(k, report))
 
 
-def _check(solver: Any, shared: Sequence[str], mesh: Any, checkpoint: Any) -> None:
+def _check(
+    solver: Solver, shared: Sequence[str], mesh: jax.sharding.Mesh | None, checkpoint: str | os.PathLike[str] | None
+) -> None:
     """Raise `ValueError` for choices that do not go together."""
     if shared and (mesh is not None or checkpoint is not None):
         raise ValueError("shared parameters make one joint fit, which takes neither a mesh nor a checkpoint")
@@ -212,15 +212,14 @@ def _separately(todo: Sequence[Block], run: Callable[[int], Solution]) -> BatchS
     return BatchSolution(*_merge(groups, members), errors)
 
 
-def _same(search: Any) -> Any:
-    return search
-
-
-def _nothing(search: Any) -> None:
-    return None
-
-
-def _lanes(block: Block, total: int, free: Any, bounds: Any, priors: Any, loss: AbstractLoss) -> tuple[Plan, Problem]:
+def _lanes(
+    block: Block,
+    total: int,
+    free: Sequence[str] | None,
+    bounds: Mapping[str, Any] | None,
+    priors: Mapping[str, Any] | None,
+    loss: AbstractLoss,
+) -> tuple[Plan, Problem]:
     """The plan of these members, and their Problem, whose arrays lead with the members."""
     model, data = (jtu.tree_map(lambda x: as_array(x[0]), tree) for tree in (block.models, block.data))
     plan = make_plan(model, data.noise, free)

@@ -6,38 +6,42 @@ where arrays are made, and what a model does is checked where it is called (`Dat
 
 import inspect
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
-from jaxtyping import PyTree
 
 from ..core import (
-    AbstractDataset,
     AbstractLikelihood,
     AbstractLoss,
     Arctan,
     Cauchy,
-    Dataset,
     Huber,
     Linear,
+    Model,
     SoftL1,
     describe,
     parameters,
     suggest,
 )
+from ..datasets import AbstractDataset, Dataset, StreamedDataset
 from ._plan import Plan
-from ._stream import StreamedDataset
 
 _LOSSES = {cls.__name__.lower(): cls.__name__ for cls in (Linear, SoftL1, Huber, Cauchy, Arctan)}
 _SOLVERS = {name.lower(): name for name in ("TRF", "GaussNewton", "Adam")}
 
 
 def check_given(
-    model: Any, data: Any, free: Any, bounds: Any, priors: Any, solver: Any, loss: Any, likelihood: Any = None
+    model: object,
+    data: object,
+    free: object,
+    bounds: object,
+    priors: object,
+    solver: object,
+    loss: object,
+    likelihood: object = None,
 ) -> None:
     """Raise `ValueError` for an argument of a kind that no fit takes.
 
@@ -68,14 +72,14 @@ def check_given(
         )
 
 
-def check_model(model: Any, data: Any = None) -> None:
+def check_model(model: object, data: object = None) -> None:
     """Raise `ValueError` for what is no model: a class, a function, or a Module that a `Dataset` cannot call."""
     if isinstance(model, type):
         raise ValueError(
             f"model is the class {model.__name__}, but a fit starts from an instance, which holds the start values: "
             f"{model.__name__}(...)"
         )
-    if inspect.isroutine(model) or (callable(model) and not isinstance(model, eqx.Module)):
+    if not isinstance(model, eqx.Module) and (inspect.isroutine(model) or callable(model)):
         raise ValueError(
             f"model is {_kind(model)}, which has no named parameters: write a jaxsci.AbstractModel with fields "
             "declared by jaxsci.param(), or use jaxsci.curvefit.curve_fit, which takes functions"
@@ -89,7 +93,7 @@ def check_model(model: Any, data: Any = None) -> None:
         )
 
 
-def check_fixed(plan: Plan, model: PyTree) -> None:
+def check_fixed(plan: Plan, model: Model) -> None:
     """Raise `ValueError` for a parameter that is not fitted and lies outside its declared bounds.
 
     Within transformations, where values are not known, nothing is said.
@@ -109,11 +113,11 @@ def check_fixed(plan: Plan, model: PyTree) -> None:
             )
 
 
-def _are_names(free: Any) -> bool:
+def _are_names(free: object) -> bool:
     return isinstance(free, Collection) and all(isinstance(name, str) for name in free)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}; make one: {value.__name__}()"
     if inspect.isroutine(value):
@@ -121,7 +125,7 @@ def _kind(value: Any) -> str:
     return repr(value) if isinstance(value, str) else describe(value)
 
 
-def _like(value: Any, known: Mapping[str, str]) -> str:
+def _like(value: object, known: Mapping[str, str]) -> str:
     """A suggestion for a name in place of the thing."""
     if not isinstance(value, str):
         return ""

@@ -1,21 +1,30 @@
-"""Why a fit failed, in words that name the array and the row. Runs on the host, after the fact."""
+"""Why a fit failed, in words that name the array and the row; and what is said of one that went through.
+
+A compiled fit ends with a code. `judge`, which `fit` calls on the host, turns it into an exception: it looks at the
+data, the noise or the model at the start once more, for the entry that a researcher must mend. Data in files are read
+again for it. `jaxsci check` says the same of a fit that is only foreseen.
+"""
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core import AbstractDataset
-from ._diagnose_stream import explain_stream
+from ..core import AbstractLikelihood, Model
+from ..datasets import AbstractDataset, Seen, StreamedDataset, finite_rows, first_bad, pieces, row_arrays
 from ._solution import RESULTS, Solution
-from ._stream import StreamedDataset
 from ._verdict import facts_of, moved, undetermined
 
 
 def judge(
-    solution: Solution, model: Any, data: AbstractDataset, likelihood: Any, strict: bool = False, level: int = 3
+    solution: Solution,
+    model: Model,
+    data: AbstractDataset,
+    likelihood: AbstractLikelihood | None,
+    strict: bool = False,
+    level: int = 3,
 ) -> None:
     """Raise for a fit that failed; warn of what a researcher should know of one that went through.
 
@@ -30,21 +39,20 @@ def judge(
         warnings.warn(message, stacklevel=level)
 
 
-def explain(solution: Solution, model: Any, data: AbstractDataset, likelihood: Any) -> NoReturn:
+def explain(solution: Solution, model: Model, data: AbstractDataset, likelihood: AbstractLikelihood | None) -> NoReturn:
     """Raise what belongs to `solution.result`."""
     explain_result(solution.result, model, data, likelihood)
 
 
-def explain_result(result: Any, model: Any, data: AbstractDataset, likelihood: Any) -> NoReturn:
+def explain_result(
+    result: RESULTS, model: Model, data: AbstractDataset, likelihood: AbstractLikelihood | None
+) -> NoReturn:
     """Raise what belongs to a `RESULTS`, of a fit that was made or of one that is only foreseen."""
-    if isinstance(data, StreamedDataset):
-        explain_stream(result, model, data)
     message = RESULTS[result]
     if result == RESULTS.nonfinite_data:
-        raise ValueError(_first_bad(data, "inputs", "observed") or message)
+        raise ValueError(_bad_data(data) or message)
     if result == RESULTS.bad_noise:
-        noise = data.noise if likelihood is None else likelihood
-        raise ValueError(_bad_noise(noise, np.asarray(data.mask)) or message)
+        raise ValueError(_bad_noise(data, likelihood) or message)
     if result == RESULTS.empty:
         raise ValueError(message)
     if result == RESULTS.nonfinite_start:
@@ -52,51 +60,64 @@ def explain_result(result: Any, model: Any, data: AbstractDataset, likelihood: A
     raise RuntimeError(message)
 
 
-def _first_bad(data: AbstractDataset, *fields: str) -> str:
-    mask = np.asarray(data.mask)
-    for field in fields:
-        for path, leaf in jtu.tree_flatten_with_path(getattr(data, field))[0]:
-            values = np.asarray(leaf)
-            bad = ~np.isfinite(values).reshape(len(mask), -1).all(axis=1) & mask
-            if bad.any():
-                k = int(np.argmax(bad))
-                return (
-                    f"{field}{jtu.keystr(path)}[{k}] is {values[k]}: {int(bad.sum())} of {len(mask)} rows are not "
-                    "finite. Mask them (mask=jnp.isfinite(...))."
-                )
-    return ""
+def _bad_data(data: AbstractDataset) -> str:
+    """Which row of the inputs or observations is not finite; empty for none."""
+
+    def look(piece: AbstractDataset) -> Iterator[Seen]:
+        unused = ~np.asarray(piece.mask)
+        for name, values in row_arrays(piece).items():
+            if name != "mask" and not name.startswith("noise"):
+                yield Seen(name, values, unused | finite_rows(values))
+
+    bad = first_bad(look(piece) for piece in pieces(data))
+    remedy = "mask=" if isinstance(data, StreamedDataset) else "mask=jnp.isfinite(...)"
+    return f"{bad}: {bad.amount} of {_rows(data)} rows are not finite. Mask them ({remedy})." if bad else ""
 
 
-def _bad_noise(noise: Any, mask: np.ndarray) -> str:
-    for path, leaf in jtu.tree_flatten_with_path(noise)[0]:
-        values, name = np.asarray(leaf), jtu.keystr(path, simple=True, separator=".")
-        if name.endswith("sigma"):
-            bad = ~((values > 0) & np.isfinite(values)) & (mask if values.ndim else True)
-            if bad.any():
-                k = int(np.argmax(bad))
-                where = f"[{k}]" if values.ndim else ""
-                value = values[k] if values.ndim else values
-                return (
-                    f"{name}{where} is {value}: standard deviations must be positive and finite "
-                    f"({int(bad.sum())} are not)."
-                )
-        if name.endswith("covariance"):
-            return f"the {name} matrix is not positive definite."
-        if name.endswith("counts") and not (values[mask] >= 0).all():
-            return f"{name}[{int(np.argmax(~(values >= 0) & mask))}] is negative or not finite: counts are 0 or more."
-    return ""
+def _rows(data: AbstractDataset) -> int:
+    return len(data) if isinstance(data, StreamedDataset) else data.mask.shape[0]
 
 
-def _bad_start(model: Any, data: AbstractDataset) -> str:
-    residual = np.asarray(data.residual(model))
-    bad = ~np.isfinite(residual) & np.asarray(data.mask)
-    if bad.any():
-        k = int(np.argmax(bad))
-        return (
-            f"{type(model).__name__} is {residual[k]} at row {k} for the starting values ({int(bad.sum())} of "
-            f"{len(bad)} rows are not finite). Start elsewhere, or set bounds that keep it finite."
-        )
-    return ""
+def _bad_noise(data: AbstractDataset, likelihood: AbstractLikelihood | None) -> str:
+    """Which standard deviation, covariance or count makes no sense; empty for none."""
+
+    def look(piece: AbstractDataset) -> Iterator[Seen]:
+        unused = ~np.asarray(piece.mask)
+        name, noise = ("noise", piece.noise) if likelihood is None else ("likelihood", likelihood)
+        for path, leaf in jtu.tree_flatten_with_path(noise)[0]:
+            values, where = np.asarray(leaf), f"{name}{jtu.keystr(path)}"
+            if where.endswith("sigma"):
+                yield Seen(where, values, ((values > 0) & np.isfinite(values)) | (unused if values.ndim else False))
+            elif where.endswith("counts"):
+                yield Seen(where, values, (values >= 0) | unused)
+            elif where.endswith("covariance"):
+                yield Seen(where, values, np.zeros((), bool))  # nothing else in it could be wrong
+
+    bad = first_bad(look(piece) for piece in pieces(data))
+    if bad is None:
+        return ""
+    if bad.name.endswith("covariance"):
+        return f"the {bad.name} matrix is not positive definite."
+    if bad.name.endswith("counts"):
+        return f"{bad} is negative or not finite: counts are 0 or more."
+    many = f"{bad.amount} of {_rows(data)} rows are" if bad.place else "it is"
+    return f"{bad}: {many} not positive and finite, as standard deviations must be."
+
+
+def _bad_start(model: Model, data: AbstractDataset) -> str:
+    """At which row the model is not finite for the starting values; empty for none."""
+
+    def look(piece: AbstractDataset) -> Iterator[Seen]:
+        residual = np.asarray(piece.residual(model))
+        yield Seen(type(model).__name__, residual, np.isfinite(residual) | ~np.asarray(piece.mask))
+
+    bad = first_bad(look(piece) for piece in pieces(data))
+    if bad is None:
+        return ""
+    return (
+        f"{bad.name} is {bad.value} at row {bad.place[0]} for the starting values ({bad.amount} of {_rows(data)} rows "
+        "are not finite). Start elsewhere, or set bounds that keep it finite."
+    )
 
 
 def report(solution: Solution) -> Iterator[str]:

@@ -1,8 +1,7 @@
 """fit(), the one entry point, and the compiled programs that it and every other kind of fit are made of.
 
 `make_ready` turns a Problem into an Objective and a start, `search` runs a solver on it, `describe` says what follows
-from where it ended. Batches, grids, joint fits and skies call these three; `fit` adds the checks of what a caller gives
-and, on the host, the order in which programs with and without rare branches run.
+from where it ended. Batches, grids, joint fits and skies call these three; `fit` adds the checks of what it is given.
 """
 
 import functools
@@ -10,51 +9,41 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from ..core import (
-    AbstractDataset,
-    AbstractLikelihood,
-    AbstractLoss,
-    AbstractNoise,
-    Linear,
-    Linearisation,
-    Robust,
-    closed,
-    opened,
-)
+from ..core import AbstractLikelihood, AbstractLoss, AbstractNoise, Linear, Linearisation, Model, Robust, closed, opened
+from ..datasets import AbstractDataset, Stream, StreamedDataset
 from ._adjoint import Given, KKTAdjoint
 from ._checks import check_fixed, check_given
-from ._covariance import Covariance, Look, careful, covariance, look, scaled_by_scatter
 from ._diagnose import judge
+from ._ending import Checked, Look, at_bound, careful, ending, look, off_optimum
+from ._lean import Flags, lean_first
 from ._objective import Objective
 from ._plan import Plan, active_mask, flat_bounds, flat_priors, make_plan
-from ._problem import Choices, Problem
-from ._program import compiled
+from ._problem import Choices, Problem, Solver
 from ._solution import RESULTS, Solution
 from ._solver._foreign import solve_foreign
 from ._solver._trust_region import AbstractTrustSolver, TrustState
 from ._solver.trf import TRF
-from ._stream import Stream, StreamedDataset
 from ._terms import Fitted, Terms
+from ._uncertainty import Covariance, Rows, scaled_by_scatter, uncertainty
 
 
 def fit(
-    model: PyTree,
+    model: Model,
     data: AbstractDataset,
     *,
     free: Sequence[str] | None = None,
     bounds: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
-    solver: Any = TRF(),
+    solver: Solver = TRF(),
     loss: AbstractLoss = Linear(),
     likelihood: AbstractLikelihood | None = None,
-    active: Any = None,
+    active: ArrayLike | Sequence[bool] | None = None,
     chunk: int | None = None,
     max_steps: int = 200,
     throw: bool = True,
@@ -94,7 +83,7 @@ def fit(
     check_given(model, data, free, bounds, priors, solver, loss, likelihood)
     given: Any = data
     data, source = (given.stream, given.source) if isinstance(given, StreamedDataset) else (given, None)
-    start, data, likelihood = closed(model), closed(data), closed(likelihood)
+    start, data, likelihood = closed((model, data, likelihood))
     plan = make_plan(start, data.noise, free)
     check_fixed(plan, start)
     check(plan, data, loss, likelihood, chunk)
@@ -102,12 +91,14 @@ def fit(
     mean, weight = flat_priors(plan, priors)
     terms = Terms(lower, upper, mean, weight, active_mask(plan, active), loss, likelihood)
     choices = Choices(plan, solver, chunk, max_steps, scale_covariance)
-    run = functools.partial(_run, Problem(start, data, terms), choices)
+    run = functools.partial(lean_first, fit_once, (Problem(start, data, terms), choices), mend=by_rows)
     solution, flags = run() if source is None else source.wait_for(run)
     return _judge(solution, flags, model, given, likelihood, throw, strict)
 
 
-def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any, chunk: int | None) -> None:
+def check(
+    plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: AbstractLikelihood | None, chunk: int | None
+) -> None:
     """Raise `ValueError` for choices that do not go together."""
     base = data.noise if likelihood is None else likelihood
     plain = isinstance(loss, Linear)
@@ -126,8 +117,6 @@ def check(plan: Plan, data: AbstractDataset, loss: AbstractLoss, likelihood: Any
 
 
 _ACCURACY = 1e-8  # of a solver that does not say
-_FAR = 1e-3  # standard errors between an answer and the optimum, at most
-_ROUGH = 4.0  # times sqrt(eps): a gradient this small, in units of the residuals, is rounding
 
 
 class Ready(NamedTuple):
@@ -175,24 +164,8 @@ def make_ready(problem: Problem, choices: Choices) -> Ready:
     return Ready(objective, base, jnp.clip(y0, lower, upper), lower, upper, bounds, projected, terms)
 
 
-def _run(problem: Problem, choices: Choices) -> tuple[Solution, Any]:
-    """The solution and its flags.
-
-    Few fits take the branches of the exact Hessian and of the QR, which are a third of what there is to compile. On
-    the host a program without them comes first, whose answer tells whether one is missing; it depends on this fit
-    alone. Inside a transformation all is one program.
-    """
-    solution, flags = compiled(fit_once, (problem, choices), (False,), (True,))
-    if isinstance(flags, jax.core.Tracer):
-        return solution, flags
-    *_, stalled, well = flags = jax.device_get(flags)
-    if stalled:
-        return compiled(fit_once, (problem, choices), (True,))
-    return (solution, flags) if well else compiled(by_rows, (problem, choices, solution))
-
-
 def fit_once(problem: Problem, choices: Choices, complete: bool) -> tuple[Solution, Array]:
-    """The solution, and what the host must know of it; unless `complete`, without branches that few fits take."""
+    """The solution and its packed `Flags`; unless `complete`, without the branches that few fits take."""
     ready = make_ready(problem, choices)
     end = search(ready, choices, complete)
     seen = look(ready.objective, end.y, ready.lower, ready.upper, end.lin)
@@ -206,16 +179,15 @@ def fit_once(problem: Problem, choices: Choices, complete: bool) -> tuple[Soluti
 def by_rows(problem: Problem, choices: Choices, solution: Solution) -> tuple[Solution, Array]:
     """The same solution with its covariance by QR."""
     ready = make_ready(problem, choices)
-    known = covariance(ready.objective.weighed(solution.y)[1], ready.fixed)
+    known = uncertainty(Rows(ready.objective.weighed(solution.y)[1]), ready.fixed)
     spread = _spread(ready, known, solution.cost, solution.num_data, solution.result, choices.scale_covariance)
-    solution = eqx.tree_at(lambda s: (s.covariance, s.dof, s.rank, s.determined), solution, spread)
+    solution = eqx.tree_at(lambda s: tuple(getattr(s, name) for name in Spread._fields), solution, tuple(spread))
     return solution, _flags(solution, jnp.array(False), jnp.array(True))
 
 
 def _flags(solution: Solution, stalled: Array, well: Array) -> Array:
-    """All that the host must know of a fit, in one array: a transfer costs more than it carries."""
-    seen = (solution.result._value, jnp.any(solution.projected), jnp.any(~solution.determined), stalled, well)
-    return jnp.stack([jnp.asarray(x, jnp.int32) for x in seen])
+    lost = jnp.any(~solution.determined)
+    return Flags(stalled, well, solution.result._value, jnp.any(solution.projected), lost).packed()
 
 
 class End(NamedTuple):
@@ -258,63 +230,16 @@ def exact_decrement(state: TrustState) -> Array:
 
 
 def advance(
-    ready: Ready, solver: AbstractTrustSolver, y: Array, state: Any, max_steps: int, exact: bool = True
+    ready: Ready, solver: AbstractTrustSolver, y: Array, state: TrustState | None, max_steps: int, exact: bool = True
 ) -> optx.Solution:
     """At most `max_steps` steps of one of our own solvers, from a state where one is given."""
     options = {**ready.bounds, "linearise": ready.objective, "state": state, "exact": exact}
     return optx.least_squares(unused, solver, y, None, options, max_steps=max_steps, adjoint=KKTAdjoint(), throw=False)
 
 
-def unused(y: Array, args: Any) -> Array:
+def unused(y: Array, args: None) -> Array:
     """Stands for the residual function, which our solvers never call: they linearise."""
     return y
-
-
-class Checked(NamedTuple):
-    """What was found at the end of a search, as far as it decides what the search may call itself.
-
-    `num_data`: rows used. `fine`: they are finite. `valid`: the noise makes sense. `finite`: so is the model where the
-    search ended. `off`: the gradient there says that it is no optimum. `stalled`: no step decreased the cost.
-    """
-
-    num_data: Array
-    fine: Array
-    valid: Array
-    finite: Array
-    off: Array
-    stalled: Array
-
-
-def ending(ended: optx.RESULTS, at: Checked) -> Any:
-    """The first of all reasons that applies; success only where the answer was looked at and is an optimum."""
-    code: Any = RESULTS  # its members are results; to a type checker they are the texts of the class body
-    result = code.where(ended == optx.RESULTS.successful, code.successful, code.solver_failed)
-    capped = ended == optx.RESULTS.nonlinear_max_steps_reached
-    reasons = (
-        (at.off & ~capped, code.not_optimal),
-        (at.off & at.stalled, code.stalled),
-        (capped, code.max_steps_reached),
-        (~at.finite, code.nonfinite_end),
-        (ended == optx.RESULTS.nonfinite, code.nonfinite_start),
-        (~at.valid, code.bad_noise),
-        (~at.fine, code.nonfinite_data),
-        (at.num_data == 0, code.empty),
-    )
-    for applies, reason in reasons:
-        result = code.where(applies, reason, result)
-    return result
-
-
-def off_optimum(seen: Look, dof: Array, absolute: bool) -> Array:
-    """True where the step that is left is longer than a thousandth of a standard error.
-
-    For noise without a scale the unit is the scatter. What rounding alone makes of the gradient is no step: the square
-    root of eps of the residuals, and one unit of rounding in a parameter.
-    """
-    scatter = seen.size / jnp.sqrt(jnp.maximum(dof, 1).astype(seen.size.dtype))
-    unit = jnp.ones_like(seen.size) if absolute else scatter
-    rough = _ROUGH * float(jnp.finfo(seen.size.dtype).eps) ** 0.5 * seen.size
-    return ~(seen.decrement <= jnp.maximum(_FAR * unit, jnp.maximum(rough, seen.rounding)))
 
 
 def conclude(ready: Ready, choices: Choices, end: End) -> Solution:
@@ -329,10 +254,18 @@ def degrees(ready: Ready, known: Covariance, count: Array) -> Array:
     return count + jnp.sum((ready.objective.prior_weight > 0) & ~ready.fixed) - known.rank
 
 
+class Spread(NamedTuple):
+    """What a Solution says of its errors, by the names that it has there."""
+
+    covariance: Float[Array, "p p"]
+    dof: Int[Array, ""]
+    rank: Int[Array, ""]
+    determined: Bool[Array, " p"]
+
+
 def _spread(
-    ready: Ready, known: Covariance, cost: Array, count: Array, result: Any, scale_covariance: bool | None
-) -> tuple[Array, Array, Array, Array]:
-    """(covariance, dof, rank, determined)."""
+    ready: Ready, known: Covariance, cost: Array, count: Array, result: RESULTS, scale_covariance: bool | None
+) -> Spread:
     dof = degrees(ready, known, count)
     matrix = known.matrix
     if scale_covariance or (scale_covariance is None and not ready.base.absolute):
@@ -345,7 +278,7 @@ def _spread(
         RESULTS.empty,
     )
     matrix = jnp.where(functools.reduce(jnp.logical_or, [result == r for r in senseless]), jnp.nan, matrix)
-    return matrix, dof, known.rank, known.determined
+    return Spread(matrix, dof, known.rank, known.determined)
 
 
 def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covariance) -> Solution:
@@ -359,23 +292,22 @@ def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covari
     seen = seen._replace(decrement=left)
     off = off_optimum(seen, degrees(ready, known, count), absolute)
     result = ending(end.result, Checked(count, fine, valid, seen.finite, off, end.stalled))
-    matrix, dof, rank, determined = _spread(ready, known, cost, count, result, scale)
+    spread = _spread(ready, known, cost, count, result, scale)
     gaussian = isinstance(ready.base, AbstractNoise) and isinstance(terms.loss, Linear)
-    at_bound = jnp.where(y >= upper, 1, jnp.where(y <= lower, -1, 0))
     fitted = objective.fitted(y)
     return Solution(
         fitted=Fitted(fitted.model, fitted.noise if plan.noise else None),
         y=y,
-        covariance=matrix,
+        covariance=spread.covariance,
         cost=cost,
         chi2=objective.chi2(y, cost),
         log_norm=lax.stop_gradient(log_norm.astype(y.dtype)),
         num_data=count,
-        dof=dof,
-        rank=rank,
-        determined=determined,
+        dof=spread.dof,
+        rank=spread.rank,
+        determined=spread.determined,
         fixed=fixed,
-        at_bound=jnp.where(fixed, 0, at_bound),
+        at_bound=at_bound(y, lower, upper),
         projected=ready.projected,
         result=result,
         num_steps=end.num_steps,
@@ -390,14 +322,19 @@ def describe(ready: Ready, choices: Choices, end: End, seen: Look, known: Covari
 
 
 def _judge(
-    solution: Solution, flags: Any, model: Any, data: Any, likelihood: Any, throw: bool, strict: bool
+    solution: Solution,
+    flags: Flags | None,
+    model: Model,
+    data: AbstractDataset,
+    likelihood: AbstractLikelihood | None,
+    throw: bool,
+    strict: bool,
 ) -> Solution:
     """Raise or warn as asked; inside a transformation only an error can be raised, and only at run time."""
-    if isinstance(flags, jax.core.Tracer):
+    if flags is None:
         return solution.result.error_if(solution, ~solution.success) if throw else solution
     if not throw:
         return solution
-    code, outside, lost, *_ = jax.device_get(flags)
-    if code != 0 or outside or lost:
+    if flags.code != 0 or flags.projected or flags.lost:
         judge(solution, model, data, likelihood, strict, 4)
     return solution

@@ -12,26 +12,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Int
 
-from ..core import AbstractLoss
+from ..core import AbstractLoss, Model, Tree
+from ..datasets import AbstractDataset, StreamedDataset, blocks
 from ._batch import _lanes
-from ._fit import Checked, Ready, check, ending, make_ready
+from ._ending import Checked, ending
+from ._fit import Ready, check, make_ready
 from ._plan import active_mask, flat_bounds, flat_priors, make_plan
 from ._problem import Choices, Problem, Solver
 from ._program import compiled
-from ._ragged import blocks
 from ._solver._foreign import _off_bounds
 from ._solver._trust_region import AbstractTrustSolver, Bounds, _finite
-from ._stream import StreamedDataset
 from ._terms import Terms
 
 _TOGETHER = 64  # members at a time, so that their Jacobians fit into memory
 
 
 def foresee(
-    models: PyTree,
-    datasets: Any,
+    models: Tree,
+    datasets: Tree,
     *,
     free: Sequence[str] | None,
     bounds: Mapping[str, Any] | None,
@@ -54,8 +54,8 @@ def foresee(
 
 
 def foresee_one(
-    model: PyTree,
-    data: Any,
+    model: Model,
+    data: AbstractDataset,
     *,
     free: Sequence[str] | None,
     bounds: Mapping[str, Any] | None,
@@ -91,7 +91,7 @@ def _one(problem: Problem, choices: Choices) -> Int[Array, ""]:
     return ending(ended, Checked(count, fine, valid, yes, no, no))._value
 
 
-def _first(ready: Ready, solver: Any) -> Array:
+def _first(ready: Ready, solver: Solver) -> Array:
     """Where a solver evaluates first."""
     if isinstance(solver, AbstractTrustSolver):
         return solver.start(ready.y0, Bounds(ready.lower, ready.upper, bool(ready.bounds)))[0]

@@ -25,7 +25,7 @@ from jax.extend.core import Literal
 
 from ..core import Module
 from ._keys import JITS, Key, Unkeyed, equation_key, holds, inner_of
-from ._program import cheap_compile, keep, outermost
+from ._program import compiler_options, keep, outermost
 from ._seen import Seen, snapshot
 
 
@@ -81,7 +81,7 @@ class Program:
                 def run(consts: list[Any], *rest: Any) -> Any:
                     return solve(Traced(consts, steps), *rest)
 
-                self._jits[solve] = jax.jit(run, static_argnums=static, compiler_options=cheap_compile())
+                self._jits[solve] = jax.jit(run, static_argnums=static, compiler_options=compiler_options())
             return self._jits[solve]
 
 

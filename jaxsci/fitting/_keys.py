@@ -1,17 +1,26 @@
-"""Keys that two traced functions share only where they compute the same thing: what finds a compiled program again."""
+"""Keys that two traced functions share only where they compute the same thing: what finds a compiled program again.
+
+A user's function may see what no argument shows, so what is compared is what it computes: the equations of its jaxpr,
+with the constants among them by value. Two equal keys mean the same program. What cannot be compared so, such as a
+traced constant, has no key, and is compiled anew. `_program` and `_fresh` ask for them.
+"""
 
 import dataclasses
 import hashlib
 import types
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jaxtyping import Array
 
+from ..core import AnyArray
+
+AnyJaxpr: TypeAlias = Jaxpr | ClosedJaxpr
 JITS = ("jit", "pjit", "closed_call")
 _JVP, _RULES = "custom_jvp_call", ("custom_jvp_call", "custom_vjp_call")
 _SIMPLE = (bool, int, float, complex, str, types.FunctionType, jax.tree_util.PyTreeDef)
@@ -37,7 +46,7 @@ class Key:
 class Same:
     """Equal only to itself; keeps the object alive, so that no other takes its place."""
 
-    def __init__(self, value: Any):
+    def __init__(self, value: object):
         self.value = value
 
     def __hash__(self) -> int:
@@ -47,7 +56,7 @@ class Same:
         return isinstance(other, Same) and self.value is other.value
 
 
-def inner_of(eqn: Any) -> Any:
+def inner_of(eqn: JaxprEqn) -> Any:
     """The jaxpr that an equation calls."""
     return eqn.params["jaxpr" if "jaxpr" in eqn.params else "call_jaxpr"]
 
@@ -56,7 +65,7 @@ def _weakly(function: Callable[..., Any]) -> Callable[..., Any]:
     """Remember function(jaxpr, ...) while the jaxpr lives: those of `jax.numpy` functions do."""
     known: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
-    def wrapped(jaxpr: Any, *rest: Any) -> Any:
+    def wrapped(jaxpr: AnyJaxpr, *rest: object) -> Any:
         answers = known.setdefault(jaxpr, {})
         if rest not in answers:
             answers[rest] = function(jaxpr, *rest)
@@ -66,7 +75,7 @@ def _weakly(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_weakly
-def holds(jaxpr: Any) -> bool:
+def holds(jaxpr: AnyJaxpr) -> bool:
     """True where arrays are part of the jaxpr, or of one that it calls."""
     return bool(getattr(jaxpr, "consts", ())) or any(
         holds(inner_of(eqn)) for eqn in jaxpr.eqns if eqn.primitive.name in JITS
@@ -74,11 +83,11 @@ def holds(jaxpr: Any) -> bool:
 
 
 @_weakly
-def jaxpr_key(jaxpr: Any, rules: bool) -> Key:
+def jaxpr_key(jaxpr: AnyJaxpr, rules: bool) -> Key:
     """The key of a jaxpr; its literals and constants are part of it, and custom derivatives if `rules`."""
     number = {v: k for k, v in enumerate([*jaxpr.constvars, *jaxpr.invars])}
 
-    def read(v: Any) -> Any:
+    def read(v: Var | Literal) -> Any:
         return (v.aval, value_key(np.asarray(v.val), rules)) if isinstance(v, Literal) else number[v]
 
     parts = [v.aval for v in number] + [value_key(c, rules) for c in getattr(jaxpr, "consts", ())]
@@ -88,7 +97,7 @@ def jaxpr_key(jaxpr: Any, rules: bool) -> Key:
     return Key((*parts, *map(read, jaxpr.outvars)))
 
 
-def equation_key(eqn: Any, rules: bool) -> tuple[Any, ...]:
+def equation_key(eqn: JaxprEqn, rules: bool) -> tuple[Any, ...]:
     """What an equation does, its operands aside."""
     params = eqn.params
     if eqn.primitive.name in _RULES:  # functions in the parameters, new ones at each trace: what do they compute?
@@ -99,13 +108,14 @@ def equation_key(eqn: Any, rules: bool) -> tuple[Any, ...]:
     return eqn.primitive, eqn.ctx, len(eqn.outvars), *named
 
 
-def _rule_of(eqn: Any) -> Any:
+def _rule_of(eqn: JaxprEqn) -> Any:
     """The jaxpr of a custom derivative."""
-    structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
+    avals: list[Any] = [v.aval for v in eqn.invars]
+    structs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
     which = [k for k, s in enumerate(structs) if k >= eqn.params["num_consts"] and jnp.issubdtype(s.dtype, jnp.inexact)]
 
-    def probe(*values: Any) -> Any:
-        def call(*floats: Any) -> Any:
+    def probe(*values: Array) -> Any:
+        def call(*floats: Array) -> Any:
             full = dict(enumerate(values)) | dict(zip(which, floats, strict=True))
             return eqn.primitive.bind(*full.values(), **eqn.primitive.get_bind_params(eqn.params))
 
@@ -118,7 +128,7 @@ def _rule_of(eqn: Any) -> Any:
     return jax.make_jaxpr(probe)(*structs)
 
 
-def value_key(v: Any, rules: bool = True) -> Any:
+def value_key(v: object, rules: bool = True) -> Any:
     """A parameter or a constant as something that compares by value.
 
     **Raises:** `Unkeyed` for a traced one.
@@ -147,14 +157,14 @@ def value_key(v: Any, rules: bool = True) -> Any:
     return v
 
 
-def _digest(v: Any) -> Any:
+def _digest(v: AnyArray | np.generic) -> Any:
     if jnp.issubdtype(v.dtype, jax.dtypes.extended):
-        return v.dtype, _digest(jax.random.key_data(v))
+        return v.dtype, _digest(jax.random.key_data(v))  # type: ignore[arg-type]
     array = np.asarray(v)
     return array.shape, array.dtype, hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).digest()
 
 
-def _host_key(v: Any) -> Any:
+def _host_key(v: object) -> Any:
     if isinstance(v, dict | tuple):
         return type(v), *map(_host_key, v.items() if isinstance(v, dict) else v)
     return value_key(v) if isinstance(v, _SIMPLE) or dataclasses.is_dataclass(v) else Same(v)

@@ -1,8 +1,13 @@
-"""The one thing that solvers, adjoints and covariances see: free parameters -> cost, gradient, curvature."""
+"""The one thing that solvers, adjoints and covariances see: free parameters -> cost, gradient, curvature.
+
+An `Objective` is a Module, because its arrays are what an answer can be differentiated by. It knows the three ways to
+the same sums: all rows at once, chunk after chunk, and block after block of a stream; a data set that has a shorter way
+than its Jacobian is asked for that. Free noise parameters add their own information, by the expected curvature.
+"""
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,7 +16,6 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core import (
-    AbstractDataset,
     AbstractLikelihood,
     AbstractNoise,
     AbstractPrepared,
@@ -20,13 +24,23 @@ from ..core import (
     Module,
     Robust,
     Scalar,
+    Tree,
     opened,
     split_rows,
 )
 from ..core.linalg import cholesky, dot, gram, qr_r, svd_square
-from ._stream import Stream
+from ..datasets import AbstractDataset, Stream
 
 _CHUNK = 2048  # rows of a stream's block computed at a time, so that their Jacobian stays in the cache
+
+
+class Inspected(NamedTuple):
+    """How many rows count, whether all of them are finite, whether the noise makes sense, its log-determinant or 0."""
+
+    num_data: Int[Array, ""]
+    fine: Flag
+    valid: Flag
+    log_norm: Scalar
 
 
 class Objective(Module):
@@ -71,7 +85,7 @@ class Objective(Module):
         """model - observed at y."""
         return opened(self.data).residual(self.model(y))
 
-    def __call__(self, y: Float[Array, " p"], args: Any = None) -> Linearisation:
+    def __call__(self, y: Float[Array, " p"], args: None = None) -> Linearisation:
         """The Linearisation at y."""
         if self.free_noise:
             return self._joint(y)
@@ -106,26 +120,27 @@ class Objective(Module):
         some = self.prior_weight > 0
         return jnp.where(some, jnp.sqrt(jnp.where(some, self.prior_weight, 1)), 0)
 
-    def inspect(self, noise: AbstractLikelihood) -> tuple[Int[Array, ""], Flag, Flag, Scalar]:
-        """(rows that count, whether all of them are finite, whether the noise makes sense, its log-determinant or 0).
+    def inspect(self, noise: AbstractLikelihood) -> Inspected:
+        """What a fit wants to know of the data and their noise, whatever the model.
 
         In chunks where asked, without an array as long as the data; but noise that couples all rows is asked at once.
         """
         apart = noise.coupled and not self.whole
 
-        def of_noise(data: Any, noise: AbstractLikelihood) -> tuple[Array, Array]:
+        def of_noise(data: AbstractDataset, noise: AbstractLikelihood) -> tuple[Array, Array]:
             known = self.likelihood if isinstance(self.likelihood, AbstractPrepared) else noise
             log = known.logdet(data.mask) if isinstance(known, AbstractNoise) else jnp.zeros(())
             return noise.valid(data.mask), log
 
-        def look(data: Any, noise: Any) -> tuple[Array, ...]:
-            return jnp.sum(data.mask), opened(data).finite(), *(() if apart else of_noise(data, noise))
+        def look(data: AbstractDataset, noise: AbstractLikelihood | None) -> tuple[Array, ...]:
+            seen = () if noise is None else of_noise(data, noise)
+            return jnp.sum(data.mask), opened(data).finite(), *seen
 
-        def add(a: Any, b: Any) -> Any:
+        def add(a: Tree, b: Tree) -> Any:
             return jtu.tree_map(lambda x, y: x & y if x.dtype == bool else x + y, a, b)
 
         seen = self._fold(None if apart else noise, look, add)
-        return (*seen, *of_noise(self.data, noise)) if apart else seen
+        return Inspected(*seen, *(of_noise(self.data, noise) if apart else ()))
 
     def weighed(self, y: Float[Array, " p"]) -> tuple[Scalar, Float[Array, "m p"]]:
         """(cost, rows whose products J^T J are the curvature at y); those of chunks reduced by TSQR to R."""
@@ -136,7 +151,7 @@ class Objective(Module):
             lin = self(y)  # chunks of coupled rows cannot be weighed one by one
             return lin.cost, cholesky(lin.gram)[0].T
 
-        def weigh(data: Any, likelihood: AbstractLikelihood) -> tuple[Array, Array]:
+        def weigh(data: AbstractDataset, likelihood: AbstractLikelihood) -> tuple[Array, Array]:
             residual, jac_t = self._linearised(data, y)
             cost, jac_t, _ = likelihood.weigh(jac_t, residual, data.mask)
             return cost, jac_t.T if self.whole else qr_r(jac_t.T)
@@ -193,7 +208,7 @@ class Objective(Module):
 
         return self._fold(self.likelihood, sums, lambda a, b: jtu.tree_map(jnp.add, a, b))
 
-    def _fold(self, likelihood: Any, part: Callable[..., Any], add: Callable[..., Any]) -> PyTree:
+    def _fold(self, likelihood: AbstractLikelihood | None, part: Callable[..., Any], add: Callable[..., Any]) -> PyTree:
         """part(data, likelihood) of all rows, or those of their pieces added up: chunks, or blocks of a stream."""
         if self.whole:
             return part(self.data, likelihood)
@@ -277,7 +292,9 @@ def jacobian_t(fn: Callable[..., Any], y: Float[Array, " p"]) -> tuple[Float[Arr
     return value, jax.vmap(tangent)(jnp.eye(y.size, dtype=y.dtype))
 
 
-def _fold_chunks(tree: PyTree, chunk: int | None, part: Callable[..., Any], add: Callable[..., Any]) -> PyTree:
+def _fold_chunks(
+    tree: tuple[AbstractDataset, Tree], chunk: int | None, part: Callable[..., Any], add: Callable[..., Any]
+) -> PyTree:
     """part(*tree) of `chunk` rows at a time, added up."""
     n = tree[0].mask.shape[0]
     if chunk is None or n <= chunk:
@@ -285,7 +302,7 @@ def _fold_chunks(tree: PyTree, chunk: int | None, part: Callable[..., Any], add:
     rows, other = split_rows(tree)
 
     @jax.checkpoint
-    def piece(rows: PyTree) -> PyTree:
+    def piece(rows: Tree) -> PyTree:
         return part(*eqx.combine(rows, other))
 
     body = n // chunk * chunk
@@ -293,7 +310,7 @@ def _fold_chunks(tree: PyTree, chunk: int | None, part: Callable[..., Any], add:
     return add(total, piece(jtu.tree_map(lambda x: x[body:], rows))) if body < n else total
 
 
-def _sum_over(fn: Callable[..., Any], xs: PyTree, add: Callable[..., Any]) -> PyTree:
+def _sum_over(fn: Callable[..., Any], xs: Tree, add: Callable[..., Any]) -> PyTree:
     """fn of each element along the leading axis of xs, added up, from 0 and True."""
     shapes = jax.eval_shape(fn, jtu.tree_map(lambda x: x[0], xs))
     start = jtu.tree_map(lambda s: jnp.full(s.shape, s.dtype == bool, s.dtype), shapes)

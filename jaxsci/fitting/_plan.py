@@ -1,4 +1,9 @@
-"""What a fit frees, by name: worked out once for each kind of model and choice of names."""
+"""What a fit frees, by name: worked out once for each kind of model and choice of names.
+
+A `Plan` holds the order of the free elements in the flat vector that solvers move, with their names, units, and the
+bounds and priors that the model declares. It depends on shapes alone and is kept from fit to fit. What
+a caller gives by name (bounds, priors, masks) is laid out in that order here.
+"""
 
 import dataclasses
 import fnmatch
@@ -11,11 +16,13 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from ..core import (
+    Model,
     Normal,
     Parameter,
+    Tree,
     as_array,
     as_bounds,
     closed,
@@ -29,6 +36,13 @@ from ..core import (
     suggest,
 )
 from ._terms import Fitted
+
+
+class Spec(NamedTuple):
+    """What a plan needs to know of a leaf."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 class Kept(NamedTuple):
@@ -61,7 +75,7 @@ class Plan:
         return free_spec(fitted, [name for name, _ in self.free])
 
 
-def make_plan(model: PyTree, noise: PyTree, free: Sequence[str] | None) -> Plan:
+def make_plan(model: Model, noise: Tree, free: Sequence[str] | None) -> Plan:
     """The plan for a free name or several, globs allowed; `None` frees every parameter of the model.
 
     **Raises:** `ValueError` for an unknown name, or when nothing is free.
@@ -70,7 +84,7 @@ def make_plan(model: PyTree, noise: PyTree, free: Sequence[str] | None) -> Plan:
     if not all(isinstance(leaf, jax.Array) for leaf in leaves):
         leaves, structure = jtu.tree_flatten((closed(model), closed(noise)))
     names = None if free is None else as_names(free)
-    return _plan(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves), names, type(model).__name__)
+    return _plan(structure, tuple([Spec(leaf.shape, leaf.dtype) for leaf in leaves]), names, type(model).__name__)
 
 
 def as_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -79,7 +93,7 @@ def as_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=512)
-def _plan(structure: Any, leaves: Any, free: tuple[str, ...] | None, owner: str) -> Plan:
+def _plan(structure: jtu.PyTreeDef, leaves: tuple[Spec, ...], free: tuple[str, ...] | None, owner: str) -> Plan:
     fitted = Fitted(*jtu.tree_unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves]))
     known = parameters(fitted)
     single: dict[str, str] = {}
@@ -135,7 +149,7 @@ def _elements(fitted: Fitted, known: Mapping[str, Parameter], patterns: Iterable
     return of
 
 
-def active_mask(plan: Plan, active: Any) -> Array | None:
+def active_mask(plan: Plan, active: ArrayLike | Sequence[bool] | None) -> Array | None:
     """What a caller says of each free element, and what the plan says: False keeps its value, `None` moves all.
 
     **Raises:** `ValueError` for another shape than one truth value for each free element.
@@ -223,7 +237,7 @@ def flat_priors(plan: Plan, priors: Mapping[str, Any] | None) -> tuple[Array, Ar
     return mean, weight
 
 
-def _normal(prior: Any, name: str) -> Normal:
+def _normal(prior: object, name: str) -> Normal:
     if not isinstance(prior, Normal):
         raise ValueError(
             f"the prior of {name} is a {type(prior).__name__}; a fit takes jaxsci.Normal(mean, sigma) "
@@ -233,7 +247,7 @@ def _normal(prior: Any, name: str) -> Normal:
 
 
 @functools.lru_cache(maxsize=512)
-def _no_priors(size: int, dtype: Any) -> tuple[Array, Array]:
+def _no_priors(size: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     with jax.ensure_compile_time_eval():
         return as_array(np.zeros(size, dtype)), as_array(np.zeros(size, dtype))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import optimistix as optx
 from jaxtyping import PyTree
 
-from ..core import AbstractDataset
+from ..datasets import AbstractDataset
 from ._plan import Plan
 from ._terms import Terms
 

@@ -17,6 +17,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.core import Tracer
 
+from ..core import Tree
 from ._keys import Key, Same, Unkeyed, jaxpr_key
 from ._seen import Unknown, Watch, roots_of
 
@@ -68,7 +69,7 @@ def compiled(
 
 
 @functools.lru_cache(maxsize=512)
-def _roots(structure: Any, rest: tuple[Any, ...]) -> tuple[Any, ...]:
+def _roots(structure: jtu.PyTreeDef, rest: tuple[Any, ...]) -> tuple[Any, ...]:
     """What is to be watched of arguments of this structure, whose arrays are None in `rest`."""
     return roots_of(jtu.tree_unflatten(structure, rest))
 
@@ -114,7 +115,7 @@ _KNOWN: collections.OrderedDict[tuple[Same, ...], _Known] = collections.OrderedD
 _STATES: collections.OrderedDict[Any, State] = collections.OrderedDict()
 
 
-def state_of(tree: Any) -> State | None:
+def state_of(tree: Tree) -> State | None:
     """The State of what the user's classes and functions in a tree of Modules can see; `None` without any."""
     roots = roots_of(tree)
     if not roots:
@@ -137,7 +138,13 @@ def _known(roots: tuple[Any, ...]) -> _Known:
         return keep(_KNOWN, name, _Known(watch, state))
 
 
-def _state_by_trace(program: Any, arrays: list[Any], structure: Any, rest: Any, choices: Any) -> State:
+def _state_by_trace(
+    program: Callable[..., Any],
+    arrays: list[Any],
+    structure: jtu.PyTreeDef,
+    rest: tuple[Any, ...],
+    choices: tuple[Any, ...],
+) -> State:
     """The State, told by what the whole program computes. Right whatever it sees, and dear: a trace at each call."""
     with _SEEN(State()):  # nothing of the traces that are known is used
         closed = jax.make_jaxpr(lambda *arrays: _run(program, arrays, structure, rest, choices))(*arrays)
@@ -172,23 +179,27 @@ def made_once(make: Callable[..., Any]) -> Callable[..., Any]:
 
 @made_once
 def _jitted(program: Callable[..., Any], nested: bool, once: bool) -> Any:
-    def run(arrays: list[Any], structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
+    def run(arrays: list[Any], structure: jtu.PyTreeDef, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
         return _run(program, arrays, structure, rest, choices)
 
     # compiler options are for the outermost jit only
-    options = None if nested else cheap_compile()
-    if once and options is not None:
-        options = options | {"xla_backend_optimization_level": "0"}
+    options = None if nested else compiler_options(once)
     return jax.jit(run, static_argnums=(1, 2, 3), compiler_options=options)
 
 
-def _run(program: Any, arrays: Any, structure: Any, rest: tuple[Any, ...], choices: tuple[Any, ...]) -> Any:
+def _run(
+    program: Callable[..., Any],
+    arrays: Sequence[Any],
+    structure: jtu.PyTreeDef,
+    rest: tuple[Any, ...],
+    choices: tuple[Any, ...],
+) -> Any:
     fill = iter(arrays)
     args = jtu.tree_unflatten(structure, [next(fill) if leaf is None else leaf for leaf in rest])
     return program(*args, *choices)
 
 
-def outermost(program: Any, fallback: Any, *args: Any) -> Any:
+def outermost(program: Callable[..., Any], fallback: Callable[..., Any], *args: Any) -> Any:
     """program(*args); within another jit, which refuses the compiler options of an inner one, fallback(*args)."""
     try:
         return program(*args)
@@ -209,11 +220,22 @@ _CHEAP: tuple[dict[str, Any], ...] = (
 
 
 @functools.cache
-def cheap_compile() -> dict[str, Any] | None:
-    """Compiler options for programs of many small kernels: None on a GPU, empty where XLA knows none of them."""
+def compiler_options(once: bool = False) -> dict[str, Any] | None:
+    """Say how XLA compiles programs of many small kernels, such as fits and their gradients, quickly on a CPU.
+
+    The fits of this package are compiled so where they are called by themselves. A fit inside of a `jax.jit` of your
+    own is compiled with it: `jax.jit(f, compiler_options=jaxsci.compiler_options())` takes about two thirds of the time
+    at the same speed of the program.
+
+    **Arguments:** `once`: for a program that runs a few times over few rows: without optimisation, which compiles in
+    about half of that time, and runs two to four times slower.
+
+    **Returns:** what `jax.jit` takes as `compiler_options`; `None` on a GPU, which needs none.
+    """
     if jax.default_backend() != "cpu":
         return None
-    return next((options for options in _CHEAP if _accepted(options)), {})
+    options = next((options for options in _CHEAP if _accepted(options)), {})
+    return options | {"xla_backend_optimization_level": 0} if once else options
 
 
 def _accepted(options: dict[str, Any]) -> bool:

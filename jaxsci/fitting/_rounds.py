@@ -1,4 +1,10 @@
-"""The compiled programs of a batch, and the host loop that keeps their lanes busy."""
+"""The compiled programs of a batch, and the host loop that keeps their lanes busy.
+
+A `Job` is a set of members of one shape. Each call advances chunks of lanes by a few steps of the solver; members that
+are done leave, and the others are gathered into full chunks again, so that nobody waits for the slowest. A lane's bits
+depend on its own member and shape alone, so a batch that was stopped goes on with the same bits from what its
+checkpoint keeps. `fit_batch` runs these.
+"""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -12,11 +18,14 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, PyTree
 
+from ..core import AnyArray, Tree
+from ..parallel import Checkpoint, Placement
 from ._fit import End, Ready, advance, by_rows, conclude, fit_once, make_ready, search
+from ._lean import attempt
 from ._problem import Choices, Problem
 from ._program import compiled, made_once
 from ._solution import Solution
-from ._solver._trust_region import AbstractTrustSolver
+from ._solver._trust_region import AbstractTrustSolver, TrustState
 
 _STEPS = 7  # of the solver between two looks at who is done
 _LANES = 128
@@ -52,15 +61,14 @@ class Job(NamedTuple):
     """Members of one structure and length, and how to fit them.
 
     `lanes`: a Problem whose arrays have a leading axis, of members. A call takes a slab of `chunks` chunks of `width`
-    lanes; slabs go to the `devices` in turn. `kept`: the search is kept in a checkpoint after each round.
+    lanes; slabs are taken in turn by the devices of the `placement`.
     """
 
     lanes: Problem
     choices: Choices
     width: int
     chunks: int
-    devices: tuple[Any, ...]
-    kept: bool
+    placement: Placement
 
     @property
     def size(self) -> int:
@@ -74,14 +82,17 @@ class Job(NamedTuple):
         state = jtu.tree_map(lambda s: np.zeros((count, *s.shape), s.dtype), shapes)
         return Search(np.zeros((count, len(plan.names)), plan.dtype), state, np.zeros(count, int))
 
-    def run(self, report: Callable[[int], None], resume: Callable[[Search], Search], keep: Any) -> Solution:
-        """Fit all members; a stacked Solution of NumPy arrays."""
+    def run(self, report: Callable[[int], None], checkpoint: Checkpoint | None, name: str) -> Solution:
+        """Fit all members; a stacked Solution of NumPy arrays.
+
+        The search is kept in the `checkpoint`, under this `name`, after each round.
+        """
         everyone, max_steps = np.arange(self.size), self.choices.max_steps
         if not isinstance(self.choices.solver, AbstractTrustSolver):
             return self._collect(everyone, (self.lanes,), _whole, max_steps, report)
-        if self.width == 1 and not self.kept:
+        if self.width == 1 and checkpoint is None:
             return self._one_by_one(everyone, report)
-        search = resume(self.blank())
+        search = self.blank() if checkpoint is None else checkpoint.state(name, self.blank())
         y, state, steps = search
         pending = everyone[~search.over(max_steps)]
         report(len(everyone) - len(pending))
@@ -95,37 +106,24 @@ class Job(NamedTuple):
             over = search.over(max_steps)
             report(int(np.sum(over[pending])))
             pending = pending[~over[pending]]
-            keep(search)
+            if checkpoint is not None:
+                checkpoint.keep(name, search)
         decrement = np.where(state.exact, state.decrement, np.inf)
         done = state.done & (steps <= max_steps)
         ended = Ended(y, done, state.failed, state.stalled, np.minimum(steps, max_steps), state.lin, decrement)
         return self._collect(everyone, (self.lanes, ended), _conclude, 0)
 
-    def _one_by_one(self, members: np.ndarray, report: Any) -> Solution:
-        """Without rounds: a lane alone waits for nobody. As in `fit`, all branches only where they are needed."""
-        solution, flags = self._each(members, (self.lanes,), _lean, report)
-        stalled, ill = flags[:, -2] != 0, flags[:, -1] == 0
-        for program, which in ((_whole, stalled), (_by_rows, ill & ~stalled)):
-            again = np.flatnonzero(which)
-            if len(again):
-                trees = (self.lanes,) if program is _whole else (self.lanes, solution)
-                better = self._each(members[again], trees, program)
-                jtu.tree_map(lambda old, new: old.__setitem__(again, new), solution, better)  # noqa: B023
-        return solution
-
-    def _each(self, members: np.ndarray, trees: Any, program: Any, report: Any = None) -> Any:
-        """Run a program over these members, a call for each: what puts many into one call is a fifth of its kernels."""
-        waiting = []
+    def _one_by_one(self, members: np.ndarray, report: Callable[[int], None]) -> Solution:
+        """Without rounds, a call for each: a lane alone waits for nobody, and the call is that of `fit`."""
+        attempts = []
         for k, i in enumerate(members):
-            lane = jtu.tree_map(lambda x: np.asarray(x[i]), trees)  # noqa: B023
-            if self.devices:
-                lane = jax.device_put(lane, self.devices[k % len(self.devices)])
-            waiting.append(compiled(program, (lane, self.choices)))
-        parts = []
-        for answer in waiting:
-            parts.append(jtu.tree_map(np.asarray, answer))
-            if report is not None:
-                report(1)
+            lane = self.placement.put(k, jtu.tree_map(lambda x: np.asarray(x[i]), self.lanes))  # noqa: B023
+            attempts.append(attempt(fit_once, (lane, self.choices), mend=by_rows))
+        answers = []
+        for each in attempts:
+            answers.append(each.finished()[0])
+            report(1)
+        parts = [jtu.tree_map(np.asarray, answer) for answer in answers]
         return jtu.tree_map(lambda *x: np.stack(x), *parts)
 
     def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
@@ -134,9 +132,7 @@ class Job(NamedTuple):
         slabs = [members[at : at + size] for at in range(0, len(members), size)]
         waiting = []
         for k, slab in enumerate(slabs):
-            gathered = self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))
-            if self.devices:
-                gathered = jax.device_put(gathered, self.devices[k % len(self.devices)])
+            gathered = self.placement.put(k, (self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))))
             waiting.append(compiled(_all_chunks(program), (*gathered, choices)))
         parts = []
         for slab, answer in zip(slabs, waiting, strict=True):
@@ -146,7 +142,7 @@ class Job(NamedTuple):
                 report(len(slab))
         return jtu.tree_map(lambda *x: np.concatenate(x), *parts)
 
-    def _gather(self, trees: Any, slab: np.ndarray) -> Any:
+    def _gather(self, trees: Tree, slab: np.ndarray) -> Any:
         """Arrays of shape (chunks, width, ...); the last chunk in use is filled up, those after it hold anything."""
         used = np.concatenate([slab, np.full(-len(slab) % self.width, slab[0])])
 
@@ -172,16 +168,16 @@ def chunk_count(length: int, p: int, width: int) -> int:
 
 
 @made_once
-def _all_chunks(program: Any) -> Any:
+def _all_chunks(program: Callable[..., Any]) -> Any:
     """The program of one member, over the lanes of the first `count` chunks, one chunk after the other."""
 
-    def run(varying: Any, count: Array, choices: Choices) -> Any:
+    def run(varying: Tree, count: Array, choices: Choices) -> Any:
         lanes = jax.jit(_over_lanes(lambda *lane: program(lane, choices)))  # traced once, used twice
 
         def chunk(i: Array) -> Any:
             return lanes(*jtu.tree_map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), varying))
 
-        def step(carry: Any) -> Any:
+        def step(carry: tuple[Array, Tree]) -> Any:
             i, out = carry
             put = functools.partial(lax.dynamic_update_index_in_dim, index=i, axis=0)
             return i + 1, jtu.tree_map(put, out, chunk(i))
@@ -197,7 +193,7 @@ def _all_chunks(program: Any) -> Any:
 def _over_lanes(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`jax.vmap`, save for a lane alone: as a batch of one it would take twice as long to compile."""
 
-    def over(*lanes: Any) -> Any:
+    def over(*lanes: Tree) -> Any:
         if jtu.tree_leaves(lanes)[0].shape[0] > 1:
             return jax.vmap(fn)(*lanes)
         alone = fn(*jtu.tree_map(lambda x: x[0], lanes))
@@ -212,8 +208,17 @@ def _start(lane: Problem, choices: Choices) -> tuple[Ready, Any]:
     return ready, choices.solver.init(None, ready.y0, None, options, None, None, frozenset())  # type: ignore[arg-type]
 
 
-def _advance(lane: tuple[Problem, Array, PyTree, Array], choices: Choices) -> tuple[Array, PyTree, Array]:
-    problem, y, state, fresh = lane
+class Lane(NamedTuple):
+    """A member between two rounds: its problem, where its search is, and whether that has not begun yet."""
+
+    problem: Problem
+    y: AnyArray
+    state: TrustState
+    fresh: AnyArray
+
+
+def _advance(lane: tuple[Tree, ...], choices: Choices) -> tuple[Array, TrustState, Array]:
+    problem, y, state, fresh = Lane(*lane)
     ready, start = _start(problem, choices)
     state = jtu.tree_map(lambda a, b: jnp.where(fresh, a, b), start, state)
     solver: Any = choices.solver
@@ -229,14 +234,6 @@ def _conclude(lane: tuple[Problem, Ended], choices: Choices) -> Solution:
     return conclude(make_ready(problem, choices), choices, end)
 
 
-def _lean(lane: tuple[Problem], choices: Choices) -> tuple[Solution, Array]:
-    return fit_once(lane[0], choices, False)
-
-
-def _by_rows(lane: tuple[Problem, Solution], choices: Choices) -> Solution:
-    return by_rows(lane[0], choices, lane[1])[0]
-
-
 def _whole(lane: tuple[Problem], choices: Choices) -> Solution:
     ready = make_ready(lane[0], choices)
     return conclude(ready, choices, search(ready, choices))
@@ -246,7 +243,7 @@ def _shapes(lanes: Problem) -> Any:
     return jtu.tree_map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes)
 
 
-def progress_bar(progress: Any, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(progress: bool | Callable[[int, int], None] | None, total: int) -> Iterator[Callable[[int], None]]:
     """A function that counts finished members, onto a rich bar or into the caller's own function."""
     done = 0
 

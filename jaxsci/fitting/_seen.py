@@ -165,7 +165,7 @@ def _constant(v: Any) -> bool:
     kind = type(v)
     if kind is types.FunctionType:
         root = _root(v)
-        return root == "jax" or (root in _LIBRARIES and v.__closure__ is None)
+        return root == "jax" or (root in _LIBRARIES and all(_constant_cell(cell, v) for cell in v.__closure__ or ()))
     if kind is types.ModuleType:
         return v.__name__.partition(".")[0] in _LIBRARIES
     if isinstance(v, type):
@@ -178,6 +178,17 @@ def _constant(v: Any) -> bool:
     if isinstance(v, types.BuiltinFunctionType):
         return _home(v) in _LIBRARIES and isinstance(v.__self__, types.ModuleType | None)
     return isinstance(v, np.ufunc | jnp.ufunc) or (_home(kind) == "jaxsci" and not isinstance(v, eqx.Module))
+
+
+def _constant_cell(cell: types.CellType, owner: types.FunctionType) -> bool:
+    """True where a function of a library holds its own kind, or a plain value, as a decorator of its own leaves it."""
+    try:
+        held = cell.cell_contents
+    except ValueError:  # nothing yet
+        return False
+    if type(held) is types.FunctionType and held.__closure__ is not None:
+        return held is owner
+    return isinstance(held, _CONSTANT) or _constant(held)
 
 
 class _Reader:

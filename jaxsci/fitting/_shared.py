@@ -17,11 +17,10 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from ..core import Linearisation, Module, Scalar, element_names
+from ..core import Linearisation, Module, Scalar, Tree, element_names
 from ..core.arrow import Arrow, join, split
-from ..core.linalg import diagonal, factorise, matvec, scaled, shifted, svd_square
 from ._adjoint import KKTAdjoint
-from ._covariance import covariance, scaled_by_scatter
+from ._ending import at_bound, ending_of
 from ._fit import End, Ready, conclude, exact_decrement, make_ready, unused
 from ._objective import Objective
 from ._plan import Plan, chosen
@@ -30,6 +29,7 @@ from ._program import compiled
 from ._rounds import lane_count
 from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver
+from ._uncertainty import ArrowCovariance, marked, scaled_by_scatter, uncertainty
 
 
 class SharedSolution(Module):
@@ -63,6 +63,29 @@ class SharedSolution(Module):
         return self.result == RESULTS.successful
 
 
+class Halves(NamedTuple):
+    """A member's vector in its shared and its local elements."""
+
+    shared: Array
+    local: Array
+
+
+class Corner(NamedTuple):
+    """A member's matrix: (q, q) of shared parameters, (l, q) what couples them to local ones, (l, l) of those."""
+
+    corner: Array
+    edge: Array
+    block: Array
+
+
+class Share(NamedTuple):
+    """What a member adds to the joint problem."""
+
+    cost: Array
+    grad: Halves
+    matrix: Corner
+
+
 class Layout(NamedTuple):
     """Where the shared and the local parameters lie among those of a member. Static."""
 
@@ -74,14 +97,14 @@ class Layout(NamedTuple):
         """A member's own vector of parameters."""
         return jnp.concatenate([shared, local])[np.argsort(self.shared + self.local)]
 
-    def part(self, vector: Array) -> tuple[Array, Array]:
-        """(shared, local) of a member's vector."""
-        return vector[np.array(self.shared, int)], vector[np.array(self.local, int)]
+    def part(self, vector: Array) -> Halves:
+        """A member's vector in its two halves."""
+        return Halves(vector[np.array(self.shared, int)], vector[np.array(self.local, int)])
 
-    def arrow(self, matrix: Array) -> tuple[Array, Array, Array]:
-        """(corner, edge, block) of a member's matrix."""
+    def arrow(self, matrix: Array) -> Corner:
+        """A member's matrix in its three parts."""
         shared, local = np.array(self.shared, int), np.array(self.local, int)
-        return matrix[shared][:, shared], matrix[local][:, shared], matrix[local][:, local]
+        return Corner(matrix[shared][:, shared], matrix[local][:, shared], matrix[local][:, local])
 
 
 class Joint(Module):
@@ -106,7 +129,7 @@ class Joint(Module):
         """The cost of the shared parameters' priors."""
         return jnp.sum(self.prior_weight * (self.split(y)[0] - self.prior_mean) ** 2) / 2
 
-    def __call__(self, y: Float[Array, " p"], args: Any = None) -> Linearisation:
+    def __call__(self, y: Float[Array, " p"], args: None = None) -> Linearisation:
         """The Linearisation, with an Arrow for its curvature."""
 
         def look(objective: Objective, y: Array) -> tuple[Array, Array, Any]:
@@ -115,9 +138,10 @@ class Joint(Module):
 
         groups = self._each(look, y)
         top = self.prior_weight * (self.split(y)[0] - self.prior_mean)
-        top = sum((jnp.sum(grad[0], axis=0) for _, grad, _ in groups), top)
-        cost = sum((jnp.sum(cost) for cost, _, _ in groups), self.prior_cost(y))
-        return Linearisation(cost, join(top, tuple(grad[1] for _, grad, _ in groups)), self._arrow(groups))
+        top = sum((jnp.sum(group.grad.shared, axis=0) for group in groups), top)
+        cost = sum((jnp.sum(group.cost) for group in groups), self.prior_cost(y))
+        grad = join(top, tuple(group.grad.local for group in groups))
+        return Linearisation(cost, grad, self._arrow(groups))
 
     def hessian(self, y: Float[Array, " p"]) -> Arrow:
         """The exact second derivative of the cost."""
@@ -127,26 +151,27 @@ class Joint(Module):
 
         return self._arrow(self._each(look, y))
 
-    def _each(self, look: Callable[..., Any], y: Array) -> list[Any]:
-        """(cost, grad, matrix) of `look` for all members of each group, in shared and local parts; 0 if not used."""
+    def _each(self, look: Callable[..., Any], y: Array) -> list[Share]:
+        """What `look` sees, (cost, gradient, matrix), of all members of each group; 0 of those that are not used."""
         shared, local = self.split(y)
 
-        def of_group(objectives: Any, used: Array, layout: Layout, local: Array) -> Any:
+        def of_group(objectives: Objective, used: Array, layout: Layout, local: Array) -> Any:
             def one(objective: Objective, used: Array, local: Array) -> Any:
                 cost, grad, matrix = look(objective, layout.member(shared, local))
-                parts = (cost, layout.part(grad), layout.arrow(matrix))
+                parts = Share(cost, layout.part(grad), layout.arrow(matrix))
                 return jtu.tree_map(lambda x: jnp.where(used, x, 0), parts)
 
             return over_chunks(one, (objectives, used, local.reshape(*used.shape, -1)))
 
         return [of_group(*group) for group in zip(self.objectives, self.used, self.layouts, local, strict=True)]
 
-    def _arrow(self, groups: list[Any]) -> Arrow:
-        corner = sum((jnp.sum(arrow[0], axis=0) for _, _, arrow in groups), jnp.diag(self.prior_weight))
-        return Arrow(corner, tuple(arrow[1] for _, _, arrow in groups), tuple(arrow[2] for _, _, arrow in groups))
+    def _arrow(self, groups: list[Share]) -> Arrow:
+        parts = [group.matrix for group in groups]
+        corner = sum((jnp.sum(part.corner, axis=0) for part in parts), jnp.diag(self.prior_weight))
+        return Arrow(corner, tuple(part.edge for part in parts), tuple(part.block for part in parts))
 
 
-def over_chunks(one: Callable[..., Any], trees: Any) -> Any:
+def over_chunks(one: Callable[..., Any], trees: Tree) -> Any:
     """one(...) of each member, chunk after chunk: arrays lead with (chunks, lanes), results with (members,)."""
     out = lax.map(lambda chunk: jax.vmap(one)(*chunk), trees)
     return jtu.tree_map(lambda x: x.reshape(-1, *x.shape[2:]), out)
@@ -296,39 +321,12 @@ def _gather(readies: list[Ready], usable: list[Array], layouts: tuple[Layout, ..
     return join(first + jnp.sum(spread, axis=0) / count, tuple(local))
 
 
-class Known(NamedTuple):
-    """What the curvature at the joint solution says: of shared parameters, and how local ones follow them."""
-
-    matrix: Array  # (q, q), 0 where not determined
-    determined: Array
-    rank: Array
-    gains: tuple[Array, ...]  # block^-1 edge, (members, l, q)
-
-
-def _known(gram: Arrow, fixed: Array) -> Known:
-    norms = jnp.sqrt(diagonal(gram))
-    some = ~fixed & (norms > 0)
-    inverse = jnp.where(some, 1 / jnp.where(some, norms, 1), 0)
-    eps = jnp.finfo(norms.dtype).eps
-    factor = factorise(shifted(scaled(gram, inverse), jnp.where(some, eps, 1)))
-    inverse_s, inverse_l = gram.split(inverse)
-    norms_s, _ = gram.split(norms)
-    values, vectors = svd_square(factor.schur)
-    values = jnp.where(values > 64 * values.size * eps, values, 0)
-    known = covariance(jnp.sqrt(values)[:, None] * vectors.T, inverse_s == 0)
-    fixed_s, _ = gram.split(fixed)
-    lost = ~known.determined | ((inverse_s == 0) & ~fixed_s)
-    matrix = jnp.where(lost[:, None] | lost[None, :], 0, known.matrix)
-    gains = (i[:, :, None] * gain * norms_s[None, None, :] for i, gain in zip(inverse_l, factor.gains, strict=True))
-    return Known(matrix * inverse_s[:, None] * inverse_s[None, :], ~lost, known.rank, tuple(gains))
-
-
 def _conclude(
-    joint: Joint, readies: list[Ready], groups: tuple[Group, ...], answer: Any, fixed: Array
+    joint: Joint, readies: list[Ready], groups: tuple[Group, ...], answer: optx.Solution, fixed: Array
 ) -> tuple[tuple[Solution, ...], SharedSolution]:
     y, layouts = answer.value, joint.layouts
     lin = joint(y)
-    known = _known(lin.gram, fixed)
+    known = uncertainty(lin.gram, fixed)
     shared, local = joint.split(y)
     fixed_s, _ = joint.split(fixed)
     end = End(y, answer.result, answer.stats["num_steps"], answer.state.stalled, None, exact_decrement(answer.state))
@@ -341,29 +339,25 @@ def _conclude(
         each = zip(alone, joint.used, strict=True)
         return sum(jnp.sum(jnp.where(used.ravel(), getattr(solution, name), 0)) for solution, used in each)
 
-    dof = total("dof") + jnp.sum((joint.prior_weight > 0) & ~fixed_s) - known.rank
+    dof = total("dof") + jnp.sum((joint.prior_weight > 0) & ~fixed_s) - known.shared.rank
     chi2 = total("chi2") + 2 * joint.prior_cost(y)
     scale = groups[0].choices.scale_covariance
     known_scale = alone[0].absolute if scale is None else not scale
-    scatter = None if known_scale else (lin.cost, dof)
+    scatter = None if known_scale else Scatter(lin.cost, dof)
     members = []
     for solution, ready, layout, gain in zip(alone, readies, layouts, known.gains, strict=True):
         limits = (x.reshape(len(gain), -1) for x in (ready.lower, ready.upper))
         complete = functools.partial(_complete, layout=layout, known=known, scatter=scatter)
         members.append(jax.vmap(complete)(solution, gain, *limits))
-    code: Any = RESULTS
     used = jnp.concatenate([u.ravel() for u in joint.used])
-    result = code.where(answer.result == optx.RESULTS.successful, code.successful, code.solver_failed)
-    result = code.where(answer.result == optx.RESULTS.nonlinear_max_steps_reached, code.max_steps_reached, result)
-    result = code.where(answer.state.stalled, code.stalled, result)
     return tuple(members), SharedSolution(
         y=shared,
-        covariance=_spoil(known.matrix, known.determined, fixed_s, scatter),
-        determined=known.determined,
+        covariance=_covariance(known.shared.inverse, known.shared.determined, fixed_s, scatter),
+        determined=known.shared.determined,
         chi2=chi2,
         num_data=total("num_data"),
         dof=dof,
-        result=code.where(jnp.any(used), result, code.empty),
+        result=ending_of(answer, lin, jnp.sum(used), jnp.array(True)),
         num_steps=answer.stats["num_steps"],
         names=tuple(layouts[0].plan.names[k] for k in layouts[0].shared),
         units=tuple(layouts[0].plan.units[k] for k in layouts[0].shared),
@@ -383,31 +377,37 @@ def _alone(
     return conclude(held, unscaled, End(y, ended, joint.num_steps, joint.stalled & used, None, joint.decrement))
 
 
+class Scatter(NamedTuple):
+    """By what a covariance is scaled where the noise has no scale of its own: 2 cost / dof."""
+
+    cost: Array
+    dof: Array
+
+
 def _complete(
-    solution: Solution, gain: Array, lower: Array, upper: Array, layout: Layout, known: Known, scatter: Any
+    solution: Solution,
+    gain: Array,
+    lower: Array,
+    upper: Array,
+    layout: Layout,
+    known: ArrowCovariance,
+    scatter: Scatter | None,
 ) -> Solution:
     """The same with the errors that come from the shared parameters, and its bounds told as they are."""
     order = np.argsort(layout.shared + layout.local)
-    _, _, block = layout.arrow(solution.covariance)
-    _, determined = layout.part(solution.determined)
-    lean = jnp.abs(gain) * jnp.where(known.determined, 0, 1)[None, :]
-    determined &= ~jnp.any(lean > 1e-9 * jnp.max(jnp.abs(gain), initial=0), axis=1)
-    gain = jnp.where(determined[:, None], gain, 0)
-    follow = -jax.vmap(functools.partial(matvec, known.matrix))(gain)
-    own = jnp.where(jnp.isfinite(block), block, 0) - follow @ gain.T
-    whole = jnp.concatenate([jnp.concatenate([known.matrix, follow.T], 1), jnp.concatenate([follow, own], 1)])
-    determined = jnp.concatenate([known.determined, determined])[order]
+    block = layout.arrow(solution.covariance).block
+    determined = layout.part(solution.determined).local
+    whole, determined = known.member(block, determined, gain)
+    whole, determined = whole[order][:, order], determined[order]
     fixed = lower >= upper
-    matrix = _spoil(whole[order][:, order], determined, fixed, scatter)
+    matrix = _covariance(whole, determined, fixed, scatter)
     matrix = jnp.where(jnp.all(jnp.isnan(solution.covariance)), jnp.nan, matrix)
-    at_bound = jnp.where(fixed, 0, jnp.where(solution.y >= upper, 1, jnp.where(solution.y <= lower, -1, 0)))
-    new = (matrix, determined, fixed, at_bound)
+    new = (matrix, determined, fixed, at_bound(solution.y, lower, upper))
     return eqx.tree_at(lambda s: (s.covariance, s.determined, s.fixed, s.at_bound), solution, new)
 
 
-def _spoil(matrix: Array, determined: Array, fixed: Array, scatter: Any) -> Array:
+def _covariance(matrix: Array, determined: Array, fixed: Array, scatter: Scatter | None) -> Array:
     """The covariance, scaled where the noise's scale is unknown; inf for what is not determined, nan beside it."""
     if scatter is not None:
         matrix = scaled_by_scatter(matrix, fixed, *scatter)
-    lost = ~determined[:, None] | ~determined[None, :]
-    return jnp.where(lost, jnp.where(jnp.eye(determined.size, dtype=bool), jnp.inf, jnp.nan), matrix)
+    return marked(matrix, ~determined)

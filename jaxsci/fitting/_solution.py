@@ -1,4 +1,9 @@
-"""What a fit answers: the fitted model, how well it is known, and how the fit ended."""
+"""What a fit answers: the fitted model, how well it is known, and how the fit ended.
+
+A `Solution` is a Module of arrays, so that it can come out of `jax.vmap`, be differentiated and be saved. It keeps the
+terms on which it was made (bounds, priors, loss, likelihood), for whoever goes on from it. `RESULTS` are the endings,
+whose texts are the advice.
+"""
 
 import io
 import os
@@ -10,7 +15,7 @@ import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
 from ..core import (
     AbstractLikelihood,
@@ -19,9 +24,11 @@ from ..core import (
     Cauchy,
     Huber,
     Linear,
+    Model,
     Module,
     Scalar,
     SoftL1,
+    Tree,
     closed,
     element_names,
     free_spec,
@@ -31,9 +38,9 @@ from ..core import (
 )
 from ..parallel import read_framed, write_framed
 from ._by_name import ByName
-from ._covariance import propagate
 from ._summary import html_summary, text_summary
 from ._terms import Fitted, Terms
+from ._uncertainty import propagate
 from ._verdict import remarks_of, verdict_of
 
 
@@ -184,7 +191,7 @@ class Solution(Module):
         """Schwarz's information criterion k log n - 2 log L."""
         return self._information(jnp.log(jnp.maximum(self.num_data, 1).astype(self.y.dtype)))
 
-    def _information(self, each: Any) -> Array:
+    def _information(self, each: Array | float) -> Array:
         n, k = self.num_data.astype(self.y.dtype), self.rank.astype(self.y.dtype)
         if self.absolute:
             return 2 * self.cost + self.log_norm + n * jnp.log(2 * jnp.pi) + each * k
@@ -221,8 +228,8 @@ class Solution(Module):
     @staticmethod
     def load(
         path: str | os.PathLike[str],
-        model: PyTree,
-        noise: PyTree = None,
+        model: Model,
+        noise: Tree = None,
         loss: AbstractLoss | None = None,
         likelihood: AbstractLikelihood | None = None,
     ) -> "Solution":
@@ -268,7 +275,7 @@ def _header(solution: Solution) -> dict[str, Any]:
     }
 
 
-def _loss(path: Any, header: dict[str, Any], given: AbstractLoss | None) -> AbstractLoss:
+def _loss(path: str | os.PathLike[str], header: dict[str, Any], given: AbstractLoss | None) -> AbstractLoss:
     """The loss to fill from the file: one of the core's by its name, or the caller's own."""
     own = {cls.__name__: cls for cls in (Linear, SoftL1, Huber, Cauchy, Arctan)}
     name = header["loss"]
@@ -279,12 +286,26 @@ def _loss(path: Any, header: dict[str, Any], given: AbstractLoss | None) -> Abst
     return loss
 
 
-def _told(path: Any, header: dict[str, Any], given: AbstractLikelihood | None) -> AbstractLikelihood | None:
+def _told(
+    path: str | os.PathLike[str], header: dict[str, Any], given: AbstractLikelihood | None
+) -> AbstractLikelihood | None:
     name = header["likelihood"]
     if name != (None if given is None else type(given).__name__):
         wanted = f"give likelihood={name}(...), of the shapes of the fit" if name else "give no likelihood="
         raise ValueError(f"{path} holds a fit with {'the likelihood ' + name if name else 'no likelihood='}: {wanted}")
     return given
+
+
+_KINDS = {  # fields of a Solution that have one shape and dtype
+    "fitted": ("fitted",),
+    "vector": ("y",),
+    "matrix": ("covariance",),
+    "number": ("cost", "chi2", "log_norm", "decrement"),
+    "count": ("num_data", "dof", "rank", "num_steps"),
+    "flag": ("determined", "fixed", "projected"),
+    "place": ("at_bound",),
+    "result": ("result",),
+}
 
 
 def _skeleton(
@@ -295,30 +316,13 @@ def _skeleton(
     number = jnp.zeros(batch, header["dtype"])
     count, flag = jnp.zeros(batch, int), jnp.zeros((*batch, p), bool)
     vector, matrix = jnp.zeros((*batch, p), header["dtype"]), jnp.zeros((*batch, p, p), header["dtype"])
-    bound, some = (vector if header["bounded"] else None), (flag if header["masked"] else None)
     losses = jtu.tree_map(lambda x: jnp.broadcast_to(x, (*batch, *x.shape)), loss)
 
-    def build(fitted: Any, vector: Any, matrix: Any, number: Any, count: Any, flag: Any, rest: Any) -> Solution:
-        bound, some, place, result, loss = rest
-        terms = Terms(bound, bound, vector, vector, some, loss, likelihood)
+    def build(parts: dict[str, Any]) -> Solution:
+        own = {name: parts[kind] for kind, names in _KINDS.items() for name in names}
         return Solution(
-            fitted=fitted,
-            y=vector,
-            covariance=matrix,
-            cost=number,
-            chi2=number,
-            log_norm=number,
-            num_data=count,
-            dof=count,
-            rank=count,
-            determined=flag,
-            fixed=flag,
-            at_bound=place,
-            projected=flag,
-            result=result,
-            num_steps=count,
-            decrement=number,
-            terms=terms,
+            **own,
+            terms=Terms(likelihood=likelihood, **parts["terms"]),
             free=tuple((name, tuple(shape)) for name, shape in header["free"]),
             names=tuple(header["names"]),
             units=tuple(header["units"]),
@@ -329,5 +333,8 @@ def _skeleton(
     for _ in batch:
         build = jax.vmap(build)  # a batch has more axes than the fields of one fit declare
     result = jtu.tree_map(lambda x: jnp.broadcast_to(x, tuple(batch)), RESULTS.successful)
-    rest = bound, some, jnp.zeros((*batch, p), int), result, losses
-    return build(fitted, vector, matrix, number, count, flag, rest)
+    bound = vector if header["bounded"] else None
+    terms = {"lower": bound, "upper": bound, "prior_mean": vector, "prior_weight": vector, "loss": losses}
+    terms["active"] = flag if header["masked"] else None
+    parts = {"fitted": fitted, "vector": vector, "matrix": matrix, "number": number, "count": count, "flag": flag}
+    return build(parts | {"place": jnp.zeros((*batch, p), int), "result": result, "terms": terms})

@@ -1,10 +1,19 @@
-"""A Solution as text and as HTML."""
+"""A Solution as text and as HTML: a table of values and errors, how good the fit is, and what to look at.
+
+Values are rounded to two digits of their errors, so that a table can be copied into a paper. `Solution.summary` and a
+notebook show these; the command line and its reports take the rows and write their own.
+"""
 
 import html
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ._solution import Solution
+else:
+    Solution = Any  # which imports this module
 
 
 def format_pm(value: float, std: float) -> tuple[str, str]:
@@ -18,8 +27,18 @@ def format_pm(value: float, std: float) -> tuple[str, str]:
     return f"{value:.{digits}e}", f"{std:.1e}"
 
 
-def parameter_rows(solution: Any) -> list[tuple[str, str, str, str, str]]:
-    """(name, value, standard error, unit, remark) of each free parameter of one fit."""
+class ParameterRow(NamedTuple):
+    """A line of the table: all as text."""
+
+    name: str
+    value: str
+    std: str
+    unit: str
+    remark: str
+
+
+def parameter_rows(solution: Solution) -> list[ParameterRow]:
+    """A line for each free parameter of one fit."""
     y, std = np.asarray(solution.y), np.asarray(solution.standard_errors)
     fixed, known, bound = (np.asarray(x) for x in (solution.fixed, solution.determined, solution.at_bound))
     rows = []
@@ -27,11 +46,11 @@ def parameter_rows(solution: Any) -> list[tuple[str, str, str, str, str]]:
         remark = "fixed" if fixed[i] else "" if known[i] else "not determined by the data"
         if bound[i] and not fixed[i]:
             remark = f"at its {'upper' if bound[i] > 0 else 'lower'} bound"
-        rows.append((name, *format_pm(float(y[i]), float(std[i])), unit, remark))
+        rows.append(ParameterRow(name, *format_pm(float(y[i]), float(std[i])), unit, remark))
     return rows
 
 
-def quality(solution: Any) -> list[tuple[str, str]]:
+def quality(solution: Solution) -> list[tuple[str, str]]:
     """What says how good one fit is: (label, value)."""
     rows = [
         ("chi2", f"{float(solution.chi2):.6g}"),
@@ -46,7 +65,7 @@ def quality(solution: Any) -> list[tuple[str, str]]:
     return rows
 
 
-def strongest(solution: Any, most: int = 5, least: float = 0.5) -> list[tuple[str, str, float]]:
+def strongest(solution: Solution, most: int = 5, least: float = 0.5) -> list[tuple[str, str, float]]:
     """The largest correlations between parameters, at least `least` in size."""
     matrix, names = np.asarray(solution.correlation), solution.names
     pairs = [(names[i], names[j], float(matrix[i, j])) for i in range(len(names)) for j in range(i)]
@@ -54,12 +73,12 @@ def strongest(solution: Any, most: int = 5, least: float = 0.5) -> list[tuple[st
     return sorted(pairs, key=lambda p: -abs(p[2]))[:most]
 
 
-def ending(solution: Any) -> str:
+def ending(solution: Solution) -> str:
     """How the fit ended, in words."""
     return f"failed: {solution.message}" if solution.message else solution.verdict
 
 
-def _single(solution: Any) -> None:
+def _single(solution: Solution) -> None:
     if solution.y.ndim != 1:
         raise ValueError(
             f"this Solution holds a batch of shape {solution.y.shape[:-1]}: take one member of it first, "
@@ -67,7 +86,7 @@ def _single(solution: Any) -> None:
         )
 
 
-def text_summary(solution: Any) -> str:
+def text_summary(solution: Solution) -> str:
     """Values, errors, remarks and the quality of one fit as plain text."""
     _single(solution)
     rows = parameter_rows(solution)
@@ -82,7 +101,7 @@ def text_summary(solution: Any) -> str:
     return "\n".join(lines)
 
 
-def html_summary(solution: Any) -> str:
+def html_summary(solution: Solution) -> str:
     """The same for a notebook; a batch is only named."""
     if solution.y.ndim != 1:
         return f"<p>Solution of a batch {solution.y.shape[:-1]} with parameters {', '.join(solution.names)}</p>"

@@ -5,7 +5,7 @@ that was moved, parameters that ended at a bound, and a chi2 that the noise as g
 on NumPy arrays; `success` is untouched by any of it.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,12 @@ CONVERGED, LOOK, FAILED = "converged", "converged, look", "failed"
 
 _IMPROBABLE = 1e-6  # a chi2 less probable than this is no accident
 _TOO_SMALL = 1e-3  # of chi2/dof: no noise that was estimated is wrong by that much; a unit is
+
+
+if TYPE_CHECKING:
+    from ._solution import Solution
+else:
+    Solution = Any  # which imports this module
 
 
 class Facts(NamedTuple):
@@ -30,7 +36,7 @@ class Facts(NamedTuple):
     testable: bool
 
 
-def facts_of(solution: Any) -> Facts:
+def facts_of(solution: Solution) -> Facts:
     """The facts of a Solution, or of a batch of them, with the axes of the batch in front."""
     s = solution
     seen = s.determined, s.fixed, s.projected, s.at_bound, s.rank, s.chi2, s.dof
@@ -59,7 +65,7 @@ def to_look_at(facts: Facts) -> np.ndarray:
     return np.asarray(flags | improbable(facts) | implausible(facts) | ~np.isfinite(facts.chi2))
 
 
-def remarks_of(solution: Any) -> tuple[str, ...]:
+def remarks_of(solution: Solution) -> tuple[str, ...]:
     """The remarks on one fit."""
     return remarks(facts_of(solution))
 

@@ -24,6 +24,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from ..core import Module
+from ._uncertainty import uncertainty
 
 Tree = TypeVar("Tree")
 
@@ -284,14 +285,21 @@ def eliminate(matrix: Numbers, rhs: Numbers, quiet: Array | float) -> Eliminatio
     return Elimination(x, total(squares), tuple(dropped), convex)
 
 
-def _propose(
-    at: Numbers, terms: Sums, bend: Numbers, damping: Array, box: Box, tolerance: float
-) -> tuple[Numbers, Array, Array, Array]:
-    """(next trial, decrease that it promises, squared length of the undamped step, and at which that is short enough).
+class Proposal(NamedTuple):
+    """Where to go next.
 
-    Lengths are in standard errors of what is free to move. What the data do not determine has no step, whatever the
-    damping, so that it keeps its start.
+    `trial`: the point. `predicted`: the decrease of the cost that it promises. `distance`: the squared length of the
+    undamped step, in standard errors of what is free to move; `enough`: at which that is short enough.
     """
+
+    trial: Numbers
+    predicted: Array
+    distance: Array
+    enough: Array
+
+
+def _propose(at: Numbers, terms: Sums, bend: Numbers, damping: Array, box: Box, tolerance: float) -> Proposal:
+    """The next trial. What the data do not determine has no step, whatever the damping, so that it keeps its start."""
     p, eps = len(at), float(jnp.finfo(damping.dtype).eps)
     diagonal = _diagonal(terms)
     rigid = [h | ~(d > 0) for h, d in zip(box.held(at, terms.grad), diagonal, strict=True)]
@@ -316,7 +324,7 @@ def _propose(
     model = [jnp.where(factor.ok, f, g) for f, g in zip(full, terms.gram, strict=True)]
     curve = _times(model, move)
     predicted = -total(m * (g + c / 2) for m, g, c in zip(move, terms.grad, curve, strict=True))
-    return trial, predicted, undamped.square, jnp.maximum(tolerance**2, _ROUNDING**2 * rounding)
+    return Proposal(trial, predicted, undamped.square, jnp.maximum(tolerance**2, _ROUNDING**2 * rounding))
 
 
 def _without(matrix: Numbers, out: Sequence[Array], extra: Sequence[Array] | None = None) -> Numbers:
@@ -355,15 +363,15 @@ class Known(NamedTuple):
     determined: Bool[Array, "p lanes"]
 
 
-def known(terms: Sums, box: Box) -> Known:
+@uncertainty.register(tuple)
+def _(gram: Numbers, fixed: Numbers) -> Known:
     """Covariances from the information at the answer, revealing the directions that the data do not determine.
 
     A parameter that the others before it say everything of has a pivot of 0. It is left out, and lost with all that
     it can stand for; the variance of any other does not depend on which one is left out (Rao 1973, section 4a.4).
     """
-    p, eps = len(terms.grad), jnp.finfo(terms.cost.dtype).eps
-    entry = dict(zip(pairs(p), terms.gram, strict=True))
-    fixed = box.fixed()
+    p, eps = len(fixed), jnp.finfo(gram[0].dtype).eps
+    entry = dict(zip(pairs(p), gram, strict=True))
     idle = [f | ~(entry[i, i] > 0) for i, f in enumerate(fixed)]
     scale = [jnp.where(idle[i], 0, 1 / jnp.sqrt(jnp.where(idle[i], 1, entry[i, i]))) for i in range(p)]
     below: list[list[Array]] = [[] for _ in range(p)]

@@ -40,7 +40,7 @@ class Watch(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Unwatched:
-    """A run that nobody watches: what it is told goes nowhere."""
+    """Counts for nobody: what a run without a screen is watched by."""
 
     def counting(self, total: int, what: str) -> Report:
         """A counter that does nothing."""

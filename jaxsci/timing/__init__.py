@@ -1,4 +1,9 @@
-"""Pulsar timing: par files and times of arrival in, fitted models out."""
+"""Pulsar timing: par files and times of arrival in, fitted models out.
+
+A model and TOAs come from `load` (par and tim files) or `bundled`; `fit` and `fit_array` fit them by generalised least
+squares with all the noise of the par file, and `write_par` writes what was found. `stack`, `chi2` and `log_likelihood`
+are for programs of one's own under `jax.jit`, `jax.vmap` and `jax.grad`. Numbers are those of PINT.
+"""
 
 import lazy_loader
 

@@ -1,79 +1,42 @@
-"""TOAs tied to a model: everything that float64 cannot do, done once on the host."""
+"""TOAs tied to a model: everything that float64 cannot do, done once on the host.
+
+A phase counts 1e11 turns and has to be right to 1e-9, and so it is computed here in pairs of float64 at the values of
+the par file; JAX sees what is left, a fraction of a turn. Which windows, JUMPs and noise each TOA has is decided here
+too. `timing.fit`, `residuals`, `stack` and all others begin with `tied`, or with `lay_out` and `tie`, between which
+arrays may be padded.
+"""
 
 import dataclasses
 import warnings
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array
 
-from ..core import AbstractDataset, AbstractLikelihood, Flag, Unit, as_array, leaf_values, put, require_x64, rows
-from ._build import epoch_of_orbit, listed, spins
-from ._columns import linearised
+from ..core import Unit, as_array, leaf_values, put, require_x64
+from ._anchored import AnchoredTOAs as AnchoredTOAs
+from ._binary.from_par import epoch_of_orbit
+from ._components import (
+    EXACT,
+    Epochs,
+    FDJump,
+    Par,
+    Scales,
+    cm_windows,
+    epochs,
+    in_windows,
+    listed,
+    noise_of,
+    spins,
+    windows,
+    xyz,
+)
 from ._model import TimingModel, lacking_jumps
-from ._par import Par
-from ._par_noise import epochs as epochs, in_windows, noise_of, selection
 from ._precision import TwoDouble, phase, seconds_between
 from ._toas import TOAs
-
-
-class AnchoredTOAs(AbstractDataset):
-    """What a fit needs of n TOAs: phases and delays at the reference parameters, and what changes them.
-
-    - `elapsed`: seconds from PEPOCH, at the pulsar, at the reference. `delay`: the delay there, s. `phase`: turns
-      from the pulse each TOA is taken for.
-    - `since_position`, `since_dispersion`, `since_orbit`: seconds from POSEPOCH, DMEPOCH, and T0 or TASC.
-    - `window`, `cm_window`: the windows of DMX and of CMX that each is in, counted from 1; 0 for none. Shape (n, k),
-      k the most that any is in.
-    - `jumps`, `dm_jumps`, `fd_jumps`: 1 where a JUMP, DMJUMP or FDJUMP applies, shape (n, j).
-    - `measures`: True for the rows of wideband data that measure dispersion, `dm`; `None` without.
-    - the others as in `TOAs`; `planets` `None` where they do not count.
-    - `par`: the par file that has the reference, `None` in a stack.
-    """
-
-    elapsed: Float[Array, " n"] = rows("edge")
-    delay: Float[Array, " n"] = rows("edge")
-    phase: Float[Array, " n"] = rows(0.0)
-    since_position: Float[Array, " n"] = rows("edge")
-    since_dispersion: Float[Array, " n"] = rows("edge")
-    since_orbit: Float[Array, " n"] = rows("edge")
-    frequency: Float[Array, " n"] = rows("edge")
-    position: Float[Array, "n 3"] = rows("edge")
-    velocity: Float[Array, "n 3"] = rows("edge")
-    sun: Float[Array, "n 3"] = rows("edge")
-    troposphere: Float[Array, " n"] = rows("edge")
-    window: Int[Array, "n w"] = eqx.field(converter=as_array, metadata={"rows": 0})  # type: ignore[misc]
-    jumps: Float[Array, "n j"] = rows(0.0)
-    noise: AbstractLikelihood
-    mask: Bool[Array, " n"] = rows(False)
-    planets: Float[Array, "n p 3"] | None = rows("edge", default=None)
-    cm_window: Int[Array, "n c"] | None = eqx.field(default=None, metadata={"rows": 0})  # type: ignore[misc]
-    measures: Bool[Array, " n"] | None = rows(False, default=None)
-    dm: Float[Array, " n"] | None = rows(0.0, default=None)
-    dm_jumps: Float[Array, "n d"] | None = rows(0.0, default=None)
-    fd_jumps: Float[Array, "n k"] | None = rows(0.0, default=None)
-    par: Par | None = eqx.field(static=True, default=None)  # type: ignore[misc]
-
-    @property
-    def wideband(self) -> bool:
-        """True where some rows measure dispersion."""
-        return self.measures is not None
-
-    def residual(self, model: TimingModel) -> Float[Array, " n"]:
-        return model.residual(self)
-
-    def jacobian(self, at: Any, y: Float[Array, " p"]) -> tuple[Float[Array, " n"], Float[Array, "p n"]]:
-        value, rows = linearised(at.model(y), at.places, self)
-        return value, jnp.pad(rows, ((0, y.size - rows.shape[0]), (0, 0)))  # free parameters of the noise come last
-
-    def finite(self) -> Flag:
-        numbers = (self.elapsed, self.delay, self.phase, self.since_orbit, self.troposphere)
-        return jnp.all(jnp.where(self.mask, jnp.isfinite(sum(numbers)) & ~jnp.isnan(self.frequency), True))
 
 
 def at_reference(model: TimingModel) -> TimingModel:
@@ -124,6 +87,7 @@ def lay_out(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
             "take the model that timing.load gives with the TOAs"
         )
     label, jitter = epochs(model.par, toas)
+    # the noise sums over epochs in one pass, for which they have to rise
     order = np.argsort(label, kind="stable")
     label, measures = label[order], np.zeros(len(toas), bool)
     if toas.dm is not None:
@@ -131,7 +95,7 @@ def lay_out(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
         label = np.concatenate([label, len(jitter) + np.arange(wide)])
         jitter = np.concatenate([jitter, np.zeros(wide, jitter.dtype)])
         measures = np.arange(len(label)) >= len(toas)
-    return _unanchored(model, _take(toas, _rows(toas, order)), measures, label, jitter), order
+    return _unanchored(model, _take(toas, _rows(toas, order)), measures, Epochs(label, jitter)), order
 
 
 def _rows(toas: TOAs, order: np.ndarray) -> np.ndarray:
@@ -145,6 +109,7 @@ def tie(model: TimingModel, toas: TOAs, data: AnchoredTOAs, reference: TimingMod
     par, n = model.par, len(which)
     assert par is not None
     picked = _take(toas, which)
+    # a delay of 500 s has 12 digits down to its nanoseconds, which a float64 holds; the time has more
     delay = np.asarray(_delay(reference, data))[:n]
     times = TwoDouble(np.asarray(picked.second), np.asarray(picked.second_low))
     elapsed = seconds_between(picked.day, times, par.value("PEPOCH")) - TwoDouble.of(delay)
@@ -154,6 +119,7 @@ def tie(model: TimingModel, toas: TOAs, data: AnchoredTOAs, reference: TimingMod
     extra = np.zeros(n)
     if model.has_extra_phase:
         extra = np.asarray(_extra(reference, data))[:n]
+    # the model adds these turns itself, at whatever values it has
     fraction = _fraction(par, elapsed, extra, picked, np.asarray(data.jumps)[:n]) - extra
     return eqx.tree_at(lambda d: d.phase, data, as_array(np.pad(fraction, (0, more))))
 
@@ -182,22 +148,22 @@ def _take(toas: TOAs, order: np.ndarray) -> TOAs:
 def _fraction(par: Par, elapsed: TwoDouble, extra: np.ndarray, toas: TOAs, jumps: np.ndarray) -> np.ndarray:
     """Turns beyond the pulse that each TOA is taken for; `extra` turns are part of them.
 
-    That is the nearest pulse, or the one that its pulse number names. They count from the mean, or where the par file
-    has a PHOFF from phase 0 at PEPOCH, less PHOFF, as in PINT without a TZRMJD.
+    That is the nearest pulse, or the one that its pulse number names. They count from the mean; or where the par file
+    has a PHOFF from that, which counts from `Par.zero` or from phase 0 at PEPOCH, as in PINT with or without a TZRMJD.
     """
-    frequencies = [TwoDouble.of(par.value(name)) for name in spins(par)]
-    turns = phase(elapsed, frequencies) + TwoDouble.of(extra)
-    for k, name in enumerate(par.numbered("JUMP")):
-        turns = turns + TwoDouble.of(jumps[:, k]) * (frequencies[0] * TwoDouble.of(par.value(name)))
+    turns = _turns(par, elapsed, extra, jumps)
     if toas.added is not None:
-        turns = turns + TwoDouble.of(toas.added)
+        turns = turns + TwoDouble.of(np.asarray(toas.added))
     absolute = par.find("PHOFF") is not None
-    first = TwoDouble.of(par.value("PHOFF")) if absolute else TwoDouble(turns.hi[0], turns.lo[0])
+    first = TwoDouble(turns.hi[0], turns.lo[0])
+    if absolute:
+        first = TwoDouble.of(EXACT.add(par.value("PHOFF"), par.zero or Decimal(0)))
     rest = turns - first
-    if _tracked(par, toas):
+    if tracked(par, toas):
         known = np.asarray(toas.turn)
         if absolute:
             return (rest - known).float()
+        # numbers count from the first TOA: what they are called is anyone's choice, and whole turns are taken out
         fraction = (rest - (known - known[0])).float()
         return fraction - np.round(np.mean(fraction))
     fraction = (rest - rest.round()).float()
@@ -206,7 +172,31 @@ def _fraction(par: Par, elapsed: TwoDouble, extra: np.ndarray, toas: TOAs, jumps
     return about + centre if absolute else about
 
 
-def _tracked(par: Par, toas: TOAs) -> bool:
+def _turns(par: Par, elapsed: TwoDouble, extra: np.ndarray, jumps: np.ndarray) -> TwoDouble:
+    """Turns after phase 0 at PEPOCH, at the par file's values: steady spin-down, JUMPs, and `extra` turns."""
+    frequencies = [TwoDouble.of(par.value(name)) for name in spins(par)]
+    turns = phase(elapsed, frequencies) + TwoDouble.of(extra)
+    for k, name in enumerate(par.numbered("JUMP")):
+        turns = turns + TwoDouble.of(jumps[:, k]) * (frequencies[0] * TwoDouble.of(par.value(name)))
+    return turns
+
+
+def turns_of(model: TimingModel, toas: TOAs) -> Decimal:
+    """Turns of the first TOA after phase 0 at PEPOCH, at the par file's values, PHOFF aside."""
+    par, reference = model.par, at_reference(model)
+    assert par is not None
+    data, order = lay_out(model, toas)
+    delay = np.asarray(_delay(reference, data))
+    picked = _take(toas, order)
+    times = TwoDouble(np.asarray(picked.second), np.asarray(picked.second_low))
+    elapsed = seconds_between(picked.day, times, par.value("PEPOCH")) - TwoDouble.of(delay)
+    data = eqx.tree_at(lambda d: [d.elapsed, d.delay], data, [as_array(elapsed.float()), as_array(delay)])
+    extra = np.asarray(_extra(reference, data)) if model.has_extra_phase else np.zeros(len(toas))
+    turns = _turns(par, elapsed, extra, np.asarray(data.jumps))
+    return EXACT.add(Decimal(float(turns.hi[0])), Decimal(float(turns.lo[0])))
+
+
+def tracked(par: Par, toas: TOAs) -> bool:
     """True where pulse numbers count: TRACK -2 asks for them, and without a TRACK they do where all TOAs have one.
 
     **Raises:** `ValueError` for TRACK -2 and a TOA without one.
@@ -220,9 +210,8 @@ def _tracked(par: Par, toas: TOAs) -> bool:
     return par.word("TRACK") != "0" and not unknown.any()
 
 
-def _unanchored(
-    model: TimingModel, toas: TOAs, measures: np.ndarray, epoch: np.ndarray, jitter: np.ndarray
-) -> AnchoredTOAs:
+def _unanchored(model: TimingModel, toas: TOAs, measures: np.ndarray, at: Epochs) -> AnchoredTOAs:
+    """TOAs in the order of their epochs, with all that does not depend on a phase or a delay."""
     par, n = model.par, len(toas)
     assert par is not None
     times = TwoDouble(np.asarray(toas.second), np.asarray(toas.second_low))
@@ -244,22 +233,30 @@ def _unanchored(
         velocity=toas.velocity,
         sun=toas.sun,
         troposphere=toas.troposphere if par.yes("CORRECT_TROPOSPHERE", "Y") else as_array(np.zeros(n)),
-        window=as_array(in_windows(par, "DMX", np.asarray(toas.utc))),
+        window=as_array(in_windows(par, windows(par), np.asarray(toas.utc))),
         jumps=_masks(par, toas, "JUMP"),
         noise=Unit(),
         mask=as_array(np.ones(n, bool)),
         planets=_planets(par, toas),
-        cm_window=None if model.cmx is None else as_array(in_windows(par, "CMX", np.asarray(toas.utc))),
+        cm_window=None if model.cmx is None else as_array(in_windows(par, cm_windows(par), np.asarray(toas.utc))),
         measures=as_array(measures) if wide else None,
         dm=None if toas.dm is None or not wide else as_array(np.where(measures, toas.dm, 0.0)),
         dm_jumps=_masks(par, toas, "DMJUMP") if wide and model.dm_jump is not None else None,
-        fd_jumps=None if model.fd_jump is None else _masks(par, toas, "FDJUMP"),
+        fd_jumps=None if model.part(FDJump) is None else _masks(par, toas, "FDJUMP"),
     )
-    return dataclasses.replace(data, noise=noise_of(model, toas, data, epoch, jitter))
+
+    def scales() -> Scales:
+        # noise is made once, at the reference; the Doppler shift changes frequencies by 1e-4
+        direction = model.astrometry.direction(data.since_position)
+        doppler = 1 - np.sum(np.asarray(toas.velocity) * np.asarray(direction).T, axis=1)
+        path = None if model.wind is None else np.asarray(model.wind.geometry(direction, xyz(data.sun)))
+        return Scales.at(np.asarray(toas.frequency) * doppler, path)
+
+    return dataclasses.replace(data, noise=noise_of(par, toas, measures if wide else None, at, scales))
 
 
 def _masks(par: Par, toas: TOAs, stem: str) -> Array:
-    masks = [toas.select(selection(par, name)) for name in listed(par, stem)]
+    masks = [toas.select(par.selection(name)) for name in listed(par, stem)]
     return as_array(np.reshape(masks, (len(masks), len(toas))).T.astype(float))
 
 

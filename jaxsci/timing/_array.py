@@ -1,6 +1,8 @@
 """Arrays of pulsars: all of them in one call, through a few compiled programs.
 
-Pulsars of one kind share a program: they are stacked, as `timing.stack` does it. Each is held to what it frees itself.
+Pulsars of one kind share a program: they are stacked, as `timing.stack` does it, each held to what it frees itself.
+Padding costs work and a program more costs seconds of compilation, and so each kind is cut by length into at most three
+buckets. Researchers call `fit_array`, and so do runs.
 """
 
 import functools
@@ -13,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import element_names, leaf_values
-from ..fitting import fit_batch
+from ..fitting import Solver, fit_batch
 from ._anchor import AnchoredTOAs, warn_of_idle
 from ._fit import SOLVER, TimingSolution, bare, check_phase, offset_of
 from ._model import TimingModel, limits
@@ -29,7 +31,7 @@ def fit_array(
     toas: Sequence[TOAs],
     free: Sequence[str] | None = None,
     *,
-    solver: Any = SOLVER,
+    solver: Solver = SOLVER,
     max_steps: int = 200,
     scale_covariance: bool = False,
 ) -> list[TimingSolution]:
@@ -101,10 +103,18 @@ class Laid(NamedTuple):
     bounds: dict[str, tuple[np.ndarray, np.ndarray]]
     places: dict[str, str]
 
-    def fit(self, solver: Any, max_steps: int, scale_covariance: bool = False) -> Any:
+    def fit(self, solver: Solver, max_steps: int, scale_covariance: bool = False) -> Any:
         """The batch, one lane at a time: a pulsar fills a core."""
-        choices = {"free": self.free, "bounds": self.bounds, "solver": solver, "max_steps": max_steps}
-        return fit_batch(self.models, self.data, batch_size=1, scale_covariance=scale_covariance, **choices)
+        return fit_batch(
+            self.models,
+            self.data,
+            free=self.free,
+            bounds=self.bounds,
+            solver=solver,
+            max_steps=max_steps,
+            batch_size=1,
+            scale_covariance=scale_covariance,
+        )
 
 
 def lay_bucket(members: Sequence[Member]) -> Laid:
@@ -118,12 +128,13 @@ def lay_bucket(members: Sequence[Member]) -> Laid:
         value = np.asarray(known[leaf])
         free = np.reshape(models.origin.frees(element_names(leaf, value.shape[1:])), value.shape)
         low, high = ranges.get(leaf, (-np.inf, np.inf))
+        # equal bounds fix an element, so that members that free different ones share a program
         bounds[leaf] = np.where(free, low, value), np.where(free, high, value)
     return Laid(bare(models), data, leaves, bounds, {name: place for place, name in models.origin.elements})
 
 
 def _fit_bucket(
-    members: list[Member], *, solver: Any, max_steps: int, scale_covariance: bool
+    members: list[Member], *, solver: Solver, max_steps: int, scale_covariance: bool
 ) -> list[tuple[int, TimingSolution]]:
     laid = lay_bucket(members)
     batch = laid.fit(solver, max_steps, scale_covariance)

@@ -1,4 +1,9 @@
-"""Clock files: which there are, and PINT made to read those."""
+"""Clock files: which there are, and PINT made to read those of a folder.
+
+An observatory's clock is corrected by tables that its staff keep up to date. PINT fetches them and keeps what it has
+read, in memory and by address; where a researcher names a folder, that and nothing older should be read. `timing.io`
+asks for the state of all clock files, which the cache of TOAs goes by.
+"""
 
 import contextlib
 import hashlib
@@ -42,6 +47,7 @@ def reading_clocks(folder: Path | None) -> Iterator[None]:
     import pint.observatory.global_clock_corrections as repository
 
     _check(folder)
+    # PINT reads clocks from an address; a folder has one too
     base = folder.absolute().as_uri() + "/"
     _forget_stale(folder, base)
     before = repository.global_clock_correction_url_base, repository.global_clock_correction_url_mirrors

@@ -1,4 +1,10 @@
-"""Fits of timing models by the core's fit, in the names and units of a par file."""
+"""Fits of timing models by the core's fit, in the names and units of a par file.
+
+The core fits flat vectors of offsets; a pulsar timer asks for F0 and DMX_0003 with all their digits. `timing.fit`
+translates the names, frees a phase offset with everything, and returns a `TimingSolution` that answers in the par
+file's terms. Which element of which array a name stands for is decided here, for `fit_array`, `stack` and the grids
+too.
+"""
 
 import dataclasses
 import os
@@ -12,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import Module, get, parameters, suggest
-from ..fitting import GaussNewton, Solution, as_names, fit as core_fit, judge, make_plan
+from ..core import AbstractLikelihood, Module, Parameter, get, parameters, suggest
+from ..fitting import GaussNewton, Solution, Solver, as_names, fit as core_fit, judge, make_plan
 from ._anchor import AnchoredTOAs, tied, warn_of_idle
-from ._model import NOISE, TimingModel, elements, limits, refuse_others
-from ._noise import TimingNoise
+from ._components import TimingNoise
+from ._model import NOISE, TimingModel, counts_from_a_pulse, elements, limits, refuse_others
 from ._toas import TOAs
 from .io import load
 
@@ -43,12 +49,12 @@ class TimingSolution(Module):
 
     @property
     def alone(self) -> bool:
-        """True for the fit of one pulsar from its par file, outside of `jax.jit`, `jax.vmap` and `jax.grad`."""
+        """Say whether this is the fit of one pulsar from its par file, outside of any transformation of JAX."""
         return self.start.par is not None and self.fit.y.ndim == 1 and not isinstance(self.fit.y, jax.core.Tracer)
 
     @property
     def offsets(self) -> dict[str, Any]:
-        """Fitted value less that of the par file, of each free parameter."""
+        """How far each free parameter is from the par file's value, in its unit, by PINT's name."""
         return self._of(self.fit.y)
 
     @property
@@ -74,7 +80,7 @@ class TimingSolution(Module):
 
     @property
     def std(self) -> dict[str, Any]:
-        """Standard error of each, in the same unit (RAJ in hours); inf where the data say nothing of it.
+        """The standard error that each value has, in its unit (RAJ in hours); inf where the data say nothing of it.
 
         Of a stack 0 where a pulsar's fit holds it, `nan` where it has none.
         """
@@ -100,24 +106,24 @@ class TimingSolution(Module):
 
     @property
     def units(self) -> dict[str, str]:
-        """The unit of each."""
+        """The unit that each value has, by PINT's name."""
         about = parameters(self.start)
         leaves = {pint: element.split("[")[0] for element, pint in elements(self.start)}
         return {name: _unit(name, leaves[name], about) for name in self.names}
 
     @property
     def chi2(self) -> Float[Array, "*pulsars"]:
-        """r^T C^-1 r at the solution, C with all noise."""
+        """r^T C^-1 r, which the fit made least: r the residuals, C the covariance of all noise."""
         return self.fit.chi2
 
     @property
     def dof(self) -> Any:
-        """TOAs less free parameters and the phase offset."""
+        """How many TOAs (and measured dispersions) there are beyond the free parameters and the phase offset."""
         return int(self.fit.dof) if self.alone else self.fit.dof
 
     @property
     def reduced_chi2(self) -> Any:
-        """chi2 / dof."""
+        """chi2 / dof, which is about 1 where model and noise describe the data."""
         return float(self.fit.reduced_chi2) if self.alone else self.fit.reduced_chi2
 
     @property
@@ -133,20 +139,24 @@ class TimingSolution(Module):
     @property
     def model(self) -> TimingModel:
         """The fitted model; its offsets are from the par file that it carries."""
+        # on the host at once: one transfer, not one for each parameter
         y = self.fit.y if isinstance(self.fit.y, jax.core.Tracer) else np.asarray(self.fit.y)
         places = {name: self.fit.names.index(name) for name in self.fit.names if name == "PHOFF"}
         places |= dict(zip(self.names, self.places, strict=True))
         return self.start.with_offsets({name: y[..., place] for name, place in places.items()})
 
     def summary(self) -> str:
-        """A table of values and errors, and how good the fit is."""
+        """Write a table of values and errors, and how good the fit is.
+
+        **Raises:** `ValueError` inside a transformation and for a stack, as `exact`.
+        """
         exact, std, units = self.exact, self.std, self.units
         rows = [f"{n:<12} {float(exact[n]):>24.16g} {std[n]:>12.3g}  {units[n]}" for n in self.names]
         head = f"chi2 {float(self.chi2):.3f} for {self.dof} degrees of freedom, {int(self.fit.num_data)} TOAs"
         return "\n".join([head, f"{'parameter':<12} {'value':>24} {'error':>12}  unit", *rows])
 
 
-def _unit(name: str, leaf: str, about: Mapping[str, Any]) -> str:
+def _unit(name: str, leaf: str, about: Mapping[str, Parameter]) -> str:
     order = name.removeprefix(leaf)
     if leaf in _UNITS and order not in ("", "0"):
         return _UNITS[leaf] + ("" if order == "1" else f"^{order}")
@@ -163,7 +173,7 @@ def fit(
     toas: TOAs | AnchoredTOAs | str | os.PathLike[str],
     free: Sequence[str] | None = None,
     *,
-    solver: Any = SOLVER,
+    solver: Solver = SOLVER,
     throw: bool = True,
     strict: bool = False,
     scale_covariance: bool = False,
@@ -207,6 +217,7 @@ def fit(
     idle = [] if traced else warn_of_idle(model, data, names)
     start = bare(model)
     fitted = (*places, *offset_of(model))
+    # the core frees whole arrays; elements that are not wanted are held below
     leaves = tuple(dict.fromkeys(place.split("[")[0] for place in fitted))
     leaves += noisy
     plan = make_plan(start, data.noise, leaves)
@@ -214,6 +225,7 @@ def fit(
     bounds |= choices.pop("bounds", None) or {}
     choices |= {"free": leaves, "bounds": bounds or None, "solver": solver, "scale_covariance": scale_covariance}
     choices |= {"active": active(model, plan.names, fitted, None if free is None else names)}
+    # outside of a transformation the message comes below, with PINT's names in place of elements
     solution = core_fit(start, data, throw=throw and traced, **choices)
     if throw and not traced:
         known = dict(zip(places, names, strict=True))
@@ -221,7 +233,7 @@ def fit(
     return TimingSolution(solution, model, names, tuple(plan.names.index(place) for place in places))
 
 
-def anchored(model: TimingModel, toas: Any) -> AnchoredTOAs:
+def anchored(model: TimingModel, toas: object) -> AnchoredTOAs:
     """TOAs as a fit needs them, which they may be already.
 
     **Raises:** `ValueError` for anything else, for TOAs that were anchored to another par file, and for a stack outside
@@ -283,22 +295,23 @@ def offset_of(model: TimingModel) -> tuple[str, ...]:
 
 
 def check_phase(model: TimingModel, names: Sequence[str]) -> None:
-    """Raise `ValueError` for a PHOFF that is held where it counts from a TOA that is not read."""
-    counted = model.par is not None and model.par.find("TZRMJD") is not None
-    if fixed_phase(model) and "PHOFF" not in names and counted:
+    """Raise `ValueError` for a PHOFF that is held where it counts from a pulse, which moves with the model."""
+    if "PHOFF" not in names and counts_from_a_pulse(model):
         raise ValueError(
-            "PHOFF is not to be fitted, but it counts from the pulse of TZRMJD, which is not read: free it, or leave "
-            "PHOFF out of the par file"
+            "PHOFF is not to be fitted, but it counts from the pulse of TZRMJD, which a fit would move: free it, or "
+            "leave PHOFF out of the par file"
         )
 
 
-def noise_there(noise: Any) -> dict[str, bool]:
+def noise_there(noise: AbstractLikelihood) -> dict[str, bool]:
     """{parameter of the noise, such as `EFAC`: True where the par file has it}."""
+    if not isinstance(noise, TimingNoise):
+        return {}
     found = {name: get(noise, name).size > 0 for name in parameters(noise)}
     return found | {name: bool(noise.frequency.size) for name in ("TNREDAMP", "TNREDGAM")}
 
 
-def _check_noise(noise: Any, wanted: Sequence[str]) -> None:
+def _check_noise(noise: AbstractLikelihood, wanted: Sequence[str]) -> None:
     """Raise `ValueError` for noise that should be fitted and that the par file does not have."""
     there = noise_there(noise)
     for name in (name.removeprefix("noise.") for name in wanted):
@@ -316,15 +329,23 @@ def fixed_phase(model: TimingModel) -> bool:
 
 
 def residuals(model: TimingModel, toas: TOAs) -> Float[Array, " n"]:
-    """Timing residuals of a model, s, less their weighted mean, in the order of the TOAs.
+    """Compute the timing residuals of a model, s, less their weighted mean, in the order of the TOAs.
 
-    Positive when a pulse comes late. As PINT's `Residuals.time_resids`: where the par file has a PHOFF, the mean stays.
+    They are positive when a pulse comes late, and those of PINT's `Residuals.time_resids`: where the par file has a
+    PHOFF, the mean stays.
+
+    **Arguments:** `model`: with its par file; `toas`: n times of arrival.
+
+    **Returns:** seconds, shape (n,).
+
+    **Raises:** `ValueError` for TOAs that make no sense, flags that no TOA has, and a model without its par file.
     """
     data, order = tied(model, toas)
     timed = slice(len(toas))  # rows that measure dispersion come after them
     values = np.asarray(_residual(bare(model), data))[timed]
     noise = data.noise
     assert isinstance(noise, TimingNoise)
+    # the white part alone, as in PINT: it is a mean to look at, no estimate
     weight = 1 / np.asarray(noise.variance())[timed]
     mean = 0.0 if fixed_phase(model) else np.sum(weight * values) / np.sum(weight)
     out = np.empty_like(values)

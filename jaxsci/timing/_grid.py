@@ -1,4 +1,9 @@
-"""chi2 over a grid of timing parameters, all others fitted at each point."""
+"""chi2 over a grid of timing parameters, all others fitted at each point.
+
+Where a likelihood is far from Gaussian, as that of a companion's mass and inclination is, contours of chi2 say what an
+error cannot. Every point starts where the fit of all parameters predicts its answer, and all points share one compiled
+program and one noise. Researchers call `chi2_grid`, and so does a run with a `grid` in its config.
+"""
 
 import functools
 import itertools
@@ -6,7 +11,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from optimistix import RESULTS
 
-from ..fitting import Choices, Problem, Solver, Terms, compiled, flat_bounds, make_plan, make_ready, search
+from ..fitting import Choices, Problem, Solution, Solver, Terms, compiled, flat_bounds, make_plan, make_ready, search
 from ._anchor import tied
 from ._fit import SOLVER, bare, chosen, fit
 from ._model import TimingModel, limits
@@ -30,7 +34,7 @@ def chi2_grid(
     solver: Solver = SOLVER,
     max_steps: int = 20,
 ) -> np.ndarray:
-    """chi2 where the parameters of a grid are held at its points and the others are fitted.
+    """Compute chi2 where the parameters of a grid are held at its points and the others are fitted.
 
     Every point starts from what the fit of all parameters predicts for it, so that one or two steps suffice.
 
@@ -56,6 +60,7 @@ def chi2_grid(
     plan = make_plan(start, data.noise, leaves)
     bounds = flat_bounds(plan, {name: pair for name, pair in limits(model).items() if name in leaves})
     at = [plan.names.index(place) for (place,) in held]
+    # in decimals: a step of M2 or F0 would lose its digits in a difference of float64
     offsets = [
         [float(Decimal(repr(float(value))) - model.par.value(name)) for value in values]
         for name, values in grid.items()
@@ -71,10 +76,11 @@ def chi2_grid(
         return np.concatenate(list(pool.map(run, np.split(starts, len(starts) // shape[-1])))).reshape(shape)
 
 
-def _predicted(solution: Any, at: list[int], points: np.ndarray) -> np.ndarray:
+def _predicted(solution: Solution, at: list[int], points: np.ndarray) -> np.ndarray:
     """Where a linear model has its optimum when the parameters `at` are held at the points."""
     y, matrix = np.asarray(solution.y), np.asarray(solution.covariance)
     matrix = np.where(np.isfinite(matrix), matrix, 0.0)
+    # parameters of the grid may be degenerate, and then the matrix has no inverse
     gain = np.linalg.lstsq(matrix[np.ix_(at, at)], matrix[at], rcond=None)[0]
     starts = y + (points - y[at]) @ gain
     starts[:, at] = points

@@ -1,4 +1,9 @@
-"""How well a timing model describes TOAs at the values that it has, nothing fitted but the overall phase."""
+"""How well a timing model describes TOAs at the values that it has, nothing fitted but the overall phase.
+
+These are the functions to differentiate, to sample from, or to compare models by; they are pure JAX where they get
+anchored TOAs. The overall phase is known in closed form, and so it need not be a parameter. Users call them as
+`timing.chi2` and `timing.log_likelihood`.
+"""
 
 import math
 
@@ -9,14 +14,14 @@ from jaxtyping import Array, Float
 
 from ..core.linalg import dot
 from ._anchor import AnchoredTOAs
+from ._components import PreparedNoise, TimingNoise
 from ._fit import anchored, bare, fixed_phase
 from ._model import TimingModel
-from ._noise import PreparedNoise, TimingNoise
 from ._toas import TOAs
 
 
 def chi2(model: TimingModel, toas: TOAs | AnchoredTOAs) -> Float[Array, ""]:
-    """r^T C^-1 r of the residuals r of a model as it is, with C the covariance of all noise.
+    """Compute r^T C^-1 r of the residuals r of a model as it is, with C the covariance of all noise.
 
     The overall phase, which nothing else determines, takes the value with the least chi2, unless the par file has a
     PHOFF. At the model of a solution it is the chi2 of that. Inside `jax.jit`, `jax.vmap` and `jax.grad` it takes
@@ -32,7 +37,7 @@ def chi2(model: TimingModel, toas: TOAs | AnchoredTOAs) -> Float[Array, ""]:
 
 
 def log_likelihood(model: TimingModel, toas: TOAs | AnchoredTOAs) -> Float[Array, ""]:
-    """-(chi2 + log|C| + n log(2 pi)) / 2 of a model as it is, for n TOAs; chi2 as in `timing.chi2`.
+    """Compute -(chi2 + log|C| + n log(2 pi)) / 2 of a model as it is, for n TOAs; chi2 as in `timing.chi2`.
 
     Wideband TOAs count their measured dispersions too; C is in s^2 and (pc cm^-3)^2. The noise is that of the TOAs: to
     change it, change `toas.noise`, such as by `jaxsci.put(toas, {"noise.TNREDAMP": -13.5})`.
@@ -58,6 +63,7 @@ def _chi2(model: TimingModel, data: AnchoredTOAs, fixed: bool) -> tuple[Array, A
     timed = jnp.ones_like(data.mask) if data.measures is None else ~data.measures
     both = jnp.stack([model.residual(data), timed.astype(data.phase.dtype)])
     residual, phase = jax.vmap(lambda row: ready.whiten(row, data.mask))(both)
+    # the phase is linear: its best value takes away the projection on it
     total, along = dot(residual, residual), dot(residual, phase)
     if fixed:
         return total, ready.log_determinant

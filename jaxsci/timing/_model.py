@@ -1,41 +1,62 @@
-"""The timing model: what a par file says, as a tree of components."""
+"""The timing model: what a par file says, as a tree of components, and the order in which they act.
+
+A pulse is followed from the observatory to the barycentre, through the interstellar medium and past the companion to
+the pulsar, whose rotation then says which turn it was. `TimingModel` holds the components and adds up what they give;
+it is the model that a fit moves, and its residual is all that the core's solvers see. Everything large is exact and
+already in the anchored TOAs (`timing._anchor`): here are only offsets from the par file's values.
+"""
 
 import dataclasses
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from ..core import Module, leaf_values, put, suggest, transparent
-from ._astrometry import AstrometryEcliptic, AstrometryEquatorial
+from ._anchored import AnchoredTOAs
 from ._binary import DD, ELL1, AbstractBinary, Kopeikin, ShapiroSini
-from ._build import (
+from ._components import (
+    FD,
+    AbstractDelay,
+    AbstractPhase,
+    AstrometryEcliptic,
+    AstrometryEquatorial,
+    Chromatic,
+    ChromaticCMX,
+    CMWaveX,
+    DispersionDM,
+    DispersionDMX,
+    DispersionJump,
+    DMWaveX,
+    Line,
+    Par,
+    Passage,
+    PhaseJump,
+    PhaseOffset,
+    Rotation,
+    SolarWind,
+    Spindown,
     components,
-    epoch_of_orbit as epoch_of_orbit,
+    dispersion_delay,
+    dot,
+    inside,
     listed,
-    obliquity as obliquity,
-    spins as spins,
-    windows as windows,
+    planet_shapiro,
+    solar_shapiro,
+    xyz,
 )
-from ._chromatic import Chromatic, ChromaticCMX
-from ._dispersion import DispersionDM, DispersionDMX, DispersionJump, dispersion_delay, inside
-from ._frequency_dependent import FD, FDJump
-from ._glitch import Glitch
-from ._jump import PhaseJump, PhaseOffset
+from ._jacobian import AbstractTimed
 from ._known import without_idle
-from ._par import Line, Par
-from ._pieces import PiecewiseSpindown, TabulatedPhase
-from ._solar_system import planet_shapiro, solar_shapiro
-from ._solar_wind import SolarWind
-from ._spindown import Spindown
+from ._par import read_par
 from ._toas import TOAs
-from ._vector import dot, xyz
-from ._wave import CMWaveX, DMWaveX, Wave, WaveX
+
+Part = TypeVar("Part", bound=Module)
 
 NOISE = "noise."
 """What the places of parameters of the noise begin with."""
@@ -85,13 +106,16 @@ class Origin(Module):
         return (wanted | always) & (known == known)
 
 
-class TimingModel(Module):
+class TimingModel(AbstractTimed[AnchoredTOAs]):
     """A pulsar's timing model: delays from the observatory to the pulsar, and its rotation.
 
-    Every parameter is an offset from the value in the par file, in the par file's unit, and has PINT's
-    name; lists are arrays: `F` holds F0, F1, ..., `DMX` all windows. Components that the par file does not use are
-    `None`. `par` is the file itself, with the values that the offsets are from: all their digits, more than a
-    float64 has. In a stack it is `None`, and `origin` has names and values.
+    Every parameter is an offset from the value in the par file, in the par file's unit, and has PINT's name; lists are
+    arrays: `F` holds F0, F1, ..., `DMX` all windows. Components that the par file does not use are `None`.
+
+    - `delays`, `phases`: any number of components that only add seconds (waves, jumps of profile evolution) or turns
+      (glitches, pieces, tables), in the order of `COMPONENTS`.
+    - `par`: the file itself, with the values that the offsets are from: all their digits, more than a float64 has. In a
+      stack it is `None`, and `origin` has names and values.
     """
 
     astrometry: AstrometryEquatorial | AstrometryEcliptic = transparent()
@@ -100,18 +124,14 @@ class TimingModel(Module):
     wind: SolarWind | None = transparent()
     binary: AbstractBinary | None = transparent()
     fd: FD = transparent()
-    fd_jump: FDJump | None = transparent()
-    waves: WaveX | None = transparent()
+    delays: tuple[AbstractDelay, ...] = transparent()
     dm_waves: DMWaveX | None = transparent()
     chromatic: Chromatic | None = transparent()
     cmx: ChromaticCMX | None = transparent()
     cm_waves: CMWaveX | None = transparent()
     spin: Spindown = transparent()
     jump: PhaseJump = transparent()
-    glitch: Glitch | None = transparent()
-    wave: Wave | None = transparent()
-    pieces: PiecewiseSpindown | None = transparent()
-    table: TabulatedPhase | None = transparent()
+    phases: tuple[AbstractPhase, ...] = transparent()
     dm_jump: DispersionJump | None = transparent()
     offset: PhaseOffset = transparent()
     par: Par | None = eqx.field(static=True)  # type: ignore[misc]
@@ -119,7 +139,7 @@ class TimingModel(Module):
 
     @staticmethod
     def parse(text: str, unknown: str = "error") -> "TimingModel":
-        """The model that a par file describes.
+        """Make the model that a par file describes.
 
         **Arguments:**
 
@@ -131,28 +151,14 @@ class TimingModel(Module):
         or where it is to be fitted; for a missing F0 or PEPOCH, components that are not supported, and lines that
         contradict each other.
         """
-        if unknown not in ("error", "warn"):
-            raise ValueError(f'unknown should be "error" or "warn", but it is {unknown!r}')
-        par = Par.parse(text)
-        model = TimingModel(**components(par), par=par)
-        par = without_idle(par, {name for _, name in elements(model)}, unknown)
-        if par.was_tcb:
+        model = model_of(text, unknown)
+        if counts_from_a_pulse(model):
             warnings.warn(
-                "the par file is in TCB: its values were converted to TDB as PINT does, which is approximate; "
-                "fit it before its residuals are used",
+                "PHOFF counts from phase 0 at PEPOCH here: the lines TZRMJD, TZRFRQ and TZRSITE are not read, since "
+                "when that pulse was is found by timing.load, with a tim file",
                 stacklevel=2,
             )
-        if par.find("UNITS") is None and par.word("EPHVER") == "5":
-            warnings.warn(
-                "the par file has no UNITS and is taken for TDB, as by PINT; with EPHVER 5 tempo2 means TCB: say which",
-                stacklevel=2,
-            )
-        if par.find("PHOFF") is not None and par.find("TZRMJD") is not None:
-            warnings.warn(
-                "PHOFF counts from phase 0 at PEPOCH here: the lines TZRMJD, TZRFRQ and TZRSITE are not read",
-                stacklevel=2,
-            )
-        return dataclasses.replace(model, par=par)
+        return model
 
     @property
     def offsets(self) -> dict[str, Float[Array, "*pulsars"]]:
@@ -163,8 +169,8 @@ class TimingModel(Module):
         known = dict(leaf_values(self))
         return {name: _picked(known, place) for place, name in elements(self)}
 
-    def with_offsets(self, offsets: Mapping[str, Any]) -> "TimingModel":
-        """The model with some parameters so far from the par file's values, by PINT's name and in its unit.
+    def with_offsets(self, offsets: Mapping[str, ArrayLike]) -> "TimingModel":
+        """Move some parameters so far from the par file's values, by PINT's name and in its unit.
 
         In a stack each pulsar that has the parameter is moved; a value may be a number or one for each pulsar.
 
@@ -172,7 +178,7 @@ class TimingModel(Module):
         """
         places = {name: place for place, name in elements(self)}
         refuse_others(offsets, places)
-        moved: dict[str, dict[int, Any]] = {}
+        moved: dict[str, dict[int, ArrayLike]] = {}
         for name, value in offsets.items():
             leaf, _, rest = places[name].partition("[")
             if self.origin is not None:  # what a pulsar lacks stays 0
@@ -182,45 +188,47 @@ class TimingModel(Module):
         known = dict(leaf_values(self))
         return put(self, {leaf: _changed(known[leaf], values) for leaf, values in moved.items()})
 
-    def delay(self, toas: Any) -> Float[Array, " n"]:
-        """Seconds from the observatory to the pulsar's own time, at anchored TOAs."""
+    def delay(self, toas: AnchoredTOAs) -> Float[Array, " n"]:
+        """Compute the seconds from the observatory to the pulsar's own time, at anchored TOAs, shape (n,)."""
         return self._travel(self.steps(toas), toas)[0]
 
-    def residual(self, toas: Any) -> Float[Array, " n"]:
-        """Timing residuals, s: phase, less that of the nearest pulse, over F0, at anchored TOAs.
+    def residual(self, toas: AnchoredTOAs) -> Float[Array, " n"]:
+        """Compute timing residuals, s: phase, less that of the nearest pulse, over F0, at anchored TOAs.
 
         Rows of wideband data that measure dispersion have theirs, pc cm^-3.
         """
         return self.residual_of(self.steps(toas), toas)
 
-    def steps(self, toas: Any) -> dict[str, Float[Array, " n"]]:
+    def steps(self, toas: AnchoredTOAs) -> dict[str, Float[Array, " n"]]:
         """What each TOA gets from parameters that step between rows, by the name of their leaf; see `tables`."""
         found = {"dmx.DMX": self.dmx.measure(toas.window), "jump.JUMP": self.jump.delay(toas.jumps)}
-        if self.cmx is not None:
+        if self.cmx is not None and toas.cm_window is not None:
             found["cmx.CMX"] = self.cmx.measure(toas.cm_window)
-        if self.dm_jump is not None and toas.wideband:
+        if self.dm_jump is not None and toas.dm_jumps is not None:
             found["dm_jump.DMJUMP"] = self.dm_jump.measure(toas.dm_jumps)
         return found
 
-    def tables(self, toas: Any) -> dict[str, Float[Array, "w n"]]:
+    def tables(self, toas: AnchoredTOAs) -> dict[str, Float[Array, "w n"]]:
         """The derivatives of `steps` with the elements of those leaves."""
         found = {"dmx.DMX": inside(self.dmx.DMX, toas.window), "jump.JUMP": toas.jumps.T}
-        if self.cmx is not None:
+        if self.cmx is not None and toas.cm_window is not None:
             found["cmx.CMX"] = inside(self.cmx.CMX, toas.cm_window)
-        if self.dm_jump is not None and toas.wideband:
+        if self.dm_jump is not None and toas.dm_jumps is not None:
             found["dm_jump.DMJUMP"] = -toas.dm_jumps.T
         return found
 
-    def residual_of(self, steps: dict[str, Float[Array, " n"]], toas: Any) -> Float[Array, " n"]:
+    def residual_of(self, steps: dict[str, Float[Array, " n"]], toas: AnchoredTOAs) -> Float[Array, " n"]:
         """`residual`, with what `steps` gave."""
         delay, measure = self._travel(steps, toas)
+        # all that the parameters change: no absolute phase appears here
         change = self.spin.change(toas.elapsed, delay - toas.delay)
         change = change + self.jump.change(steps["jump.JUMP"], toas.jumps, self.spin)
         phase = toas.phase + change - self.offset.PHOFF
         if self.has_extra_phase:
             phase = phase + self.extra_phase(toas, delay)
+        # by the reference F0, not the fitted one: a residual in seconds stays linear in the phase
         residual = phase / self.spin.F_ref[0]
-        if not toas.wideband:
+        if toas.measures is None or toas.dm is None:
             return residual
         measure = measure + steps.get("dm_jump.DMJUMP", 0.0)
         return jnp.where(toas.measures, toas.dm - measure, residual)
@@ -228,25 +236,24 @@ class TimingModel(Module):
     @property
     def has_extra_phase(self) -> bool:
         """True where `extra_phase` is not 0."""
-        return any(part is not None for part in (self.glitch, self.wave, self.pieces, self.table))
+        return len(self.phases) > 0
 
-    def extra_phase(self, toas: Any, delay: Array) -> Float[Array, " n"]:
+    def extra_phase(self, toas: AnchoredTOAs, delay: Array) -> Float[Array, " n"]:
         """Turns beyond those of a steady spin-down and of JUMPs, with small numbers in float64: glitches, waves, pieces
         and tables.
         """
         time = toas.elapsed + (toas.delay - delay)
-        total, frequency = jnp.zeros_like(time), self.spin.F[0] + self.spin.F_ref[0]
-        if self.glitch is not None:
-            total = total + self.glitch.phase(time)
-        if self.wave is not None:
-            total = total + self.wave.phase(time, frequency)
-        if self.pieces is not None:
-            total = total + self.pieces.phase(time, toas.elapsed + toas.delay)
-        if self.table is not None:
-            total = total + self.table.phase(time, frequency)
+        at = Rotation(time, toas.elapsed + toas.delay, self.spin.F[0] + self.spin.F_ref[0])
+        total = jnp.zeros_like(time)
+        for part in self.phases:
+            total = total + part.phase(at)
         return total
 
-    def _travel(self, steps: dict[str, Array], toas: Any) -> tuple[Array, Array]:
+    def part(self, kind: type[Part]) -> Part | None:
+        """The component of this class among `delays` and `phases`, or `None`."""
+        return next((part for part in (*self.delays, *self.phases) if isinstance(part, kind)), None)
+
+    def _travel(self, steps: dict[str, Array], toas: AnchoredTOAs) -> tuple[Array, Array]:
         """(all of the delay in s, dispersion measure)."""
         delay, frequency, measure = self._arrival(steps, toas)
         far, time = ~jnp.isfinite(toas.frequency), toas.elapsed + toas.delay
@@ -256,10 +263,8 @@ class TimingModel(Module):
             sky = self.astrometry.sky(toas.since_position, xyz(toas.position)) if sees else None
             delay = delay + self.binary.delay(toas.since_orbit - delay, sky)
         delay = delay + self.fd.delay(log_frequency)
-        if self.fd_jump is not None:
-            delay = delay + self.fd_jump.delay(log_frequency, far, toas.fd_jumps)
-        if self.waves is not None:
-            delay = delay + self.waves.delay(time - delay)
+        for part in self.delays:
+            delay = delay + part.delay(Passage(time, delay, log_frequency, far, toas.fd_jumps))
         if self.dm_waves is not None:
             more = self.dm_waves.measure(time)
             delay = delay + jnp.where(far, 0.0, dispersion_delay(more, frequency))
@@ -271,21 +276,50 @@ class TimingModel(Module):
             delay = delay + jnp.where(far, 0.0, self.chromatic.delay(time, steep, log_frequency))
         return delay, measure
 
-    def _arrival(self, steps: dict[str, Array], toas: Any) -> tuple[Array, Array, Array]:
+    def _arrival(self, steps: dict[str, Array], toas: AnchoredTOAs) -> tuple[Array, Array, Array]:
         """(delay up to the pulsar's system in s, the frequency there in MHz, dispersion measure)."""
         position, velocity, sun = map(xyz, (toas.position, toas.velocity, toas.sun))
         direction = self.astrometry.direction(toas.since_position)
+        # 1 GHz stands in for an infinite frequency: infinity times 0 would make derivatives NaN
         far = ~jnp.isfinite(toas.frequency)
         frequency = jnp.where(far, 1e3, toas.frequency) * (1 - dot(velocity, direction))
         bent = solar_shapiro(direction, sun)
         if toas.planets is not None:
             bent = bent + planet_shapiro(direction, toas.planets)
-        at_barycentre = (position[0] == 0) & (position[1] == 0) & (position[2] == 0)
+        # such TOAs have had these delays taken out
+        at_barycentre = (position.x == 0) & (position.y == 0) & (position.z == 0)
         delay = self.astrometry.delay(direction, position) + jnp.where(at_barycentre, 0.0, bent) + toas.troposphere
         measure = self.dispersion.measure(toas.since_dispersion) + steps["dmx.DMX"]
         if self.wind is not None:
             measure = measure + self.wind.measure(direction, sun, toas.elapsed + toas.delay)
         return delay + jnp.where(far, 0.0, dispersion_delay(measure, frequency)), frequency, measure
+
+
+def model_of(text: str, unknown: str) -> TimingModel:
+    """What `TimingModel.parse` gives, before anything is said of the pulse that PHOFF counts from."""
+    if unknown not in ("error", "warn"):
+        raise ValueError(f'unknown should be "error" or "warn", but it is {unknown!r}')
+    par = read_par(text)
+    model = TimingModel(**components(par), par=par)
+    par = without_idle(par, {name for _, name in elements(model)}, unknown)
+    if par.was_tcb:
+        warnings.warn(
+            "the par file is in TCB: its values were converted to TDB as PINT does, which is approximate; "
+            "fit it before its residuals are used",
+            stacklevel=3,
+        )
+    if par.find("UNITS") is None and par.word("EPHVER") == "5":
+        warnings.warn(
+            "the par file has no UNITS and is taken for TDB, as by PINT; with EPHVER 5 tempo2 means TCB: say which",
+            stacklevel=3,
+        )
+    return dataclasses.replace(model, par=par)
+
+
+def counts_from_a_pulse(model: TimingModel) -> bool:
+    """True where a PHOFF counts from the pulse of TZRMJD and not from phase 0 at PEPOCH."""
+    par = model.par
+    return par is not None and par.find("PHOFF") is not None and par.find("TZRMJD") is not None
 
 
 def limits(model: TimingModel) -> dict[str, tuple[Array | np.ndarray, Array | np.ndarray]]:
@@ -304,7 +338,7 @@ def with_tim_jumps(model: TimingModel, toas: TOAs) -> TimingModel:
         return model
     last = len(model.par.numbered("JUMP"))
     more = (Line(f"JUMP{last + k}", "0", fit=True, select=select) for k, select in enumerate(missing, 1))
-    par = Par((*model.par.lines, *more))
+    par = model.par._replace(lines=(*model.par.lines, *more))
     return TimingModel(**components(par), par=par)
 
 
@@ -341,7 +375,7 @@ def refuse_others(names: Iterable[str], known: Collection[str]) -> None:
             )
 
 
-def _changed(leaf: Array, values: dict[int, Any]) -> Any:
+def _changed(leaf: Array, values: dict[int, ArrayLike]) -> Any:
     """A leaf with new elements by index, -1 for a leaf that is no list; on the host where all that comes is there."""
     traced = any(isinstance(x, jax.core.Tracer) for x in (leaf, *values.values()))
     xp: Any = jnp if traced else np

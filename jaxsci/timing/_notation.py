@@ -1,7 +1,13 @@
-"""Numbers with their errors in parentheses, as papers have them."""
+"""Numbers with their errors in parentheses, as papers have them.
+
+61.485476554373(18) says a value and the error of its last digits in half the space of a column for each. Reports and
+the terminal show fitted parameters so; angles that a par file has in hours or degrees, minutes and seconds stay so.
+"""
 
 import math
 from decimal import Context, Decimal
+
+from ._components import SEXAGESIMAL, entry_of
 
 _EXACT = Context(prec=60)
 
@@ -12,7 +18,8 @@ def notation(name: str, value: Decimal, std: float) -> str:
     **Arguments:** `name`: PINT's; `value`, `std`: in its unit, RAJ in hours. Without a finite error, 16 digits.
     """
     known = math.isfinite(std) and std > 0
-    if name in ("RAJ", "DECJ"):
+    entry = entry_of(name)
+    if entry is not None and entry.look == SEXAGESIMAL:
         seconds = _EXACT.multiply(abs(value), Decimal(3600))
         whole, rest = divmod(seconds, 60)
         text = _with_error(rest, 3600 * std) if known else f"{rest:.9f}"

@@ -1,4 +1,9 @@
-"""Par files out: what was fitted, with all its digits, as tempo, tempo2 and PINT read it."""
+"""Par files out: what was fitted, with all its digits, as tempo, tempo2 and PINT read it.
+
+The lines of the file that was read stay as they are, in their order; fitted ones get new values, errors and flags. F0
+and epochs have more digits than a float64 holds, and so the offset of the fit is added to the exact value of the line.
+Users call `write_par`; runs and the command line write one for each pulsar.
+"""
 
 import dataclasses
 import math
@@ -11,27 +16,27 @@ from pathlib import Path
 import numpy as np
 
 from ..core import element_names, get, parameters
+from ._components import SEXAGESIMAL, Line, Par, entry_of
 from ._fit import TimingSolution, fixed_phase
 from ._model import TimingModel, elements
-from ._par import Line, Par
 
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _STALE = {"CHI2", "CHI2R", "TRES", "NITS"}
-_REFERENCE = {"TZRMJD", "TZRFRQ", "TZRSITE"}  # PINT would count a PHOFF from there, and here it counts from PEPOCH
+_REFERENCE = {"TZRMJD", "TZRFRQ", "TZRSITE"}  # a PHOFF is written as counted from PEPOCH, not from there
 _WIDTH, _DIGITS = 12, 25
 _MORE = Decimal("1e-6")  # of the error: the last digit that is written
-_PER_DEGREE = Decimal(3600)
 _TEMPO = ("RNAMP", "RNIDX")  # what TNREDAMP and TNREDGAM are in tempo's par files
 PREFIX = "noise."
 """What the names of noise parameters begin with."""
 
 
 def par_text(solution: TimingSolution | TimingModel) -> str:
-    """A par file with the fitted values, errors and fit flags, noise too; the lines of the old one else.
+    """Make a par file with the fitted values, errors and fit flags, noise too; the lines of the old one else.
 
     Names are PINT's. RAJ and DECJ are sexagesimal, with errors in seconds and arcseconds as par files have them. What a
-    new fit makes stale (CHI2, TRES) is left out, and so are the TZR lines where there is a PHOFF; an ECORR of 0 becomes
-    a comment: PINT divides by it. A model without errors keeps its flags.
+    new fit makes stale (CHI2, TRES) is left out. So are the TZR lines where there is a PHOFF, which is written as
+    counted from phase 0 at PEPOCH, since the pulse of TZRMJD moves with the model. An ECORR of 0 becomes a comment:
+    PINT divides by it. A model without errors keeps its flags.
 
     **Returns:** the text, which `TimingModel.parse` and PINT read back to the same residuals.
 
@@ -43,7 +48,8 @@ def par_text(solution: TimingSolution | TimingModel) -> str:
     if model.par is None:
         raise ValueError("this model has lost its par file, as in a batch: take the solution of one pulsar")
     std = solution.std if isinstance(solution, TimingSolution) else {}
-    offsets = {name: offset for name, offset in _offsets(model).items() if offset != 0 or name in std}
+    counted = {"PHOFF"} if model.par.zero is not None else set()
+    offsets = {name: offset for name, offset in _offsets(model).items() if offset != 0 or name in {*std, *counted}}
     stale = _STALE | (_REFERENCE if fixed_phase(model) else set())
     lines = [line for line in model.par.lines if line.name not in stale]
     known = {line.name for line in lines}
@@ -73,6 +79,8 @@ def _written(line: Line, par: Par, offsets: Mapping[str, float], std: Mapping[st
     flag = name in std if fitted else line.fit
     if name in offsets:
         exact = _EXACT.add(par.value(name), Decimal(offsets[name]))
+        if name == "PHOFF" and par.zero is not None:  # the lines that it counted from are left out
+            exact = _EXACT.add(exact, par.zero)
         text, error = _number(name, exact, std.get(name, math.nan))
     stem = name.rstrip("0123456789") if line.select else name
     words = [f"{stem:<{_WIDTH}}", *([line.select] if line.select else []), f"{text:<{_DIGITS}}"]
@@ -85,9 +93,10 @@ def _written(line: Line, par: Par, offsets: Mapping[str, float], std: Mapping[st
 def _number(name: str, exact: Decimal, std: float) -> tuple[str, str]:
     """(value, error) as a par file has them: the value to a millionth of its error, never to fewer than 18 digits."""
     known = math.isfinite(std) and std > 0
-    if name in ("RAJ", "DECJ"):
-        scale = _PER_DEGREE if name == "DECJ" else Decimal(3600)
-        return _sexagesimal(exact), f"{float(scale) * std:.8g}" if known else ""
+    entry = entry_of(name)
+    if entry is not None and entry.look == SEXAGESIMAL:  # of which the error is in seconds of time or of arc
+        return _sexagesimal(exact), f"{3600.0 * std:.8g}" if known else ""
+    # a float64 has 17 digits: fewer would change what is read back
     last = exact.adjusted() - 17
     if known:
         last = min(last, (Decimal(std) * _MORE).adjusted())
@@ -142,7 +151,7 @@ def _with_noise(solution: TimingSolution) -> TimingSolution:
         line._replace(text=texts[line.name][0], error=texts[line.name][1]) if line.name in texts else line
         for line in lines
     )
-    return dataclasses.replace(solution, start=dataclasses.replace(solution.start, par=Par(new)))
+    return dataclasses.replace(solution, start=dataclasses.replace(solution.start, par=par._replace(lines=new)))
 
 
 def _error(std: float) -> str:

@@ -1,4 +1,9 @@
-"""Times of arrival as a model predicts them."""
+"""Times of arrival as a model predicts them, with or without noise.
+
+A fit of simulated TOAs must give back the truth, which tests the fit, and the scatter of many such fits tests its
+errors. The pattern of real observations is kept, since the cadence and the frequencies decide what can be measured.
+Researchers call `timing.simulate`, and so does the command of that name.
+"""
 
 import dataclasses
 from typing import Any
@@ -9,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..core import AbstractLikelihood
 from ._anchor import _rows, tied
+from ._components import TimingNoise
 from ._constants import DAY
 from ._fit import _residual, bare, fixed_phase
 from ._model import TimingModel
@@ -21,7 +28,7 @@ _ROUNDS = 3  # each leaves 1e-4 of what was wrong, the speed of the Earth over t
 
 
 def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOAs:
-    """The pattern of some observations, with the times of arrival that a model predicts.
+    """Make TOAs with the pattern of some observations and the times of arrival that a model predicts.
 
     Each TOA moves to where its residual is 0, by less than half a turn unless it has a pulse number, and the
     observatory moves with it.
@@ -34,7 +41,7 @@ def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOA
 
     **Returns:** TOAs of the same length and order.
 
-    **Raises:** as `timing.residuals`.
+    **Raises:** `ValueError` as `timing.residuals`.
     """
     start = bare(model)
     for _ in range(_ROUNDS):
@@ -63,8 +70,10 @@ def _moved(toas: TOAs, change: Array, order: np.ndarray) -> TOAs:
 def _later(toas: TOAs, seconds: np.ndarray) -> TOAs:
     """The TOAs so much later, the observatory moved along its velocity."""
     times = TwoDouble(np.asarray(toas.second), np.asarray(toas.second_low)) + TwoDouble.of(seconds)
+    # a TOA that passes midnight belongs to the next day
     over = np.floor(times.hi / DAY)
     times = times - TwoDouble.of(over * DAY)
+    # within a turn the Earth moves in a straight line: its acceleration is 2e-11 lt-s/s^2
     moved = np.asarray(toas.velocity) * seconds[:, None]
     changed = {
         "day": np.asarray(toas.day) + over,
@@ -81,8 +90,9 @@ def _later(toas: TOAs, seconds: np.ndarray) -> TOAs:
 
 
 @eqx.filter_jit
-def _draw(noise: Any, key: Array) -> Float[Array, " n"]:
+def _draw(noise: AbstractLikelihood, key: Array) -> Float[Array, " n"]:
     """One realisation of a `TimingNoise`, s, in the order of the epochs."""
+    assert isinstance(noise, TimingNoise)
     white, jitter, modes = jax.random.split(key, 3)
     own = jnp.sqrt(noise.variance()) * jax.random.normal(white, noise.error.shape)
     if noise.jitter.shape[0]:

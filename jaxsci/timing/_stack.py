@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.tree_util as jtu
 import numpy as np
+from jaxtyping import Array
 
-from ..core import as_array, element_names, leaf_values, parameters, row_pads
+from ..core import Module, as_array, element_names, leaf_values, parameters, split_rows
+from ..datasets import pad
 from ._anchor import AnchoredTOAs, at_reference, lay_out, tie
-from ._build import listed
+from ._components import TimingNoise, listed
 from ._fit import check_phase, chosen, fixed_phase
 from ._model import NOISE, Element, Origin, TimingModel, elements
 from ._par_out import of_pint
@@ -83,7 +85,7 @@ class Layout(NamedTuple):
 
 
 def stack(models: Sequence[TimingModel], toas: Sequence[TOAs]) -> Stack:
-    """Pulsars of one kind as one model and one set of TOAs with a leading axis of pulsars, for `jax.vmap`.
+    """Make pulsars of one kind one model and one set of TOAs with a leading axis of pulsars, for `jax.vmap`.
 
     Within `jax.vmap` each is a pulsar like any other: `timing.fit` (with `throw=False`), `timing.chi2`,
     `timing.log_likelihood` take it, under `jax.jit` and `jax.grad` too:
@@ -135,6 +137,7 @@ def member_of(place: int, model: TimingModel, toas: TOAs, free: Sequence[str] | 
 def side_by_side(members: Sequence[Member]) -> Stack:
     """Members of one kind in one layout, as NumPy arrays with a leading axis."""
     layout = lay(members)
+    # on the host: on the device each length would compile its own padding
     wide = [widen(member, layout) for member in members]
     return Stack(*jtu.tree_map(lambda *x: np.stack(x), *wide))
 
@@ -161,6 +164,7 @@ def kind(member: Member) -> dict[str, Any]:
     model, data = member.model, member.data
     noise: Any = data.noise
     components = [field.name for field in dataclasses.fields(model) if field.name not in ("par", "origin")]
+    # what cannot be padded must agree: classes, static fields, shapes
     found = {name: _form(getattr(model, name), _lists_of(name)) for name in components}
     found |= {f"noise.{name}": _form(getattr(noise, name), ("basis",)) for name in ("dm", "chromatic", "wind")}
     found |= {f"noise.{name}": _form(getattr(noise, name)) for name in ("DMEFAC", "DMEQUAD")}
@@ -182,7 +186,7 @@ def _lists_of(component: str) -> tuple[str, ...]:
     return tuple(f"{leaf}{end}" for owner, leaf in leaves if owner == component for end in ("", "_ref"))
 
 
-def _form(part: Any, any_length: Sequence[str] = ()) -> Any:
+def _form(part: Module | tuple[Module, ...] | Array | None, any_length: Sequence[str] = ()) -> Any:
     """The structure and the shapes of a component, but for the first axis of fields of any length."""
     leaves, structure = jtu.tree_flatten_with_path(part)
     anyone = {(jtu.GetAttrKey(name),) for name in any_length}
@@ -195,15 +199,22 @@ def _differing(one: Member, other: Member) -> list[str]:
     found = []
     for name in (name for name in mine if mine[name] != theirs[name]):
         parts = [getattr(member.model, name, None) for member in (one, other)]
-        classes = ["none" if part is None else type(part).__name__ for part in parts]
-        found.append(f"{name} ({classes[0]}, {classes[1]})" if classes[0] != classes[1] else name)
+        first, second = (_called(part) for part in parts)
+        found.append(f"{name} ({first}, {second})" if first != second else name)
     return found
 
 
-def _at(tree: Any, name: str) -> Any:
+def _called(part: Module | tuple[Module, ...] | None) -> str:
+    """The class of a component, or of all in a field that holds several."""
+    parts = part if isinstance(part, tuple) else () if part is None else (part,)
+    return " and ".join(type(each).__name__ for each in parts) or "none"
+
+
+def _at(tree: Module, name: str) -> Any:
+    found: Any = tree
     for part in name.split("."):
-        tree = getattr(tree, part)
-    return tree
+        found = getattr(found, part)
+    return found
 
 
 def widen(member: Member, layout: Layout) -> Stack:
@@ -219,18 +230,20 @@ def widen(member: Member, layout: Layout) -> Stack:
     noise = dataclasses.replace(
         noise,
         basis=np.pad(np.asarray(noise.basis), ((0, 0), (0, modes))),
+        # a mode that is not there has a basis of zeros; its frequency must only be one that has a power
         frequency=_longer(noise.frequency, sizes["modes"], 1 / float(noise.span)),
         jitter=_longer(noise.jitter, sizes["jitter"]),
         **{name: _longer(getattr(noise, name), sizes[name]) for name in _GROUPS},
     )
     jumps: Any = _spread(data.jumps.T, layout.slots(member, "jump.JUMP"), len(layout.lists["jump.JUMP"])).T
+    # windows are renumbered by where the layout has them
     window: Any = np.concatenate([[0], 1 + layout.slots(member, "dmx.DMX")])[np.asarray(data.window)]
     data = dataclasses.replace(data, noise=noise, jumps=as_array(jumps), window=window)
     data = tie(member.model, member.toas, _padded(data, sizes["rows"]), at_reference(model), member.order)
     return Stack(dataclasses.replace(model, origin=_origin(member, layout, noise)), data)
 
 
-def _spread(array: Any, slots: np.ndarray, length: int) -> np.ndarray:
+def _spread(array: np.ndarray | Array, slots: np.ndarray, length: int) -> np.ndarray:
     """Rows in their slots among so many, the others 0."""
     array = np.asarray(array)
     out = np.zeros((length, *array.shape[1:]), array.dtype)
@@ -238,24 +251,17 @@ def _spread(array: Any, slots: np.ndarray, length: int) -> np.ndarray:
     return out
 
 
-def _longer(array: Any, length: int, value: float = 0.0) -> np.ndarray:
+def _longer(array: np.ndarray | Array, length: int, value: float = 0.0) -> np.ndarray:
     return np.pad(np.asarray(array), (0, length - array.shape[0]), constant_values=value)
 
 
 def _padded(data: AnchoredTOAs, length: int) -> AnchoredTOAs:
     """`jaxsci.pad` on the host: on the device it would be compiled for the length of each pulsar."""
-
-    def extend(fill: Any, leaf: Any) -> Any:
-        if fill is None:
-            return leaf
-        leaf = np.asarray(leaf)
-        more = ((0, length - len(leaf)), *((0, 0),) * (leaf.ndim - 1))
-        return np.pad(leaf, more, mode="edge") if fill == "edge" else np.pad(leaf, more, constant_values=fill)
-
-    return jtu.tree_map(extend, row_pads(data), data, is_leaf=lambda fill: fill is None)
+    rows, others = split_rows(data)
+    return pad(eqx.combine(jtu.tree_map(np.asarray, rows), others), length)
 
 
-def _origin(member: Member, layout: Layout, wide: Any) -> Origin:
+def _origin(member: Member, layout: Layout, wide: TimingNoise) -> Origin:
     """The names of a layout, and a member's values of what they name; `wide` is its noise in that layout."""
     par = member.model.par
     assert par is not None

@@ -85,14 +85,16 @@ class TimFile(NamedTuple):
         return [f"INCLUDE {_name(self.includes[k])}" if k in self.includes else line for k, line in enumerate(lines)]
 
 
-def gather(path: Path) -> tuple[TimFile, ...]:
+def gather(path: Path, within: Path | None = None) -> tuple[TimFile, ...]:
     """A tim file and all that it includes, itself first; a path is relative to the file that names it.
 
-    **Raises:** `ValueError` for a file that is no text, is empty or includes itself, an INCLUDE without a file, and an
-    END in an included file, at which PINT ends all reading.
+    **Arguments:** `within`: a folder that all included files should lie in, links followed; `None` for anywhere.
+
+    **Raises:** `ValueError` for a file that is no text, is empty or includes itself, an INCLUDE without a file or of
+    one outside of `within`, and an END in an included file, at which PINT ends all reading.
     """
     files: list[TimFile] = []
-    _gather(path, (), files)
+    _gather(path, (), files, None if within is None else within.resolve())
     return tuple(files)
 
 
@@ -121,8 +123,9 @@ def _name(k: int) -> str:
     return f"{k}.tim"
 
 
-def _gather(path: Path, above: tuple[Path, ...], files: list[TimFile]) -> int:
+def _gather(path: Path, above: tuple[Path, ...], files: list[TimFile], within: Path | None) -> int:
     """Append a file and what it includes; returns its place."""
+    # links followed: a file may include itself under another name
     if path.resolve() in above:
         raise ValueError(f"{path} includes itself")
     raw = path.read_bytes()
@@ -134,6 +137,7 @@ def _gather(path: Path, above: tuple[Path, ...], files: list[TimFile]) -> int:
     text = text_of(raw, path)
     if not text.strip():
         raise ValueError(f"{path} is empty")
+    # its place is taken before those that it includes take theirs
     place, includes = len(files), dict[int, int]()
     files.append(TimFile(path, text, includes))
     for k, line in enumerate(text.splitlines()):
@@ -149,9 +153,14 @@ def _gather(path: Path, above: tuple[Path, ...], files: list[TimFile]) -> int:
         if len(words) != 2:
             raise ValueError(f"{path}:{k + 1}: {line.strip()!r} should name one file, without spaces in its name")
         found = path.parent / words[1]
+        if within is not None and not found.resolve().is_relative_to(within):
+            raise ValueError(
+                f"{path}:{k + 1}: {words[1]!r} lies outside of {within}; `within=None` permits it, on the command line "
+                "--allow-outside"
+            )
         if not found.is_file():
             raise ValueError(f"{path}:{k + 1}: there is no file {found} to include; paths are relative to {path.name}")
-        includes[k] = _gather(found, (*above, path.resolve()), files)
+        includes[k] = _gather(found, (*above, path.resolve()), files, within)
     return place
 
 

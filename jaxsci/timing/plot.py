@@ -1,6 +1,8 @@
 """Pictures of timing: each draws on an optional `ax`, which it returns.
 
-matplotlib is imported inside the functions: `pip install 'jaxsci[plot]'`.
+They show what pulsar timers look at first: residuals over time or orbital phase, whitened residuals, the steps of the
+dispersion measure, and chi2 over two parameters. Runs draw them into their report. matplotlib is imported inside the
+functions: `pip install 'jaxsci[plot]'`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from ..plot import DATA, MODEL, _axes
 from ._anchor import lay_out
-from ._build import epoch_of_orbit, windows
+from ._binary.from_par import epoch_of_orbit
+from ._components import windows
 from ._fit import TimingSolution, residuals
 from ._model import TimingModel
 from ._toas import TOAs
@@ -38,8 +42,8 @@ def plot_residuals(
     ax: "Axes | None" = None,
     *,
     over: str = "time",
-    residual: Any = None,
-    sigma: Any = None,
+    residual: ArrayLike | None = None,
+    sigma: ArrayLike | None = None,
 ) -> "Axes":
     """Timing residuals with their errors, in a colour for each receiver.
 
@@ -67,7 +71,7 @@ def plot_residuals(
 
 
 def plot_whitened(
-    model: TimingModel | TimingSolution, toas: TOAs, ax: "Axes | None" = None, *, values: Any = None
+    model: TimingModel | TimingSolution, toas: TOAs, ax: "Axes | None" = None, *, values: ArrayLike | None = None
 ) -> "Axes":
     """Residuals less their correlated noise, in units of sigma, as `timing.whitened` gives them.
 
@@ -144,7 +148,9 @@ def plot_sky(models: Mapping[str, TimingModel], ax: "Axes | None" = None) -> "Ax
     return ax
 
 
-def plot_grid(x: Any, y: Any, chi2: Any, names: tuple[str, str] = ("", ""), ax: "Axes | None" = None) -> "Axes":
+def plot_grid(
+    x: ArrayLike, y: ArrayLike, chi2: ArrayLike, names: tuple[str, str] = ("", ""), ax: "Axes | None" = None
+) -> "Axes":
     """Chi2 over two parameters: its excess over the least, with lines of 1, 2 and 3 sigma, which the colour bar names.
 
     **Arguments:** `x` (a,), `y` (b,): values; `chi2`: shape (a, b); `names`: of the two; `ax`: where to draw.
@@ -154,8 +160,8 @@ def plot_grid(x: Any, y: Any, chi2: Any, names: tuple[str, str] = ("", ""), ax: 
     from matplotlib.patheffects import withStroke
 
     ax = _axes(ax)
-    x, y, chi2 = (np.asarray(part, float) for part in (x, y, chi2))
-    excess = chi2 - np.nanmin(chi2)
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    excess = np.asarray(chi2, float) - np.nanmin(np.asarray(chi2, float))
     root, levels = np.sqrt(excess), np.sqrt(_LEVELS)
     shade = ax.pcolormesh(x, y, root.T, cmap="Blues_r", vmin=0, vmax=_FARTHEST, shading="nearest", rasterized=True)
     lines = ax.contour(x, y, root.T, levels=levels, colors="white", linewidths=1.2)
@@ -205,7 +211,9 @@ def _sigma(model: TimingModel, toas: TOAs) -> np.ndarray:
     return np.asarray(ordered(jnp.sqrt(noise.variance()), order, len(toas)))
 
 
-def _by_receiver(ax: "Axes", model: TimingModel, toas: TOAs, x: np.ndarray, y: np.ndarray, errors: Any) -> None:
+def _by_receiver(
+    ax: "Axes", model: TimingModel, toas: TOAs, x: np.ndarray, y: np.ndarray, errors: np.ndarray | None
+) -> None:
     few = len(y) <= _MANY
     for (label, here), color in zip(_receivers(model, toas), RECEIVERS, strict=False):
         ax.errorbar(

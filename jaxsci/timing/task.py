@@ -34,13 +34,13 @@ from ..runs import (
 from ..runs.fits import AbstractFitTask, advice, read_steps, result_of
 from ._anchor import lay_out
 from ._array import _member, buckets, fit_array, lay_bucket
+from ._binary.from_par import kind_of
 from ._fit import SOLVER, TimingSolution, chosen, fit
 from ._grid import chi2_grid
-from ._looks import Look, looks
 from ._model import TimingModel, elements
 from ._notation import notation
-from ._orbit import kind_of
 from ._par_out import PREFIX, noise_places, par_text
+from ._residual_summary import Look, looks
 from ._task.figures import draw, draw_sky
 from ._task.grid import Grid, read_grid
 from ._task.load import Reading, read_pulsar
@@ -246,7 +246,8 @@ def _read(entry: dict[str, Any], where: str, config: Config) -> tuple[str, Timin
     clocks = take(entry, "clock_dir", str, where)
     folder = None if clocks is None else config.resolve(f"{clocks}/index.txt", f"{where}.clock_dir").parent
     words = {key: take(entry, key, str, where) for key in ("ephem", "unknown", "duplicates") if key in entry}
-    return read_pulsar(str(par), tim, where, Reading(clock_dir=folder, **words))
+    within = None if config.allow_outside else config.path.parent
+    return read_pulsar(str(par), tim, where, Reading(clock_dir=folder, **words), within)
 
 
 def refusals(members: Sequence[Pulsar]) -> dict[int, Refusal]:

@@ -12,5 +12,5 @@ def _compile_fast():
     quick = None if options is None else options | {"xla_cpu_parallel_codegen_split_count": 1}
     with pytest.MonkeyPatch.context() as patch:
         for module in (_program, _fresh):
-            patch.setattr(module, "cheap_compile", lambda: quick)
+            patch.setattr(module, "compiler_options", lambda once=False: quick)
         yield

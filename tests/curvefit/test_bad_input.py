@@ -12,7 +12,7 @@ from helpers import quick_jit, solved
 import jaxsci as js
 from jaxsci import curvefit as cf
 from jaxsci.curvefit import curve_fit
-from jaxsci.fitting._covariance import scaled_by_scatter
+from jaxsci.fitting import scaled_by_scatter
 
 N = 40
 X = np.linspace(0, 4, N)

@@ -14,10 +14,12 @@ from problems import SIGMA, START, TIMES, Line, decay_data, decay_jacobian, deca
 from scipy.optimize import curve_fit
 
 import jaxsci as js
-from jaxsci.fitting._covariance import covariance, propagate
+from jaxsci.core.arrow import Arrow
+from jaxsci.fitting import Rows, small_fits, uncertainty
+from jaxsci.fitting._uncertainty import propagate
 
 GN = js.GaussNewton()
-COMPUTE = quick_jit(covariance)
+COMPUTE = quick_jit(lambda rows, fixed: uncertainty(Rows(rows), fixed))
 
 
 def design(m, p, seed=0):
@@ -33,6 +35,54 @@ def test_inverse_of_the_normal_matrix(shape, scale):
     close(found.matrix, expected, 1e-8, 1e-10 * np.abs(expected).max())
     assert int(found.rank) == shape[1]
     assert bool(jnp.all(found.determined))
+
+
+def coupled(lost):
+    """A shared parameter and two members with two of their own each; one of the second's says nothing if `lost`."""
+    jac = design(30, 5, seed=3) * np.array([1e-3, 1.0, 10.0, 1.0, 1e4])
+    jac[:10, 3:] = jac[10:20, 1:3] = 0
+    jac[20:, 1:] = 0
+    if lost:
+        jac[:, 4] = -2e3 * jac[:, 3]
+    return jac
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_every_form_of_a_curvature_says_the_same(lost):
+    """As a dense matrix, by its rows, as an Arrow, and as the separate numbers of small fits."""
+    jac = coupled(lost)
+    full, free = jac.T @ jac, np.zeros(5, bool)
+    whole = uncertainty(jnp.asarray(full), jnp.asarray(free))
+    by_rows = uncertainty(Rows(jnp.asarray(jac)), jnp.asarray(free))
+    edge = np.stack([full[i : i + 2, :1] for i in (1, 3)])
+    block = np.stack([full[i : i + 2, i : i + 2] for i in (1, 3)])
+    arrow = Arrow(jnp.asarray(full[:1, :1]), (jnp.asarray(edge),), (jnp.asarray(block),))
+    joint = uncertainty(arrow, jnp.asarray(free))
+    entries = tuple(jnp.asarray(full[i, j])[None] for i, j in small_fits.pairs(5))
+    numbers = uncertainty(entries, (jnp.zeros(1, bool),) * 5)
+    expected = [True, True, True, not lost, not lost]
+    assert whole.determined.tolist() == by_rows.determined.tolist() == expected
+    assert numbers.determined[:, 0].tolist() == expected
+    assert int(whole.rank) == int(by_rows.rank) == 5 - lost
+    np.testing.assert_allclose(whole.matrix, by_rows.matrix, rtol=1e-8)
+    np.testing.assert_allclose(numbers.covariance[..., 0], by_rows.matrix, rtol=1e-8)
+    close(joint.shared.matrix, by_rows.matrix[:1, :1], 1e-8)
+    own = uncertainty(jnp.asarray(block[0]), jnp.zeros(2, bool))
+    member, determined = joint.member(own.inverse, own.determined, joint.gains[0][0])
+    assert determined.all()
+    close(member, by_rows.matrix[:3, :3], 1e-8)
+
+
+def test_a_fixed_parameter_is_known_in_every_form():
+    jac = design(12, 3)
+    full, fixed = jac.T @ jac, np.array([False, True, False])
+    expected = np.zeros((3, 3))
+    expected[np.ix_(~fixed, ~fixed)] = np.linalg.inv(full[np.ix_(~fixed, ~fixed)])
+    for gram in (jnp.asarray(full), Rows(jnp.asarray(jac))):
+        found = uncertainty(gram, jnp.asarray(fixed))
+        assert found.determined.all()
+        assert int(found.rank) == 2
+        close(found.matrix, expected, 1e-10, 1e-14)
 
 
 def test_columns_of_any_scale():

@@ -15,8 +15,8 @@ from helpers import Counter, close, compiles, custom_calls, quick_jit, same_bits
 from problems import SIGMA, START, TIMES, Decay, N, decay_data, decay_set
 
 import jaxsci as js
-from jaxsci.fitting import _fit
-from jaxsci.fitting._program import cheap_compile
+from jaxsci.fitting import _lean
+from jaxsci.fitting._program import compiler_options
 
 ROOT = Path(__file__).resolve().parents[2]
 SOLVERS = {"trf": js.TRF(), "gauss-newton": js.GaussNewton()}
@@ -183,9 +183,9 @@ LINE = js.Dataset(np.arange(1.0, 9.0), -np.arange(1.0, 9.0))
     ids=["plain", "exact Hessian", "rank"],
 )
 def test_what_a_fit_lacks_is_compiled_when_it_is_wanted(model, data, free, programs, monkeypatch):
-    called, compiled = [], _fit.compiled
+    called, compiled = [], _lean.compiled
     monkeypatch.setattr(
-        _fit, "compiled", lambda program, *args: (called.append(program.__name__), compiled(program, *args))[1]
+        _lean, "compiled", lambda program, *args: (called.append(program.__name__), compiled(program, *args))[1]
     )
     apart = js.fit(model, data, free=free, solver=GN, throw=False)
     assert called == programs
@@ -283,11 +283,11 @@ def test_a_fit_of_constants_within_a_jit():
     np.testing.assert_allclose(inner, [2.0], rtol=1e-12)
 
 
-def test_cheap_compile_is_known_to_this_xla():
+def test_compiler_options_are_known_to_this_xla():
     """Some option saves time on each jax that is supported: a newer one that knows none of them is to be looked at."""
     if jax.default_backend() != "cpu":
         pytest.skip("compiler options of the CPU")
-    options = cheap_compile()
+    options = compiler_options()
     assert options
     program = jax.jit(lambda x: jnp.sum(jnp.exp(x) * x, axis=0), compiler_options=options)
     assert "ynn" not in program.lower(jax.ShapeDtypeStruct((60, 4), jnp.float64)).compile().as_text()

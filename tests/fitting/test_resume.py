@@ -7,7 +7,7 @@ import pytest
 from problems import START, TIMES, N, decay_data
 
 import jaxsci as js
-from jaxsci.fitting import _resume
+from jaxsci.parallel import fingerprint
 
 
 def members() -> list:
@@ -89,7 +89,7 @@ def test_refusals(tmp_path):
 def test_every_choice_is_in_the_fingerprint():
     tree = ({"x": np.arange(3.0)}, 200, "TRF()")
     prints = {
-        _resume.fingerprint(t)
+        fingerprint(t)
         for t in (
             tree,
             ({"x": np.arange(3)}, 200, "TRF()"),
@@ -99,7 +99,7 @@ def test_every_choice_is_in_the_fingerprint():
         )
     }
     assert len(prints) == 5
-    assert _resume.fingerprint(tree) == _resume.fingerprint(({"x": np.arange(3.0)}, 200, "TRF()"))
+    assert fingerprint(tree) == fingerprint(({"x": np.arange(3.0)}, 200, "TRF()"))
 
 
 def test_a_mesh_of_the_one_device_changes_no_bit(whole):

@@ -154,7 +154,7 @@ def test_the_cost_is_linear_in_the_number_of_members(monkeypatch):
 
     def numbers(count: int) -> int:
         seen = []
-        monkeypatch.setattr(_shared, "call", lambda program, args, choices: seen.append((args, choices)))
+        monkeypatch.setattr(_shared, "compiled", lambda program, args, choices: seen.append((args, choices)))
         with pytest.raises(TypeError):  # the stand-in answers nothing
             js.fit_batch(Decay(1.0, 1.0, 0.0), datasets(count), shared="tau", batch_size=4)
         (args, choices) = seen[0]

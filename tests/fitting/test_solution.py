@@ -209,7 +209,7 @@ def test_another_model_is_refused(solution, tmp_path, case):
 
 
 def test_another_kind_of_file_is_refused(tmp_path):
-    from jaxsci.parallel._checkpoint import write_framed
+    from jaxsci.parallel import write_framed
 
     write_framed(tmp_path / "x", b"", {"kind": "Posterior"})
     with pytest.raises(ValueError, match="holds a Posterior, not a Solution"):

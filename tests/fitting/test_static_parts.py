@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Float, Key
 import jaxsci as js
 from jaxsci.core import AbstractLikelihood
 from jaxsci.core._static import closed, opened
-from jaxsci.fitting._ragged import blocks
-from jaxsci.fitting._resume import fingerprint
+from jaxsci.datasets import blocks
+from jaxsci.parallel import fingerprint
 
 X = jnp.linspace(-1.0, 1.0, 16)  # a length that batches do not pad
 RIDGE = {"net.*": js.Normal(0.0, 1.0)}

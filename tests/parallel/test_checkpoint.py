@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from jaxsci.parallel._checkpoint import read_framed, write_framed
+from jaxsci.parallel import read_framed, write_framed
 
 PAYLOAD, HEADER = bytes(range(64)), {"kind": "test", "round": 3, "name": "µ"}
 

@@ -11,7 +11,7 @@ import pytest
 
 import jaxsci as js
 from jaxsci import timing
-from jaxsci.timing._par import Par
+from jaxsci.timing._par import read_par
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def fitted():
 
 def test_a_written_par_file_has_the_fitted_values(fitted):
     solution, _ = fitted
-    par = Par.parse(timing.par_text(solution))
+    par = read_par(timing.par_text(solution))
     assert set(par.free) == set(solution.names)
     for name, exact in solution.exact.items():
         assert abs(par.value(name) - exact) < Decimal(2e-6 * solution.std[name])
@@ -47,7 +47,7 @@ def test_selections_and_offsets_of_a_model(tmp_path):
     model = timing.TimingModel.parse(text)
     moved = js.put(model, {"DECJ": -1e-9, "JUMP": jnp.asarray([1e-6, 0.0]), "PX": 0.5})
     timing.write_par(moved, tmp_path / "new.par")
-    par = Par.parse((tmp_path / "new.par").read_text())
+    par = read_par((tmp_path / "new.par").read_text())
     assert [line.select for line in par.lines if line.select] == ["-fe L-wide", "-fe S-wide", "-f A"]
     assert float(par.value("JUMP1")) == pytest.approx(1.001e-3, rel=1e-14)
     assert abs(par.value("DECJ") - (model.par.value("DECJ") - Decimal("1e-9"))) < Decimal("1e-16")
@@ -65,7 +65,7 @@ def test_an_ecorr_of_0_is_a_comment():
     text += "ECORR -f A 0.0\nECORR -f B 0.3\n"
     written = timing.par_text(timing.TimingModel.parse(text))
     assert "# ECORR        -f A 0.0\n" in written
-    assert [line.select for line in Par.parse(written).lines if line.name.startswith("ECORR")] == ["-f B"]
+    assert [line.select for line in read_par(written).lines if line.name.startswith("ECORR")] == ["-f B"]
 
 
 PINT = """

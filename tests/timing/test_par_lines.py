@@ -1,6 +1,11 @@
 """What each line of a par file is: read, told and passed over, or refused; dialects of tempo, tempo2 and PINT."""
 
+import dataclasses
 import importlib.util
+import os
+import shutil
+import subprocess
+import sys
 import warnings
 from decimal import Decimal
 from pathlib import Path
@@ -10,9 +15,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from jaxsci import timing
+from jaxsci.timing._components import COMPONENTS
 from jaxsci.timing._known import _READ, _READ_FAMILIES, _RECORD_FAMILIES, _RECORDS, without_idle
 from jaxsci.timing._model import elements
-from jaxsci.timing._par import Par, is_masked
+from jaxsci.timing._par import is_masked, read_par
 
 BASE = "PSR X\nRAJ 17:48:52.75\nDECJ -20:21:29.0\nF0 61.485476554\nF1 -1.181D-15\nPEPOCH 53750\nDM 223.9\n"
 ORBIT = BASE + "PB 1.5\nA1 2\nBINARY "
@@ -20,6 +26,7 @@ KINDS = {"alone": BASE, "DD": ORBIT + "DD\nT0 54000\n", "ELL1": ORBIT + "ELL1\nT
 PINT_NAMES = Path(__file__).with_name("pint_names.txt").read_text().split()  # of PINT 1.1.8, aliases and all
 MASKED = ("EFAC", "EQUAD", "ECORR", "T2E", "TNE", "DMEFAC", "DMEQUAD", "DMJUMP")
 OF_NO_MODEL = ("RM", "IBOOT", "PLANET_SHAPIRO2")
+OF_NO_MODEL += ("DMXR1_0001", "DMXR2_0001", "CMXR1_0001", "CMXR2_0001")  # without the window that they are an end of
 RANDOM = settings(max_examples=25, deadline=None, derandomize=True)
 WITH_PINT = pytest.mark.skipif(importlib.util.find_spec("pint") is None, reason="pip install 'jaxsci[timing]'")
 
@@ -43,7 +50,7 @@ def outcome(text, name, written):
 
 def canonical(text, before):
     """PINT's name of the line by which two par files differ."""
-    (new,) = {line.name for line in Par.parse(text).lines} - {line.name for line in Par.parse(before).lines}
+    (new,) = {line.name for line in read_par(text).lines} - {line.name for line in read_par(before).lines}
     return new
 
 
@@ -74,7 +81,7 @@ def test_every_name_of_pint_is_read_or_refused():
     used = {pint for _, pint in elements(timing.TimingModel.parse(BASE))}
     for name in PINT_NAMES:
         try:
-            par = Par.parse(f"{name} -f A 0.5" if is_masked(name) else f"{name} 0.5")
+            par = read_par(f"{name} -f A 0.5" if is_masked(name) else f"{name} 0.5")
         except ValueError as error:
             found = str(error)  # a masked line or a pair with too few words
         else:
@@ -149,6 +156,113 @@ def test_what_would_change_something_is_refused_whatever_is_asked(line):
             timing.TimingModel.parse(f"{BASE}{line}\n", unknown)
 
 
+@pytest.mark.parametrize("name", ["DMXR1_0003", "DMXR2_0003", "CMXR2_0001"])
+def test_an_end_of_a_window_that_is_not_there_is_told(name):
+    there = "DMX_0002 1e-3\nDMXR1_0002 53700\nDMXR2_0002 53800\nDMXEP_0003 53750\n"
+    with pytest.warns(UserWarning, match=rf"passed over: {name} 53900\.5$"):
+        model = timing.TimingModel.parse(f"{BASE}{there}{name} 53900.5\n", unknown="warn")
+    assert model.dmx.DMX.shape == (1,)
+    with pytest.raises(ValueError, match=f"line {name} 53900.5 is not understood"):
+        timing.TimingModel.parse(f"{BASE}{there}{name} 53900.5\n")
+
+
+def test_two_components_never_claim_one_line():
+    """What each line of a par file is, is declared once."""
+    declared = [(entry.name, entry.exact) for component in COMPONENTS for entry in component.lines]
+    assert len(set(declared)) == len(declared)
+    aliases = [alias for component in COMPONENTS for entry in component.lines for alias in entry.aliases]
+    assert len(set(aliases)) == len(aliases)
+    assert not set(aliases) & {name for name, exact in declared if exact}
+
+
+def test_every_component_has_a_place_in_the_model():
+    fields = {field.name for field in dataclasses.fields(timing.TimingModel)} - {"par", "origin"}
+    assert {component.field for component in COMPONENTS if component.field} == fields
+
+
+WOBBLE = '''"""Turns that grow with the cube of time. They are nobody's, and a test adds them."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ...core import numbers, param
+from ._line import FROM_ONE, Component, Entry, Par
+from ._passage import AbstractPhase, Rotation
+from ._read import values_of
+
+
+class Wobble(AbstractPhase):
+    """WOB_k turns per (1e8 s)^(k + 2)."""
+
+    WOB: Float[Array, " k"] = param()
+    WOB_ref: Float[Array, " k"] = numbers()
+
+    @staticmethod
+    def from_par(par: Par) -> "Wobble | None":
+        names = _WOB.elements(par)
+        return Wobble(*values_of(par, names)) if names else None
+
+    def phase(self, at: Rotation) -> Float[Array, " n"]:
+        powers = jnp.arange(3, 3 + self.WOB.shape[0])
+        return ((at.time / 1e8)[:, None] ** powers) @ (self.WOB + self.WOB_ref)
+
+
+_WOB = Entry("WOB", FROM_ONE, aliases=("WOBBLE",), power=0)
+WOBBLE = Component("phases", (_WOB,), Wobble.from_par)
+'''
+USED = """
+import numpy as np
+import jaxsci as js
+js.enable_x64()
+from jaxsci import timing
+assert js.__file__.startswith({folder!r})
+model, toas = timing.bundled("NGC6440E")
+text = timing.par_text(model)
+with_wobble = timing.TimingModel.parse(text + "WOB001 0 1\\nWOB2 -2e-3\\n")
+assert with_wobble.par.free[-1:] == ("WOB1",)
+moved = with_wobble.with_offsets({{"WOB1": 0.01}})
+truth = timing.simulate(moved, toas)
+found = timing.fit(with_wobble, truth)
+assert abs(found.values["WOB1"] - 0.01) < 1e-3 * found.std["WOB1"], found.values
+assert "WOB1" in timing.par_text(found)
+assert abs(float(timing.TimingModel.parse(timing.par_text(found)).par.value("WOB2")) + 2e-3) < 1e-15
+both = [np.asarray(timing.residuals(m, toas)) for m in (with_wobble, model)]
+time = (np.asarray(toas.utc) - 53750) * 86400 / 1e8
+step = -2e-3 * time**4 / float(model.par.value("F0"))
+weight = 1 / np.asarray(toas.error) ** 2
+off = both[0] - both[1] - (step - np.sum(weight * step) / np.sum(weight))
+assert np.abs(off).max() < 1e-3 * np.abs(step).max(), off
+try:
+    timing.TimingModel.parse(text + "WOB_0001 1 1")
+except ValueError as error:
+    assert "WOB_0001" in str(error)
+else:
+    raise AssertionError("a fitted line that nobody knows is refused")
+"""
+
+
+@pytest.mark.slow
+def test_a_new_component_is_a_file_and_an_entry_of_a_tuple(tmp_path):
+    """In a copy of the package: it is read, listed, fitted, written, and refused where it is misspelt."""
+    shutil.copytree(Path(timing.__file__).parents[1], tmp_path / "jaxsci", ignore=shutil.ignore_patterns("__pycache__"))
+    folder = tmp_path / "jaxsci" / "timing" / "_components"
+    (folder / "wobble.py").write_text(WOBBLE)
+    text = (folder / "_list.py").read_text()
+    text = text.replace("from .wave import", "from .wobble import WOBBLE\nfrom .wave import", 1)
+    (folder / "_list.py").write_text(text.replace("    TABLE,\n", "    TABLE,\n    WOBBLE,\n", 1))
+    script = USED.format(folder=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_periods_become_frequencies():
     period, slope = Decimal("0.01626400340437608540"), Decimal("3.124D-16".replace("D", "E"))
     text = BASE.replace("F0 61.485476554\nF1 -1.181D-15", f"P0 {period} 1 1e-17\nP1 {slope} 1")
@@ -169,11 +283,11 @@ def test_names_with_zeros_and_numbers():
     assert model.par.free == ("DM1", "JUMP1")
     assert model.par.find("EFAC1").select == "-f A"
     with pytest.raises(ValueError, match="DM1 twice"):
-        Par.parse("DM1 1\nDM001 1")
+        read_par("DM1 1\nDM001 1")
 
 
 def test_switches_and_words_are_understood_or_refused():
-    par = Par.parse("JUMP NAME x.ar 1e-3 1\nPLANET_SHAPIRO maybe")
+    par = read_par("JUMP NAME x.ar 1e-3 1\nPLANET_SHAPIRO maybe")
     assert par.find("JUMP1").select == "NAME x.ar"
     with pytest.raises(ValueError, match="PLANET_SHAPIRO should be Y or N, but it is 'maybe'"):
         par.yes("PLANET_SHAPIRO")

@@ -16,7 +16,7 @@ from jaxsci import timing
 from jaxsci.core._parameter import free_spec
 from jaxsci.fitting._plan import make_plan
 from jaxsci.timing._binary import eccentric_anomaly
-from jaxsci.timing._columns import linearised
+from jaxsci.timing._jacobian import linearised
 from jaxsci.timing._model import elements
 from jaxsci.timing._precision import TwoDouble, phase, seconds_between
 

@@ -255,6 +255,88 @@ def test_clocks_that_cannot_be_fetched_are_named(tmp_path, monkeypatch):
         read([row.replace("@", "gbt") for row in ROWS], PAR.replace("UNCORR", "TT(BIPM2019)"))
 
 
+PULSES = {  # where PHOFF counts from, and what decides which turn each TOA is
+    "where": "TZRSITE @\nTZRFRQ 1400\n",
+    "barycentre": "",
+    "numbers": "TZRSITE @\nTZRFRQ 820.5\nTRACK -2\n",
+    "jump": "TZRSITE @\nTZRFRQ 0\nJUMP MJD 55000 55050 1.3e-3\nDMX_0001 0.5\nDMXR1_0001 55000\nDMXR2_0001 55005\n",
+}
+
+
+@WITH_PINT
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", PULSES)
+def test_phoff_counts_from_the_pulse_of_tzrmjd_as_in_pint(kind, tmp_path):
+    from pint.models import get_model
+    from pint.residuals import Residuals
+    from pint.toa import get_TOAs
+
+    text = f"{PAR}UNITS TDB\nPHOFF 0.137 1\nTZRMJD 55003.20000012345678\n{PULSES[kind]}"
+    _, rows = quiet(ROWS), ROWS  # so that PINT has the ephemeris
+    (tmp_path / "x.par").write_text(text)
+    theirs = get_model(str(tmp_path / "x.par"))
+    (tmp_path / "x.tim").write_text("\n".join(["FORMAT 1", *rows]) + "\n")
+    if kind == "numbers":
+        toas = get_TOAs(str(tmp_path / "x.tim"), model=theirs)
+        toas.compute_pulse_numbers(theirs)
+        numbers = toas.table["pulse_number"]
+        rows = [f"{row} -pn {int(k) + (place == 3)}" for place, (row, k) in enumerate(zip(rows, numbers, strict=True))]
+        (tmp_path / "x.tim").write_text("\n".join(["FORMAT 1", *rows]) + "\n")
+    expected = Residuals(get_TOAs(str(tmp_path / "x.tim"), model=theirs), theirs).time_resids.to_value("s")
+    model, toas = timing.load(tmp_path / "x.par", tmp_path / "x.tim")
+    np.testing.assert_allclose(timing.residuals(model, toas), expected, rtol=0, atol=1e-9)  # MJD in long double
+    again, kept = timing.load(tmp_path / "x.par", tmp_path / "x.tim")  # from the cache
+    np.testing.assert_array_equal(timing.residuals(again, kept), timing.residuals(model, toas))
+    assert len(list(tmp_path.glob("x.tim.jaxsci-*.npz"))) == 2
+    written = timing.par_text(model)
+    assert "TZR" not in written
+    back = timing.residuals(timing.TimingModel.parse(written), toas)
+    np.testing.assert_allclose(back, timing.residuals(model, toas), rtol=0, atol=1e-10)
+    with pytest.raises(ValueError, match="it counts from the pulse of TZRMJD, which a fit would move"):
+        timing.fit(model, toas, ("F0",))
+
+
+def test_phoff_without_a_tim_file_counts_from_pepoch_and_says_so(tmp_path):
+    model, toas = timing.bundled("NGC6440E")
+    toas.save(tmp_path / "x.npz")
+    (tmp_path / "x.par").write_text(timing.par_text(model) + "PHOFF 0.1 1\n")
+    with pytest.warns(UserWarning, match="PHOFF counts from phase 0 at PEPOCH: when the pulse of TZRMJD was takes"):
+        timing.load(tmp_path / "x.par", tmp_path / "x.npz")
+
+
+@WITH_PINT
+def test_what_is_told_of_a_tim_file_is_told_again_from_the_cache(tmp_path, monkeypatch):
+    (tmp_path / "x.par").write_text(PAR)
+    (tmp_path / "x.tim").write_text("\n".join(["FORMAT 1", "MODE 0", *(f"{row} -foo 1" for row in ROWS)]) + "\n")
+    said = []
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="nothing reads the flags -foo") as told:
+            timing.load(tmp_path / "x.par", tmp_path / "x.tim")
+        said.append([str(one.message) for one in told])
+        monkeypatch.setattr(io, "_read", lambda *words: pytest.fail("it was read again"))
+    assert said[0] == said[1]
+    (stored,) = tmp_path.glob("x.tim.jaxsci-*.npz")
+    timing.TOAs.load(stored).save(tmp_path / "y.npz")  # what was told once is no part of the TOAs
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        timing.load(tmp_path / "x.par", tmp_path / "y.npz")
+
+
+@pytest.mark.parametrize("name", ["../x.tim", "deeper/link.tim", "{}/x.tim"])
+def test_files_outside_of_a_folder_are_included_on_demand(name, tmp_path):
+    inside = tmp_path / "inside"
+    (inside / "deeper").mkdir(parents=True)
+    (tmp_path / "x.tim").write_text("\n".join(["FORMAT 1", *ROWS]) + "\n")
+    (inside / "deeper" / "link.tim").symlink_to(tmp_path / "x.tim")
+    (inside / "near.tim").write_text(f"FORMAT 1\n{ROWS[0]}\n")
+    (inside / "a.tim").write_text(f"FORMAT 1\nINCLUDE near.tim\nINCLUDE {name.format(tmp_path)}\n")
+    assert len(gather(inside / "a.tim")) == 3
+    with pytest.raises(ValueError, match=r"a.tim:3: .* lies outside of .*inside; .*--allow-outside"):
+        gather(inside / "a.tim", inside)
+    (inside / "a.tim").write_text("FORMAT 1\nINCLUDE deeper/../near.tim\n")
+    assert len(gather(inside / "a.tim", inside)) == 2
+
+
 def test_track_decides_whether_pulse_numbers_count():
     model, toas = timing.bundled("NGC6440E")
     text = timing.par_text(model)

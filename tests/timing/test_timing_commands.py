@@ -9,7 +9,7 @@ import pytest
 
 from jaxsci import timing
 from jaxsci.runs import bundled_files
-from jaxsci.timing._retimed import retimed
+from jaxsci.timing._tim_out import retimed
 from jaxsci.timing.io import tim_text
 
 NAME = "bundled:NGC6440E"

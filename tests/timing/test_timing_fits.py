@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from jaxsci.cli import app
 from jaxsci.runs import bundled_files
-from jaxsci.timing._par import Par
+from jaxsci.timing._par import read_par
 
 CONFIG = """
 task = "timing"
@@ -67,7 +67,7 @@ def test_what_is_written_has_the_noise_that_was_found(ran):
     value = noisy["parameters"][-1]["value"]
     assert noisy["whitened_std"] == pytest.approx(plain["whitened_std"] / value, rel=1e-4)
     assert np.diag(noisy["covariance"]) == pytest.approx([row["std"] ** 2 for row in noisy["parameters"]], rel=1e-12)
-    par = Par.parse((ran / "pars" / "noise.par").read_text())
+    par = read_par((ran / "pars" / "noise.par").read_text())
     assert float(par.value("EFAC1")) == value
     assert sorted(par.free) == sorted(FREE)
     rows = list(csv.DictReader((ran / "results.csv").read_text().splitlines()))

@@ -11,7 +11,7 @@ import jaxsci as js
 from jaxsci import timing
 from jaxsci.cli import app
 from jaxsci.runs import bundled_files, read_config
-from jaxsci.timing._par import Par
+from jaxsci.timing._par import read_par
 
 CONFIG = """
 task = "timing"
@@ -62,7 +62,7 @@ def test_files_of_a_run(ran):
     out, _ = ran
     assert sorted(path.name for path in (out / "figures").iterdir()) == ["NGC6440E.svg", "The-sky.svg", "the-same.svg"]
     assert sorted(path.name for path in (out / "solutions").iterdir()) == ["NGC6440E.eqx", "the-same.eqx"]
-    par = Par.parse((out / "pars" / "NGC6440E.par").read_text())
+    par = read_par((out / "pars" / "NGC6440E.par").read_text())
     assert par.free == ("F0", "F1")
     page = (out / "report.html").read_text()
     assert page.count("<svg") == 3
@@ -149,3 +149,21 @@ def test_solutions_are_loaded_again(ran):
     like = timing.fit_array([model] * 2, [toas] * 2, ("F0", "F1"))[0].fit
     again = js.Solution.load(out / document["members"][0]["solution"]["file"], like.model)
     assert float(again.chi2) == pytest.approx(document["members"][0]["chi2"], rel=1e-12)
+
+
+def test_a_tim_file_includes_files_from_outside_on_request(tmp_path):
+    pytest.importorskip("pint", reason="pip install 'jaxsci[timing]'")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    par = "PSR X\nRAJ 12:00:00\nDECJ 10:00:00\nF0 100.0 1\nPEPOCH 55500\nDM 15\nEPHEM DE440\nCLK UNCORR\nUNITS TDB\n"
+    (inside / "x.par").write_text(par)
+    (tmp_path / "rest.tim").write_text("FORMAT 1\n" + "".join(f"x 1400 {55000 + k}.1 1.0 @\n" for k in range(4)))
+    (inside / "x.tim").write_text("FORMAT 1\nINCLUDE ../rest.tim\n")
+    (inside / "one.toml").write_text('task = "timing"\n[[data]]\npar = "x.par"\ntim = "x.tim"\n')
+    words = ["check", str(inside / "one.toml")]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 2
+    said = " ".join(refused.stderr.split())
+    assert "x.tim:2: '../rest.tim' lies outside of" in said
+    assert "--allow-outside" in said
+    assert CliRunner().invoke(app, [*words, "--allow-outside"]).exit_code == 0

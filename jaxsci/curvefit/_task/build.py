@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ...core import AbstractDataset, AbstractLoss, AbstractModel, Dataset, Linear, Normal, put, suggest
-from ...fitting import TRF, StreamedDataset, check, flat_bounds, flat_priors, make_plan
+from ...core import AbstractLoss, AbstractModel, Linear, Normal, put, suggest
+from ...datasets import AbstractDataset, Dataset, StreamedDataset
+from ...fitting import TRF, check, flat_bounds, flat_priors, make_plan
 from ...runs import (
     CLASS_ERRORS,
     Config,

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ...fitting import AbstractTrustSolver, StreamedDataset, fit, foresee, foresee_one
+from ...datasets import StreamedDataset
+from ...fitting import AbstractTrustSolver, fit, foresee, foresee_one
 from ...runs import CLASS_ERRORS, SUCCESSFUL, ConfigError, Refusal, first_line
 from ...runs.fits import result_of
 from .build import Member

@@ -15,7 +15,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from ...core import AbstractModel, Dataset, put
+from ...core import AbstractModel, put
+from ...datasets import Dataset
 from ...runs import ConfigError, Registry, construct, shown
 from .._compile import compile_quickly
 from .._starts import estimate

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ...core import Dataset
+from ...datasets import Dataset
 from ...fitting import Solution
 from ...plot import plot_correlation, plot_fit, plot_image, plot_residuals
 from .build import Member

@@ -17,7 +17,7 @@ import jax
 import jax.tree_util as jtu
 import numpy as np
 
-from ...core import Dataset, bucket
+from ...datasets import Dataset, bucket
 from ...fitting import Solution, explain_result, fit, fit_batch, lane_count, make_plan
 from ...runs import CLASS_ERRORS, REFUSED, AbstractOutcome, ConfigError, Report, Untried, first_line
 from ...runs.fits import item, result_of

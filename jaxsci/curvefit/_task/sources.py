@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ...core import AbstractDataset, Dataset, Diagonal, White, as_float, row_pads
-from ...fitting import StreamedDataset
+from ...core import Diagonal, White, as_float, row_pads
+from ...datasets import AbstractDataset, Dataset, StreamedDataset
 from ...runs import Config, ConfigError, Registry, check_keys, construct, shown, take
 from .tables import Table, is_nist, is_stack, read_nist, read_rows, read_stack, read_table
 

@@ -1,4 +1,9 @@
-"""Any solver or minimiser of optimistix, on unbounded variables of unit scale."""
+"""Any solver or minimiser of optimistix, on unbounded variables of unit scale.
+
+Those solvers know no bounds, and a fixed initial step or trust radius of theirs means something only where a step of
+one changes the residuals by about their size. So they move in transformed and scaled variables, from a start that is
+not on a bound. Their word is not taken for it: what they found is looked at like any other answer.
+"""
 
 from typing import Any
 
@@ -32,19 +37,25 @@ class Scaled(Module):
         """The parameters at u; fixed ones keep their start."""
         return jnp.where(self.fixed, self.start, self.transform.constrain(self.origin + self.scale * u))
 
-    def rows(self, u: Float[Array, " p"], args: Any) -> Float[Array, " n"]:
+    def rows(self, u: Float[Array, " p"], args: None) -> Float[Array, " n"]:
         """Rows whose squares sum to twice the cost, for least-squares solvers.
 
         One more for each parameter: zero, or u where it is fixed, which keeps the Jacobian of full rank.
         """
         return jnp.concatenate([self.objective.root(self.y(u)), jnp.where(self.fixed, u, 0)])
 
-    def cost(self, u: Float[Array, " p"], args: Any) -> Float[Array, ""]:
+    def cost(self, u: Float[Array, " p"], args: None) -> Float[Array, ""]:
         """The cost, for minimisers."""
         return self.objective.cost(self.y(u))
 
 
-def solve_foreign(objective: Objective, solver: Any, y0: Array, bounds: dict[str, Array], max_steps: int) -> Any:
+def solve_foreign(
+    objective: Objective,
+    solver: optx.AbstractLeastSquaresSolver | optx.AbstractMinimiser,
+    y0: Array,
+    bounds: dict[str, Array],
+    max_steps: int,
+) -> Any:
     """Run an optimistix solver; its answer's `value` is y again. Its derivatives are cut off.
 
     **Raises:** `ValueError` for anything that is neither a least-squares solver nor a minimiser.

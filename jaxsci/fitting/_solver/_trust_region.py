@@ -19,8 +19,8 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ...core import Flag, Linearisation, Module, Scalar
-from ...core.linalg import diagonal, dot, matvec
+from ...core import Flag, Linearisation, Module, Scalar, Tree
+from ...core.linalg import Matrix, diagonal, dot, matvec
 from .._objective import least_squares_linearise
 
 _POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient
@@ -43,7 +43,7 @@ class Bounds(Module):
     def fixed(self) -> Bool[Array, " p"]:
         return self.lower >= self.upper
 
-    def held(self, y: Float[Array, " p"], grad: Float[Array, " p"], gap: Any = 0.0) -> Bool[Array, " p"]:
+    def held(self, y: Float[Array, " p"], grad: Float[Array, " p"], gap: Array | float = 0.0) -> Bool[Array, " p"]:
         """Parameters that are fixed, or within `gap` of a bound with the gradient pushing against it."""
         if not self.exist:
             return jnp.zeros(y.shape, bool)
@@ -97,7 +97,9 @@ class Evaluate(Module):
         return jfu.ravel_pytree(self.fn(self.unravel(y), self.args)[0])[0]
 
 
-def read_options(fn: Any, y: PyTree, args: PyTree, options: dict[str, Any]) -> tuple[Array, Evaluate, Bounds]:
+def read_options(
+    fn: Callable[..., Any], y: Tree, args: Tree, options: dict[str, Any]
+) -> tuple[Array, Evaluate, Bounds]:
     """Flat y, how to evaluate, and flat bounds, from what optimistix hands to a solver."""
     flat, unravel = jfu.ravel_pytree(y)
     lineariser = options.get("linearise")
@@ -156,7 +158,7 @@ class Local(Module):
     bounds: Bounds
 
 
-def unit_scale(matrix: Any, scale: Float[Array, " p"]) -> Float[Array, " p"]:
+def unit_scale(matrix: Matrix, scale: Float[Array, " p"]) -> Float[Array, " p"]:
     """1/sqrt of the diagonal: what makes it 1; `scale` where it is not positive.
 
     Steps are bounded in the scale of the largest columns so far, but a curvature is eliminated in the scale of those
@@ -346,22 +348,22 @@ def _mistrust(state: TrustState, ratio: Array, finite: Array) -> tuple[Array, Ar
     return jnp.where(change, 0, poor).astype(state.poor.dtype), state.exact ^ change
 
 
-def _exact_hessian(evaluate: Evaluate, y: Array, gram: Any, exact: Array) -> Any:
+def _exact_hessian(evaluate: Evaluate, y: Array, gram: Matrix, exact: Array) -> Any:
     """The exact Hessian where it is wanted; computed at all only when some lane of a batch wants it."""
     hessian = lax.cond(eqxi.unvmap_any(exact), lambda: evaluate.hessian(y), lambda: gram)
     use = exact & _finite(hessian)
     return jtu.tree_map(lambda a, b: jnp.where(use, a, b), hessian, gram)
 
 
-def _finite(tree: PyTree) -> Array:
+def _finite(tree: Tree) -> Array:
     """True when a sum over all numbers is finite; one NaN or infinity spoils it."""
     return jnp.isfinite(sum(jnp.sum(leaf) for leaf in jtu.tree_leaves(tree)))
 
 
-def quadratic(grad: Array, matrix: Any, step: Array) -> Array:
+def quadratic(grad: Array, matrix: Matrix, step: Array) -> Array:
     """grad . step + step . matrix . step / 2."""
     return dot(grad, step) + dot(step, matvec(matrix, step)) / 2
 
 
-def _like(flat: Array, tree: PyTree) -> PyTree:
+def _like(flat: Array, tree: Tree) -> PyTree:
     return jfu.ravel_pytree(tree)[1](flat)

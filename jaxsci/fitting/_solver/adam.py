@@ -1,4 +1,9 @@
-"""Adam with an end: first-order minimisation for costs that have no useful quadratic model."""
+"""Adam with an end: first-order minimisation for costs that have no useful quadratic model.
+
+optax's Adam goes on for ever; here its step halves when the cost has stopped falling, until it is tiny. `fit` hands it
+scaled variables, as to every minimiser, so that one learning rate serves parameters of any unit. It is for networks and
+the like, since it takes hundreds to thousands of steps.
+"""
 
 from collections.abc import Callable
 from typing import Any

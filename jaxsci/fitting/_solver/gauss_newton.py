@@ -1,4 +1,8 @@
-"""Damped Gauss-Newton (Levenberg-Marquardt), projected onto bounds."""
+"""Damped Gauss-Newton (Levenberg-Marquardt), projected onto bounds.
+
+A factorisation a step and no search for a multiplier make it the cheapest solver to compile, and the choice inside
+larger programs. When to accept, to stop and to polish is what it shares with `TRF`, in `_trust_region`.
+"""
 
 from collections.abc import Callable
 

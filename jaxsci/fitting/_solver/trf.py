@@ -1,8 +1,13 @@
-"""Trust-region reflective least squares with bounds."""
+"""Trust-region reflective least squares with bounds, the solver that `fit` takes by default.
+
+It is scipy's `trf` in outline, but the subproblem is solved on the curvature matrix instead of the Jacobian, so that it
+never holds the rows and takes an `Arrow` or a `Nested` as well as a dense matrix. When to accept, to stop and to polish
+is what it shares with `GaussNewton`, in `_trust_region`.
+"""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -125,8 +130,17 @@ class Search(Module):
     settled: Bool[Array, ""]
 
 
-def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, Array, Any]:
-    """argmin g.s + s.H.s / 2 for |s| <= radius: (s, its multiplier, the undamped step, H's factor).
+class _Step(NamedTuple):
+    """The step within the trust radius with its multiplier, the undamped one, and the factor that gave that."""
+
+    step: Float[Array, " p"]
+    multiplier: Scalar
+    newton: Float[Array, " p"]
+    undamped: Any
+
+
+def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> _Step:
+    """argmin g.s + s.H.s / 2 for |s| <= radius.
 
     Safeguarded Newton on 1/|s|, a few rounds; the first guess comes from the last subproblem.
     """
@@ -144,8 +158,8 @@ def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, 
     # H >= -size, so that this multiplier is large enough also where H is indefinite
     high = norm / radius + jnp.where(undamped.ok, 0, size)
 
-    def better(multiplier: Array, step: Array, length: Array, factor: Any, unit: Array) -> Array:
-        bend = dot(step, unit * factor.solve(unit * step))
+    def better(multiplier: Array, step: Array, length: Array, solve: Callable[[Array], Array], unit: Array) -> Array:
+        bend = dot(step, unit * solve(unit * step))
         return multiplier + (length / radius - 1) * length**2 / jnp.where(bend > 0, bend, 1)
 
     def safe(multiplier: Array, low: Array, high: Array, ok: Array) -> Array:
@@ -161,18 +175,20 @@ def _subproblem(hat: Hat, radius: Scalar, guess: Scalar) -> tuple[Array, Array, 
         low = jnp.where(short, search.low, search.multiplier)
         high = jnp.where(short, search.multiplier, search.high)
         settled = factor.ok & (jnp.abs(length - radius) < 0.1 * radius)
-        following = safe(better(search.multiplier, step, length, factor, jnp.ones_like(grad)), low, high, factor.ok)
+        following = safe(
+            better(search.multiplier, step, length, factor.solve, jnp.ones_like(grad)), low, high, factor.ok
+        )
         multiplier = jnp.where(settled, search.multiplier, following)
         return Search(multiplier, low, high, step, search.rounds + 1, settled)
 
     zero = jnp.zeros((), grad.dtype)
-    first = better(zero, newton, length, undamped, unit)
+    first = better(zero, newton, length, undamped.solve, unit)
     first = safe(jnp.where(guess > 0, guess, first), zero, high, undamped.ok | (guess > 0))
     start = Search(first, zero, high, newton, jnp.array(0), inside)
     search = lax.while_loop(lambda s: ~s.settled & (s.rounds < _ROOT_STEPS), newton_round, start)
     length = jnp.sqrt(dot(search.step, search.step))
     cut = search.step * (radius / jnp.where(length > 0, length, 1))
-    return jnp.where(inside, newton, cut), jnp.where(inside, 0, search.multiplier), newton, undamped
+    return _Step(jnp.where(inside, newton, cut), jnp.where(inside, 0, search.multiplier), newton, undamped)
 
 
 def _to_bound(y: Array, step: Array, bounds: Bounds) -> tuple[Array, Bool[Array, " p"]]:

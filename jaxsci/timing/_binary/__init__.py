@@ -1,4 +1,9 @@
-"""Orbits: delays by a companion."""
+"""Orbits: the delay of a pulsar's light on its way across and out of a binary.
+
+A companion moves the pulsar (Roemer delay), slows its clock (Einstein delay) and bends its light (Shapiro delay). The
+models here are those that par files name by BINARY; each takes seconds from T0 or TASC and gives seconds of delay.
+`TimingModel` holds one of them, which `from_par` puts together.
+"""
 
 from ._ellipse import Ellipse as Ellipse
 from ._kepler import (

@@ -1,4 +1,9 @@
-"""An eccentric orbit in time and space, and the light travel across it."""
+"""An eccentric orbit in time and space, and the light travel across it.
+
+BT, DD, DDK and DDGR share the ellipse, its parameters and their rates, and differ in what relativity adds. So the place
+on the ellipse and the delays that follow from it are functions here, which those models call with eccentricities and
+angles of their own.
+"""
 
 import math
 from typing import NamedTuple
@@ -70,6 +75,7 @@ def place(whole: Array, part: Array, eccentricity: Array, period: Array) -> Plac
     anomaly = eccentric_anomaly(2 * math.pi * part, eccentricity)
     sin, cos, root = jnp.sin(anomaly), jnp.cos(anomaly), jnp.sqrt(1 - eccentricity * eccentricity)
     true = jnp.arctan2(root * sin, cos - eccentricity)
+    # periastron advances with the true anomaly and not with time, so that it counts whole orbits too
     true = jnp.where(true < 0, true + 2 * math.pi, true) + 2 * math.pi * whole
     return Place(eccentricity, sin, cos, root, true, 2 * math.pi / period / (1 - eccentricity * cos))
 
@@ -83,6 +89,7 @@ def travel(at: Place, size: Array, omega: Array, gamma: Array | float, radial: A
     side = size * jnp.sqrt(1 - angular * angular) * jnp.cos(omega) + gamma
     roemer = up * (at.cos - radial) + side * at.sin
     first, second = side * at.cos - up * at.sin, -up * at.cos - side * at.sin
+    # the inverse of the timing formula to second order in v/c; for circular orbits this part is 0
     twist = at.e * at.sin / (1 - at.e * at.cos) * at.rate * at.rate * roemer * roemer * first / 2
     return emitted(roemer, first, second, at.rate) - twist
 

@@ -1,4 +1,9 @@
-"""What all orbits share."""
+"""What all orbits share: the mean anomaly as a function of time, Kepler's equation, and the interfaces.
+
+The number of orbits since the epoch is kept apart from the rest of a turn, so that no digits are lost after thousands
+of orbits. Kepler's equation is solved without iteration, which compiles faster, and has its own derivative. The classes
+of the other files in this folder are built on these.
+"""
 
 import abc
 import math
@@ -104,6 +109,7 @@ def plus(offset: Array | None, reference: Array | None) -> Array | float:
 
 def split(orbits: Float[Array, " n"]) -> tuple[Array, Array]:
     """(whole turns, the rest)."""
+    # after 10^4 orbits the fraction has lost four digits already: nothing more may go
     whole = jnp.floor(orbits)
     return whole, orbits - whole
 
@@ -123,6 +129,7 @@ def eccentric_anomaly(mean: Float[Array, " n"], eccentricity: Float[Array, " n"]
     r = 3 * alpha * d * (d - 1 + e) * m + m * m * m
     w = jnp.cbrt(r + jnp.sqrt(q * q * q + r * r)) ** 2
     start = (2 * r * w / (w * w + w * q + q * q) + m) / d
+    # one step of fifth order: each bracket corrects the one before it by the next derivative
     second, slope = e * jnp.sin(start), 1 - e * jnp.cos(start)
     off, third = start - second - m, 1 - slope
     step = -off / (slope - off * second / (2 * slope))
@@ -133,6 +140,7 @@ def eccentric_anomaly(mean: Float[Array, " n"], eccentricity: Float[Array, " n"]
 
 @eccentric_anomaly.defjvp
 def _eccentric_anomaly_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    # dE = (dM + sin E de) / (1 - e cos E): the cubic and its branches have no part in it
     mean, eccentricity = primals
     d_mean, d_eccentricity = tangents
     anomaly = eccentric_anomaly(mean, eccentricity)

@@ -1,4 +1,9 @@
-"""The companion's Shapiro delay under its several parameterisations."""
+"""The companion's Shapiro delay under its several parameterisations.
+
+Range and shape of the delay are a mass and the sine of an inclination. These are nearly degenerate unless the orbit is
+seen edge on, and so there are others (SHAPMAX, H3 with STIGMA or H4), which describe the same delay by numbers that
+data determine better. The orbits hold one of these classes as `shapiro`.
+"""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -70,6 +75,7 @@ class ShapiroHarmonics(Module):
         third = self.H3 + self.H3_ref
         if self.H4 is None or self.H4_ref is None:
             return -4 / 3 * third * jnp.sin(3 * anomaly)
+        # H4 / H3 is the orthometric ratio, by which each harmonic is smaller than the one before
         ratio, total = (self.H4 + self.H4_ref) / third, jnp.zeros_like(anomaly)
         for k in range(3, self.count + 1):
             wave = jnp.cos(k * anomaly) if k % 2 == 0 else jnp.sin(k * anomaly)

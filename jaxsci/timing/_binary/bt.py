@@ -1,4 +1,8 @@
-"""Eccentric orbits without relativity in the light travel."""
+"""Eccentric orbits without relativity in the light travel: the model BT.
+
+It is the oldest of the models and the cheapest. Advance of periastron and the Einstein delay are free numbers, and
+there is no Shapiro delay. `from_par` makes it where BINARY says BT.
+"""
 
 import math
 
@@ -33,5 +37,6 @@ class BT(AbstractBinary):
         size = self.ellipse.size(time)
         up, side = size * jnp.sin(omega), size * at.root * jnp.cos(omega)
         roemer = up * (at.cos - at.e) + (side + self.GAMMA + self.GAMMA_ref) * at.sin
+        # the delay at arrival becomes that at emission, to first order in the radial velocity
         speed = (side * at.cos - up * at.sin) / (1 - at.e * at.cos)
         return roemer * (1 - 2 * math.pi * speed / period)

@@ -1,4 +1,8 @@
-"""Eccentric orbits with relativity as free parameters."""
+"""Eccentric orbits with relativity as free parameters: the model DD, and by other Shapiro delays DDS, DDH and DDK.
+
+Whatever the theory of gravity, an orbit to first post-Newtonian order is described by these parameters, so that
+measuring more of them than there are masses tests the theory. `from_par` makes it where BINARY names one of the four.
+"""
 
 import math
 
@@ -56,9 +60,11 @@ class DD(AbstractBinary):
         time = self.ellipse.since(time)
         period = self.orbit.period(time)
         at = place(*self.orbit.turns(time), self.ellipse.eccentricity(time), period)
+        # k of Damour and Deruelle: periastron advances by 2 pi k in each orbit
         advance = jnp.deg2rad(self.OMDOT + self.OMDOT_ref) / YEAR * period / (2 * math.pi)
         omega, size = self.ellipse.node() + advance * at.true, self.ellipse.size(time)
         gamma, extra = self.GAMMA + self.GAMMA_ref, self.aberration
+        # known when the program is compiled: the class is part of the structure and not a value
         if isinstance(self.shapiro, Kopeikin):
             assert sky is not None
             omega, size = self.shapiro.seen(omega, size, time, sky)

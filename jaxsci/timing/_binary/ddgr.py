@@ -1,4 +1,9 @@
-"""Eccentric orbits that obey general relativity."""
+"""Eccentric orbits that obey general relativity: the model DDGR.
+
+All post-Keplerian parameters follow from the total mass and the companion's, so that a fit measures masses and nothing
+else. Excess rates of periastron and of the period (XOMDOT, XPBDOT) say how far the orbit is from the theory. `from_par`
+makes it where BINARY says DDGR.
+"""
 
 import math
 
@@ -38,6 +43,7 @@ class DDGR(AbstractBinary):
         plain, axis = semi_major_axis(first, second, motion)
         e, size = self.ellipse.eccentricity(time), self.ellipse.size(time)
         rest = 1 - e * e
+        # Peters 1964, Phys. Rev. 136: how much faster an eccentric orbit shrinks
         shape = (1 + 73 / 24 * e**2 + 37 / 96 * e**4) * rest**-3.5
         rate = -192 * math.pi / 5 * motion ** (5 / 3) * first * second * total ** (-1 / 3) * shape
         at = place(*self.orbit.turns(time, rate), e, self.orbit.period(time, rate))

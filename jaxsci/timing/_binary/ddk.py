@@ -1,4 +1,9 @@
-"""Orbits whose orientation shows: annual parallax and proper motion of the orbit itself."""
+"""Orbits whose orientation shows: annual parallax and proper motion of the orbit itself, for the model DDK.
+
+As the Earth and the pulsar move, an orbit is seen under changing angles. In close and wide binaries that gives the
+inclination and the node on the sky, which the Shapiro delay alone leaves open. `DD` holds a `Kopeikin` in place of a
+Shapiro delay.
+"""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -39,6 +44,7 @@ class Kopeikin(Module):
         """(longitude of periastron in rad, projected axis in lt-s) as they appear from the observatory."""
         sin, cos = self._node()
         tilt, change = self.inclination(time, sky)
+        # first proper motion, then parallax: both change the size by 1e-6 or so
         size = size * (1 + change / jnp.tan(tilt))
         size = size * (1 + sky.nearness / jnp.tan(tilt) * (sky.east * sin - sky.north * cos))
         turned = -sky.nearness * (sky.east * cos + sky.north * sin)

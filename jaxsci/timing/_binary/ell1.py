@@ -1,4 +1,9 @@
-"""Nearly circular orbits."""
+"""Nearly circular orbits: the models ELL1, ELL1H and ELL1k.
+
+Where the eccentricity is tiny, the place of periastron means little, and its epoch and angle are degenerate. The
+Laplace parameters and the time of the ascending node are not. `from_par` makes these models, whose delays are series in
+the eccentricity.
+"""
 
 import abc
 import math

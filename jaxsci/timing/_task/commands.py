@@ -36,7 +36,7 @@ from .._fit import TimingSolution
 from .._model import TimingModel
 from .._notation import notation
 from .._par_out import PREFIX
-from .._retimed import retimed
+from .._tim_out import retimed
 from .._toas import TOAs
 from .._whitened import ordered
 from ..io import tim_text

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from .. import plot
-from .._build import windows
+from .._components import windows
 from .._fit import TimingSolution
-from .._looks import Look
+from .._residual_summary import Look
 from .._toas import TOAs
 
 _DPI = 150  # of points that are drawn as an image, because there are many

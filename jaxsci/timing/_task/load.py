@@ -26,9 +26,11 @@ class Reading:
 
 
 def read_pulsar(
-    par: str, tim: Path | None, where: str, reading: Reading = Reading()
+    par: str, tim: Path | None, where: str, reading: Reading = Reading(), within: Path | None = None
 ) -> tuple[str, TimingModel, TOAs, str]:
     """(name, model, TOAs, what it was read from) of `bundled:NAME`, or of a par file with a tim or npz file.
+
+    `within`: the folder that all files which the tim file includes should lie in; `None` for anywhere.
 
     **Raises:** `ConfigError` for files that are not there or make no sense.
     """
@@ -40,7 +42,7 @@ def read_pulsar(
         if tim is None:
             name = par.removeprefix(BUNDLED)
             return name, *bundled(name), par
-        model, toas = load(par, tim, **dataclasses.asdict(reading))
+        model, toas = load(par, tim, within=within, **dataclasses.asdict(reading))
     except (ImportError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise ConfigError(where, first_line(error)) from error
     assert model.par is not None

@@ -1,0 +1,21 @@
+"""Data sets in memory, ragged and streamed, and what is done to them: stack, pad, look for what is bad.
+
+`AbstractDataset` is what a fit asks of data; a science whose observations have another form than rows of inputs and
+observations brings a class of its own. `blocks` cuts batches into what compiled programs take, `Stream` is what they
+see of data larger than memory, and `first_bad` names the row that spoiled a fit. Fits know nothing here of models.
+"""
+
+from ._dataset import AbstractDataset as AbstractDataset, Dataset as Dataset, FreeModel as FreeModel, predict as predict
+from ._first_bad import (
+    Bad as Bad,
+    Seen as Seen,
+    finite_rows as finite_rows,
+    first_bad as first_bad,
+    pieces as pieces,
+    row_arrays as row_arrays,
+)
+from ._pad import bucket as bucket, pad as pad
+from ._ragged import Block as Block, RaggedDataset as RaggedDataset, blocks as blocks
+from ._source import ArrayRows as ArrayRows
+from ._stack import stack as stack
+from ._stream import Stream as Stream, StreamedDataset as StreamedDataset
