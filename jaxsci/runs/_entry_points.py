@@ -16,7 +16,8 @@ def points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
     """Entry points of a group by name; those of this package come first, and no other package can take their names."""
     found: dict[str, importlib.metadata.EntryPoint] = {}
     every = importlib.metadata.entry_points(group=group)
-    for point in sorted(every, key=lambda point: point.dist is None or point.dist.name != "jaxsci"):
+    # by name, because an installer keeps no order
+    for point in sorted(every, key=lambda point: (point.dist is None or point.dist.name != "jaxsci", point.name)):
         found.setdefault(point.name, point)
     return found
 
