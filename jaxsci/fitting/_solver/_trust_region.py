@@ -20,7 +20,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ...core import Flag, Linearisation, Module, Scalar, Tree
-from ...core.linalg import Matrix, diagonal, dot, matvec
+from ...core.linalg import diagonal, dot, matvec
 from .._objective import least_squares_linearise
 
 _POLISH = 20  # undamped steps at the end, at most; each must flatten the gradient
@@ -158,7 +158,7 @@ class Local(Module):
     bounds: Bounds
 
 
-def unit_scale(matrix: Matrix, scale: Float[Array, " p"]) -> Float[Array, " p"]:
+def unit_scale(matrix: Tree, scale: Float[Array, " p"]) -> Float[Array, " p"]:
     """1/sqrt of the diagonal: what makes it 1; `scale` where it is not positive.
 
     Steps are bounded in the scale of the largest columns so far, but a curvature is eliminated in the scale of those
@@ -348,7 +348,7 @@ def _mistrust(state: TrustState, ratio: Array, finite: Array) -> tuple[Array, Ar
     return jnp.where(change, 0, poor).astype(state.poor.dtype), state.exact ^ change
 
 
-def _exact_hessian(evaluate: Evaluate, y: Array, gram: Matrix, exact: Array) -> Any:
+def _exact_hessian(evaluate: Evaluate, y: Array, gram: Tree, exact: Array) -> Any:
     """The exact Hessian where it is wanted; computed at all only when some lane of a batch wants it."""
     hessian = lax.cond(eqxi.unvmap_any(exact), lambda: evaluate.hessian(y), lambda: gram)
     use = exact & _finite(hessian)
@@ -360,7 +360,7 @@ def _finite(tree: Tree) -> Array:
     return jnp.isfinite(sum(jnp.sum(leaf) for leaf in jtu.tree_leaves(tree)))
 
 
-def quadratic(grad: Array, matrix: Matrix, step: Array) -> Array:
+def quadratic(grad: Array, matrix: Tree, step: Array) -> Array:
     """grad . step + step . matrix . step / 2."""
     return dot(grad, step) + dot(step, matvec(matrix, step)) / 2
 
