@@ -19,6 +19,7 @@ from ..fitting.small_fits import (
     Box,
     Numbers,
     Progress,
+    Rule,
     Sums,
     known,
     pack,
@@ -136,7 +137,7 @@ def _advance(
     def block(part: Any) -> tuple[Array, Array]:
         maps, count, rows, still = part
         problem = CellProblem(at_lanes(mixing, still), Sky(nu, maps, None, count, marginal), limits, free)
-        ended = run(unpack(rows, len(free)), problem, problem.box(), tolerance, most)
+        ended = run(unpack(rows, len(free)), problem, problem.box(), Rule(tolerance), most)
         return pack(ended), known(ended.terms, problem.box()).covariance
 
     return by_blocks(block, (maps, count, rows, still), size, blocks)

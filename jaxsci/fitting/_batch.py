@@ -26,6 +26,7 @@ from ._resume import Checkpoint
 from ._rounds import Job, chunk_count, lane_count, progress_bar
 from ._shared import Part, SharedSolution, fit_shared
 from ._solution import RESULTS, Solution
+from ._small_batch import fit_small, takes
 from ._solver._trust_region import AbstractTrustSolver
 from ._solver.trf import TRF
 from ._terms import Terms
@@ -184,7 +185,11 @@ def fit_batch(
         chunks = chunk_count(todo[k].length, len(plan.names), width)
         choices = Choices(plan, solver, None, max_steps, scale_covariance)
         job = Job(varying, choices, width, chunks, devices, kept is not None)
-        return job.run(report, *(kept.of(k) if kept else (_same, _nothing)))
+
+        def stage(name: str) -> Any:
+            return kept.of(f"{k}.{name}") if kept else (_same, _nothing)
+
+        return fit_small(job, report, stage) if takes(job) else job.run(report, *stage("rest"))
 
     with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():
         return _separately(todo, lambda k: run(k, report))

@@ -44,15 +44,15 @@ class Checkpoint:
                 block, _ = key.split("/")
                 self.blocks.setdefault(block, []).append(arrays[key])
 
-    def of(self, block: int) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree], None]]:
+    def of(self, block: str) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree], None]]:
         """(what turns a blank search of this block into the saved one, what keeps it after a round)."""
 
         def resume(blank: PyTree) -> PyTree:
-            saved = self.blocks.get(str(block))
+            saved = self.blocks.get(block)
             return blank if saved is None else jtu.tree_unflatten(jtu.tree_structure(blank), saved)
 
         def keep(search: PyTree) -> None:
-            self.blocks[str(block)] = jtu.tree_leaves(search)
+            self.blocks[block] = jtu.tree_leaves(search)
             if time.monotonic() - self.written > _EVERY:
                 self.write()
 

@@ -39,7 +39,7 @@ def box(half):
 
 @jax.jit
 def advance(search, data, half):
-    return small_fits.advance(search, evaluate(data), box(half), TOLERANCE)
+    return small_fits.advance(search, evaluate(data), box(half), small_fits.Rule(TOLERANCE))
 
 
 @jax.jit
