@@ -1,6 +1,7 @@
 """The compiled programs of a batch, and the host loop that keeps their lanes busy."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from ._solver._trust_region import AbstractTrustSolver
 _STEPS = 7  # of the solver between two looks at who is done
 _LANES = 128
 _CHUNKS = 16
+_ALIGNED = 64  # bytes
 _ELEMENTS = 1 << 21  # numbers in the Jacobians of one chunk, or in one call, at most
 
 
@@ -163,11 +165,19 @@ class Job(NamedTuple):
         def fill(x: np.ndarray) -> np.ndarray:
             if neighbours:  # nothing to copy: members rise
                 return x[slab[0] : slab[-1] + 1].reshape(self.chunks, self.width, *x.shape[1:])
-            out = np.empty((self.chunks * self.width, *x.shape[1:]), x.dtype)
+            out = _aligned((self.chunks * self.width, *x.shape[1:]), x.dtype)
             np.take(x, used, axis=0, out=out[: len(used)])
             return out.reshape(self.chunks, self.width, *x.shape[1:])
 
         return jtu.tree_map(fill, trees)
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array that begins where JAX on the CPU wants its own to begin: it then takes it as it is, without a copy."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + _ALIGNED, np.uint8)
+    first = -room.ctypes.data % _ALIGNED
+    return room[first : first + size].view(dtype).reshape(shape)
 
 
 def lane_count(length: int, p: int, batch_size: int | str) -> int:

@@ -43,7 +43,7 @@ from .small_fits import (
 )
 
 _PARAMETERS = 8  # at most: the work on the matrices is written out number by number
-_ROUNDS = (8, 3, 4, 6)  # evaluations before each look at which members are done
+_ROUNDS = (8, 3, 8)  # evaluations before each look at which members are done
 _MOST = 40  # evaluations; who needs more is in trouble, and handed over
 _DAMPING = 0.3  # of the first step
 _WARY = 6  # first evaluations in which a step goes at most half-way to a bound

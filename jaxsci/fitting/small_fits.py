@@ -210,10 +210,10 @@ def advance(old: Search, evaluate: Callable[[Numbers], Sums], box: Box, rule: Ru
     damping = jnp.where(accept, jnp.where(eased < 1e-5, 0, eased), jnp.maximum(old.growth * old.damping, 1e-3))
     damping = jnp.where(first, old.damping, damping)
     growth = jnp.where(accept, 2, 2 * old.growth)
-    accept, damping = _once(accept.astype(dtype), old) > 0, _once(damping, old)
+    accept, damping = _once(accept.astype(dtype), old.steps) > 0, _once(damping, old.steps)
     at, terms = _where(accept, (old.trial, new), (old.at, old.terms))
     slope, blind = _where(accept, (slope, blind.astype(dtype)), (old.slope, old.blind))
-    trial, predicted, distance, enough = _propose(at, terms, bend, damping, box, rule, old.steps < rule.wary)
+    trial, predicted, distance, enough = _propose(at, terms, bend, damping, box, rule, old.steps)
     there = (accept | ~first) & (distance <= enough) & (blind == 0)
     still = functools.reduce(jnp.logical_and, (a == b for a, b in zip(trial, at, strict=True)))
     stuck = (damping > _TOO_MUCH) | still | (~first & ~accept & lost)
@@ -223,13 +223,14 @@ def advance(old: Search, evaluate: Callable[[Numbers], Sums], box: Box, rule: Ru
     return Search(at, terms, bend, trial, damping, growth, predicted, slope, blind, steps, status)
 
 
-def _once(x: Array, old: Search) -> Array:
+def _once(x: Array, steps: Array) -> Array:
     """x, in a form that XLA computes once.
 
     On the CPU it puts what is cheap, however long, into each kernel that needs it, and a step has some fifty of them
-    that choose by what was accepted: half of its time and compilation. It does not do so with a division.
+    that choose by what was accepted: most of its time and compilation. It does not do so with a division, and it does
+    not know that this one, by 1, is none.
     """
-    return x / jnp.where(old.steps < 0, 2, 1).astype(x.dtype)
+    return x / jnp.where(steps < 0, 2, 1).astype(x.dtype)
 
 
 def _eps(like: Array) -> float:
@@ -336,7 +337,7 @@ def eliminate(matrix: Numbers, rhs: Numbers, quiet: Array | float) -> Eliminatio
 
 
 def _propose(
-    at: Numbers, terms: Sums, bend: Numbers, damping: Array, box: Box, rule: Rule, early: Array
+    at: Numbers, terms: Sums, bend: Numbers, damping: Array, box: Box, rule: Rule, steps: Array
 ) -> tuple[Numbers, Array, Array, Array]:
     """(next trial, decrease that it promises, squared length of the undamped step, and at which that is short enough).
 
@@ -345,7 +346,8 @@ def _propose(
     """
     p, eps = len(at), _eps(damping)
     diagonal = _diagonal(terms)
-    rigid = [h | ~(d > 0) for h, d in zip(box.held(at, terms.grad), diagonal, strict=True)]
+    free = [~h & (d > 0) for h, d in zip(box.held(at, terms.grad), diagonal, strict=True)]
+    rigid = [_once(f.astype(damping.dtype), steps) == 0 for f in free]
     slope = tuple(jnp.where(r, 0, g) for r, g in zip(rigid, terms.grad, strict=True))
     sharp = functools.reduce(jnp.maximum, (a * a * d for a, d in zip(at, diagonal, strict=True)))
     rounding = eps**2 * (sharp + 2 * jnp.abs(terms.cost))
@@ -358,15 +360,16 @@ def _propose(
         )
         out = [r | d for r, d in zip(rigid, undamped.dropped, strict=True)]
     factor = Factor.of(_without(full, out, [(damping + _lost(damping)) * d for d in diagonal]), p)
-    step, distance = factor.solve(tuple(jnp.where(o, 0, g) for o, g in zip(out, slope, strict=True)))
+    step, length = factor.solve(tuple(jnp.where(o, 0, g) for o, g in zip(out, slope, strict=True)))
     if rule.revealing:
         step = tuple(jnp.where(factor.ok, a, b / (1 + damping)) for a, b in zip(step, undamped.x, strict=True))
         distance = undamped.square
     else:
-        distance = jnp.where((damping == 0) & factor.ok, distance, jnp.inf)
+        distance = jnp.where((damping == 0) & factor.ok, length, jnp.inf)
+    step, length = tuple(_once(s, steps) for s in step), _once(length, steps)
     target = box.clip(a - s for a, s in zip(at, step, strict=True))
     if rule.wary:
-        wary = early & (distance > _NEAR * 2 * jnp.abs(terms.cost))
+        wary = (steps < rule.wary) & ~(length <= _NEAR * 2 * jnp.abs(terms.cost))
         target = tuple(
             jnp.where(wary & (t != a - s), a + (t - a) / 2, t) for t, a, s in zip(target, at, step, strict=True)
         )
