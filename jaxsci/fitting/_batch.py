@@ -25,8 +25,8 @@ from ._ragged import Block, blocks
 from ._resume import Checkpoint
 from ._rounds import Job, chunk_count, lane_count, progress_bar
 from ._shared import Part, SharedSolution, fit_shared
-from ._solution import RESULTS, Solution
 from ._small_batch import fit_small, takes
+from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver
 from ._solver.trf import TRF
 from ._terms import Terms

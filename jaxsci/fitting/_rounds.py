@@ -89,9 +89,7 @@ class Job(NamedTuple):
         report(len(everyone) - len(pending))
         while len(pending):
             fresh = steps == 0
-            new_y, new_state, taken = self.collect(
-                pending, (self.lanes, y, state, fresh), each_lane(_advance), _STEPS
-            )
+            new_y, new_state, taken = self.collect(pending, (self.lanes, y, state, fresh), each_lane(_advance), _STEPS)
             y[pending] = new_y
             jtu.tree_map(lambda old, new: old.__setitem__(pending, new), state, new_state)  # noqa: B023
             steps[pending] += taken

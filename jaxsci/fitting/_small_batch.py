@@ -46,6 +46,7 @@ _PARAMETERS = 8  # at most: the work on the matrices is written out number by nu
 _ROUNDS = (8, 3, 8)  # evaluations before each look at which members are done
 _MOST = 40  # evaluations; who needs more is in trouble, and handed over
 _DAMPING = 0.3  # of the first step
+_ROUNDINGS = 8.0  # of a parameter, which the check of an optimum allows too
 _WARY = 6  # first evaluations in which a step goes at most half-way to a bound
 
 Stage = Callable[[str], tuple[Callable[[Any], Any], Callable[[Any], None]]]
@@ -95,7 +96,7 @@ def fit_small(job: Job, report: Callable[[int], None], stage: Stage) -> Solution
 def _rule(choices: Choices) -> Rule:
     solver = choices.solver
     damping = solver.damping if isinstance(solver, GaussNewton) else _DAMPING
-    return Rule(solver.rtol, True, damping, _WARY, revealing=False, bent=None)
+    return Rule(solver.rtol, True, damping, _WARY, roundings=_ROUNDINGS, revealing=False, bent=None)
 
 
 def _advance(lanes: tuple[Problem, Array], most: Array, choices: Choices) -> Array:

@@ -40,8 +40,7 @@ _RISE = 1e-11  # of the cost: what rounding may add to it while the gradient hal
 _RISE_ROUNDINGS = 16.0  # and so many roundings of it, where those are coarser
 _FLAT = 4.5  # roundings of the cost: no promise that it could keep
 _BLIND = 1e-6  # of chi2: what a parameter without information may still do
-_ROUNDING = 64.0  # roundings of parameters and gradients that no search can get below
-_NOISE = 1e5  # and of the gradient along what the data do not determine, a difference of nearly equal numbers
+_NOISE = 1e5  # roundings of the gradient along what the data do not determine, a difference of nearly equal numbers
 _NEAR = 1e-2  # of the squared length of the residuals: a step so short is in no danger at a bound
 _SHARE = 1e-3  # of its variance, by which an error may be too small for what a lost direction adds to it
 
@@ -83,8 +82,9 @@ class Rule(NamedTuple):
     - `damping`: of the first step, relative to the diagonal of the information.
     - `wary`: in so many first evaluations a step goes at most half-way to a bound, because a parameter may lose its
       effect there, unless the step is short.
-    - `revealing`: what the data do not determine has no step, whatever the damping, and keeps its start; at the price of
-      a second elimination, without damping. Else a search is done only in a step without damping.
+    - `roundings`: and no step that is left is too long if so many roundings of parameters and gradients make it.
+    - `revealing`: what the data do not determine has no step, whatever the damping, and keeps its start; at the price
+      of a second elimination, without damping. Else a search is done only in a step without damping.
     - `bent`: evaluations after which secants stand in for the second derivatives that the information lacks: a search
       that takes so many is in a curved valley, where the information alone makes it creep. `None` for never.
     """
@@ -93,6 +93,7 @@ class Rule(NamedTuple):
     relative: bool = False
     damping: float = 0.0
     wary: int = 0
+    roundings: float = 64.0
     revealing: bool = True
     bent: int | None = 14
 
@@ -355,9 +356,7 @@ def _propose(
     full = terms.gram if rule.bent is None else tuple(g + b for g, b in zip(terms.gram, bend, strict=True))
     out = rigid
     if rule.revealing:
-        undamped = eliminate(
-            _without(terms.gram, rigid), slope, jnp.maximum(0.01 * short, _NOISE**2 * rounding)
-        )
+        undamped = eliminate(_without(terms.gram, rigid), slope, jnp.maximum(0.01 * short, _NOISE**2 * rounding))
         out = [r | d for r, d in zip(rigid, undamped.dropped, strict=True)]
     factor = Factor.of(_without(full, out, [(damping + _lost(damping)) * d for d in diagonal]), p)
     step, length = factor.solve(tuple(jnp.where(o, 0, g) for o, g in zip(out, slope, strict=True)))
@@ -383,7 +382,7 @@ def _propose(
     model = full if rule.bent is None else [jnp.where(factor.ok, f, g) for f, g in zip(full, terms.gram, strict=True)]
     curve = _times(model, move)
     predicted = -total(m * (g + c / 2) for m, g, c in zip(move, terms.grad, curve, strict=True))
-    return trial, predicted, distance, jnp.maximum(short, _ROUNDING**2 * rounding)
+    return trial, predicted, distance, jnp.maximum(short, rule.roundings**2 * rounding)
 
 
 def _without(matrix: Numbers, out: Sequence[Array], extra: Sequence[Array] | None = None) -> Numbers:
