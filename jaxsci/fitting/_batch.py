@@ -141,6 +141,11 @@ def fit_batch(
 ) -> BatchSolution:
     """Fit many data sets, each by itself, in a few compiled programs.
 
+    Members of at most eight free parameters of the model and of rows whose noise is independent run on the engine for
+    small fits (`jaxsci.fitting.small_fits`) if the solver is `TRF` or `GaussNewton`: a Levenberg-Marquardt search with
+    that solver's `rtol`. The solver itself then fits, from the start, those members that the engine does not finish at
+    an optimum where the information is well conditioned; and all members of any other kind.
+
     **Arguments:** those of `fit`, and
 
     - `models`: a sequence of models, one Module that all members start from, or a stacked Module

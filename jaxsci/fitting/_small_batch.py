@@ -24,6 +24,7 @@ from ._objective import Objective
 from ._problem import Choices, Problem
 from ._rounds import Job, each_lane
 from ._solution import Solution
+from ._solver._trust_region import Bounds, gap
 from ._solver.gauss_newton import GaussNewton
 from ._solver.trf import TRF
 from .small_fits import (
@@ -121,7 +122,8 @@ def sums(objective: Objective, at: Numbers) -> Sums:
     data, likelihood = opened(objective.data), objective.likelihood
     if not _by_rows(data, likelihood):
         lin = objective(y)
-        return Sums(lin.cost, tuple(lin.grad), tuple(lin.gram[i, j] for i, j in pairs(p)))
+        matrix: Any = lin.gram
+        return Sums(lin.cost, tuple(lin.grad), tuple(matrix[i, j] for i, j in pairs(p)))
     residual, jac_t = objective.linearised(data, y)
     cost, jac_t, row = likelihood.weigh(jac_t, residual, data.mask)
     columns = [*jac_t, row]
@@ -151,7 +153,7 @@ def _add(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
 
 
 def _conclude(lane: tuple[Problem, Array], choices: Choices) -> tuple[Solution, Bool[Array, ""]]:
-    """The Solution of a member, and whether it is sound: an optimum at which the information can be inverted."""
+    """The Solution of a member, and whether it is sound: an optimum where the information can be inverted."""
     problem, row = lane
     p = len(choices.plan.names)
     search: Search = unpack(row, p)
@@ -165,4 +167,8 @@ def _conclude(lane: tuple[Problem, Array], choices: Choices) -> tuple[Solution, 
     end = End(y, result, search.steps.astype(int), search.status != SEARCHING, lin, jnp.asarray(jnp.inf, y.dtype))
     seen = look(ready.objective, y, ready.lower, ready.upper, lin)
     solution = describe(ready, choices, end, seen, seen.covariance)
-    return solution, solution.success & seen.well
+    # the solver puts a parameter this near to a bound onto it, so that the answer moves with the bound
+    norms = jnp.sqrt(jnp.diagonal(gram))
+    bounds, inverse = Bounds(ready.lower, ready.upper, True), jnp.where(norms > 0, 1 / norms, 0)
+    beside = bounds.held(y, lin.grad, gap(seen.size, inverse)) & ~bounds.reached(y)
+    return solution, solution.success & seen.well & ~jnp.any(beside)

@@ -560,11 +560,11 @@ class Progress(NamedTuple):
     def blank(start: np.ndarray, damping: float = 0.0) -> "Progress":
         """From these parameters (p, members), nothing evaluated."""
         p, count = start.shape
-        none, matrix = (0.0,) * p, (0.0,) * len(pairs(p))
-        terms = Sums(np.inf, none, matrix)
-        first = jtu.tree_leaves(Search(none, terms, matrix, none, damping, 2.0, 0.0, np.inf, 0.0, 0.0, 0.0))
-        place = unpack(np.arange(len(first)), p)
-        rows = np.repeat(np.array(first, start.dtype)[:, None], count, axis=1)
+        first = np.zeros(_structure(p).num_leaves, start.dtype)
+        place = unpack(np.arange(len(first)), p)  # as `begin` has them; its operations would each be compiled
+        first[np.array([place.terms.cost, place.slope])] = np.inf
+        first[np.array([place.damping, place.growth])] = damping, 2
+        rows = np.repeat(first[:, None], count, axis=1)
         rows[np.array(place.at)] = rows[np.array(place.trial)] = start
         return Progress(rows, p)
 
