@@ -71,12 +71,10 @@ def data(observed, noise=lambda y: js.White(1.0)):
 KINDS = {
     "white noise": (Peak, peaks, {}, lambda y: js.White(1.0)),
     "noise of unknown scale": (Peak, peaks, {}, lambda y: None),
-    "one error a row": (Peak, peaks, {}, lambda y: js.Diagonal(1 + 0.1 * ROWS)),
     "an active bound": (Peak, peaks, {"bounds": {"width": (0.5, 3.5)}}, lambda y: js.White(1.0)),
     "a fixed parameter": (Peak, peaks, {"bounds": {"level": (10.0, 10.0)}}, lambda y: js.White(1.0)),
     "a prior": (Peak, peaks, {"priors": {"width": js.Normal(4.0, 0.1)}}, lambda y: js.White(1.0)),
     "a robust loss": (Peak, peaks, {"loss": js.Huber()}, lambda y: js.White(1.0)),
-    "some free": (Peak, peaks, {"free": ("height", "centre")}, lambda y: js.White(1.0)),
     "counts": (Peak, peaks, {}, lambda y: js.Poisson(np.maximum(np.round(y), 0))),
     "GaussNewton": (Peak, peaks, {"solver": js.GaussNewton()}, lambda y: js.White(1.0)),
     "a model that is no number beyond an edge": (Power, powers, {}, lambda y: js.White(0.2)),
