@@ -278,6 +278,10 @@ def _merge(groups: list[Solution], members: list[np.ndarray]) -> tuple[tuple[Sol
         together.setdefault((structure, tuple(leaf.shape[1:] for leaf in leaves)), []).append(k)
     merged, places = [], []
     for same in together.values():
+        if len(same) == 1 and bool(np.all(np.diff(members[same[0]]) > 0)):  # all of them, and in order
+            merged.append(jtu.tree_map(as_array, groups[same[0]]))
+            places.append(members[same[0]])
+            continue
         place = np.concatenate([members[k] for k in same])
         order = np.argsort(place)
         merged.append(
