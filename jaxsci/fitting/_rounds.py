@@ -163,14 +163,14 @@ class Job(NamedTuple):
         def fill(x: np.ndarray) -> np.ndarray:
             if neighbours:  # nothing to copy: members rise
                 return x[slab[0] : slab[-1] + 1].reshape(self.chunks, self.width, *x.shape[1:])
-            out = _aligned((self.chunks * self.width, *x.shape[1:]), x.dtype)
+            out = aligned((self.chunks * self.width, *x.shape[1:]), x.dtype)
             np.take(x, used, axis=0, out=out[: len(used)])
             return out.reshape(self.chunks, self.width, *x.shape[1:])
 
         return jtu.tree_map(fill, trees)
 
 
-def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An array that begins where JAX on the CPU wants its own to begin: it then takes it as it is, without a copy."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     room = np.empty(size + _ALIGNED, np.uint8)

@@ -22,7 +22,7 @@ from ._covariance import look
 from ._fit import End, describe, make_ready
 from ._objective import Objective
 from ._problem import Choices, Problem
-from ._rounds import Job, each_lane
+from ._rounds import Job, aligned, each_lane
 from ._solution import Solution
 from ._solver._trust_region import Bounds, gap
 from ._solver.gauss_newton import GaussNewton
@@ -68,8 +68,9 @@ def fit_small(job: Job, report: Callable[[int], None], stage: Stage) -> Solution
     """Fit all members; a stacked Solution of NumPy arrays."""
     count, p, max_steps = job.size, len(job.choices.plan.names), job.choices.max_steps
     resume, keep = stage("small")
-    blank = Progress.blank(np.zeros((p, count), job.choices.plan.dtype))
-    rows = resume(np.ascontiguousarray(blank.rows.T))
+    blank = Progress.blank(np.zeros((p, count), job.choices.plan.dtype)).rows.T
+    rows = aligned(blank.shape, blank.dtype)
+    rows[:] = resume(blank)
     progress = Progress(rows.T, p)
     done = np.zeros(count, bool)
 
