@@ -46,6 +46,7 @@ from .small_fits import (
 _PARAMETERS = 8  # at most: the work on the matrices is written out number by number
 _ROUNDS = (8, 3, 8)  # evaluations before each look at which members are done
 _MOST = 40  # evaluations; who needs more is in trouble, and handed over
+_TOLERANCE = 1e-8  # of a solver that asks for less: it would polish its answer, the engine does not
 _DAMPING = 0.3  # of the first step
 _ROUNDINGS = 8.0  # of a parameter, which the check of an optimum allows too
 _WARY = 6  # first evaluations in which a step goes at most half-way to a bound
@@ -88,17 +89,27 @@ def fit_small(job: Job, report: Callable[[int], None], stage: Stage) -> Solution
     rest = np.flatnonzero(~sound)
     if len(rest):
         other = job._replace(lanes=jtu.tree_map(lambda x: np.asarray(x)[rest], job.lanes))
-        told = done[rest]
-        better = other.run(lambda more: None, *stage("rest"))
+        better = other.run(_less(report, int(np.sum(done[rest]))), *stage("rest"))
         jtu.tree_map(lambda old, new: old.__setitem__(rest, new), solution, better)
-        report(int(np.sum(~told)))
     return solution
+
+
+def _less(report: Callable[[int], None], told: int) -> Callable[[int], None]:
+    """A report that leaves out as many members as have been told already."""
+
+    def count(more: int) -> None:
+        nonlocal told
+        again = min(told, more)
+        told -= again
+        report(more - again)
+
+    return count
 
 
 def _rule(choices: Choices) -> Rule:
     solver = choices.solver
     damping = solver.damping if isinstance(solver, GaussNewton) else _DAMPING
-    return Rule(solver.rtol, True, damping, _WARY, roundings=_ROUNDINGS, revealing=False, bent=None)
+    return Rule(min(solver.rtol, _TOLERANCE), True, damping, _WARY, roundings=_ROUNDINGS, revealing=False, bent=None)
 
 
 def _advance(lanes: tuple[Problem, Array], most: Array, choices: Choices) -> Array:
@@ -124,7 +135,7 @@ def sums(objective: Objective, at: Numbers) -> Sums:
     if not _by_rows(data, likelihood):
         lin = objective(y)
         matrix: Any = lin.gram
-        return Sums(lin.cost, tuple(lin.grad), tuple(matrix[i, j] for i, j in pairs(p)))
+        return _as(y, Sums(lin.cost, tuple(lin.grad), tuple(matrix[i, j] for i, j in pairs(p))))
     residual, jac_t = objective.linearised(data, y)
     cost, jac_t, row = likelihood.weigh(jac_t, residual, data.mask)
     columns = [*jac_t, row]
@@ -139,7 +150,13 @@ def sums(objective: Objective, at: Numbers) -> Sums:
     off = [x - mean for x, mean in zip(at, objective.prior_mean, strict=True)]
     prior = objective.prior_cost(y)
     grad = tuple(found[i, p] + weight[i] * off[i] for i in range(p))
-    return Sums(cost + prior, grad, tuple(found[i, j] + (weight[i] if i == j else 0) for i, j in pairs(p)))
+    gram = tuple(found[i, j] + (weight[i] if i == j else 0) for i, j in pairs(p))
+    return _as(y, Sums(cost + prior, grad, gram))
+
+
+def _as(y: Array, sums: Sums) -> Sums:
+    """In the precision of the parameters, which that of the data may exceed."""
+    return jtu.tree_map(lambda x: x.astype(y.dtype), sums)
 
 
 def _by_rows(data: AbstractDataset, likelihood: AbstractLikelihood) -> bool:
