@@ -228,7 +228,8 @@ def half_bound(members: int) -> Problem:
     problem = many(members)
     lower, upper = problem.bounds or (np.zeros(4), np.zeros(4))
     start = np.array([2.0, 5.0, 0.8, 0.3])
-    return dataclasses.replace(problem, start=start, bounds=(lower, np.where(np.arange(4) == 2, 1.0, upper)))
+    bounds = lower, np.where(np.arange(4) == 2, 1.0, upper)
+    return dataclasses.replace(problem, model=PeakOnLevel(*start), start=start, bounds=bounds)
 
 
 def _around(cls: Any, formula: Any, jacobian: Any, truth: tuple[np.ndarray, np.ndarray], members: int) -> Problem:
