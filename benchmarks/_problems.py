@@ -58,6 +58,35 @@ class PeakOnLevel(js.AbstractModel):
         return self.a * jnp.exp(-(((x - self.centre) / self.width) ** 2) / 2) + self.level
 
 
+class TwoPeaks(js.AbstractModel):
+    """Two Gaussian peaks on a constant, every parameter between bounds."""
+
+    a: js.Scalar = js.param(bounds=(0, 10))
+    centre: js.Scalar = js.param(bounds=(0, 10))
+    width: js.Scalar = js.param(bounds=(0.1, 5))
+    b: js.Scalar = js.param(bounds=(0, 10))
+    other: js.Scalar = js.param(bounds=(0, 10))
+    breadth: js.Scalar = js.param(bounds=(0.1, 5))
+    level: js.Scalar = js.param(bounds=(-1, 3))
+
+    def __call__(self, x):  # type: ignore[no-untyped-def]
+        first = self.a * jnp.exp(-(((x - self.centre) / self.width) ** 2) / 2)
+        return first + self.b * jnp.exp(-(((x - self.other) / self.breadth) ** 2) / 2) + self.level
+
+
+class Wave(js.AbstractModel):
+    """A damped wave on a constant, every parameter between bounds."""
+
+    a: js.Scalar = js.param(bounds=(0, 10))
+    rate: js.Scalar = js.param(bounds=(0, 5))
+    omega: js.Scalar = js.param(bounds=(0, 10))
+    phase: js.Scalar = js.param(bounds=(-4, 4))
+    level: js.Scalar = js.param(bounds=(-3, 3))
+
+    def __call__(self, x):  # type: ignore[no-untyped-def]
+        return self.a * jnp.exp(-self.rate * x) * jnp.cos(self.omega * x + self.phase) + self.level
+
+
 def decay(xp: Any, x: Any, a: Any, b: Any, c: Any) -> Any:
     """`Decay` for any array namespace."""
     return a * xp.exp(-b * x) + c
@@ -99,6 +128,30 @@ def peak_on_level(xp: Any, x: Any, a: Any, centre: Any, width: Any, level: Any) 
 def peak_on_level_jacobian(x: Any, a: Any, centre: Any, width: Any, level: Any) -> Any:
     """Its derivatives, shape (n, 4)."""
     return np.concatenate([peak_jacobian(x, a, centre, width), np.ones((len(x), 1))], 1)
+
+
+def two_peaks(xp: Any, x: Any, a: Any, centre: Any, width: Any, b: Any, other: Any, breadth: Any, level: Any) -> Any:
+    """`TwoPeaks` for any array namespace."""
+    return peak(xp, x, a, centre, width) + peak(xp, x, b, other, breadth) + level
+
+
+def two_peaks_jacobian(
+    x: Any, a: Any, centre: Any, width: Any, b: Any, other: Any, breadth: Any, level: Any
+) -> np.ndarray:
+    """Its derivatives, shape (n, 7)."""
+    first, second = peak_jacobian(x, a, centre, width), peak_jacobian(x, b, other, breadth)
+    return np.concatenate([first, second, np.ones((len(x), 1))], 1)
+
+
+def wave(xp: Any, x: Any, a: Any, rate: Any, omega: Any, phase: Any, level: Any) -> Any:
+    """`Wave` for any array namespace."""
+    return a * xp.exp(-rate * x) * xp.cos(omega * x + phase) + level
+
+
+def wave_jacobian(x: Any, a: Any, rate: Any, omega: Any, phase: Any, level: Any) -> np.ndarray:
+    """Its derivatives, shape (n, 5)."""
+    e, c, s = np.exp(-rate * x), np.cos(omega * x + phase), np.sin(omega * x + phase)
+    return np.stack([e * c, -a * x * e * c, -a * x * e * s, -a * e * s, np.ones_like(x)], 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,3 +221,37 @@ def many(members: int) -> Problem:
     start = np.array([2.0, 5.0, 1.0, 0.3])
     bounds = np.array([0.0, 0.0, 0.1, -1.0]), np.array([10.0, 10.0, 5.0, 3.0])
     return Problem(PeakOnLevel(*start), peak_on_level, peak_on_level_jacobian, start, x, y, 0.1, bounds)
+
+
+def half_bound(members: int) -> Problem:
+    """The same with an upper bound on the width that is active in half of them."""
+    problem = many(members)
+    lower, upper = problem.bounds or (np.zeros(4), np.zeros(4))
+    start = np.array([2.0, 5.0, 0.8, 0.3])
+    bounds = lower, np.where(np.arange(4) == 2, 1.0, upper)
+    return dataclasses.replace(problem, model=PeakOnLevel(*start), start=start, bounds=bounds)
+
+
+def _around(cls: Any, formula: Any, jacobian: Any, truth: tuple[np.ndarray, np.ndarray], members: int) -> Problem:
+    """Fits of 50 points, from the middle of where the truth is drawn from."""
+    rng = np.random.default_rng(42)
+    x, (low, high) = np.linspace(0, 10, 50), truth
+    drawn = rng.uniform(low, high, (members, len(low)))
+    y = np.stack([formula(np, x, *p) for p in drawn]) + rng.normal(0, 0.1, (members, 50))
+    bounds = [about.bounds for about in js.parameters(cls(*low)).values()]
+    start = (low + high) / 2
+    lower, upper = np.array(bounds, float).T
+    return Problem(cls(*start), formula, jacobian, start, x, y, 0.1, (lower, upper))
+
+
+def two_gaussians(members: int) -> Problem:
+    """Bounded fits of two peaks that overlap little, 7 parameters."""
+    low = np.array([2.0, 2.0, 0.5, 2.0, 6.0, 0.5, 0.0])
+    high = np.array([5.0, 3.5, 1.2, 5.0, 8.0, 1.2, 1.0])
+    return _around(TwoPeaks, two_peaks, two_peaks_jacobian, (low, high), members)
+
+
+def damped_waves(members: int) -> Problem:
+    """Bounded fits of damped waves, 5 parameters."""
+    low, high = np.array([2.0, 0.1, 2.0, -0.5, -1.0]), np.array([5.0, 0.4, 2.4, 0.5, 1.0])
+    return _around(Wave, wave, wave_jacobian, (low, high), members)

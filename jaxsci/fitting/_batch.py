@@ -25,6 +25,7 @@ from ._plan import Plan, active_mask, as_names, flat_bounds, flat_priors, make_p
 from ._problem import Choices, Problem, Solver
 from ._rounds import Job, chunk_count, lane_count, progress_bar
 from ._shared import Part, SharedSolution, fit_shared
+from ._small_batch import fit_small, takes
 from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver
 from ._solver.trf import TRF
@@ -140,6 +141,11 @@ def fit_batch(
 ) -> BatchSolution:
     """Fit many data sets, each by itself, in a few compiled programs.
 
+    Members of at most eight free parameters of the model and of rows whose noise is independent run on the engine for
+    small fits (`jaxsci.fitting.small_fits`) if the solver is `TRF` or `GaussNewton`: a Levenberg-Marquardt search that
+    stops by the same rule at an `rtol` of at most 1e-8. The solver itself then fits, from the start, those members that
+    the engine does not finish at an optimum where the information is well conditioned; and all members of other kinds.
+
     **Arguments:** those of `fit`, and
 
     - `models`: a sequence of models, one Module that all members start from, or a stacked Module
@@ -182,7 +188,9 @@ def fit_batch(
         width = lane_count(todo[k].length, len(plan.names), batch_size)
         chunks = chunk_count(todo[k].length, len(plan.names), width)
         choices = Choices(plan, solver, None, max_steps, scale_covariance)
-        return Job(varying, choices, width, chunks, Placement.of(mesh)).run(report, kept, str(k))
+        job = Job(varying, choices, width, chunks, Placement.of(mesh))
+        fitted = fit_small if takes(job) else Job.run
+        return fitted(job, report, kept, str(k))
 
     with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():
         return _separately(todo, lambda k: run(k, report))
@@ -267,6 +275,10 @@ def _merge(groups: list[Solution], members: list[np.ndarray]) -> tuple[tuple[Sol
         together.setdefault((structure, tuple(leaf.shape[1:] for leaf in leaves)), []).append(k)
     merged, places = [], []
     for same in together.values():
+        if len(same) == 1 and bool(np.all(np.diff(members[same[0]]) > 0)):  # all of them, and in order
+            merged.append(jtu.tree_map(as_array, groups[same[0]]))
+            places.append(members[same[0]])
+            continue
         place = np.concatenate([members[k] for k in same])
         order = np.argsort(place)
         merged.append(

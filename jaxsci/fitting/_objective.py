@@ -152,7 +152,7 @@ class Objective(Module):
             return lin.cost, cholesky(lin.gram)[0].T
 
         def weigh(data: AbstractDataset, likelihood: AbstractLikelihood) -> tuple[Array, Array]:
-            residual, jac_t = self._linearised(data, y)
+            residual, jac_t = self.linearised(data, y)
             cost, jac_t, _ = likelihood.weigh(jac_t, residual, data.mask)
             return cost, jac_t.T if self.whole else qr_r(jac_t.T)
 
@@ -186,7 +186,7 @@ class Objective(Module):
             return False
         return self.chunk is None or self.data.mask.shape[0] <= self.chunk
 
-    def _linearised(self, data: AbstractDataset, y: Array) -> tuple[Array, Array]:
+    def linearised(self, data: AbstractDataset, y: Array) -> tuple[Array, Array]:
         """(residuals, their derivatives with y, shape (p, n))."""
         data = opened(data)
         short = data.jacobian(self, y)
@@ -201,7 +201,7 @@ class Objective(Module):
             if short is not None:
                 return short
             if derivatives:
-                residual, jac_t = self._linearised(data, y)
+                residual, jac_t = self.linearised(data, y)
                 return likelihood.sums(jac_t, residual, data.mask)
             residual = data.residual(self.model(y))
             return likelihood.sums(jnp.zeros((0, residual.shape[0]), residual.dtype), residual, data.mask)
@@ -240,7 +240,7 @@ class Objective(Module):
         model, noise = self.parts(y)
         residual = opened(self.data).residual(model)
 
-        _, jac_t = self._linearised(self.data, y)
+        _, jac_t = self.linearised(self.data, y)
         ready = noise.prepare(mask)
         gauss_newton = ready.finish(ready.sums(jac_t, residual, mask)).gram
 
@@ -253,7 +253,7 @@ class Objective(Module):
 
     def _joint_rows(self, y: Array) -> Array:
         """Rows of the model, of the noise's own information, and of the priors."""
-        residual, jac_t = self._linearised(self.data, y)
+        residual, jac_t = self.linearised(self.data, y)
         _, jac_t, _ = self.parts(y)[1].prepare(self.data.mask).weigh(jac_t, residual, self.data.mask)
         return jnp.concatenate([jac_t.T, noise_rows(self, y), jnp.diag(self.prior_root())])
 

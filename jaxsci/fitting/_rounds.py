@@ -7,6 +7,7 @@ checkpoint keeps. `fit_batch` runs these.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from ._solver._trust_region import AbstractTrustSolver, TrustState
 _STEPS = 7  # of the solver between two looks at who is done
 _LANES = 128
 _CHUNKS = 16
+_ALIGNED = 64  # bytes
 _ELEMENTS = 1 << 21  # numbers in the Jacobians of one chunk, or in one call, at most
 
 
@@ -89,7 +91,7 @@ class Job(NamedTuple):
         """
         everyone, max_steps = np.arange(self.size), self.choices.max_steps
         if not isinstance(self.choices.solver, AbstractTrustSolver):
-            return self._collect(everyone, (self.lanes,), _whole, max_steps, report)
+            return self.collect(everyone, (self.lanes,), each_lane(_whole), max_steps, report=report)
         if self.width == 1 and checkpoint is None:
             return self._one_by_one(everyone, report)
         search = self.blank() if checkpoint is None else checkpoint.state(name, self.blank())
@@ -98,7 +100,7 @@ class Job(NamedTuple):
         report(len(everyone) - len(pending))
         while len(pending):
             fresh = steps == 0
-            new_y, new_state, taken = self._collect(pending, (self.lanes, y, state, fresh), _advance, _STEPS)
+            new_y, new_state, taken = self.collect(pending, (self.lanes, y, state, fresh), each_lane(_advance), _STEPS)
             y[pending] = new_y
             jtu.tree_map(lambda old, new: old.__setitem__(pending, new), state, new_state)  # noqa: B023
             steps[pending] += taken
@@ -111,7 +113,7 @@ class Job(NamedTuple):
         decrement = np.where(state.exact, state.decrement, np.inf)
         done = state.done & (steps <= max_steps)
         ended = Ended(y, done, state.failed, state.stalled, np.minimum(steps, max_steps), state.lin, decrement)
-        return self._collect(everyone, (self.lanes, ended), _conclude, 0)
+        return self.collect(everyone, (self.lanes, ended), each_lane(_conclude), 0)
 
     def _one_by_one(self, members: np.ndarray, report: Callable[[int], None]) -> Solution:
         """Without rounds, a call for each: a lane alone waits for nobody, and the call is that of `fit`."""
@@ -126,14 +128,21 @@ class Job(NamedTuple):
         parts = [jtu.tree_map(np.asarray, answer) for answer in answers]
         return jtu.tree_map(lambda *x: np.stack(x), *parts)
 
-    def _collect(self, members: np.ndarray, trees: Any, program: Any, steps: int, report: Any = None) -> Any:
-        """Run a program over these members, slab after slab; all slabs are under way before the first is read."""
+    def collect(
+        self, members: np.ndarray, trees: Any, program: Any, steps: int, common: Any = (), report: Any = None
+    ) -> Any:
+        """Run a program over these members, slab after slab; all slabs are under way before the first is read.
+
+        **Arguments:** `trees`: arrays that lead with all members. `program`: of lanes of those trees, then `common`,
+        which is the same for all lanes, and `Choices` with `steps` for their max_steps; see `each_lane`.
+        """
         size, choices = self.width * self.chunks, self.choices._replace(max_steps=steps)
         slabs = [members[at : at + size] for at in range(0, len(members), size)]
         waiting = []
         for k, slab in enumerate(slabs):
-            gathered = self.placement.put(k, (self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))))
-            waiting.append(compiled(_all_chunks(program), (*gathered, choices)))
+            where = self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))
+            lanes, count = self.placement.put(k, where)
+            waiting.append(compiled(_all_chunks(program), (lanes, common, count, choices)))
         parts = []
         for slab, answer in zip(slabs, waiting, strict=True):
             flat = jtu.tree_map(lambda x: np.asarray(x).reshape(x.shape[0] * x.shape[1], *x.shape[2:]), answer)
@@ -145,13 +154,24 @@ class Job(NamedTuple):
     def _gather(self, trees: Tree, slab: np.ndarray) -> Any:
         """Arrays of shape (chunks, width, ...); the last chunk in use is filled up, those after it hold anything."""
         used = np.concatenate([slab, np.full(-len(slab) % self.width, slab[0])])
+        neighbours = len(slab) == self.chunks * self.width and slab[-1] - slab[0] == len(slab) - 1
 
         def fill(x: np.ndarray) -> np.ndarray:
-            out = np.empty((self.chunks * self.width, *x.shape[1:]), x.dtype)
+            if neighbours:  # nothing to copy: members rise
+                return x[slab[0] : slab[-1] + 1].reshape(self.chunks, self.width, *x.shape[1:])
+            out = aligned((self.chunks * self.width, *x.shape[1:]), x.dtype)
             np.take(x, used, axis=0, out=out[: len(used)])
             return out.reshape(self.chunks, self.width, *x.shape[1:])
 
         return jtu.tree_map(fill, trees)
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array that begins where JAX on the CPU wants its own to begin: it then takes it as it is, without a copy."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + _ALIGNED, np.uint8)
+    first = -room.ctypes.data % _ALIGNED
+    return room[first : first + size].view(dtype).reshape(shape)
 
 
 def lane_count(length: int, p: int, batch_size: int | str) -> int:
@@ -168,11 +188,21 @@ def chunk_count(length: int, p: int, width: int) -> int:
 
 
 @made_once
-def _all_chunks(program: Callable[..., Any]) -> Any:
-    """The program of one member, over the lanes of the first `count` chunks, one chunk after the other."""
+def each_lane(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The program of one member as one of lanes."""
 
-    def run(varying: Tree, count: Array, choices: Choices) -> Any:
-        lanes = jax.jit(_over_lanes(lambda *lane: program(lane, choices)))  # traced once, used twice
+    def run(lanes: tuple[Tree, ...], common: Tree, choices: Choices) -> Any:
+        return _over_lanes(lambda *lane: program(lane, choices))(*lanes)
+
+    return run
+
+
+@made_once
+def _all_chunks(program: Callable[..., Any]) -> Any:
+    """A program of lanes, for those of the first `count` chunks, one chunk after the other."""
+
+    def run(varying: Tree, common: Tree, count: Array, choices: Choices) -> Any:
+        lanes = jax.jit(lambda *lanes: program(lanes, common, choices))  # traced once, used twice
 
         def chunk(i: Array) -> Any:
             return lanes(*jtu.tree_map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), varying))

@@ -35,13 +35,14 @@ SEARCHING, CONVERGED, STALLED, NONFINITE = range(4)
 """How a search stands: the `status` of a `Search`."""
 
 _LOST = 1e-10  # a pivot of the unit-diagonal information that counts as none, and the ridge that keeps steps off it
+_LOST_ROUNDINGS = 16.0  # and so many roundings, where those are coarser
 _TOO_MUCH = 1e12  # a damping that no step survives
-_BENT = 14  # evaluations after which a search is in a curved valley, where the information alone makes it creep
 _RISE = 1e-11  # of the cost: what rounding may add to it while the gradient halves
-_FLAT = 1e-15  # of the cost: no promise that it could keep
+_RISE_ROUNDINGS = 16.0  # and so many roundings of it, where those are coarser
+_FLAT = 4.5  # roundings of the cost: no promise that it could keep
 _BLIND = 1e-6  # of chi2: what a parameter without information may still do
-_ROUNDING = 64.0  # roundings of parameters and gradients that no search can get below
-_NOISE = 1e5  # and of the gradient along what the data do not determine, a difference of nearly equal numbers
+_NOISE = 1e5  # roundings of the gradient along what the data do not determine, a difference of nearly equal numbers
+_NEAR = 1e-2  # of the squared length of the residuals: a step so short is in no danger at a bound
 _SHARE = 1e-3  # of its variance, by which an error may be too small for what a lost direction adds to it
 
 
@@ -74,12 +75,41 @@ class Box(NamedTuple):
         )
 
 
+class Rule(NamedTuple):
+    """How searches begin, and when they are done; part of the program.
+
+    - `tolerance`: done where the undamped step that is left is shorter than so many standard errors for unit noise;
+      with `relative`, than so many times the length sqrt(2 cost) of the residuals, for noise of any scale.
+    - `damping`: of the first step, relative to the diagonal of the information.
+    - `wary`: in so many first evaluations a step goes at most half-way to a bound, because a parameter may lose its
+      effect there, unless the step is short.
+    - `roundings`: and no step that is left is too long if so many roundings of parameters and gradients make it.
+    - `revealing`: what the data do not determine has no step, whatever the damping, and keeps its start; at the price
+      of a second elimination, without damping. Else a search is done only in a step without damping.
+    - `bent`: evaluations after which secants stand in for the second derivatives that the information lacks: a search
+      that takes so many is in a curved valley, where the information alone makes it creep. `None` for never.
+    """
+
+    tolerance: float
+    relative: bool = False
+    damping: float = 0.0
+    wary: int = 0
+    roundings: float = 64.0
+    revealing: bool = True
+    bent: int | None = 14
+
+    def short(self, cost: Array) -> Array:
+        """The squared length of a step that is short enough to stop at."""
+        return self.tolerance**2 * (2 * jnp.abs(cost) if self.relative else jnp.ones_like(cost))
+
+
 class Search(NamedTuple):
     """Fits in progress: the accepted point with its terms, and the trial with what it promises.
 
     - `bend`: what secants say that the information lacks of the second derivatives, by pairs.
     - `damping`: 0 for none, and its `growth` where a trial fails. `predicted`: the decrease that the trial promises.
-    - `distance`: the squared length of the undamped step from the accepted point, in standard errors.
+    - `slope`, `blind`: at the accepted point, the largest squared gradient in standard errors, and whether there is
+      one without information (1 or 0). They are kept because the next step asks for them again.
     - `steps`: evaluations so far. `status`: see above; whole numbers as floats, so that a search is
       one array on the host.
     """
@@ -91,7 +121,8 @@ class Search(NamedTuple):
     damping: Array
     growth: Array
     predicted: Array
-    distance: Array
+    slope: Array
+    blind: Array
     steps: Array
     status: Array
 
@@ -131,12 +162,13 @@ class Factor(NamedTuple):
                 below[i].append(_less(entry[j, i], zip(scaled, below[i], strict=True)) * inverse[j])
         return Factor(tuple(map(tuple, below)), tuple(inverse), ok)
 
-    def solve(self, rhs: Numbers) -> Numbers:
-        """The x whose product with the matrix is rhs."""
+    def solve(self, rhs: Numbers) -> tuple[Numbers, Array]:
+        """The x whose product with the matrix is rhs, and rhs . x."""
         z: list[Array] = []
         for i, row in enumerate(self.below):
             z.append(_less(rhs[i], zip(row, z, strict=True)))
-        return _back(self.below, self.inverse, z)
+        square = total(a * a * b for a, b in zip(z, self.inverse, strict=True))
+        return _back(self.below, self.inverse, z), square
 
 
 def _back(below: Sequence[Sequence[Array]], inverse: Sequence[Array], z: Sequence[Array]) -> Numbers:
@@ -152,42 +184,63 @@ def _less(start: Array, products: Iterable[tuple[Array, Array]]) -> Array:
     return functools.reduce(lambda rest, pair: rest - pair[0] * pair[1], products, start)
 
 
-def begin(at: Numbers) -> Search:
+def begin(at: Numbers, damping: float = 0.0) -> Search:
     """A search that has not evaluated anything yet."""
     p, zero = len(at), jnp.zeros_like(at[0])
     none, matrix = (zero,) * p, (zero,) * len(pairs(p))
     terms = Sums(zero + jnp.inf, none, matrix)
-    return Search(at, terms, matrix, at, zero, zero + 2, zero, zero + jnp.inf, zero, zero)
+    return Search(at, terms, matrix, at, zero + damping, zero + 2, zero, zero + jnp.inf, zero, zero, zero)
 
 
-def advance(old: Search, evaluate: Callable[[Numbers], Sums], box: Box, tolerance: float) -> Search:
+def advance(old: Search, evaluate: Callable[[Numbers], Sums], box: Box, rule: Rule) -> Search:
     """Judge the trial point, and propose the next or say how the search ended."""
     new = evaluate(old.trial)
+    dtype, eps = old.damping.dtype, _eps(old.damping)
     first, going = old.steps == 0, old.status == SEARCHING
-    sound = jnp.isfinite(new.cost + total(new.grad) + total(_diagonal(new))) & (first | ~_blind(old.trial, new, box))
-    bend = _bent(old, new, sound & ~first & going)
+    slope, blind = _slope(old.trial, new, box), _blind(old.trial, new, box)
+    sound = jnp.isfinite(new.cost + total(new.grad) + total(_diagonal(new))) & (first | ~blind)
+    bend = old.bend if rule.bent is None else _bent(old, new, sound & (old.steps >= rule.bent) & going)
     cost = jnp.where(first, 0, old.terms.cost)
     # near the optimum the cost is flat to rounding, and only the gradient can judge a step
-    flatter = (new.cost <= cost + _RISE * jnp.abs(cost)) & (
-        _slope(old.trial, new, box) < 0.5 * _slope(old.at, old.terms, box)
-    )
+    rise = max(_RISE, _RISE_ROUNDINGS * eps) * jnp.abs(cost)
+    flatter = (new.cost <= cost + rise) & (slope < 0.5 * old.slope)
     accept = sound & (first | (new.cost <= cost) | flatter) & going
-    lost = jnp.abs(old.predicted) <= _FLAT * jnp.abs(cost)
+    lost = jnp.abs(old.predicted) <= _FLAT * eps * jnp.abs(cost)
     gain = (cost - new.cost) / jnp.where(old.predicted > 0, old.predicted, 1)
-    gain = jnp.where(first | (jnp.abs(old.predicted) <= _RISE * jnp.abs(cost)), 1, jnp.clip(gain, 0, 1))
+    gain = jnp.where(jnp.abs(old.predicted) <= rise, 1, jnp.clip(gain, 0, 1))
     eased = old.damping * jnp.maximum(0.1, 1 - (2 * gain - 1) ** 3)
     damping = jnp.where(accept, jnp.where(eased < 1e-5, 0, eased), jnp.maximum(old.growth * old.damping, 1e-3))
+    damping = jnp.where(first, old.damping, damping)
     growth = jnp.where(accept, 2, 2 * old.growth)
+    accept, damping = _once(accept.astype(dtype), old.steps) > 0, _once(damping, old.steps)
     at, terms = _where(accept, (old.trial, new), (old.at, old.terms))
-    trial, predicted, distance, enough = _propose(at, terms, bend, damping, box, tolerance)
-    there = (accept | ~first) & (distance <= enough) & ~_blind(at, terms, box)
+    slope, blind = _where(accept, (slope, blind.astype(dtype)), (old.slope, old.blind))
+    trial, predicted, distance, enough = _propose(at, terms, bend, damping, box, rule, old.steps)
+    there = (accept | ~first) & (distance <= enough) & (blind == 0)
     still = functools.reduce(jnp.logical_and, (a == b for a, b in zip(trial, at, strict=True)))
     stuck = (damping > _TOO_MUCH) | still | (~first & ~accept & lost)
     status = jnp.where(there, CONVERGED, jnp.where(first & ~sound, NONFINITE, jnp.where(stuck, STALLED, SEARCHING)))
-    status = jnp.where(going, status, old.status).astype(old.status.dtype)
-    distance = jnp.where(accept, distance, old.distance)
-    steps = old.steps + going.astype(old.steps.dtype)
-    return Search(at, terms, bend, trial, damping, growth, predicted, distance, steps, status)
+    status = jnp.where(going, status, old.status).astype(dtype)
+    steps = old.steps + going.astype(dtype)
+    return Search(at, terms, bend, trial, damping, growth, predicted, slope, blind, steps, status)
+
+
+def _once(x: Array, steps: Array) -> Array:
+    """x, in a form that XLA computes once.
+
+    On the CPU it puts what is cheap, however long, into each kernel that needs it, and a step has some fifty of them
+    that choose by what was accepted: most of its time and compilation. It does not do so with a division, and it does
+    not know that this one, by 1, is none.
+    """
+    return x / jnp.where(steps < 0, 2, 1).astype(x.dtype)
+
+
+def _eps(like: Array) -> float:
+    return float(jnp.finfo(like.dtype).eps)
+
+
+def _lost(like: Array) -> float:
+    return max(_LOST, _LOST_ROUNDINGS * _eps(like))
 
 
 def _diagonal(terms: Sums) -> list[Array]:
@@ -226,7 +279,7 @@ def _bent(old: Search, new: Sums, valid: Array) -> Numbers:
     miss = [a - b - c for a, b, c in zip(new.grad, old.terms.grad, _times(full, moved), strict=True)]
     along = total(m * d for m, d in zip(miss, moved, strict=True))
     size = total(m * m for m in miss) * total(d * d for d in moved)
-    fine = valid & (old.steps >= _BENT) & (jnp.abs(along) > 1e-8 * jnp.sqrt(size))
+    fine = valid & (jnp.abs(along) > 1e-8 * jnp.sqrt(size))
     share = jnp.where(fine, 1 / jnp.where(fine, along, 1), 0)
     return tuple(
         b + jnp.where(fine, miss[i] * miss[j] * share, 0) for b, (i, j) in zip(old.bend, pairs(p), strict=True)
@@ -259,7 +312,7 @@ def eliminate(matrix: Numbers, rhs: Numbers, quiet: Array | float) -> Eliminatio
     own units, has a square of no more than `quiet`, which is what rounding leaves. If more is left, it has a slope
     without an information, and its step is as long as the floor allows.
     """
-    p = len(rhs)
+    p, least = len(rhs), _lost(rhs[0])
     entry = dict(zip(pairs(p), matrix, strict=True))
     below: list[list[Array]] = [[] for _ in range(p)]
     pivots: list[Array] = []
@@ -271,14 +324,14 @@ def eliminate(matrix: Numbers, rhs: Numbers, quiet: Array | float) -> Eliminatio
     for j in range(p):
         scaled = [below[j][k] * pivots[k] for k in range(j)]
         pivot = _less(entry[j, j], zip(scaled, below[j], strict=True))
-        floor = _LOST * jnp.abs(entry[j, j])
+        floor = least * jnp.abs(entry[j, j])
         z.append(_less(rhs[j], zip(below[j], z, strict=True)))
         square = z[j] * z[j]
         dropped.append((pivot < floor) & (square <= quiet * jnp.abs(entry[j, j])))
         convex = convex & (pivot > -floor)
         pivots.append(jnp.where(pivot < floor, jnp.where(floor > 0, floor, 1), pivot))
         inverse.append(jnp.where(dropped[j], 0, 1 / pivots[j]))
-        squares.append(square * jnp.where(dropped[j], 1 / jnp.where(floor > 0, floor / _LOST, 1), inverse[j]))
+        squares.append(square * jnp.where(dropped[j], 1 / jnp.where(floor > 0, floor / least, 1), inverse[j]))
         for i in range(j + 1, p):
             below[i].append(_less(entry[j, i], zip(scaled, below[i], strict=True)) * inverse[j])
     x = _back(below, inverse, z)
@@ -298,33 +351,46 @@ class Proposal(NamedTuple):
     enough: Array
 
 
-def _propose(at: Numbers, terms: Sums, bend: Numbers, damping: Array, box: Box, tolerance: float) -> Proposal:
+def _propose(at: Numbers, terms: Sums, bend: Numbers, damping: Array, box: Box, rule: Rule, steps: Array) -> Proposal:
     """The next trial. What the data do not determine has no step, whatever the damping, so that it keeps its start."""
-    p, eps = len(at), float(jnp.finfo(damping.dtype).eps)
+    p, eps = len(at), _eps(damping)
     diagonal = _diagonal(terms)
-    rigid = [h | ~(d > 0) for h, d in zip(box.held(at, terms.grad), diagonal, strict=True)]
+    free = [~h & (d > 0) for h, d in zip(box.held(at, terms.grad), diagonal, strict=True)]
+    rigid = [_once(f.astype(damping.dtype), steps) == 0 for f in free]
     slope = tuple(jnp.where(r, 0, g) for r, g in zip(rigid, terms.grad, strict=True))
     sharp = functools.reduce(jnp.maximum, (a * a * d for a, d in zip(at, diagonal, strict=True)))
     rounding = eps**2 * (sharp + 2 * jnp.abs(terms.cost))
-    quiet = jnp.maximum(0.01 * tolerance**2, _NOISE**2 * rounding)
-    undamped = eliminate(_without(terms.gram, rigid), slope, quiet)
-    full = tuple(g + b for g, b in zip(terms.gram, bend, strict=True))
-    out = [r | d for r, d in zip(rigid, undamped.dropped, strict=True)]
-    factor = Factor.of(_without(full, out, [(damping + _LOST) * d for d in diagonal]), p)
-    damped = factor.solve(tuple(jnp.where(o, 0, g) for o, g in zip(out, slope, strict=True)))
-    step = [jnp.where(factor.ok, a, b / (1 + damping)) for a, b in zip(damped, undamped.x, strict=True)]
+    short = rule.short(terms.cost)
+    full = terms.gram if rule.bent is None else tuple(g + b for g, b in zip(terms.gram, bend, strict=True))
+    out = rigid
+    if rule.revealing:
+        undamped = eliminate(_without(terms.gram, rigid), slope, jnp.maximum(0.01 * short, _NOISE**2 * rounding))
+        out = [r | d for r, d in zip(rigid, undamped.dropped, strict=True)]
+    factor = Factor.of(_without(full, out, [(damping + _lost(damping)) * d for d in diagonal]), p)
+    step, length = factor.solve(tuple(jnp.where(o, 0, g) for o, g in zip(out, slope, strict=True)))
+    if rule.revealing:
+        step = tuple(jnp.where(factor.ok, a, b / (1 + damping)) for a, b in zip(step, undamped.x, strict=True))
+        distance = undamped.square
+    else:
+        distance = jnp.where((damping == 0) & factor.ok, length, jnp.inf)
+    step, length = tuple(_once(s, steps) for s in step), _once(length, steps)
     target = box.clip(a - s for a, s in zip(at, step, strict=True))
-    room = [
-        jnp.where(high > low, box.leap * (high - low), jnp.inf) for low, high in zip(box.lower, box.upper, strict=True)
-    ]
-    leap = functools.reduce(jnp.maximum, (jnp.abs(t - a) / r for t, a, r in zip(target, at, room, strict=True)))
-    share = 1 / jnp.maximum(leap, 1)
-    trial = box.clip(jnp.where(leap > 1, a + (t - a) * share, t) for t, a in zip(target, at, strict=True))
+    if rule.wary:
+        wary = (steps < rule.wary) & ~(length <= _NEAR * 2 * jnp.abs(terms.cost))
+        target = tuple(
+            jnp.where(wary & (t != a - s), a + (t - a) / 2, t) for t, a, s in zip(target, at, step, strict=True)
+        )
+    trial = target
+    if box.leap < np.inf:
+        room = [jnp.where(h > low, box.leap * (h - low), jnp.inf) for low, h in zip(box.lower, box.upper, strict=True)]
+        leap = functools.reduce(jnp.maximum, (jnp.abs(t - a) / r for t, a, r in zip(target, at, room, strict=True)))
+        share = 1 / jnp.maximum(leap, 1)
+        trial = box.clip(jnp.where(leap > 1, a + (t - a) * share, t) for t, a in zip(target, at, strict=True))
     move = [t - a for t, a in zip(trial, at, strict=True)]
-    model = [jnp.where(factor.ok, f, g) for f, g in zip(full, terms.gram, strict=True)]
+    model = full if rule.bent is None else [jnp.where(factor.ok, f, g) for f, g in zip(full, terms.gram, strict=True)]
     curve = _times(model, move)
     predicted = -total(m * (g + c / 2) for m, g, c in zip(move, terms.grad, curve, strict=True))
-    return Proposal(trial, predicted, undamped.square, jnp.maximum(tolerance**2, _ROUNDING**2 * rounding))
+    return Proposal(trial, predicted, distance, jnp.maximum(short, rule.roundings**2 * rounding))
 
 
 def _without(matrix: Numbers, out: Sequence[Array], extra: Sequence[Array] | None = None) -> Numbers:
@@ -338,16 +404,14 @@ def _without(matrix: Numbers, out: Sequence[Array], extra: Sequence[Array] | Non
     return tuple(found)
 
 
-def run(
-    search: Search, evaluate: Callable[[Numbers], Sums], box: Box, tolerance: float, most: Int[Array, ""]
-) -> Search:
+def run(search: Search, evaluate: Callable[[Numbers], Sums], box: Box, rule: Rule, most: Int[Array, ""]) -> Search:
     """Advance until no search of these lanes is under way, or all have taken so many steps."""
 
     def more(carry: tuple[Array, Search]) -> Array:
         return (carry[0] < most) & jnp.any(carry[1].status == SEARCHING)
 
     def step(carry: tuple[Array, Search]) -> tuple[Array, Search]:
-        return carry[0] + 1, advance(carry[1], evaluate, box, tolerance)
+        return carry[0] + 1, advance(carry[1], evaluate, box, rule)
 
     return lax.while_loop(more, step, (jnp.zeros_like(most), search))[1]
 
@@ -370,7 +434,7 @@ def _(gram: Numbers, fixed: Numbers) -> Known:
     A parameter that the others before it say everything of has a pivot of 0. It is left out, and lost with all that
     it can stand for; the variance of any other does not depend on which one is left out (Rao 1973, section 4a.4).
     """
-    p, eps = len(fixed), jnp.finfo(gram[0].dtype).eps
+    p, eps, least = len(fixed), _eps(gram[0]), _lost(gram[0])
     entry = dict(zip(pairs(p), gram, strict=True))
     idle = [f | ~(entry[i, i] > 0) for i, f in enumerate(fixed)]
     scale = [jnp.where(idle[i], 0, 1 / jnp.sqrt(jnp.where(idle[i], 1, entry[i, i]))) for i in range(p)]
@@ -381,7 +445,7 @@ def _(gram: Numbers, fixed: Numbers) -> Known:
     for j in range(p):
         scaled = [below[j][k] * pivots[k] for k in range(j)]
         pivot = _less(jnp.ones_like(scale[j]), zip(scaled, below[j], strict=True))
-        dropped = ~idle[j] & ~(pivot > _LOST)
+        dropped = ~idle[j] & ~(pivot > least)
         out = idle[j] | dropped
         pivots.append(jnp.where(out, 0, pivot))
         inverse.append(jnp.where(out, 0, 1 / jnp.where(out, 1, pivot)))
@@ -397,7 +461,7 @@ def _(gram: Numbers, fixed: Numbers) -> Known:
     one, zero = jnp.ones_like(scale[0]), jnp.zeros_like(scale[0])
     rows = []
     for i in range(p):
-        solved = factor.solve(tuple(one if i == j else zero for j in range(p)))
+        solved, _ = factor.solve(tuple(one if i == j else zero for j in range(p)))
         row = []
         for j in range(p):
             value = jnp.where(lost[i] | lost[j], jnp.inf if i == j else jnp.nan, solved[j] * scale[i] * scale[j])
@@ -434,7 +498,7 @@ def settle(fits: AbstractSmallFits, start: Float[Array, "p lanes"], tolerance: f
     move stays 0, and what is held at a bound moves with it. Along a direction that the data do not determine an answer
     does not move, as its search does not; where it is no minimum, there is no derivative.
     """
-    found = run(begin(tuple(start)), fits, fits.box(), tolerance, most)
+    found = run(begin(tuple(start)), fits, fits.box(), Rule(tolerance), most)
     return Settled(jnp.stack(found.at), found.steps.astype(int), found.status.astype(int))
 
 
@@ -468,7 +532,8 @@ def _settle_jvp(primals: Any, tangents: Any) -> tuple[Settled, Settled]:
     hessian = tuple(rows[i][j] for i, j in pairs(p))
     found = eliminate(_without(hessian, held), slope, jnp.inf)
     out = [h | d for h, d in zip(held, found.dropped, strict=True)]
-    moves = Factor.of(_without(hessian, out), p).solve(tuple(jnp.where(o, 0, r) for o, r in zip(out, rhs, strict=True)))
+    free = tuple(jnp.where(o, 0, r) for o, r in zip(out, rhs, strict=True))
+    moves, _ = Factor.of(_without(hessian, out), p).solve(free)
     change = [jnp.where(h, b, c) for h, b, c in zip(held, pushed, moves, strict=True)]
     tangent = jnp.where(found.convex, jnp.stack(change), jnp.nan)
     zero = (jax.custom_derivatives.zero_from_primal(x, symbolic_zeros=False) for x in answer[1:])
@@ -483,7 +548,7 @@ def pack(search: Search) -> Float[Array, "rows *lanes"]:
     return jnp.stack(jtu.tree_leaves(search))
 
 
-def unpack(rows: Shaped[Array, "rows *lanes"], p: int) -> Search:
+def unpack(rows: Shaped[Array | np.ndarray, "rows *lanes"], p: int) -> Search:
     """The search of p parameters that `pack` made one array of."""
     return jtu.tree_unflatten(_structure(p), list(rows))
 
@@ -500,12 +565,14 @@ class Progress(NamedTuple):
     p: int
 
     @staticmethod
-    def blank(start: np.ndarray) -> "Progress":
+    def blank(start: np.ndarray, damping: float = 0.0) -> "Progress":
         """From these parameters (p, members), nothing evaluated."""
         p, count = start.shape
-        first = np.asarray(pack(begin((jnp.zeros(()),) * p)), start.dtype)
+        first = np.zeros(_structure(p).num_leaves, start.dtype)
+        place = unpack(np.arange(len(first)), p)  # as `begin` has them; its operations would each be compiled
+        first[np.array([place.terms.cost, place.slope])] = np.inf
+        first[np.array([place.damping, place.growth])] = damping, 2
         rows = np.repeat(first[:, None], count, axis=1)
-        place = unpack(jnp.arange(len(rows)), p)
         rows[np.array(place.at)] = rows[np.array(place.trial)] = start
         return Progress(rows, p)
 
@@ -530,9 +597,10 @@ class Progress(NamedTuple):
         """(members that are under way, evaluations before the next look at which of them are done).
 
         What the caller does between two of these is to advance those members. All that are under way have
-        taken equally many steps.
+        taken equally many steps; those of a search that was kept on disk may have taken some already.
         """
-        pending, taken = np.arange(self.rows.shape[1]), 0
+        pending = np.flatnonzero(self.rows[-1] == SEARCHING)
+        taken = int(np.max(self.steps[pending], initial=0))
         for length in itertools.chain(lengths, itertools.repeat(max_steps)):
             if not len(pending) or taken >= max_steps:
                 return

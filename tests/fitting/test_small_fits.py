@@ -39,7 +39,7 @@ def box(half):
 
 @jax.jit
 def advance(search, data, half):
-    return small_fits.advance(search, evaluate(data), box(half), TOLERANCE)
+    return small_fits.advance(search, evaluate(data), box(half), small_fits.Rule(TOLERANCE))
 
 
 @jax.jit
@@ -126,3 +126,9 @@ def test_errors_are_infinite_where_a_direction_is_lost_and_right_elsewhere(searc
             for i in range(P):
                 value = covariance[i, i, lane]
                 assert value == pytest.approx(inverse[i, i], rel=1e-7) if which[i] else np.isposinf(value)
+
+
+def test_a_blank_search_on_the_host_is_one_that_begins():
+    start = np.array([[1.0, 2.0], [3.0, 4.0]])
+    begun = small_fits.pack(small_fits.begin(tuple(jnp.asarray(start)), 0.3))
+    np.testing.assert_array_equal(small_fits.Progress.blank(start, 0.3).rows, begun)

@@ -21,6 +21,7 @@ from ...fitting.small_fits import (
     Box,
     Numbers,
     Progress,
+    Rule,
     Sums,
     pack,
     pairs,
@@ -125,7 +126,7 @@ def _advance(
     def strip(data: Array, root: Array, count: Array, rows: Array, still: dict[str, Array]) -> tuple[Array, Array]:
         seen = SkyDataset(nu, data, root, count=count, marginal=marginal)
         problem = CellProblem(at_lanes(mixing, still), seen, limits, free)
-        ended = run(unpack(rows, len(free)), problem, problem.box(), tolerance, most)
+        ended = run(unpack(rows, len(free)), problem, problem.box(), Rule(tolerance), most)
         return pack(ended), uncertainty(ended.terms.gram, problem.box().fixed()).covariance
 
     return by_strips(strip, (data, root, count, rows, still), size, strips)
