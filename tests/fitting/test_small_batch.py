@@ -96,7 +96,7 @@ def test_each_member_is_as_its_own_fit(kind, handed_over):
     if kind == "counts":
         observed = np.maximum(np.round(observed), 0)
     batch = js.fit_batch(stacked(cls, starts), data(observed, noise), **options)
-    assert sum(handed_over) < (MEMBERS / 2 if cls is Power else 2)
+    assert sum(handed_over) < MEMBERS / (2 if cls is Power else 6)  # few, or this would not test the engine
     for k in range(0, MEMBERS, 3):
         alone = js.fit(cls(*starts[k]), data(observed[k : k + 1], noise)[0], throw=False, **options)
         mine = batch[k]
