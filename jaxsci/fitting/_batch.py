@@ -143,7 +143,7 @@ def fit_batch(
 
     Members of at most eight free parameters of the model and of rows whose noise is independent run on the engine for
     small fits (`jaxsci.fitting.small_fits`) if the solver is `TRF` or `GaussNewton`: a Levenberg-Marquardt search that
-    stops by the same rule at an `rtol` of at most 1e-8. The solver itself then fits, from the start, those members that
+    stops by the same rule at an `rtol` of at most 1e-9. The solver itself then fits, from the start, those members that
     the engine does not finish at an optimum where the information is well conditioned; and all members of other kinds.
 
     **Arguments:** those of `fit`, and

