@@ -21,7 +21,7 @@ from jaxtyping import Array, PyTree
 
 from ..core import AnyArray, Tree
 from ..parallel import Checkpoint, Placement
-from ._fit import End, Ready, advance, by_rows, conclude, fit_once, make_ready, search
+from ._fit import End, Ready, advance, by_rows, conclude, fit_once, make_ready, search, unused
 from ._lean import attempt
 from ._problem import Choices, Problem
 from ._program import compiled, made_once
@@ -235,7 +235,7 @@ def _over_lanes(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _start(lane: Problem, choices: Choices) -> tuple[Ready, Any]:
     ready = make_ready(lane, choices)
     options = {**ready.bounds, "linearise": ready.objective}
-    return ready, choices.solver.init(None, ready.y0, None, options, None, None, frozenset())  # type: ignore[arg-type]
+    return ready, choices.solver.init(unused, ready.y0, None, options, None, None, frozenset())  # type: ignore[arg-type]
 
 
 class Lane(NamedTuple):
