@@ -19,8 +19,8 @@ _MAX_FREQUENCIES = 2048
 Estimator = Callable[[Array, Array], AbstractModel]
 
 
-def estimator(model: Any, degree: int | None = None) -> Estimator:
-    """The function (x, y) -> model for one model of the library, a class or an instance.
+def estimator(model: object, degree: int | None = None) -> Estimator:
+    """Find the function (x, y) -> model for one model of the library, a class or an instance.
 
     **Raises:** `ValueError` for a model without an estimator.
     """

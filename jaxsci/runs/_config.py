@@ -126,8 +126,8 @@ def take(table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], wher
     raise ConfigError(at, message)
 
 
-def shown(value: Any) -> str:
-    """A TOML value in a few words."""
+def shown(value: object) -> str:
+    """Describe a TOML value in a few words, for messages."""
     return f"{_WORDS.get(type(value), type(value).__name__)}, {value!r:.60}"
 
 
@@ -172,7 +172,7 @@ def _apply(tables: dict[str, Any], setting: str) -> None:
         raise ConfigError(where, f"{parents[-1]!r} holds {shown(node)}, which has no keys")
 
 
-def _child(node: Any, key: str, where: str) -> Any:
+def _child(node: object, key: str, where: str) -> Any:
     if isinstance(node, list):
         return node[_index(node, key, where)]
     if isinstance(node, dict):

@@ -15,7 +15,7 @@ class Html(str):
     __slots__ = ()
 
 
-def tag(name: str, *children: Any, **attributes: Any) -> Html:
+def tag(name: str, *children: object, **attributes: object) -> Html:
     """One element. Children that are not `Html` are escaped; `class_` stands for class; `None` drops an attribute."""
     quoted = "".join(
         f' {key.rstrip("_")}="{html.escape(str(value))}"' for key, value in attributes.items() if value is not None
@@ -28,17 +28,17 @@ def join(children: Iterable[Any]) -> Html:
     return Html("".join(c if isinstance(c, Html) else html.escape(str(c)) for c in children))
 
 
-def table(head: Iterable[Any], rows: Iterable[Iterable[Any]], **attributes: Any) -> Html:
+def table(head: Iterable[Any], rows: Iterable[Iterable[Any]], **attributes: object) -> Html:
     """A table of text and numbers; cells that are no `td` already become one."""
     top = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))
     body = tag("tbody", *(tag("tr", *map(_cell, row)) for row in rows))
     return tag("div", tag("table", top, body, **attributes), class_="scroll")
 
 
-def number(text: Any, class_: str = "number") -> Html:
+def number(text: object, class_: str = "number") -> Html:
     """A cell of a table with a number in it."""
     return tag("td", text, class_=class_)
 
 
-def _cell(cell: Any) -> Html:
+def _cell(cell: object) -> Html:
     return cell if isinstance(cell, Html) and cell.startswith("<td") else tag("td", cell)

@@ -94,7 +94,7 @@ def as_json(document: Mapping[str, Any]) -> str:
     return json.dumps(_finite(document), indent=1, allow_nan=False, default=str) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -22,7 +22,7 @@ def sciences() -> tuple[str, ...]:
     return tuple(points(SCIENCES))
 
 
-def task_named(name: Any, where: str = "task") -> AbstractTask[Any, Any]:
+def task_named(name: object, where: str = "task") -> AbstractTask[Any, Any]:
     """The task of a name.
 
     **Raises:** `ConfigError` for any other name, and where the science cannot be imported.

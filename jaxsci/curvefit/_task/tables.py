@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -269,7 +269,7 @@ def _hdf5(path: Path, where: str) -> dict[str, Any]:
         raise ConfigError(where, f"{path.name} cannot be read as HDF5: {error}") from error
     found: dict[str, Any] = {}
 
-    def note(name: str, item: Any) -> None:
+    def note(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
             found[name] = item
 
@@ -282,7 +282,7 @@ def _need(package: str, where: str, path: Path) -> None:
         raise ConfigError(where, f"{path.name} needs {package}, which is not installed: pip install 'jaxsci[tables]'")
 
 
-def _numpy(path: Path, where: str, mmap_mode: Any = None) -> Any:
+def _numpy(path: Path, where: str, mmap_mode: Literal["r"] | None = None) -> Any:
     try:
         return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
