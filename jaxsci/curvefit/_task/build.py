@@ -57,7 +57,7 @@ _DATA = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to fit: the keyword arguments of `jaxsci.fit`. Members with the same `key` may share one program."""
+    """How to fit members, as `jaxsci.fit` is told it; those with the same `key` may share one program."""
 
     solver: Any = dataclasses.field(default_factory=TRF)
     loss: AbstractLoss = dataclasses.field(default_factory=Linear)

@@ -98,7 +98,7 @@ def explained(value: int, member: Member) -> str:
 
 
 def group(members: Sequence[Member]) -> list[list[int]]:
-    """Places of the members that `fit_batch` takes together: equal settings, structure and dtypes."""
+    """Find the places of the members that `fit_batch` takes together: equal settings, structure and dtypes."""
     groups: dict[Any, list[int]] = {}
     for place, member in enumerate(members):
         alone = () if _batched(member) else (place,)
@@ -114,7 +114,7 @@ def _batched(member: Member) -> bool:
 def fit_members(
     members: Sequence[Member], report: Report = lambda count: None, beside: bool = True
 ) -> Iterator[tuple[list[int], list[Outcome | Untried]]]:
-    """Fit all members; yields (places, outcomes) as they are done.
+    """Fit all members, and yield (places, outcomes) as they are done.
 
     **Arguments:**
 

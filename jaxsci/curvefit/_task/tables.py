@@ -32,7 +32,10 @@ class Table:
     names: tuple[str, ...]
 
     def column(self, name: str, where: str) -> Any:
-        """One column; raises `ConfigError` with the nearest name where there is none."""
+        """Take one column.
+
+        **Raises:** `ConfigError` with the nearest name where there is none.
+        """
         if name not in self.columns:
             raise ConfigError(
                 where,
@@ -86,7 +89,10 @@ def _table(columns: Mapping[str, Any]) -> Table:
 
 
 def is_stack(path: Path, where: str) -> bool:
-    """True for .npz, and for .npy without named fields: arrays with one entry of the leading axis a member."""
+    """Tell whether a file holds a stack, arrays with one entry of the leading axis a member.
+
+    Such are .npz, and .npy without named fields.
+    """
     kind = path.suffix.lower()
     return kind == ".npz" or (kind == ".npy" and _numpy(path, where, mmap_mode="r").dtype.names is None)
 
@@ -98,7 +104,7 @@ def read_stack(path: Path, where: str) -> Table:
 
 
 def is_nist(path: Path, where: str) -> bool:
-    """True for a .dat file that says so: other .dat files are tables of text."""
+    """Tell whether a .dat file is one of NIST's, which says so: other .dat files are tables of text."""
     return _dat(path) and NIST in _text(path, where)
 
 
