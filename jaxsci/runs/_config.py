@@ -132,7 +132,7 @@ def shown(value: object) -> str:
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Write nested tables as dotted names, so that `peak.center = 1` needs no quotes; one with a `type` stays a table."""
+    """Write nested tables as dotted names, so that `peak.center = 1` needs no quotes; one with a `type` stays one."""
     out: dict[str, Any] = {}
     for key, value in table.items():
         nested = isinstance(value, dict) and "type" not in value
