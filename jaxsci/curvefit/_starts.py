@@ -67,7 +67,7 @@ def estimate(model: object, x: Numbers, y: Numbers, *, degree: int | None = None
     return estimator(model, degree)(x, y)
 
 
-def _check(model: AbstractModel, path: str) -> None:
+def _check(model: object, path: str) -> None:
     """Raise `ValueError` for a term without an estimator, naming it."""
     if isinstance(model, Sum | Product):
         for name, term in zip(model.names, model.terms, strict=True):

@@ -71,6 +71,7 @@ def _tables(spec: object) -> bool:
 
 def _argument(value: object, parameter: inspect.Parameter | None, registry: Registry, where: str) -> Any:
     """A TOML value as the parameter's annotation wants it; what does not fit is left for the class to refuse."""
+    assert parameter is not None  # what the class does not know has been refused
     wanted = parameter.annotation
     if isinstance(value, dict):
         return construct(value, _kind_of(wanted, value, registry, where), registry, where)

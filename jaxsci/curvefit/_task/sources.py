@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array
 
-from ...core import Diagonal, Inputs, Pad, White, as_float, row_pads
-from ...datasets import AbstractDataset, Dataset, StreamedDataset
+from ...core import AnyArray, Diagonal, Inputs, Pad, Tree, White, as_float, row_pads
+from ...datasets import AbstractDataset, Dataset, Sliced, StreamedDataset
 from ...runs import Config, ConfigError, Registry, check_keys, construct, shown, take
 from .tables import Table, is_nist, is_stack, read_nist, read_rows, read_stack, read_table
 
@@ -191,7 +190,7 @@ def _split(data: Dataset, keys: np.ndarray, where: str) -> list[Part]:
     host = jax.device_get(data)
     found, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
 
-    def take_rows(pad: Pad | None, leaf: np.ndarray, rows: np.ndarray) -> Any:
+    def take_rows(pad: Pad | None, leaf: Tree, rows: np.ndarray) -> Any:
         return leaf if pad is None else leaf[rows]
 
     order, counts = np.argsort(inverse, kind="stable"), np.bincount(inverse)
@@ -233,7 +232,7 @@ def _stack(entry: dict[str, Any], path: Path, where: str, name: str, registry: R
         raise ConfigError(f"{where}.columns.sigma", f"it has shape {np.shape(sigma)}, but y has shape {y.shape}")
     errors = None if sigma is None else np.asarray(sigma, float).reshape(flat.shape)
 
-    def build(x: Array, y: Array, sigma: Array | None) -> Dataset:
+    def build(x: AnyArray, y: AnyArray, sigma: AnyArray | None) -> Dataset:
         return _dataset(x, y, sigma, entry, where, registry)
 
     axes = (0 if x.shape[:2] == flat.shape else None, 0, None if errors is None else 0)
@@ -276,7 +275,7 @@ def _streamed(entry: dict[str, Any], path: Path, where: str, name: str) -> Sourc
     inputs, observed, errors = names.inputs(table), names.observed(table), names.errors(table)
     every = max(-(-len(observed) // _SHOWN_ROWS), 1)
 
-    def some(column: Sequence[Any]) -> np.ndarray:
+    def some(column: Sliced) -> np.ndarray:
         return np.asarray(column[::every], float)
 
     try:
