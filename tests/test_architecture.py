@@ -177,7 +177,16 @@ def test_the_median_function_is_short():
     assert statistics.median(lengths) <= 10
 
 
-SAID = ("core", "parallel", "datasets", "fitting")  # rooms whose parameters say what they are
+SAID = (
+    "core",
+    "parallel",
+    "datasets",
+    "fitting",
+    "curvefit",
+    "runs",
+    "timing",
+    "cli",
+)  # rooms whose parameters say what they are
 UNSAID = 0.05  # of their annotated parameters
 
 
@@ -217,6 +226,24 @@ def test_no_anonymous_tuples(path):
 def test_modules_open_with_what_they_are_for(path):
     sentences = re.findall(r"[.:?](?=\s|$)", ast.get_docstring(tree(path)) or "")
     assert len(sentences) >= 2, f"{label(path)}: say what it is, why, and who calls it"
+
+
+ASKS = {"core/_traced.py": "the one place that asks JAX; all others call its `traced` and `is_traced`"}
+NOT_YET = {"compsep"}  # rooms that still ask for themselves
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_one_place_asks_whether_jax_is_tracing(path):
+    """What is known and what is traced should not fork the code: who must ask, asks by one word that can be found."""
+    if room(path) in NOT_YET or str(path.relative_to(PACKAGE)) in ASKS:
+        return
+    for node in ast.walk(tree(path)):
+        names = {
+            getattr(node, "attr", ""),
+            getattr(node, "id", ""),
+            *(a.name for a in getattr(node, "names", []) if isinstance(a, ast.alias)),
+        }
+        assert "Tracer" not in names, f"{label(path)}:{getattr(node, 'lineno', 0)}: ask core.traced or core.is_traced"
 
 
 def rooms():

@@ -74,6 +74,7 @@ from ._rows import (
     split_rows as split_rows,
 )
 from ._static import Static as Static, closed as closed, opened as opened
+from ._traced import is_traced as is_traced, traced as traced, untraceable as untraceable
 from ._transform import Transform as Transform
 from ._typing import (
     AnyArray as AnyArray,

@@ -1,4 +1,9 @@
-"""A Python function f(x, a, b, ...) as a model with parameters a, b, ..."""
+"""A Python function f(x, a, b, ...) as a model with parameters a, b, ...
+
+A fit is of a Module with named parameters, and users of scipy have a function. Here its signature gives the names
+(`named_parameters`), it is traced as it is at this call (`trace`), and a class with those parameters is made once for
+each list of names (`curve_class`). `_curve_fit` and `_problem` call this; `_least_squares` uses the tracing alone.
+"""
 
 import functools
 import inspect
@@ -13,14 +18,36 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
-from ..core import AbstractModel, Module, Scalar, describe, param
-from ..fitting import Found, Traced, freshly
+from ..core import AbstractModel, AnyArray, Inputs, Module, Scalar, Tree, describe, param, traced, untraceable
+from ..fitting import Found, Solution, Traced, freshly
 
 
-def named_parameters(f: Callable[..., Any], p0: Any) -> tuple[str, tuple[str, ...]]:
-    """(the function's name, the names of its parameters), as many as `p0` has where it is given.
+class Signature(NamedTuple):
+    """A function to fit as messages and results speak of it: its title, and the names of its parameters."""
+
+    title: str
+    names: tuple[str, ...]
+
+
+class _Declared(NamedTuple):
+    """What the declaration of a function says of its parameters.
+
+    - `names`: of those that it lists, x left out. `least`: how many of them have no default.
+    - `more`: whether it takes any number of others (`*args`).
+    """
+
+    title: str
+    names: tuple[str, ...]
+    least: int
+    more: bool
+
+
+def named_parameters(f: Callable[..., Any], p0: AnyArray | None) -> Signature:
+    """Read the names of the parameters of f(x, a, b, ...) from its declaration.
+
+    **Arguments:** `f`: the function; `p0`: its start, shape (p,), which says how many parameters there are to be.
 
     **Raises:** `ValueError` when f does not take that many, when their number cannot be known, or when f is a class
     or nothing that can be called.
@@ -29,17 +56,17 @@ def named_parameters(f: Callable[..., Any], p0: Any) -> tuple[str, tuple[str, ..
     if p0 is None:
         if more:
             raise ValueError(f"{title} takes any number of parameters: give p0, whose length says how many to fit")
-        return title, names
+        return Signature(title, names)
     size = int(np.prod(np.shape(p0)))
     if more:
         names = (*names, *(f"p{k}" for k in range(len(names), size)))
     if not least <= size <= len(names):
         raise ValueError(f"{title} takes {len(names)} parameters ({', '.join(names)}), but p0 has {size} values")
-    return title, names[:size]
+    return Signature(title, names[:size])
 
 
-def title_of(f: Any) -> str:
-    """The function's name.
+def title_of(f: object) -> str:
+    """Give the name by which messages and results call a function; "f" where it has none.
 
     **Raises:** `ValueError` for a class, or what cannot be called.
     """
@@ -49,11 +76,11 @@ def title_of(f: Any) -> str:
         )
     if not callable(f):
         raise ValueError(f"the function to fit should be a function (x, a, b, ...), but it is {describe(f)}")
-    name = getattr(f, "__name__", type(f).__name__)
+    name: str = getattr(f, "__name__", type(f).__name__)
     return name if name.isidentifier() else "f"
 
 
-def _signature_of(f: Callable[..., Any]) -> tuple[str, tuple[str, ...], int, bool]:
+def _signature_of(f: Callable[..., Any]) -> _Declared:
     title_of(f)
     if isinstance(f, AbstractModel):
         raise ValueError(
@@ -68,14 +95,13 @@ def _signature_of(f: Callable[..., Any]) -> tuple[str, tuple[str, ...], int, boo
 
 
 @functools.lru_cache(maxsize=512)
-def _plain_signature(code: types.CodeType, defaults: int, name: str) -> tuple[str, tuple[str, ...], int, bool]:
+def _plain_signature(code: types.CodeType, defaults: int, name: str) -> _Declared:
     """By the code, so that no function is kept alive with all that it captured."""
     stand_in = types.FunctionType(code, {}, name, (None,) * defaults, (types.CellType(),) * len(code.co_freevars))
     return _signature(stand_in)
 
 
-def _signature(f: Callable[..., Any], bound: bool = False, title: str = "") -> tuple[str, tuple[str, ...], int, bool]:
-    """(title, parameter names, how many have no default, whether there may be more)."""
+def _signature(f: Callable[..., Any], bound: bool = False, title: str = "") -> _Declared:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     all_of_it = list(inspect.signature(f).parameters.values())
     ordered = [p for p in all_of_it if p.kind in kinds][1 + bound :]
@@ -84,7 +110,8 @@ def _signature(f: Callable[..., Any], bound: bool = False, title: str = "") -> t
     title = name if name.isidentifier() else "f"
     if not ordered and not more:
         raise ValueError(f"{title} takes no parameter to fit: it should be f(x, a, b, ...)")
-    return title, tuple(p.name for p in ordered), sum(p.default is p.empty for p in ordered), more
+    names = tuple(p.name for p in ordered)
+    return _Declared(title, names, sum(p.default is p.empty for p in ordered), more)
 
 
 class Call(Module):
@@ -96,7 +123,7 @@ class Call(Module):
     function: Traced
     own_jacobian: bool = eqx.field(static=True)
 
-    def __call__(self, x: Any, *values: Any) -> Any:
+    def __call__(self, x: Inputs, *values: ArrayLike) -> Any:
         return _with_jacobian(self.function, x, values) if self.own_jacobian else self.function(x, *values)
 
 
@@ -105,29 +132,33 @@ class Live(Module):
 
     function: Callable[..., Any] = eqx.field(static=True)
 
-    def __call__(self, x: Any, *values: Any) -> Any:
+    def __call__(self, x: Inputs, *values: ArrayLike) -> Any:
         return self.function(x, *values)
 
 
 def trace(
     f: Callable[..., Any],
     jac: Callable[..., Any] | None,
-    args: tuple[Any, ...],
+    args: tuple[Tree, ...],
     title: str,
     watched: tuple[Any, ...] | None = None,
 ) -> Found:
-    """f as it is now, at arguments like `args`; with `jac`, a function that answers (f(...), jac(...)).
+    """Trace f as it is now, at arguments like `args`; with `jac`, a function that answers (f(...), jac(...)).
 
-    `watched`: the user's own functions of which f and jac are made; f and jac themselves, unless told.
+    **Arguments:**
+
+    - `args`: arrays, or shapes and dtypes alone.
+    - `title`: the name of f in messages.
+    - `watched`: the user's own functions of which f and jac are made; f and jac themselves, unless told.
 
     **Raises:** `TypeError` and `ValueError`, naming f by its `title`, where it cannot be traced or answers no real
     numbers.
     """
 
-    def checked(*args: Any) -> Any:
+    def checked(*args: Tree) -> Any:
         return _real(f(*args), title)
 
-    def pair(*args: Any) -> Any:
+    def pair(*args: Tree) -> Any:
         assert jac is not None
         return _real(f(*args), title), _real(jac(*args), "jac")
 
@@ -135,22 +166,14 @@ def trace(
         return freshly(
             checked if jac is None else pair, args, (jac is None, *((f, jac) if watched is None else watched))
         )
-    except jax.errors.TracerArrayConversionError as error:
-        raise TypeError(
-            "the function to fit calls NumPy: write it with jax.numpy (jnp.exp for np.exp, and so on)"
-        ) from error
-    except jax.errors.TracerBoolConversionError as error:
-        raise TypeError(
-            f"{title} branches on values that are not known yet (an if, while, and, or): write it with jnp.where"
-        ) from error
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
-        raise TypeError(
-            f"{title} makes a Python number of a value that is not known yet (float, int, math.exp, a range, a shape): "
-            "write it with jax.numpy"
-        ) from error
+    except TypeError as error:
+        better = untraceable(error, title)
+        if better is error:
+            raise
+        raise better from error
 
 
-def _real(out: Any, title: str) -> Any:
+def _real(out: object, title: str) -> Any:
     """What a function answers, checked to be real numbers."""
     leaves = jtu.tree_leaves(out)
     if not leaves:
@@ -166,14 +189,14 @@ def _real(out: Any, title: str) -> Any:
     return out
 
 
-def _with_jacobian(both: Traced, x: Any, values: tuple[Array, ...]) -> Array:
+def _with_jacobian(both: Traced, x: Inputs, values: tuple[ArrayLike, ...]) -> Array:
     """f(x, *values) whose derivative with respect to the values is jac(x, *values); `both` answers the two of them."""
 
     @jax.custom_jvp
-    def run(both: Traced, x: Any, values: tuple[Array, ...]) -> Array:
+    def run(both: Traced, x: Inputs, values: tuple[ArrayLike, ...]) -> Array:
         return both(x, *values)[0]
 
-    def rule(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    def rule(primals: Sequence[Tree], tangents: Sequence[Tree]) -> tuple[Array, Array]:
         both, x, values = primals
         *others, dvalues = tangents
         out, columns = both(x, *values)
@@ -191,15 +214,18 @@ def _with_jacobian(both: Traced, x: Any, values: tuple[Array, ...]) -> Array:
     return run(both, x, values)
 
 
-def _instantiated(tangent: Any) -> Any:
+def _instantiated(tangent: AnyArray | SymbolicZero) -> Any:
     if not isinstance(tangent, SymbolicZero):
         return tangent
     xp: Any = np if tangent.dtype == jax.dtypes.float0 else jnp
     return xp.zeros(tangent.shape, tangent.dtype)
 
 
-def as_columns(jac: Any, rows: Sequence[int], count: int) -> Array:
-    """A Jacobian as an array of shape (*rows, count); one of a single row or a single parameter may be flat.
+def as_columns(jac: Tree, rows: Sequence[int], count: int) -> Array:
+    """Bring a Jacobian into the shape (*rows, count); one of a single row or a single parameter may be flat.
+
+    **Arguments:** `jac`: what a user's function of the derivatives returned; `rows`: the shape of what the function
+    itself returns; `count`: the number of parameters.
 
     **Raises:** `ValueError` for another shape.
     """
@@ -222,16 +248,19 @@ class Layout(NamedTuple):
     last: bool = False
     grid: tuple[int, ...] = ()
 
-    def x(self, rows: Any) -> Any:
-        """What the function gets of rows."""
+    def x(self, rows: Inputs) -> Any:
+        """Give the function its x: these rows in the form in which the user gave xdata."""
         if self.absent:
             return None
         x = jnp.moveaxis(rows, 0, -1) if self.last else rows
         return x.reshape(self.grid) if self.grid and x.size == math.prod(self.grid) else x
 
 
-def as_layout(x: Any, count: int) -> tuple[Any, Layout]:
-    """(x with its rows first, how the function wants it) for `count` rows; x of NumPy or JAX, or a tree.
+def as_layout(x: Inputs, count: int) -> tuple[Any, Layout]:
+    """Find the rows of x: (x with its rows first, how the function wants it).
+
+    **Arguments:** `x`: an array of NumPy or JAX of any of the shapes that `curve_fit` takes, a tree of arrays with rows
+    first, or `None`; `count`: the number of rows of the data.
 
     **Raises:** `ValueError` where its rows do not match those of the data.
     """
@@ -259,9 +288,9 @@ def as_layout(x: Any, count: int) -> tuple[Any, Layout]:
 
 @functools.lru_cache(maxsize=512)
 def curve_class(title: str, names: tuple[str, ...]) -> Any:
-    """A model class with one scalar parameter for each name: so a Solution speaks of the function's own."""
+    """Make a model class with one scalar parameter for each name: so a Solution speaks of the function's own."""
 
-    def __call__(self: Any, inputs: Any) -> Array:
+    def __call__(self: Any, inputs: Inputs) -> Array:
         values = [getattr(self, name) for name in names]
         out = self._call(self._layout.x(inputs), *values)
         if not isinstance(out, jax.Array | np.ndarray | float | int):
@@ -281,11 +310,12 @@ def curve_class(title: str, names: tuple[str, ...]) -> Any:
     return metaclass(title, (AbstractModel,), namespace)
 
 
-def with_live_function(solution: Any, f: Callable[..., Any]) -> Any:
-    """The Solution of a fit whose model calls f itself, at any number of points, in place of what was traced of it.
+def with_live_function(solution: Solution, f: Callable[..., Any]) -> Solution:
+    """Give the Solution a model that calls f itself, at any number of points, in place of what was traced of it.
 
     One whose captured arrays are being traced stays as it is: f could not be called after the transformation.
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(solution.model._call)):
+    if traced(solution.model._call):
         return solution
-    return eqx.tree_at(lambda s: s.fitted.model._call, solution, Live(f))
+    live: Solution = eqx.tree_at(lambda s: s.fitted.model._call, solution, Live(f))
+    return live

@@ -1,8 +1,13 @@
-"""curve_fit(): the call that users of scipy know, with a Solution behind it."""
+"""curve_fit(): the call that users of scipy know, with a Solution behind it.
+
+Arguments are read on the host (`_options`, `_problem`), the function is traced as it is at this call (`_curve`), and
+one program fits and says in four numbers how that ended, so that a warm call of a small fit waits for the device once.
+What is hot here is plain: NamedTuples, and no Module that checks its fields.
+"""
 
 import warnings
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import equinox as eqx
 import jax
@@ -10,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core import AbstractLoss, AbstractNoise, Linear
+from ..core import AbstractLoss, AbstractNoise, Inputs, Linear, is_traced
+from ..datasets import Dataset
 from ..fitting import (
     RESULTS,
+    Found,
     Rows,
     Solution,
     Traced,
@@ -29,6 +36,7 @@ from ._curve import Call, named_parameters, trace, with_live_function
 from ._log import Step
 from ._options import as_loss, default_start, flat_limits, take_note
 from ._problem import (
+    Asked,
     Choices,
     Problem,
     as_flag,
@@ -42,6 +50,7 @@ from ._problem import (
     masked_rows,
     refuse_bad,
 )
+from ._typing import Bounds, Ignored, Jacobian, Loss, Method, Numbers
 
 _BARE = (np.ndarray, float, int, list, tuple)  # what has no mask
 
@@ -60,18 +69,18 @@ class Info(TypedDict):
 
 def curve_fit(
     f: Callable[..., Any],
-    xdata: Any,
-    ydata: Any,
-    p0: Any = None,
-    sigma: Any = None,
+    xdata: Inputs,
+    ydata: Numbers,
+    p0: Numbers = None,
+    sigma: Numbers = None,
     absolute_sigma: bool = False,
     check_finite: bool | None = None,
-    bounds: Any = (-np.inf, np.inf),
-    method: Any = None,
-    jac: Any = None,
+    bounds: Bounds = (-np.inf, np.inf),
+    method: Method = None,
+    jac: Jacobian = None,
     *,
-    loss: Any = "linear",
-    f_scale: Any = 1.0,
+    loss: Loss = "linear",
+    f_scale: Numbers = 1.0,
     ftol: float | None = None,
     xtol: float | None = None,
     max_nfev: int | None = None,
@@ -83,7 +92,7 @@ def curve_fit(
     nan_policy: str | None = None,
     strict: bool = False,
     throw: bool = True,
-    **options: Any,
+    **options: Ignored,
 ) -> Any:
     """Fit f(x, a, b, ...) to data, as `scipy.optimize.curve_fit` does.
 
@@ -142,24 +151,25 @@ def curve_fit(
     bad index; `TypeError` for an f that is not written with `jax.numpy`; `RuntimeError` when the fit does not
     converge, with advice.
     """
-    jac = take_note(method, jac, options, "curve_fit")
+    derivatives = take_note(method, jac, options, "curve_fit")
     if maxfev is not None and max_nfev is not None:
         raise ValueError("maxfev and max_nfev are the same: give one of them")
     if nan_policy not in (None, "raise", "omit"):
         raise ValueError(f"nan_policy should be None, 'raise' or 'omit', but it is {nan_policy!r}")
-    p0 = None if p0 is None else as_vector(p0)
-    signature = named_parameters(f, p0)
-    names = signature[1]
+    start = None if p0 is None else as_vector(p0)
+    signature = named_parameters(f, start)
+    names = signature.names
     lower, upper = flat_limits(bounds, names)
-    start = default_start(lower, upper, len(names)) if p0 is None else p0
+    if start is None:
+        start = default_start(lower, upper, len(names))
     x, y, errors = as_rows(xdata, "xdata"), as_rows(ydata, "ydata"), as_rows(sigma, "sigma")
     choices = choose(
         signature,
-        (method, ftol, xtol, verbose, callback),
+        Asked(method, ftol, xtol, verbose, callback),
         likelihood,
         nan_policy == "omit" and not check_finite,
         max_nfev if maxfev is None else maxfev,
-        jac is not None,
+        derivatives is not None,
     )
     if choices.poisson and (sigma is not None or loss != "linear"):
         raise ValueError("likelihood='poisson' knows the scatter of counts: it takes neither sigma nor loss")
@@ -171,17 +181,17 @@ def curve_fit(
         value is None or isinstance(value, jax.Array) or type(value) in _BARE for value in (xdata, ydata, sigma)
     ):
         problem = problem._replace(mask=masked_rows(y.shape[0], xdata, ydata, sigma))
-    found = trace(f, jac, example(problem), choices.title)
+    found = trace(f, derivatives, example(problem), choices.title)
     rho = as_loss(loss, f_scale)
     state = None if isinstance(loss, str) and not choices.watched else state_of((choices.solver, rho))
     with seeing(state):
-        solution, flags = found.run(_solve, (3,), problem, rho, choices)
+        solution, numbers = found.run(_solve, (3,), problem, rho, choices)
     popt, pcov = solution.y, solution.covariance
-    if not isinstance(flags, jax.core.Tracer):
-        flags = jax.device_get(flags)
+    if not is_traced(numbers):
+        told = _Told(*jax.device_get(numbers).tolist())
         if throw or strict:
-            _judge(solution, flags, (found, problem, rho, choices), throw, strict)
-        converged, message = int(flags[0] == 0), solution.message if flags[0] else "converged"
+            _judge(solution, told, found, problem, choices, throw=throw, strict=strict)
+        converged, message = int(told.result == 0), solution.message if told.result else "converged"
     else:
         converged, message = solution.success, solution.result
         if throw:
@@ -194,10 +204,24 @@ def curve_fit(
     return popt, pcov, info, message, converged
 
 
+class _Told(NamedTuple):
+    """What the host must know of a fit; from one small array, because each transfer from the device costs as much.
+
+    - `result`: the number of its `RESULTS`, 0 where it converged.
+    - `projected`: whether a start lay outside its bounds. `lost`: whether the data leave a parameter undetermined.
+    - `dof`: degrees of freedom.
+    """
+
+    result: int
+    projected: int
+    lost: int
+    dof: int
+
+
 def _solve(
     function: Traced, problem: Problem, loss: AbstractLoss, choices: Choices
 ) -> tuple[Solution, Int[Array, " 4"]]:
-    """The fit, and what the host must know of it in one small array."""
+    """The fit, and the fields of `_Told` in one array."""
     model, data = make_problem(Call(function, choices.own_jacobian), problem, choices)
     bounds = None
     if problem.lower is not None:
@@ -217,7 +241,8 @@ def _solve(
         solution = _with_exact_curvature(solution, data, loss)
     scaled = scaled_by_scatter(solution.covariance, solution.fixed, solution.cost, solution.dof)
     solution = _replace(solution, covariance=jnp.where(problem.absolute, solution.covariance, scaled))
-    numbers = (solution.result._value, jnp.any(solution.projected), jnp.any(~solution.determined), solution.dof)
+    lost = jnp.any(~solution.determined)
+    numbers = (solution.result._value, jnp.any(solution.projected), lost, solution.dof)  # in the order of `_Told`
     return solution, jnp.stack([jnp.asarray(number, int) for number in numbers])
 
 
@@ -231,7 +256,7 @@ def _whitened(function: Traced, problem: Problem, y: Float[Array, " p"], choices
     return jnp.where(data.mask, residual, 0)
 
 
-def _with_exact_curvature(solution: Solution, data: Any, loss: AbstractLoss) -> Solution:
+def _with_exact_curvature(solution: Solution, data: Dataset, loss: AbstractLoss) -> Solution:
     """The covariance from rho'' as it is, which scipy takes: `fit` keeps it above 1e-3 of rho'/z."""
     model, mask = solution.model, data.mask
 
@@ -239,38 +264,39 @@ def _with_exact_curvature(solution: Solution, data: Any, loss: AbstractLoss) -> 
         return data.residual(type(model)(model._call, model._layout, *y))
 
     value, jac_t = jacobian_t(residual, solution.y)
-    noise = data.noise.prepare(mask)
+    given: Any = data.noise
+    noise = given.prepare(mask)
     white = jax.vmap(lambda row: noise.whiten(row, mask))(jac_t)
-    curvature = loss(noise.whiten(value, mask))[2]
+    _, _, curvature = loss(noise.whiten(value, mask))
     root = jnp.sqrt(jnp.maximum(curvature, jnp.finfo(curvature.dtype).eps))
     known = uncertainty(Rows((white * root[None, :]).T), solution.fixed)
     dof = solution.num_data - known.rank
     return _replace(solution, covariance=known.matrix, dof=dof, rank=known.rank, determined=known.determined)
 
 
-def _replace(solution: Solution, **fields: Any) -> Solution:
+def _replace(solution: Solution, **fields: Array) -> Solution:
     return eqx.tree_at(lambda s: [getattr(s, name) for name in fields], solution, list(fields.values()))
 
 
-def _judge(solution: Solution, flags: np.ndarray, args: Any, throw: bool, strict: bool) -> None:
+def _judge(
+    solution: Solution, told: _Told, found: Found, problem: Problem, choices: Choices, *, throw: bool, strict: bool
+) -> None:
     """Raise or warn, on the host."""
-    code, projected, lost, dof = flags.tolist()
-    if projected and strict:
+    if told.projected and strict:
         outside = [n for n, p in zip(solution.names, np.asarray(solution.projected), strict=True) if p]
         raise ValueError(f"p0: the start of {', '.join(outside)} lies outside its bounds (strict=True)")
     if not throw:
         return
-    found, problem, _, choices = args
-    if code:
+    if told.result:
         refuse_bad(problem, choices)
         if solution.result == RESULTS.bad_noise:
             raise ValueError("sigma, taken as a covariance matrix, is not positive definite")
         model, data = make_problem(Call(found.function, choices.own_jacobian), problem, choices)
         explain(solution, model, data, None)
-    if projected or lost:
+    if told.projected or told.lost:
         for message in report(solution):
             warnings.warn(message, stacklevel=3)
-    if dof <= 0 and not problem.absolute:
+    if told.dof <= 0 and not problem.absolute:
         warnings.warn(
             "there are no more data than parameters, so the scatter cannot be estimated and pcov is infinite: "
             "give sigma with absolute_sigma=True",

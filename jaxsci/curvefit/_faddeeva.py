@@ -1,4 +1,8 @@
-"""The Faddeeva function w(z) = exp(-z^2) erfc(-i z) in the upper half plane, in real arithmetic."""
+"""The Faddeeva function w(z) = exp(-z^2) erfc(-i z) in the upper half plane, in real arithmetic.
+
+JAX has no such function of its own, and complex numbers would cost twice the time and have no gradients on some
+devices. `Voigt` in `_functions` is its real part.
+"""
 
 import math
 

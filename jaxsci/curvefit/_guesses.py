@@ -1,4 +1,9 @@
-"""How each model of the library guesses its parameters from data. All of it works under jit and vmap."""
+"""How each model of the library guesses its parameters from data.
+
+A search that starts near the answer is short and finds the right minimum. Each guess is a closed formula (moments, a
+regression of logarithms, a periodogram) without loops over data, so that all of it works under jit and vmap and guesses
+for many data sets at once. `_starts` calls `estimator`, for single models and for the terms of sums and products.
+"""
 
 import functools
 import math
@@ -19,8 +24,8 @@ _MAX_FREQUENCIES = 2048
 Estimator = Callable[[Array, Array], AbstractModel]
 
 
-def estimator(model: Any, degree: int | None = None) -> Estimator:
-    """The function (x, y) -> model for one model of the library, a class or an instance.
+def estimator(model: object, degree: int | None = None) -> Estimator:
+    """Find the function (x, y) -> model for one model of the library, a class or an instance.
 
     **Raises:** `ValueError` for a model without an estimator.
     """
@@ -40,7 +45,12 @@ def estimator(model: Any, degree: int | None = None) -> Estimator:
 
 
 def solve_columns(columns: Float[Array, "k n"], y: Float[Array, " n"], ridge: float = 0.0) -> Float[Array, " k"]:
-    """Least squares of y on the columns, in units of which the `ridge` is. A column without effect gets about 0."""
+    """Solve for the least squares of y on the columns; a column without effect gets about 0.
+
+    **Arguments:** `columns`: shape (k, n); `y`: shape (n,); `ridge`: damping, in units of each column's length.
+
+    **Returns:** the factor of each column, shape (k,).
+    """
     k, norms = columns.shape[0], jnp.sqrt(jnp.sum(columns * columns, axis=1))
     norms = jnp.where(norms > 0, norms, 1)
     matrix = (columns / norms[:, None]).T

@@ -1,4 +1,9 @@
-"""How well one parameter is known when its cost is no parabola, and how much of the data a fit explains."""
+"""How well one parameter is known when its cost is no parabola, and how much of the data a fit explains.
+
+A standard error speaks of a parabola. Where the cost is none, the interval is sought where it has risen by so much with
+all other parameters fitted anew: one fit inside of a search for a root, for both ends at once. Users call
+`confidence_interval` and `r_squared`; `plot.plot_profile` draws the cost in between.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,13 +13,12 @@ import equinox as eqx
 import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
-import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import Module, Normal, Scalar, free_spec, suggest
+from ..core import Module, Normal, Scalar, free_spec, suggest, traced
 from ..datasets import AbstractDataset, Dataset
-from ..fitting import TRF, Solution, compiled, fit, flat_bounds, flat_priors, make_plan
+from ..fitting import TRF, Solution, Solver, compiled, fit, flat_bounds, flat_priors, make_plan
 
 _ROUNDS = 40
 _FARTHEST = 1e3  # Wald intervals: a profile that has not risen there is open
@@ -40,12 +44,12 @@ def confidence_interval(
     name: str,
     level: float = 0.95,
     *,
-    solver: Any = TRF(),
+    solver: Solver = TRF(),
     chunk: int | None = None,
     max_steps: int = 200,
-    **told: Any,
+    **told: object,
 ) -> Interval:
-    """Where the best cost for a fixed value of one parameter has risen by what `level` allows.
+    """Find where the best cost for a fixed value of one parameter has risen by what `level` allows.
 
     2 (cost - least cost) = F, with F the quantile of chi2 with one degree of freedom; where the noise
     has no scale, F(1, dof) chi2/dof (Bates and Watts 1988, section 6.1). All others are fitted anew at
@@ -78,9 +82,9 @@ def confidence_interval(
 
 
 class Search(NamedTuple):
-    """How all other parameters are fitted while one is held."""
+    """How all other parameters are fitted while one is held: as the arguments of `jaxsci.fit` of these names."""
 
-    solver: Any
+    solver: Solver
     chunk: int | None
     max_steps: int
 
@@ -105,15 +109,19 @@ def check_told(solution: Solution, data: AbstractDataset, told: Mapping[str, Any
         else:
             raise TypeError(f"confidence_interval has no option {name!r}{suggest(name, known)}")
     for name, (mine, theirs) in given.items():
-        leaves = jtu.tree_leaves((mine, theirs))
-        if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) and not eqx.tree_equal(mine, theirs):
+        if not traced((mine, theirs)) and not eqx.tree_equal(mine, theirs):
             raise ValueError(
                 f"{name} here is not that of the fit, which the solution keeps: leave {name} out, or fit anew with it"
             )
 
 
-def others_fitted(solution: Solution, data: AbstractDataset, at: Any, how: Search) -> Callable[[Array], Scalar]:
-    """value -> the least cost with the element at `at` held there, on the terms of the fit."""
+def others_fitted(
+    solution: Solution, data: AbstractDataset, at: Bool[Array, " p"], how: Search
+) -> Callable[[Array], Scalar]:
+    """Make the function value -> least cost with one element held at the value, on the terms of the fit.
+
+    **Arguments:** `at`: True at that element, shape (p,); `how`: how all others are fitted.
+    """
     y, terms = solution.y, solution.terms
     free = tuple(name for name, _ in solution.free)
     start, rest = eqx.partition(solution.model, free_spec(solution.model, free))
@@ -218,12 +226,12 @@ def _crossing(rise: Callable[[Scalar], Scalar], guess: Scalar, room: Scalar) -> 
 
 
 def student_quantile(level: Scalar, dof: Scalar) -> Scalar:
-    """t with P(|T| < t) = level for Student's distribution, by bisection on the incomplete beta function."""
+    """Compute t with P(|T| < t) = level for Student's distribution, by bisection on the incomplete beta function."""
 
     def inside(t: Array) -> Array:
         return 1 - jax.scipy.special.betainc(dof / 2, jnp.full_like(dof, 0.5), dof / (dof + t * t))
 
-    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Int[Array, ""], ends: tuple[Array, Array]) -> tuple[Array, Array]:
         mid = (ends[0] + ends[1]) / 2
         short = inside(jnp.tan(mid)) < level
         return jnp.where(short, mid, ends[0]), jnp.where(short, ends[1], mid)
@@ -233,9 +241,13 @@ def student_quantile(level: Scalar, dof: Scalar) -> Scalar:
 
 
 def r_squared(solution: Solution, data: Dataset) -> Float[Array, ""]:
-    """The share of the weighted scatter of the data that the model explains: 1 - chi2 / chi2 of their mean.
+    """Tell the share of the weighted scatter of the data that the model explains: 1 - chi2 / chi2 of their mean.
 
     For Gaussian noise; the mean is the one that fits best.
+
+    **Arguments:** `solution`, `data`: of one fit.
+
+    **Returns:** a number without unit, 1 for a model that goes through all points.
     """
     mask, noise = data.mask, solution.noise if solution.noise is not None else data.noise
     model = solution.model

@@ -1,4 +1,9 @@
-"""least_squares(): scipy's call for residual functions, of any PyTree."""
+"""least_squares(): scipy's call for residual functions, of any PyTree.
+
+A function of residuals is no model with data, but becomes one: its parameters are the elements of x, and its data are
+zeros (`Residuals`). So it is fitted by `jaxsci.fit` as all else, and this room has no solver of its own. Users call
+`least_squares`; the answer has scipy's names.
+"""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +15,30 @@ import jax.flatten_util as jfu
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int
 
-from ..core import AbstractLoss, AbstractModel, Flag, Linear, Module, Scalar, element_names, param, unmasked
+from ..core import (
+    AbstractLoss,
+    AbstractModel,
+    AnyArray,
+    Flag,
+    Inputs,
+    Linear,
+    Module,
+    Scalar,
+    Tree,
+    element_names,
+    is_traced,
+    param,
+    unmasked,
+)
 from ..datasets import Dataset
 from ..fitting import RESULTS, Found, Solution, Traced, fit, jacobian_t, seeing, state_of
 from ._curve import Call, title_of, trace
 from ._log import Step, logged
 from ._options import as_loss, as_max_steps, as_pair, as_solver, flat_limits, take_note
 from ._problem import as_rows, as_vector
+from ._typing import Bounds, Ignored, Jacobian, Loss, Method, Numbers
 
 
 class LeastSquares(Module):
@@ -33,13 +53,13 @@ class LeastSquares(Module):
     - `solution`: covariance, errors, rank and the rest.
     """
 
-    x: PyTree
+    x: Tree
     cost: Scalar
-    fun: PyTree
+    fun: Tree
     jac: Float[Array, "m p"]
-    grad: PyTree
+    grad: Tree
     optimality: Scalar
-    active_mask: PyTree
+    active_mask: Tree
     nfev: Int[Array, ""]
     njev: Int[Array, ""]
     status: Int[Array, ""]
@@ -47,16 +67,16 @@ class LeastSquares(Module):
 
     @property
     def success(self) -> Flag:
-        """True where the fit converged."""
+        """Tell whether the fit converged."""
         return self.solution.success
 
     @property
     def message(self) -> str:
-        """How it ended, in words. For one fit, not a batch."""
+        """Say in words how it ended; for one fit, not for a batch."""
         return self.solution.message or "converged"
 
     def __getitem__(self, name: str) -> Any:
-        """A field by its name, as scipy's results are read too."""
+        """Read a field by its name, as scipy's results are read too."""
         if name not in (*self.__dataclass_fields__, "success", "message"):
             raise KeyError(name)
         return getattr(self, name)
@@ -66,22 +86,22 @@ class Residuals(AbstractModel):
     """A residual function as a model: its parameters are those of x, its data are zeros."""
 
     call: Call
-    args: PyTree
-    kwargs: PyTree
+    args: Tree
+    kwargs: Tree
     unravel: Callable[..., Any] = eqx.field(static=True)
     x: Float[Array, " p"] = param()
 
-    def tree(self) -> PyTree:
-        """The residuals as the function returns them."""
+    def tree(self) -> Tree:
+        """Compute the residuals as the function returns them."""
         if self.call.own_jacobian:
             return self.call((self.args, self.kwargs), *self.x)
         return self.call(self.unravel(self.x), self.args, self.kwargs)
 
-    def __call__(self, inputs: Any) -> Array:
+    def __call__(self, inputs: Inputs) -> Array:
         return jfu.ravel_pytree(self.tree())[0].astype(self.x.dtype)
 
 
-class Task(NamedTuple):
+class _Arrays(NamedTuple):
     """The arrays of one call; None among `args` and `kwargs` where something else stands."""
 
     x: Any
@@ -101,26 +121,26 @@ class _Choices(NamedTuple):
 
 def least_squares(
     fun: Callable[..., Any],
-    x0: PyTree,
-    jac: Any = None,
-    bounds: Any = (-np.inf, np.inf),
-    method: Any = None,
+    x0: Tree,
+    jac: Jacobian = None,
+    bounds: Bounds = (-np.inf, np.inf),
+    method: Method = None,
     ftol: float | None = None,
     xtol: float | None = None,
     gtol: float | None = None,
-    x_scale: Any = None,
-    loss: Any = "linear",
-    f_scale: Any = 1.0,
-    diff_step: Any = None,
-    tr_solver: Any = None,
-    tr_options: Any = None,
-    jac_sparsity: Any = None,
+    x_scale: Ignored = None,
+    loss: Loss = "linear",
+    f_scale: Numbers = 1.0,
+    diff_step: Ignored = None,
+    tr_solver: Ignored = None,
+    tr_options: Ignored = None,
+    jac_sparsity: Ignored = None,
     max_nfev: int | None = None,
     verbose: int = 0,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     callback: Callable[[Step], Any] | None = None,
-    workers: Any = None,
+    workers: Ignored = None,
 ) -> LeastSquares:
     """Minimise sum rho(fun(x)) within bounds, as `scipy.optimize.least_squares` does.
 
@@ -149,47 +169,47 @@ def least_squares(
     a function that is not written with `jax.numpy`.
     """
     del gtol, x_scale, diff_step, tr_solver, tr_options, jac_sparsity, workers
-    jac = take_note(method, jac, {}, "least_squares")
+    derivatives = take_note(method, jac, {}, "least_squares")
     title = title_of(fun)
     x0 = _as_tree(x0)
     names = _element_names(x0)
     lower, upper = flat_limits(_flat_bounds(bounds, x0), names)
     solver = logged(as_solver(method, ftol, xtol), verbose, callback)
-    choices = _Choices(solver, as_max_steps(max_nfev), jac is not None)
+    choices = _Choices(solver, as_max_steps(max_nfev), derivatives is not None)
     given = tuple(args), dict(kwargs or {})
     arrays, others = eqx.partition(given, functools.partial(_is_array, "args"))
-    task = Task(x0, lower, upper, *arrays)
-    found = _trace(fun, jac, task, others, title)
+    given_arrays = _Arrays(x0, lower, upper, *arrays)
+    found = _trace(fun, derivatives, given_arrays, others, title)
     rho = as_loss(loss, f_scale)
     with seeing(None if isinstance(loss, str) and isinstance(method, str | None) else state_of((solver, rho))):
-        result: LeastSquares = found.run(_solve, (3,), task, rho, choices)
-    if not isinstance(result.status, jax.core.Tracer):
-        _report(result, task, names, verbose)
+        result: LeastSquares = found.run(_solve, (3,), given_arrays, rho, choices)
+    if not is_traced(result.status):
+        _report(result, given_arrays, names, verbose)
     return result
 
 
-def _trace(fun: Any, jac: Any, task: Task, others: Any, title: str) -> Found:
+def _trace(fun: Callable[..., Any], jac: Callable[..., Any] | None, arrays: _Arrays, others: Tree, title: str) -> Found:
     """The functions as they are now; with a Jacobian, of ((args, kwargs), *elements of x)."""
-    x, (args, kwargs) = jtu.tree_map(_as_float_struct, task.x), jtu.tree_map(_as_struct, task[3:])
+    x, (args, kwargs) = jtu.tree_map(_as_float_struct, arrays.x), jtu.tree_map(_as_struct, (arrays.args, arrays.kwargs))
     more = jtu.tree_leaves(others)
     watched = tuple(more) if more else ()
 
-    def complete(args: Any, kwargs: Any) -> Any:
+    def complete(args: Tree, kwargs: Tree) -> Any:
         return eqx.combine((args, kwargs), others) if more else (args, kwargs)
 
     if jac is None:
 
-        def call(x: Any, args: Any, kwargs: Any) -> Any:
+        def call(x: Tree, args: Tree, kwargs: Tree) -> Any:
             args, kwargs = complete(args, kwargs)
             return fun(x, *args, **kwargs)
 
         return trace(call, None, (x, args, kwargs), title, (fun, watched))
-    shape = jnp.shape(task.x) if jtu.all_leaves([task.x]) else None
+    shape = jnp.shape(arrays.x) if jtu.all_leaves([arrays.x]) else None
     if shape is None or len(shape) != 1:
         raise ValueError("with a Jacobian of your own x0 should be an array of shape (p,)")
 
-    def of_elements(function: Any) -> Any:
-        def call(rest: Any, *elements: Any) -> Any:
+    def of_elements(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(rest: tuple[Tree, Tree], *elements: Array) -> Any:
             args, kwargs = complete(*rest)
             return function(jnp.stack(elements), *args, **kwargs)
 
@@ -199,18 +219,18 @@ def _trace(fun: Any, jac: Any, task: Task, others: Any, title: str) -> Found:
     return trace(of_elements(fun), of_elements(jac), ((args, kwargs), *elements), title, (fun, jac, watched))
 
 
-def _as_struct(value: Any) -> jax.ShapeDtypeStruct:
+def _as_struct(value: ArrayLike) -> jax.ShapeDtypeStruct:
     aval: Any = jax.typeof(value)
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
 
 
-def _as_float_struct(value: Any) -> jax.ShapeDtypeStruct:
+def _as_float_struct(value: ArrayLike) -> jax.ShapeDtypeStruct:
     aval: Any = jax.typeof(value)
     floating = jnp.issubdtype(aval.dtype, jnp.floating)
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype if floating else jax.dtypes.canonicalize_dtype(float))
 
 
-def _is_array(name: str, value: Any) -> bool:
+def _is_array(name: str, value: object) -> bool:
     """True for what may be an argument of a compiled program.
 
     **Raises:** `ValueError` for masked arrays and quantities with units, which would be stripped.
@@ -222,7 +242,7 @@ def _is_array(name: str, value: Any) -> bool:
     return isinstance(value, jax.Array | bool | int | float | complex)
 
 
-def _as_tree(x0: PyTree) -> PyTree:
+def _as_tree(x0: Tree) -> Tree:
     """A number, or a list of numbers, as an array of shape (p,), as in scipy; any other tree as it is.
 
     **Raises:** `ValueError` for what is no real number.
@@ -234,7 +254,7 @@ def _as_tree(x0: PyTree) -> PyTree:
     return jtu.tree_map_with_path(lambda path, leaf: as_rows(leaf, "x0" + jtu.keystr(path)), x0)
 
 
-def _element_names(x0: PyTree) -> list[str]:
+def _element_names(x0: Tree) -> list[str]:
     leaves = jtu.tree_flatten_with_path(x0)[0]
     names = [n for path, leaf in leaves for n in element_names("x" + jtu.keystr(path), jnp.shape(leaf))]
     if not names:
@@ -242,11 +262,11 @@ def _element_names(x0: PyTree) -> list[str]:
     return names
 
 
-def _flat_bounds(bounds: Any, x0: PyTree) -> Any:
+def _flat_bounds(bounds: Bounds, x0: Tree) -> Any:
     """(lower, upper) flat like x0, or as they are where they are numbers."""
-    pair = as_pair(bounds)
+    lower, upper = as_pair(bounds)
 
-    def flat(side: Any) -> Any:
+    def flat(side: Tree) -> Any:
         if isinstance(side, float | int):
             return float(side)
         if not jtu.all_leaves([x0]):
@@ -254,29 +274,29 @@ def _flat_bounds(bounds: Any, x0: PyTree) -> Any:
             return jfu.ravel_pytree(side)[0]
         return jnp.ravel(side) if isinstance(side, jax.Array) else np.ravel(np.asarray(side, float))
 
-    return flat(pair[0]), flat(pair[1])
+    return flat(lower), flat(upper)
 
 
-def _solve(function: Traced, task: Task, loss: AbstractLoss, choices: _Choices) -> LeastSquares:
+def _solve(function: Traced, arrays: _Arrays, loss: AbstractLoss, choices: _Choices) -> LeastSquares:
     """The fit and all that the result needs of it."""
-    floats = jtu.tree_map(_as_float, task.x)
+    floats = jtu.tree_map(_as_float, arrays.x)
     flat, unravel = jfu.ravel_pytree(floats)
-    args, kwargs = jtu.tree_map(jnp.asarray, task[3:])
+    args, kwargs = jtu.tree_map(jnp.asarray, (arrays.args, arrays.kwargs))
     model = Residuals(Call(function, choices.own_jacobian), args, kwargs, unravel, flat)
     size = jax.eval_shape(model, None).shape[0]
     zeros = jnp.zeros(size, flat.dtype)
-    bounds = None if task.lower is None else {"x": (task.lower, task.upper)}
+    bounds = None if arrays.lower is None else {"x": (arrays.lower, arrays.upper)}
     data, steps = Dataset(zeros, zeros), choices.max_steps
     solution = fit(model, data, bounds=bounds, solver=choices.solver, loss=loss, max_steps=steps, throw=False)
-    return _result(solution, loss, task.lower, task.upper)
+    return _result(solution, loss, arrays.lower, arrays.upper)
 
 
-def _as_float(leaf: Any) -> Array:
+def _as_float(leaf: ArrayLike) -> Array:
     array = jnp.asarray(leaf)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
-def _result(solution: Solution, loss: AbstractLoss, lower: Any, upper: Any) -> LeastSquares:
+def _result(solution: Solution, loss: AbstractLoss, lower: AnyArray | None, upper: AnyArray | None) -> LeastSquares:
     model, y = solution.model, solution.y
     value, jac_t = jacobian_t(lambda y: eqx.tree_at(lambda m: m.x, model, y)(None), y)
     score, jac = value, jac_t.T
@@ -285,7 +305,7 @@ def _result(solution: Solution, loss: AbstractLoss, lower: Any, upper: Any) -> L
         jac = jac * jnp.sqrt(jnp.maximum(curvature, jnp.finfo(curvature.dtype).eps))[:, None]
     grad = jac_t @ score
     reach = jnp.ones_like(y)
-    if lower is not None:
+    if lower is not None and upper is not None:
         lower, upper = jnp.asarray(lower, y.dtype), jnp.asarray(upper, y.dtype)
         reach = jnp.where((grad < 0) & jnp.isfinite(upper), upper - y, reach)
         reach = jnp.where((grad > 0) & jnp.isfinite(lower), y - lower, reach)
@@ -306,16 +326,16 @@ def _result(solution: Solution, loss: AbstractLoss, lower: Any, upper: Any) -> L
     )
 
 
-def _report(result: LeastSquares, task: Task, names: Sequence[str], verbose: int) -> None:
+def _report(result: LeastSquares, arrays: _Arrays, names: Sequence[str], verbose: int) -> None:
     """Raise or print, on the host."""
-    if task.lower is not None:
+    if arrays.lower is not None:
         outside = np.flatnonzero(np.asarray(result.solution.projected))
         if outside.size:
             k = int(outside[0])
-            start = np.asarray(jfu.ravel_pytree(task.x)[0])[k]
+            start = np.asarray(jfu.ravel_pytree(arrays.x)[0])[k]
             raise ValueError(
-                f"x0 is infeasible: {names[k]} starts at {start}, outside its bounds {np.asarray(task.lower)[k]} and "
-                f"{np.asarray(task.upper)[k]} ({outside.size} of {len(names)} do); jaxsci.fit moves such a start"
+                f"x0 is infeasible: {names[k]} starts at {start}, outside its bounds {np.asarray(arrays.lower)[k]} and "
+                f"{np.asarray(arrays.upper)[k]} ({outside.size} of {len(names)} do); jaxsci.fit moves such a start"
             )
     if result.solution.result == RESULTS.nonfinite_start:
         residuals = np.asarray(jfu.ravel_pytree(result.fun)[0])

@@ -1,4 +1,9 @@
-"""A log of the steps of a fit, for those who watch; nothing of it is compiled in when it is off."""
+"""A log of the steps of a fit, for those who watch; nothing of it is compiled in when it is off.
+
+scipy prints its steps with `verbose=2`, and a fit that goes astray is understood by looking at them. A solver that is
+`Logged` calls back to the host at each step. `curve_fit` and `least_squares` wrap their solver by `logged`; users of
+`jaxsci.fit` may give a `Logged` solver themselves.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ..core import AnyArray
 from ..fitting import AbstractTrustSolver
 
 
@@ -43,7 +49,7 @@ class Logged(AbstractTrustSolver):
     fine: float
     norm: Callable
 
-    def __init__(self, solver: Any, report: Callable[[Step], Any]):
+    def __init__(self, solver: object, report: Callable[[Step], Any]):
         if not isinstance(solver, AbstractTrustSolver):
             raise ValueError(f"steps can be logged of jaxsci.TRF() and GaussNewton(), not of {solver!r:.60}")
         self.solver, self.report = solver, report
@@ -69,13 +75,15 @@ class _Counter:
     def __init__(self, report: Callable[[Step], Any]):
         self.report, self.count = report, 0
 
-    def __call__(self, first: Any, cost: Any, reduction: Any, step_norm: Any, optimality: Any) -> None:
+    def __call__(
+        self, first: AnyArray, cost: AnyArray, reduction: AnyArray, step_norm: AnyArray, optimality: AnyArray
+    ) -> None:
         self.count = 0 if first else self.count + 1
         self.report(Step(self.count, float(cost), float(reduction), float(step_norm), float(optimality)))
 
 
 def print_step(step: Step) -> None:
-    """Print a row of a table, its head before the first."""
+    """Print one step of a fit as a row of a table, its head before the first."""
     if step.iteration == 0:
         print(f"{'iteration':>9}  {'cost':>14}  {'reduction':>10}  {'step norm':>10}  {'optimality':>10}")
     reduction = "" if step.iteration == 0 else f"{step.reduction:.3e}"
@@ -84,8 +92,8 @@ def print_step(step: Step) -> None:
     )
 
 
-def logged(solver: Any, verbose: int, callback: Callable[[Step], Any] | None) -> Any:
-    """The solver with the log that scipy's `verbose=2` or a callback asks for."""
+def logged(solver: object, verbose: int, callback: Callable[[Step], Any] | None) -> Any:
+    """Give back the solver, with the log that scipy's `verbose=2` or a callback asks for."""
     if callback is not None:
         return Logged(solver, callback)
     return Logged(solver, print_step) if verbose >= 2 else solver

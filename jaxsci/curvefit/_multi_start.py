@@ -1,4 +1,9 @@
-"""Many starts, one vmapped fit, the best of them."""
+"""Many starts, one vmapped fit, the best of them.
+
+Costs of nonlinear models have several minima, and a search finds the one next to its start. Sobol points fill a box
+more evenly than random ones, and all starts run side by side in one program. Users call `multi_start`, and `sobol`
+where they want the points for themselves.
+"""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -10,11 +15,12 @@ import jax.flatten_util as jfu
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..core import Module, free_spec
+from ..core import Model, Module, free_spec
 from ..datasets import AbstractDataset
 from ..fitting import Plan, Solution, compiled, fit, flat_bounds, make_plan
+from ._typing import Numbers
 
 _BITS = 30
 # Degree s, coefficients a and initial numbers m of the primitive polynomials, dimensions 2 to 21:
@@ -61,10 +67,14 @@ class MultiStart(Module):
         return jnp.where(self.solutions.success, self.solutions.cost, jnp.inf)
 
 
-def sobol(count: int, dimensions: int, key: Any = None) -> Float[Array, "k p"]:
-    """The first points of Sobol's sequence in the unit cube; with a key, under a random digital shift.
+def sobol(count: int, dimensions: int, key: PRNGKeyArray | None = None) -> Float[Array, "k p"]:
+    """Make the first points of Sobol's sequence in the unit cube; with a key, under a random digital shift.
 
-    **Arguments:** `count`: at best a power of two. `dimensions`: at most 21.
+    Joe and Kuo 2008, SIAM J. Sci. Comput. 30.
+
+    **Arguments:** `count`: k, at best a power of two. `dimensions`: p, at most 21.
+
+    **Returns:** points of shape (k, p), each number from 0 on and below 1.
 
     **Raises:** `ValueError` for more dimensions.
     """
@@ -95,15 +105,15 @@ def _direction_numbers(dimensions: int) -> np.ndarray:
 
 
 def multi_start(
-    model: Any,
+    model: Model,
     data: AbstractDataset,
     *,
-    starts: Any = 16,
-    key: Any = None,
+    starts: Numbers = 16,
+    key: PRNGKeyArray | None = None,
     box: Mapping[str, Any] | None = None,
     free: Sequence[str] | None = None,
     bounds: Mapping[str, Any] | None = None,
-    **options: Any,
+    **options: object,
 ) -> MultiStart:
     """Fit from many starts in one program and keep the best.
 
@@ -147,7 +157,14 @@ def _smallest(first: Array, second: Array) -> Int[Array, ""]:
     return jnp.argmin(jnp.where(jnp.any(jnp.isfinite(first)), first, second))
 
 
-def _fits(model: Any, data: Any, points: Array, bounds: Any, options: dict[str, Any], plan: Plan) -> Solution:
+def _fits(
+    model: Model,
+    data: AbstractDataset,
+    points: Array,
+    bounds: Mapping[str, Any] | None,
+    options: dict[str, Any],
+    plan: Plan,
+) -> Solution:
     free = [name for name, _ in plan.free]
     start, rest = eqx.partition(model, free_spec(model, free))
     _, unravel = jfu.ravel_pytree(start)

@@ -1,8 +1,13 @@
-"""scipy's words for losses, methods and bounds in ours."""
+"""scipy's words for losses, methods and bounds in ours.
+
+Users come with calls that they have written for scipy: its words are understood, what has no meaning here is taken with
+a warning or without a word, and what would be answered wrongly is refused. `curve_fit` and `least_squares` read all
+their arguments but the data here.
+"""
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,15 +15,29 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..core import AbstractLoss, Arctan, Cauchy, Huber, Linear, SoftL1, as_bounds, describe, suggest, unmasked
+from ..core import (
+    AbstractLoss,
+    AnyArray,
+    Arctan,
+    Cauchy,
+    Huber,
+    Linear,
+    SoftL1,
+    as_bounds,
+    describe,
+    suggest,
+    traced,
+    unmasked,
+)
 from ..fitting import TRF, GaussNewton
+from ._typing import Bounds, Ignored, Jacobian, Loss, Method, Numbers
 
 _LOSSES: dict[str, Any] = {"soft_l1": SoftL1, "huber": Huber, "cauchy": Cauchy, "arctan": Arctan}
 _LINEAR = Linear()
 
 
-def as_loss(loss: Any, f_scale: Any) -> AbstractLoss:
-    """The loss that scipy calls `loss`, from `f_scale` on; a loss Module as it is.
+def as_loss(loss: Loss, f_scale: Numbers) -> AbstractLoss:
+    """Find the loss that scipy calls `loss`, from `f_scale` on (in units of sigma); a loss Module stays as it is.
 
     **Raises:** `ValueError` for another word, or a scale that is not positive.
     """
@@ -40,7 +59,8 @@ def as_loss(loss: Any, f_scale: Any) -> AbstractLoss:
         )
     if isinstance(f_scale, int | float):
         return _loss(loss, float(f_scale))
-    return _LOSSES[loss](f_scale)
+    made: AbstractLoss = _LOSSES[loss](f_scale)
+    return made
 
 
 @functools.lru_cache(maxsize=64)
@@ -51,8 +71,8 @@ def _loss(name: str, f_scale: float) -> AbstractLoss:
         return _LOSSES[name](f_scale)
 
 
-def as_solver(method: Any, ftol: float | None, xtol: float | None) -> Any:
-    """The solver that scipy calls `method`; `"gn"` is Gauss-Newton with next to no damping at first.
+def as_solver(method: Method, ftol: float | None, xtol: float | None) -> Any:
+    """Find the solver that scipy calls `method`; `"gn"` is Gauss-Newton with next to no damping at first.
 
     The cost's expected fall by less than the fraction `ftol` is a step of sqrt(ftol) in units of its
     square root.
@@ -81,7 +101,7 @@ def as_solver(method: Any, ftol: float | None, xtol: float | None) -> Any:
 
 
 def as_max_steps(max_nfev: int | None) -> int:
-    """How many evaluations at most.
+    """Read how many evaluations there may be at most: 200 where nothing is said.
 
     **Raises:** `ValueError` for anything but a positive whole number.
     """
@@ -100,10 +120,15 @@ _NO_MATTER = frozenset(
 _REFUSED = {"col_deriv": "give jac(x, a, b, ...) of shape (n, p)", "Dfun": "give jac in its place"}
 
 
-def take_note(method: Any, jac: Any, options: Mapping[str, Any], door: str) -> Any:
-    """The user's Jacobian, or `None` for exact derivatives, when all other options of scipy's have been looked at.
+def take_note(method: Method, jac: Jacobian, options: Mapping[str, Ignored], door: str) -> Callable[..., Any] | None:
+    """Look at those options of scipy's that change little, and give back the user's Jacobian.
 
     Warns where another method runs, or other derivatives are taken, than was asked for.
+
+    **Arguments:** `options`: those by keyword that the door does not name itself; `door`: the name of the function that
+    was called, for messages.
+
+    **Returns:** the function of the derivatives, or `None` for exact ones.
 
     **Raises:** `TypeError` for an unknown option, `ValueError` for one that cannot be had.
     """
@@ -117,19 +142,22 @@ def take_note(method: Any, jac: Any, options: Mapping[str, Any], door: str) -> A
     if isinstance(jac, str) and jac in _DIFFERENCES:
         warnings.warn(f"jac={jac!r}: exact derivatives are taken, not differences", stacklevel=3)
         return None
-    if jac is not None and not callable(jac):
+    if jac is None:
+        return None
+    if not callable(jac):
         raise ValueError(
             f"jac should be a function (x, a, b, ...) -> (n, p), None for exact derivatives, or one of "
             f"{', '.join(_DIFFERENCES)}, which give exact ones too; it is {jac!r}"
         )
-    return jac
+    function: Callable[..., Any] = jac
+    return function
 
 
 _KNOWN = ("sigma", "bounds", "method", "loss", "f_scale", "ftol", "xtol", "max_nfev", "maxfev", "verbose", "callback")
 
 
-def as_pair(bounds: Any) -> tuple[Any, Any]:
-    """(lower, upper) of a pair, or of an object with `lb` and `ub`.
+def as_pair(bounds: Bounds) -> tuple[Any, Any]:
+    """Read (lower, upper) from a pair, or from an object with `lb` and `ub`.
 
     **Raises:** `ValueError` for anything else.
     """
@@ -144,8 +172,8 @@ def as_pair(bounds: Any) -> tuple[Any, Any]:
     return lower, upper
 
 
-def flat_limits(bounds: Any, names: Sequence[str]) -> tuple[Any, Any]:
-    """(lower, upper), each of shape (p,); (None, None) where nothing is bounded.
+def flat_limits(bounds: Bounds, names: Sequence[str]) -> tuple[Any, Any]:
+    """Bring bounds into the form (lower, upper), each of shape (p,); (None, None) where nothing is bounded.
 
     **Arguments:** `bounds`: (lower, upper), each a number or of shape (p,); an object with `lb` and
     `ub`; or `{name: (lower, upper)}`, `None` for no bound.
@@ -159,7 +187,7 @@ def flat_limits(bounds: Any, names: Sequence[str]) -> tuple[Any, Any]:
         if isinstance(lower, float) and isinstance(upper, float) and lower == -np.inf and upper == np.inf:
             return None, None
     sides = [_limit(side, value, names) for side, value in (("lower", lower), ("upper", upper))]
-    if any(isinstance(side, jax.core.Tracer) for side in sides):
+    if traced(sides):
         return sides[0], sides[1]
     low_side, high_side = (np.asarray(side) for side in sides)
     for name, low, high in zip(names, low_side, high_side, strict=True):
@@ -172,9 +200,9 @@ def flat_limits(bounds: Any, names: Sequence[str]) -> tuple[Any, Any]:
     return sides[0], sides[1]
 
 
-def _limit(side: str, value: Any, names: Sequence[str]) -> Any:
+def _limit(side: str, value: Numbers, names: Sequence[str]) -> Any:
     size = len(names)
-    if any(isinstance(v, jax.core.Tracer) for v in (value if isinstance(value, list | tuple) else [value])):
+    if traced(value):
         array: Any = jnp.stack([jnp.asarray(v, float) for v in value]) if isinstance(value, list | tuple) else value
     else:
         array = value if isinstance(value, jax.Array) else _real_numbers(value, side)
@@ -187,9 +215,9 @@ def _limit(side: str, value: Any, names: Sequence[str]) -> Any:
     return array
 
 
-def _real_numbers(value: Any, side: str) -> np.ndarray:
+def _real_numbers(given: Numbers, side: str) -> np.ndarray:
     name = f"the {side} bounds"
-    value, none = unmasked(value, name), -np.inf if side == "lower" else np.inf
+    value, none = unmasked(given, name), -np.inf if side == "lower" else np.inf
     if isinstance(value, list | tuple):
         value = [none if item is None else item for item in value]
     try:
@@ -213,9 +241,9 @@ def _limits_by_name(bounds: Mapping[str, Any], names: Sequence[str]) -> tuple[li
     return lower, upper
 
 
-def default_start(lower: Any, upper: Any, size: int) -> Any:
-    """scipy's: ones; within bounds the middle, or one inside of the only bound."""
-    if lower is None:
+def default_start(lower: AnyArray | None, upper: AnyArray | None, size: int) -> Any:
+    """Choose scipy's start, shape (p,): ones; within bounds the middle, or one inside of the only bound."""
+    if lower is None or upper is None:
         return _ones(size)
     xp: Any = jnp if isinstance(lower, jax.Array) or isinstance(upper, jax.Array) else np
     low, high = xp.isfinite(lower), xp.isfinite(upper)

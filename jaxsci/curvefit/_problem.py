@@ -1,8 +1,13 @@
-"""The arrays of one curve_fit call: checked, and made a model and a data set."""
+"""The arrays of one curve_fit call: checked, and made a model and a data set.
+
+They are checked on the host as they were given, because each small step on the device would be a program; inside the
+compiled fit they become a Module and a `Dataset` (`make_problem`). What a program depends on beside is a `Choices`.
+`_curve_fit` calls all of this, and `_least_squares` what reads arrays.
+"""
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -10,13 +15,27 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jaxtyping import Array
 
-from ..core import AbstractNoise, Dense, Diagonal, Poisson, White, is_complex, plain, rows_hidden, unmasked
+from ..core import (
+    AbstractNoise,
+    AnyArray,
+    Dense,
+    Diagonal,
+    Inputs,
+    Poisson,
+    White,
+    is_complex,
+    plain,
+    rows_hidden,
+    unmasked,
+)
 from ..datasets import Dataset, Seen, first_bad
 from ..fitting import roots_of
-from ._curve import Call, as_layout, curve_class
-from ._log import logged
+from ._curve import Call, Signature, as_layout, curve_class
+from ._log import Step, logged
 from ._options import as_max_steps, as_solver
+from ._typing import Method, Numbers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,25 +58,40 @@ class Choices:
     watched: bool
 
 
+class Asked(NamedTuple):
+    """How the search is asked for, in scipy's words: the arguments of `curve_fit` of these names."""
+
+    method: Method
+    ftol: float | None
+    xtol: float | None
+    verbose: int
+    callback: Callable[[Step], Any] | None
+
+
 @functools.lru_cache(maxsize=512)
 def choose(
-    signature: tuple[str, tuple[str, ...]],
-    solver: tuple[Any, float | None, float | None, int, Any],
+    signature: Signature,
+    asked: Asked,
     likelihood: str,
     omit: bool,
     max_nfev: int | None,
     own_jacobian: bool,
 ) -> Choices:
-    """The Choices of a call. `solver`: method, ftol, xtol, verbose, callback.
+    """Make the Choices of a call; the same object for the same choices, by which a compiled program is found again.
+
+    **Arguments:** as those of `curve_fit` of these names; `omit`: whether rows that are not finite are left out;
+    `own_jacobian`: whether the user gives the derivatives.
 
     **Raises:** `ValueError` for an unknown word.
     """
     if likelihood not in ("gaussian", "poisson"):
         raise ValueError(f"likelihood should be 'gaussian' or 'poisson', but it is {likelihood!r}")
     steps = as_max_steps(max_nfev)
-    watched = logged(as_solver(*solver[:3]), *solver[3:])
+    watched = logged(as_solver(asked.method, asked.ftol, asked.xtol), asked.verbose, asked.callback)
     poisson = likelihood == "poisson"
-    return Choices(*signature, watched, poisson, omit, steps, own_jacobian, bool(roots_of(watched)))
+    return Choices(
+        signature.title, signature.names, watched, poisson, omit, steps, own_jacobian, bool(roots_of(watched))
+    )
 
 
 class Problem(NamedTuple):
@@ -73,8 +107,8 @@ class Problem(NamedTuple):
     absolute: Any
 
 
-def as_rows(value: Any, name: str) -> Any:
-    """Lists and the like made arrays; arrays and dictionaries of arrays as they are, masked arrays without their mask.
+def as_rows(value: Numbers, name: str) -> Any:
+    """Make arrays of lists and the like; arrays and dictionaries of arrays as they are, masked arrays lose their mask.
 
     **Raises:** `ValueError` for what holds no real numbers, and for quantities with a unit, which would be lost.
     """
@@ -87,19 +121,19 @@ def as_rows(value: Any, name: str) -> Any:
             f"{name} should hold real numbers, but it is complex: give the real and the imaginary parts as rows of "
             "their own, or the modulus"
         )
-    value = plain(value, name).values
-    if isinstance(value, jax.Array):
-        return value
-    if isinstance(value, list | tuple) and any(isinstance(item, jax.Array) for item in value):
-        return jnp.stack(list(value))
-    array = np.asarray(value)
+    values = plain(value, name).values
+    if isinstance(values, jax.Array):
+        return values
+    if isinstance(values, list | tuple) and any(isinstance(item, jax.Array) for item in values):
+        return jnp.stack(list(values))
+    array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} should hold real numbers, but its dtype is {array.dtype}")
     return array
 
 
-def masked_rows(count: int, *values: Any) -> Any:
-    """True in the rows to use where any of the values is a masked array; `None` where none is.
+def masked_rows(count: int, *values: Inputs) -> Any:
+    """Find the rows to use (True) where any of the values is a masked array; `None` where none is.
 
     A row is left out where anything of it is masked; of a covariance, the diagonal counts.
     """
@@ -114,16 +148,19 @@ def masked_rows(count: int, *values: Any) -> Any:
     return used
 
 
-def as_vector(p0: Any, name: str = "p0") -> Any:
-    """p0 as an array of shape (p,)."""
+def as_vector(p0: Numbers, name: str = "p0") -> Any:
+    """Make an array of shape (p,) of a start.
+
+    **Raises:** `ValueError` as `as_rows`, and for masked elements.
+    """
     if isinstance(p0, list | tuple) and all(type(number) in (float, int) for number in p0):
         return np.asarray(p0)
     array = as_rows(unmasked(p0, name), name)
     return array.reshape(-1) if array.ndim == 0 else array
 
 
-def as_many(y: Any, x: Any) -> Any:
-    """y, one that is a single number repeated for each row of x."""
+def as_many(y: AnyArray | None, x: Inputs) -> Any:
+    """Repeat y for each row of x where it is a single number."""
     if y is None or y.ndim:
         return y
     shapes = [leaf.shape for leaf in jtu.tree_leaves(x)]
@@ -134,7 +171,7 @@ def as_many(y: Any, x: Any) -> Any:
 
 @functools.lru_cache(maxsize=2)
 def as_flag(value: bool) -> jax.Array:
-    """A truth value on the device."""
+    """Give a truth value on the device, made once."""
     with jax.ensure_compile_time_eval():
         return jnp.asarray(value)
 
@@ -162,9 +199,10 @@ def check_shapes(problem: Problem, names: Sequence[str]) -> None:
 
 
 def common_dtype(problem: Problem) -> Any:
-    """The dtype in which a fit is made: that of the floats among x, y and sigma."""
+    """Find the dtype in which a fit is made: that of the floats among x, y and sigma."""
     config: Any = jax.config
-    return _common(tuple([leaf.dtype for leaf in jtu.tree_leaves(problem[:3])]), config.jax_enable_x64)
+    leaves = jtu.tree_leaves((problem.x, problem.y, problem.sigma))
+    return _common(tuple([leaf.dtype for leaf in leaves]), config.jax_enable_x64)
 
 
 @functools.lru_cache(maxsize=256)
@@ -176,7 +214,7 @@ def _common(dtypes: tuple[Any, ...], x64: bool) -> Any:
 
 
 def example(problem: Problem) -> tuple[Any, ...]:
-    """What the function is called with in a fit, as shapes and dtypes."""
+    """Say what the function is called with in a fit, as shapes and dtypes."""
     leaves, tree = jtu.tree_flatten(problem.x)
     shapes = tuple([leaf.shape for leaf in leaves]), tuple([leaf.dtype == bool for leaf in leaves])
     return _example(tree, *shapes, common_dtype(problem), problem.start.shape[0])
@@ -184,7 +222,7 @@ def example(problem: Problem) -> tuple[Any, ...]:
 
 @functools.lru_cache(maxsize=512)
 def _example(
-    tree: Any, shapes: tuple[tuple[int, ...], ...], flags: tuple[bool, ...], dtype: Any, count: int
+    tree: jtu.PyTreeDef, shapes: tuple[tuple[int, ...], ...], flags: tuple[bool, ...], dtype: np.dtype, count: int
 ) -> tuple[Any, ...]:
     kinds = [bool if flag else dtype for flag in flags]
     leaves = [jax.ShapeDtypeStruct(*pair) for pair in zip(shapes, kinds, strict=True)]
@@ -195,10 +233,10 @@ def _example(
 
 
 def make_problem(call: Call, problem: Problem, choices: Choices) -> tuple[Any, Dataset]:
-    """The model at its start, and the data set."""
+    """Make the model at its start, and the data set, of the arrays of a call; all in one dtype."""
     dtype = common_dtype(problem)
 
-    def cast(leaf: Any) -> Any:
+    def cast(leaf: AnyArray) -> Any:
         array = jnp.asarray(leaf)
         return array if array.dtype == bool else array.astype(dtype)
 
@@ -214,11 +252,11 @@ def make_problem(call: Call, problem: Problem, choices: Choices) -> tuple[Any, D
     return model, Dataset(rows, y, Poisson(y) if choices.poisson else _noise(sigma, y), mask)
 
 
-def _both(mask: Any, other: Any) -> Any:
+def _both(mask: Array | None, other: Array) -> Array:
     return other if mask is None else mask & other
 
 
-def _noise(sigma: Any, y: Any) -> AbstractNoise | None:
+def _noise(sigma: Array | None, y: Array) -> AbstractNoise | None:
     if sigma is None:
         return None
     if sigma.ndim == 2 and sigma.shape == y.shape * 2:
@@ -226,7 +264,7 @@ def _noise(sigma: Any, y: Any) -> AbstractNoise | None:
     return Diagonal(sigma) if sigma.shape == y.shape else White(sigma.reshape(()))
 
 
-def _finite_rows(x: Any, y: Any, sigma: Any) -> Any:
+def _finite_rows(x: Inputs, y: Array, sigma: Array | None) -> Array:
     """True in rows without any NaN or infinity; of a covariance, the diagonal counts."""
     mask = jnp.isfinite(y)
     for leaf in jtu.tree_leaves(x):

@@ -14,12 +14,13 @@ import jax.flatten_util as jfu
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from ..core import Product, Sum, free_spec
+from ..core import AbstractModel, Product, Sum, free_spec
 from ..fitting import compiled, jacobian_t
 from . import _functions as models
 from ._guesses import estimator, solve_columns
+from ._typing import Numbers
 
 _BACKGROUNDS = (models.Constant, models.Line, models.Polynomial)
 _PEAKS = (models.Gaussian, models.Gaussian2D, models.Lorentzian, models.Voigt, models.Moffat, models.Lognormal)
@@ -38,8 +39,8 @@ _RIDGE = 0.4  # the power of eps that keeps amplitudes of like terms small where
 _SMALL = 0.1  # factors smaller than this share of their largest value are not divided by
 
 
-def estimate(model: Any, x: Any, y: Any, *, degree: int | None = None) -> Any:
-    """A model of the library whose parameters lie near those that fit the data: where a fit may start.
+def estimate(model: object, x: Numbers, y: Numbers, *, degree: int | None = None) -> Any:
+    """Guess a model of the library whose parameters lie near those that fit the data: where a fit may start.
 
     **Arguments:**
 
@@ -66,7 +67,7 @@ def estimate(model: Any, x: Any, y: Any, *, degree: int | None = None) -> Any:
     return estimator(model, degree)(x, y)
 
 
-def _check(model: Any, path: str) -> None:
+def _check(model: object, path: str) -> None:
     """Raise `ValueError` for a term without an estimator, naming it."""
     if isinstance(model, Sum | Product):
         for name, term in zip(model.names, model.terms, strict=True):
@@ -78,7 +79,7 @@ def _check(model: Any, path: str) -> None:
         raise ValueError(f"{path}: {error}. Fit from a start of your own, or from multi_start") from None
 
 
-def _of(model: Any, x: Array, y: Array) -> Any:
+def _of(model: AbstractModel, x: Array, y: Array) -> Any:
     """The estimate of a model, composite or not."""
     if isinstance(model, Sum):
         return _of_sum(model, x, y)
@@ -87,7 +88,7 @@ def _of(model: Any, x: Array, y: Array) -> Any:
     return estimator(model)(x, jnp.where(_about_the_highest(x, y), y, 0) if isinstance(model, _PEAKS) else y)
 
 
-def _linear_names(model: Any) -> list[str]:
+def _linear_names(model: AbstractModel) -> list[str]:
     """The parameters that the model is linear in, jointly."""
     if isinstance(model, Sum | Product):
         terms = list(zip(model.names, model.terms, strict=True))
@@ -96,7 +97,7 @@ def _linear_names(model: Any) -> list[str]:
     return list(_LINEAR.get(type(model), ("amplitude",)))
 
 
-def _with_best_amplitudes(model: Any, x: Array, y: Array, weight: Array | None = None) -> Any:
+def _with_best_amplitudes(model: AbstractModel, x: Array, y: Array, weight: Array | None = None) -> Any:
     """The model with those of its parameters that it is linear in solved for, the others kept."""
     linear, rest = eqx.partition(model, free_spec(model, _linear_names(model)))
     flat, unravel = jfu.ravel_pytree(linear)
@@ -106,7 +107,7 @@ def _with_best_amplitudes(model: Any, x: Array, y: Array, weight: Array | None =
     return eqx.combine(unravel(solve_columns(columns, y, float(jnp.finfo(y.dtype).eps) ** _RIDGE)), rest)
 
 
-def _cost(model: Any, x: Array, y: Array) -> Array:
+def _cost(model: AbstractModel, x: Array, y: Array) -> Array:
     """Sum of squares; infinite where the model is not finite."""
     cost = jnp.sum((model(x) - y) ** 2)
     return jnp.where(jnp.isfinite(cost), cost, jnp.inf)
@@ -161,11 +162,11 @@ def _best(found: list[tuple[Any, Array]]) -> tuple[Any, Array]:
 
 
 def _rounds(
-    model: Any, names: Sequence[str], x: Array, y: Array, remains: Callable[[dict[str, Any], str], Array]
+    model: Sum | Product, names: Sequence[str], x: Array, y: Array, remains: Callable[[dict[str, Any], str], Array]
 ) -> tuple[Any, Array]:
     """Rounds in which each named term is estimated from what remains for it; (the best model met, its cost)."""
 
-    def one_round(_: Any, carry: Any) -> Any:
+    def one_round(_: Int[Array, ""], carry: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
         now, best, least = carry
         terms = dict(zip(now.names, now.terms, strict=True))
         for name in names:
@@ -189,7 +190,7 @@ def _background_weights(ground: Sum, x: Array, y: Array) -> list[Array]:
     flat = jnp.ones_like(y)
 
     def one_sided(side: float) -> Array:
-        def again(_: Any, weight: Array) -> Array:
+        def again(_: Int[Array, ""], weight: Array) -> Array:
             fitted = _with_best_amplitudes(ground, x, y, weight)(x)
             return jnp.where(side * (y - fitted) > 0, _LOW, 1).astype(y.dtype)
 
@@ -236,7 +237,7 @@ def _of_product(model: Product, x: Array, y: Array) -> Product:
     return _rounds(Product(**terms), [name for name in terms if name not in carriers], x, y, remains)[0]
 
 
-def _unit(term: Any, x: Array) -> Any:
+def _unit(term: AbstractModel, x: Array) -> Any:
     """The factor scaled to at most 1 on the data."""
     spec = free_spec(term, _linear_names(term))
     largest = jnp.max(jnp.abs(term(x)))
@@ -244,14 +245,14 @@ def _unit(term: Any, x: Array) -> Any:
     return jtu.tree_map(lambda leaf, linear: leaf / largest if linear else leaf, term, spec)
 
 
-def _divided(factor: Any, x: Array, y: Array, instead: Array) -> Array:
+def _divided(factor: AbstractModel, x: Array, y: Array, instead: Array) -> Array:
     """y / factor, and where the factor is too small to divide by, another value."""
     values = factor(x)
     good = jnp.abs(values) > _SMALL * jnp.max(jnp.abs(values))
     return jnp.where(good, y / jnp.where(good, values, 1), instead)
 
 
-def _demodulated(carrier: Any, x: Array, y: Float[Array, " n"]) -> Float[Array, " n"]:
+def _demodulated(carrier: AbstractModel, x: Array, y: Float[Array, " n"]) -> Float[Array, " n"]:
     """What a fast factor is multiplied by: regressions of y on it through some neighbouring points."""
     order = jnp.argsort(x)
     values = carrier(x)

@@ -3,7 +3,7 @@
 matplotlib is imported inside the functions: `pip install 'jaxsci[plot]'`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from ..core import suggest
 from ..datasets import Dataset
-from ..fitting import TRF, BatchSolution, Solution, compiled
+from ..fitting import TRF, BatchSolution, Solution, Solver, compiled
 from ..plot import DATA, MODEL, _axes, plot_correlation as plot_correlation, plot_fit, plot_histogram, plot_residuals
 from ._interval import Search, confidence_interval, others_fitted
 
@@ -48,10 +48,10 @@ def plot_profile(
     level: float = 0.95,
     points: int = 41,
     *,
-    solver: Any = TRF(),
+    solver: Solver = TRF(),
     chunk: int | None = None,
     max_steps: int = 200,
-    **told: Any,
+    **told: object,
 ) -> "Axes":
     """How the cost rises when one parameter is held away from its best value and all others are fitted anew.
 

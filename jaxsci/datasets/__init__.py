@@ -18,4 +18,4 @@ from ._pad import bucket as bucket, pad as pad
 from ._ragged import Block as Block, RaggedDataset as RaggedDataset, blocks as blocks
 from ._source import ArrayRows as ArrayRows
 from ._stack import stack as stack
-from ._stream import Stream as Stream, StreamedDataset as StreamedDataset
+from ._stream import Sliced as Sliced, Stream as Stream, StreamedDataset as StreamedDataset

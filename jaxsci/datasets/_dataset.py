@@ -33,10 +33,12 @@ from ..core import (
     filled,
     is_complex,
     is_list,
+    is_traced,
     plain,
     row_pads,
     rows,
     rows_hidden,
+    untraceable,
 )
 
 
@@ -174,6 +176,9 @@ def _is_row(module: AbstractLikelihood, path: tuple[Any, ...]) -> bool:
     return pads.get(path) is not None
 
 
+_STATIC = "; what is no parameter may be a field declared by equinox.field(static=True)"
+
+
 def predict(model: Model, inputs: Inputs) -> Array:
     """model(inputs), one array of real numbers.
 
@@ -183,17 +188,11 @@ def predict(model: Model, inputs: Inputs) -> Array:
     name = type(model).__name__
     try:
         predicted = model(inputs)
-    except jax.errors.TracerBoolConversionError as error:
-        raise TypeError(
-            f"{name}(inputs) decides by the value of an array or a parameter (if, while, and, or, min, max), which "
-            "is not known while a fit is compiled: use jnp.where(condition, a, b), jnp.minimum or jax.lax.cond; what "
-            "is no parameter may be a field declared by equinox.field(static=True)"
-        ) from error
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
-        raise TypeError(
-            f"{name}(inputs) hands an array or a parameter to NumPy or Python (np.exp, math.exp, float(), int()), "
-            "which cannot follow it while a fit is compiled: use the function of the same name in jax.numpy"
-        ) from error
+    except TypeError as error:
+        better = untraceable(error, f"{name}(inputs)", _STATIC)
+        if better is error:
+            raise
+        raise better from error
     if not isinstance(predicted, jax.Array | np.ndarray | np.generic | float | int):
         kind = "None" if predicted is None else type(predicted).__name__
         raise ValueError(
@@ -263,7 +262,7 @@ def _clean(noise: AbstractLikelihood, mask: AnyArray) -> Any:
     def clean(pad: Pad | None, leaf: Any) -> Any:
         if pad is None or isinstance(pad, str):
             return leaf
-        near = isinstance(mask, np.ndarray) and not isinstance(leaf, jax.core.Tracer)
+        near = isinstance(mask, np.ndarray) and not is_traced(leaf)
         return as_array(_fill(np.asarray(leaf) if near else leaf, mask, pad))
 
     return jtu.tree_map(clean, row_pads(noise), noise, is_leaf=lambda p: p is None)

@@ -14,7 +14,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..core import as_array, describe, is_key, is_number
+from ..core import as_array, describe, is_key, is_number, traced
 
 
 def stack(modules: Sequence[PyTree]) -> PyTree:
@@ -60,7 +60,7 @@ def _stacked(column: Sequence[Any]) -> Any:
     """Arrays with a new leading axis, put together on the host: on the device it is a program of as many operands."""
     if not _stacks(column[0]):
         return column[0]
-    if any(isinstance(x, jax.core.Tracer) for x in column):
+    if traced(column):
         return jnp.stack(column)
     if is_key(column[0]):
         numbers = np.stack([np.asarray(jax.random.key_data(x)) for x in column])

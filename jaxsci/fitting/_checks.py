@@ -8,7 +8,6 @@ import inspect
 from collections.abc import Collection, Mapping
 
 import equinox as eqx
-import jax
 import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
@@ -23,6 +22,7 @@ from ..core import (
     Model,
     SoftL1,
     describe,
+    is_traced,
     parameters,
     suggest,
 )
@@ -103,7 +103,7 @@ def check_fixed(plan: Plan, model: Model) -> None:
     leaves = jtu.tree_leaves(model)
     for name, at, (lower, upper) in plan.kept:
         value = leaves[at]
-        if isinstance(value, jax.core.Tracer):
+        if is_traced(value):
             continue
         host = np.asarray(value)
         if ((host < lower) | (host > upper)).any():

@@ -23,7 +23,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.extend.core import Literal
 
-from ..core import Module
+from ..core import Module, is_traced, traced
 from ._keys import JITS, Key, Unkeyed, equation_key, holds, inner_of
 from ._program import compiler_options, keep, outermost
 from ._seen import Seen, snapshot
@@ -171,8 +171,7 @@ class Found(NamedTuple):
 
     def run(self, solve: Callable[..., Any], static: tuple[int, ...], *rest: Any) -> Any:
         """solve(self.function, *rest), compiled, or part of the caller's program inside of a transformation."""
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves((self.consts, rest)))
-        if traced:
+        if traced((self.consts, rest)):
             return solve(self.function, *rest)
         within = functools.partial(_within, self, solve)
         return outermost(self.program.jitted(solve, static), within, self.consts, *rest)
@@ -232,9 +231,7 @@ def _place(const: Any, arrays: Sequence[Any]) -> Any:
     """Where a captured array stands among those seen; a moving literal, being small, stands for itself; else None."""
     if isinstance(const, np.ndarray) and const.ndim == 0:
         return const
-    return next(
-        (k for k, array in enumerate(arrays) if array is const and not isinstance(const, jax.core.Tracer)), None
-    )
+    return next((k for k, array in enumerate(arrays) if array is const and not is_traced(const)), None)
 
 
 def _settings() -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jaxtyping import Array
 
-from ..core import AnyArray
+from ..core import AnyArray, is_traced
 
 AnyJaxpr: TypeAlias = Jaxpr | ClosedJaxpr
 JITS = ("jit", "pjit", "closed_call")
@@ -141,7 +141,7 @@ def value_key(v: object, rules: bool = True) -> Any:
         return jaxpr_key(v, rules)
     if isinstance(v, dict):
         return dict, *[(k, value_key(item, rules)) for k, item in v.items()]
-    if isinstance(v, jax.core.Tracer):
+    if is_traced(v):
         raise Unkeyed
     if isinstance(v, np.ndarray | np.generic | jax.Array):
         return _digest(v)

@@ -9,11 +9,11 @@ sees no flags, and all is one program. `fit`, the lanes of `fit_batch` and the g
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from ..core import is_traced
 from ._program import compiled
 
 
@@ -55,7 +55,7 @@ class Attempt(NamedTuple):
 
     def finished(self) -> tuple[Any, Flags | None]:
         """(the answer, its flags), waiting for the lean program; `None` for flags inside a transformation."""
-        if isinstance(self.packed, jax.core.Tracer):
+        if is_traced(self.packed):
             return self.answer, None
         flags = Flags.of(self.packed)
         well = np.all(flags.well)

@@ -34,6 +34,7 @@ from ..core import (
     match,
     parameters,
     suggest,
+    traced,
 )
 from ._terms import Fitted
 
@@ -173,10 +174,8 @@ def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None) -> tuple[Array | N
     if not bounds and all(isinstance(b, int | float) for a in plan.about for b in a.bounds):
         return _declared_bounds(plan)
     given, single = _by_name(plan, bounds or {}, "bounds"), _by_element(plan, bounds or {})
-    traced = any(
-        isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((given, single, [a.bounds for a in plan.about]))
-    )
-    xp: Any = jnp if traced else np  # on the device each shape would be a program of its own
+    known = not traced((given, single, [a.bounds for a in plan.about]))
+    xp: Any = np if known else jnp  # on the device each shape would be a program of its own
     lower: list[Any] = []
     upper: list[Any] = []
     for (name, shape), about in zip(plan.free, plan.about, strict=True):
@@ -193,7 +192,7 @@ def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None) -> tuple[Array | N
             raise ValueError(f"bounds of {plan.names[at]} should be two numbers, but they are {limits!r}")
         here = xp.arange(len(low)) == at
         low, high = (xp.where(here, xp.asarray(x, plan.dtype), all) for x, all in zip(sides, (low, high), strict=True))
-    if not traced:
+    if known:
         wrong = [n for n, bad in zip(plan.names, ~(low <= high), strict=True) if bad]
         if wrong:
             raise ValueError(f"the lower bound of {', '.join(wrong)} lies above its upper bound, or is not a number")

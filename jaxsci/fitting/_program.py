@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jax.core import Tracer
 
-from ..core import Tree
+from ..core import Tree, traced
 from ._keys import Key, Same, Unkeyed, jaxpr_key
 from ._seen import Unknown, Watch, roots_of
 
@@ -42,7 +41,7 @@ def compiled(
     leaves, structure = jtu.tree_flatten(args)
     arrays = [leaf for leaf in leaves if isinstance(leaf, _ARRAYS)]
     rest = tuple([None if isinstance(leaf, _ARRAYS) else leaf for leaf in leaves])
-    nested = any(isinstance(array, Tracer) for array in arrays)
+    nested = traced(arrays)
 
     def compute() -> Any:
         if not nested:

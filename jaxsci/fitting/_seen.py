@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from ..core import is_traced
 from ._keys import Same, value_key
 
 
@@ -244,7 +245,7 @@ class _Reader:
         return reader(v)
 
     def _array(self, v: Any) -> Any:
-        if isinstance(v, jax.core.Tracer):
+        if is_traced(v):
             raise Unknown
         if self.deep:
             return Same(v)  # part of the compiled program anyway

@@ -15,7 +15,7 @@ BAD_INPUT = 2
 
 @contextlib.contextmanager
 def bad_input() -> Iterator[None]:
-    """Bad input ends in one line on stderr and exit code 2, not in a traceback; warnings are notes of a line each."""
+    """End on bad input with one line on stderr and exit code 2, not in a traceback; show warnings as short notes."""
     import typer
 
     plain = warnings.formatwarning

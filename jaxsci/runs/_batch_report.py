@@ -97,7 +97,7 @@ def batch_report(
     notes: Sequence[str],
     pictures: Mapping[str, str],
 ) -> str:
-    """The page of a large batch.
+    """Write the page of a large batch.
 
     **Arguments:**
 

@@ -70,7 +70,7 @@ def read_config(name: str, settings: Collection[str] = (), allow_outside: bool =
 
 
 def bundled(name: str, where: str) -> Path:
-    """The file behind `bundled:NAME`: a data set or a config that ships with the package; `.toml` may be left out.
+    """Find the file behind `bundled:NAME`: a data set or a config that ships with the package; `.toml` may be left out.
 
     **Raises:** `ConfigError` for an unknown name, with a suggestion.
     """
@@ -83,7 +83,7 @@ def bundled(name: str, where: str) -> Path:
 
 
 def bundled_files() -> dict[str, Path]:
-    """Every bundled data file and config by its name, such as `nist/Hahn1.dat` or `curvefit/own-data.toml`."""
+    """List every bundled data file and config by its name, such as `nist/Hahn1.dat` or `curvefit/own-data.toml`."""
     package = Path(str(importlib.resources.files("jaxsci")))
     # A wheel carries the configs inside the package; a checkout has them beside it.
     configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
@@ -105,7 +105,7 @@ def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> 
 
 
 def take(table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str, default: Any = None) -> Any:
-    """The value of a key, held to a type; `default` where the key is absent.
+    """Read the value of a key, held to a type; `default` where the key is absent.
 
     **Raises:** `ConfigError` saying what the key should be.
     """
@@ -126,13 +126,13 @@ def take(table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], wher
     raise ConfigError(at, message)
 
 
-def shown(value: Any) -> str:
-    """A TOML value in a few words."""
+def shown(value: object) -> str:
+    """Describe a TOML value in a few words, for messages."""
     return f"{_WORDS.get(type(value), type(value).__name__)}, {value!r:.60}"
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted names, so that `peak.center = 1` needs no quotes; a table with a `type` stays a table."""
+    """Write nested tables as dotted names, so that `peak.center = 1` needs no quotes; one with a `type` stays one."""
     out: dict[str, Any] = {}
     for key, value in table.items():
         nested = isinstance(value, dict) and "type" not in value
@@ -172,7 +172,7 @@ def _apply(tables: dict[str, Any], setting: str) -> None:
         raise ConfigError(where, f"{parents[-1]!r} holds {shown(node)}, which has no keys")
 
 
-def _child(node: Any, key: str, where: str) -> Any:
+def _child(node: object, key: str, where: str) -> Any:
     if isinstance(node, list):
         return node[_index(node, key, where)]
     if isinstance(node, dict):

@@ -17,7 +17,9 @@ from ._errors import CLASS_ERRORS, ConfigError
 from ._registry import Kind, Registry
 
 
-def construct(spec: Any, kind: str, registry: Registry, where: str, defaults: Mapping[str, Any] | None = None) -> Any:
+def construct(
+    spec: object, kind: str, registry: Registry, where: str, defaults: Mapping[str, Any] | None = None
+) -> Any:
     """Build what a table describes.
 
     **Arguments:**
@@ -51,7 +53,7 @@ def construct(spec: Any, kind: str, registry: Registry, where: str, defaults: Ma
         raise ConfigError(_blamed(str(error), cls, where, arguments), str(error).strip().split("\n")[0]) from error
 
 
-def _as_table(spec: Any, kind: Kind, where: str) -> dict[str, Any]:
+def _as_table(spec: object, kind: Kind, where: str) -> dict[str, Any]:
     table = {"type": spec} if isinstance(spec, str) else spec
     if not isinstance(table, dict):
         once = f". Write [{where}] for [[{where}]]: there is one" if _tables(spec) else ""
@@ -63,12 +65,13 @@ def _as_table(spec: Any, kind: Kind, where: str) -> dict[str, Any]:
     return table
 
 
-def _tables(spec: Any) -> bool:
+def _tables(spec: object) -> bool:
     return isinstance(spec, list) and len(spec) > 0 and all(isinstance(item, dict) for item in spec)
 
 
-def _argument(value: Any, parameter: Any, registry: Registry, where: str) -> Any:
+def _argument(value: object, parameter: inspect.Parameter | None, registry: Registry, where: str) -> Any:
     """A TOML value as the parameter's annotation wants it; what does not fit is left for the class to refuse."""
+    assert parameter is not None  # what the class does not know has been refused
     wanted = parameter.annotation
     if isinstance(value, dict):
         return construct(value, _kind_of(wanted, value, registry, where), registry, where)
@@ -85,7 +88,7 @@ def _argument(value: Any, parameter: Any, registry: Registry, where: str) -> Any
     return value
 
 
-def _array(value: Any, wanted: Any, where: str) -> Any:
+def _array(value: object, wanted: type[AbstractArray], where: str) -> Any:
     """Numbers as an array; shapes are checked by the class, which sees all of them."""
     try:
         array = jnp.asarray(value)
@@ -94,7 +97,7 @@ def _array(value: Any, wanted: Any, where: str) -> Any:
     return array.astype(float) if wanted.dtype is Float and array.dtype != bool else array
 
 
-def _kind_of(wanted: Any, value: Any, registry: Registry, where: str) -> str:
+def _kind_of(wanted: object, value: object, registry: Registry, where: str) -> str:
     """The kind that an argument's annotation asks for; else the one that knows the type's name."""
     name = value.get("type") if isinstance(value, dict) else None
     for key, kind in registry.items():

@@ -13,7 +13,7 @@ SCIENCES, COMMANDS = "jaxsci.sciences", "jaxsci.commands"
 
 
 def points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
-    """Entry points of a group by name; those of this package come first, and no other package can take their names."""
+    """Find the entry points of a group by name; those of this package come first, and no other can take their names."""
     found: dict[str, importlib.metadata.EntryPoint] = {}
     every = importlib.metadata.entry_points(group=group)
     # by name, because an installer keeps no order

@@ -17,5 +17,5 @@ CLASS_ERRORS = (ArithmeticError, AttributeError, LookupError, NameError, Runtime
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line: those of jax and of our checks go on for many."""
+    """Say in one line what an error says: those of jax and of our checks go on for many."""
     return str(error).strip().split("\n")[0]

@@ -47,17 +47,17 @@ _PAGE_COLOURS = {
 
 
 def can_draw() -> bool:
-    """True where matplotlib is installed."""
+    """Tell whether matplotlib is installed, without importing it."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
 def draw_histograms(columns: Mapping[str, np.ndarray], salt: str) -> str:
-    """One panel for each named quantity of a batch, as SVG."""
+    """Draw one panel for each named quantity of a batch, as SVG."""
     return svg(lambda: _draw_histograms(columns), salt) or ""
 
 
 def svg(draw: Callable[[], Any], salt: str) -> str | None:
-    """The figure that `draw()` makes, as SVG in the style of a report; None where it makes none.
+    """Write the figure that `draw()` makes as SVG in the style of a report; None where it makes none.
 
     **Arguments:** `salt`: told apart for each figure, so that several may stand in one page.
     """

@@ -15,8 +15,11 @@ class Html(str):
     __slots__ = ()
 
 
-def tag(name: str, *children: Any, **attributes: Any) -> Html:
-    """One element. Children that are not `Html` are escaped; `class_` stands for class; `None` drops an attribute."""
+def tag(name: str, *children: object, **attributes: object) -> Html:
+    """Write one element; children that are not `Html` are escaped.
+
+    **Arguments:** `attributes`: `class_` stands for class, and `None` drops an attribute.
+    """
     quoted = "".join(
         f' {key.rstrip("_")}="{html.escape(str(value))}"' for key, value in attributes.items() if value is not None
     )
@@ -24,21 +27,21 @@ def tag(name: str, *children: Any, **attributes: Any) -> Html:
 
 
 def join(children: Iterable[Any]) -> Html:
-    """Elements one behind the other."""
+    """Write elements one behind the other; text among them is escaped."""
     return Html("".join(c if isinstance(c, Html) else html.escape(str(c)) for c in children))
 
 
-def table(head: Iterable[Any], rows: Iterable[Iterable[Any]], **attributes: Any) -> Html:
-    """A table of text and numbers; cells that are no `td` already become one."""
+def table(head: Iterable[Any], rows: Iterable[Iterable[Any]], **attributes: object) -> Html:
+    """Write a table of text and numbers; cells that are no `td` already become one."""
     top = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))
     body = tag("tbody", *(tag("tr", *map(_cell, row)) for row in rows))
     return tag("div", tag("table", top, body, **attributes), class_="scroll")
 
 
-def number(text: Any, class_: str = "number") -> Html:
-    """A cell of a table with a number in it."""
+def number(text: object, class_: str = "number") -> Html:
+    """Write a cell of a table with a number in it."""
     return tag("td", text, class_=class_)
 
 
-def _cell(cell: Any) -> Html:
+def _cell(cell: object) -> Html:
     return cell if isinstance(cell, Html) and cell.startswith("<td") else tag("td", cell)

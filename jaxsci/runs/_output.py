@@ -36,12 +36,12 @@ class Log:
 
 
 def now() -> datetime.datetime:
-    """The time in UTC."""
+    """Tell the time in UTC."""
     return datetime.datetime.now(datetime.UTC)
 
 
 def output_folder(out: Path | None, config: Path) -> Path:
-    """The folder to write to, made: `out`, or `runs/<config name>-<UTC time>`, which is never an older run's.
+    """Make the folder to write to: `out`, or `runs/<config name>-<UTC time>`, which is never an older run's.
 
     **Raises:** `ConfigError` where it cannot be made.
     """

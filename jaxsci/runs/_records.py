@@ -53,12 +53,12 @@ def state(record: Record) -> str:
 
 
 def label(record: Record) -> str:
-    """The verdict in a table: of a member that failed, how."""
+    """Give the verdict for a table: of a member that failed, how."""
     return record["result"].replace("_", " ") if state(record) == BAD else str(record["verdict"])
 
 
 def plural(count: int, noun: str) -> str:
-    """A count with its noun: `1 pulsar`, `2 pulsars`."""
+    """Write a count with its noun: `1 pulsar`, `2 pulsars`."""
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
@@ -68,7 +68,7 @@ def verdicts(records: Sequence[Record]) -> dict[str, int]:
 
 
 def looked_at(records: Sequence[Record]) -> int:
-    """How many members went well and are to be looked at."""
+    """Count the members that went well and are to be looked at."""
     return sum(state(record) == LOOK for record in records)
 
 
@@ -85,16 +85,16 @@ def counts(records: Sequence[Record], task: AbstractTask[Any, Any]) -> dict[str,
 
 
 def present(columns: Sequence[Column], records: Sequence[Record]) -> list[Column]:
-    """The columns that some member has."""
+    """Choose the columns that some member has."""
     return [column for column in columns if any(column.key in record for record in records)]
 
 
 def as_json(document: Mapping[str, Any]) -> str:
-    """JSON text; numbers that are not finite become the texts "inf", "-inf", "nan", which JSON has no numbers for."""
+    """Write JSON text; numbers that are not finite become the texts "inf", "-inf", "nan", as JSON has none for them."""
     return json.dumps(_finite(document), indent=1, allow_nan=False, default=str) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -103,7 +103,7 @@ def _finite(value: Any) -> Any:
 
 
 def as_csv(records: Sequence[Record], columns: Sequence[Column]) -> str:
-    """One row a parameter; a member without parameters has one row.
+    """Write CSV text with one row a parameter; a member without parameters has one row.
 
     **Arguments:** `columns`: the task's; those with `csv` are written.
     """
@@ -122,7 +122,7 @@ def as_csv(records: Sequence[Record], columns: Sequence[Column]) -> str:
 
 
 def slugs(names: Sequence[str]) -> list[str]:
-    """File names for members: their names with only letters, digits, dots and dashes, told apart by numbers."""
+    """Make file names for members: their names with only letters, digits, dots and dashes, told apart by numbers."""
     used: set[str] = set()
     out = []
     for name in names:

@@ -67,7 +67,7 @@ Registry = Mapping[str, Kind]
 
 
 def extended(registry: Registry, imports: Sequence[Path]) -> Registry:
-    """The registry with the classes of a researcher's own files, which are run.
+    """Extend the registry by the classes of a researcher's own files, which are run.
 
     **Raises:** `ConfigError` as `imported` does.
     """

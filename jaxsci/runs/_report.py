@@ -30,7 +30,7 @@ def report(
     notes: Sequence[str],
     pictures: Mapping[str, str],
 ) -> str:
-    """The page of a run.
+    """Write the page of a run.
 
     **Arguments:**
 

@@ -153,7 +153,10 @@ def run(
 
 
 def exit_code(records: Sequence[Record]) -> int:
-    """The worst that happened: stopped, a member that could not be tried at all, one that failed, nothing."""
+    """Give the exit code of the worst that happened.
+
+    From worse to better: stopped, a member that could not be tried at all, one that failed, nothing.
+    """
     results = {record["result"] for record in records}
     if NOT_RUN in results:
         return STOPPED

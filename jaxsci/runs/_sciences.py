@@ -18,12 +18,14 @@ DEFAULT = "curvefit"
 
 
 def sciences() -> tuple[str, ...]:
-    """The names that a config may give as its task, those of this package in front."""
+    """List the names that a config may give as its task, those of this package in front."""
     return tuple(points(SCIENCES))
 
 
-def task_named(name: Any, where: str = "task") -> AbstractTask[Any, Any]:
-    """The task of a name.
+def task_named(name: object, where: str = "task") -> AbstractTask[Any, Any]:
+    """Load the task of a name.
+
+    **Arguments:** `name`: what the config says; `where`: its place there, for errors.
 
     **Raises:** `ConfigError` for any other name, and where the science cannot be imported.
     """

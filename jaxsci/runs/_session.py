@@ -46,7 +46,7 @@ def prepare(device: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """List the versions of what the numbers depend on."""
     from .. import __version__
 
     packages = {p.__name__: p.__version__ for p in (jax, jaxlib, equinox, optimistix, numpy)}

@@ -92,7 +92,7 @@ class AbstractFitTask(AbstractTask[M, R], Generic[M, R]):
 
 
 def read_steps(table: Mapping[str, Any], where: str, default: int) -> int:
-    """The most steps that a fit may take: `max_steps` of a table."""
+    """Read the most steps that a fit may take: `max_steps` of a table."""
     steps: int = take(table, "max_steps", int, where, default)
     if steps < 1:
         raise ConfigError(f"{where}.max_steps", f"should be 1 or more, but it is {steps}")
@@ -100,18 +100,18 @@ def read_steps(table: Mapping[str, Any], where: str, default: int) -> int:
 
 
 def advice(value: int) -> str:
-    """What a `jaxsci.RESULTS` says by itself."""
+    """Say what a `jaxsci.RESULTS` says by itself."""
     return RESULTS[item(value)]  # type: ignore[misc]
 
 
 def item(value: int) -> Any:
-    """The `jaxsci.RESULTS` of a value."""
+    """Find the `jaxsci.RESULTS` of a value."""
     results: Any = RESULTS
     return jtu.tree_map(lambda _: jnp.asarray(value), results.successful)
 
 
 def result_of(value: int) -> str:
-    """The name of a `jaxsci.RESULTS` by its value, such as `max_steps_reached`."""
+    """Find the name of a `jaxsci.RESULTS` by its value, such as `max_steps_reached`."""
     return _names()[value]
 
 

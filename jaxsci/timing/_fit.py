@@ -13,12 +13,11 @@ from decimal import Context, Decimal
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import AbstractLikelihood, Module, Parameter, get, parameters, suggest
+from ..core import AbstractLikelihood, Module, Parameter, get, is_traced, parameters, suggest, traced
 from ..fitting import GaussNewton, Solution, Solver, as_names, fit as core_fit, judge, make_plan
 from ._anchor import AnchoredTOAs, tied, warn_of_idle
 from ._components import TimingNoise
@@ -50,7 +49,7 @@ class TimingSolution(Module):
     @property
     def alone(self) -> bool:
         """Say whether this is the fit of one pulsar from its par file, outside of any transformation of JAX."""
-        return self.start.par is not None and self.fit.y.ndim == 1 and not isinstance(self.fit.y, jax.core.Tracer)
+        return self.start.par is not None and self.fit.y.ndim == 1 and not is_traced(self.fit.y)
 
     @property
     def offsets(self) -> dict[str, Any]:
@@ -140,7 +139,7 @@ class TimingSolution(Module):
     def model(self) -> TimingModel:
         """The fitted model; its offsets are from the par file that it carries."""
         # on the host at once: one transfer, not one for each parameter
-        y = self.fit.y if isinstance(self.fit.y, jax.core.Tracer) else np.asarray(self.fit.y)
+        y = self.fit.y if is_traced(self.fit.y) else np.asarray(self.fit.y)
         places = {name: self.fit.names.index(name) for name in self.fit.names if name == "PHOFF"}
         places |= dict(zip(self.names, self.places, strict=True))
         return self.start.with_offsets({name: y[..., place] for name, place in places.items()})
@@ -213,8 +212,8 @@ def fit(
     check_phase(model, names)
     data = anchored(model, toas)
     _check_noise(data.noise, noisy)
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((model, data)))
-    idle = [] if traced else warn_of_idle(model, data, names)
+    inside = traced((model, data))
+    idle = [] if inside else warn_of_idle(model, data, names)
     start = bare(model)
     fitted = (*places, *offset_of(model))
     # the core frees whole arrays; elements that are not wanted are held below
@@ -226,8 +225,8 @@ def fit(
     choices |= {"free": leaves, "bounds": bounds or None, "solver": solver, "scale_covariance": scale_covariance}
     choices |= {"active": active(model, plan.names, fitted, None if free is None else names)}
     # outside of a transformation the message comes below, with PINT's names in place of elements
-    solution = core_fit(start, data, throw=throw and traced, **choices)
-    if throw and not traced:
+    solution = core_fit(start, data, throw=throw and inside, **choices)
+    if throw and not inside:
         known = dict(zip(places, names, strict=True))
         judge(_renamed(solution, known, idle), start, data, choices.get("likelihood"), strict)
     return TimingSolution(solution, model, names, tuple(plan.names.index(place) for place in places))

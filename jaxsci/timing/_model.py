@@ -12,13 +12,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from ..core import Module, leaf_values, put, suggest, transparent
+from ..core import Module, leaf_values, put, suggest, traced, transparent
 from ._anchored import AnchoredTOAs
 from ._binary import DD, ELL1, AbstractBinary, Kopeikin, ShapiroSini
 from ._components import (
@@ -377,13 +376,13 @@ def refuse_others(names: Iterable[str], known: Collection[str]) -> None:
 
 def _changed(leaf: Array, values: dict[int, ArrayLike]) -> Any:
     """A leaf with new elements by index, -1 for a leaf that is no list; on the host where all that comes is there."""
-    traced = any(isinstance(x, jax.core.Tracer) for x in (leaf, *values.values()))
-    xp: Any = jnp if traced else np
+    known = not traced((leaf, values))
+    xp: Any = np if known else jnp
     if -1 in values:
         return xp.broadcast_to(xp.asarray(values[-1]), leaf.shape)
     new = xp.stack([xp.broadcast_to(xp.asarray(value), leaf.shape[:-1]) for value in values.values()], axis=-1)
     at = list(values)
-    if traced:
+    if not known:
         return leaf.at[..., jnp.array(at)].set(new)
     whole = np.array(leaf)
     whole[..., at] = new

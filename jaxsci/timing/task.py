@@ -43,7 +43,7 @@ from ._par_out import PREFIX, noise_places, par_text
 from ._residual_summary import Look, looks
 from ._task.figures import draw, draw_sky
 from ._task.grid import Grid, read_grid
-from ._task.load import Reading, read_pulsar
+from ._task.load import PulsarFiles, Reading, read_pulsar
 from ._task.noise import noise_names, noise_rows, timing_remarks
 from ._toas import TOAs
 
@@ -232,7 +232,7 @@ def _names(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...] | 
     return None if free is None else tuple(free)
 
 
-def _read(entry: dict[str, Any], where: str, config: Config) -> tuple[str, TimingModel, TOAs, str]:
+def _read(entry: dict[str, Any], where: str, config: Config) -> PulsarFiles:
     if "pulsar" in entry:
         for key in ("par", "tim", *(field.name for field in dataclasses.fields(Reading))):
             if key in entry:

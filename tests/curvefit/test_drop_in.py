@@ -170,10 +170,29 @@ def test_units_and_complex_numbers_are_refused_by_name():
 @pytest.mark.parametrize(
     ("f", "error", "words"),
     [
-        (lambda x, a: np.exp(a * x), TypeError, "calls NumPy: write it with jax.numpy"),
-        (lambda x, a: a * x if a > 0 else x, TypeError, "f branches on values .* jnp.where"),
-        (lambda x, a: math.exp(a) * x, TypeError, "f makes a Python number"),
-        (lambda x, a: jnp.zeros(int(a)), TypeError, "f makes a Python number"),
+        (
+            lambda x, a: np.exp(a * x),
+            TypeError,
+            "f hands an array or a parameter to NumPy .*function of the same name in jax.numpy",
+        ),
+        (
+            lambda x, a: a * x if a > 0 else x,
+            TypeError,
+            "f decides by the value of an array or a parameter .* jnp.where",
+        ),
+        (lambda x, a: math.exp(a) * x, TypeError, r"f hands .* to NumPy or Python \(np.exp, math.exp"),
+        (lambda x, a: jnp.zeros(int(a)), TypeError, r"f hands .* to NumPy or Python .*int\(\)"),
+        (
+            lambda x, a: sum(x**k for k in range(a)),
+            TypeError,
+            r"f counts or indexes .* \(range.* whole number .* jnp.where",
+        ),
+        (
+            lambda x, a: jnp.zeros(a),
+            TypeError,
+            r"f counts or indexes by the value of an array or a parameter .* a shape",
+        ),
+        (lambda x, a: x * [1.0, 2.0][a], TypeError, r"f counts or indexes .* jnp.take"),
         (lambda x, a: None, ValueError, "f returns nothing"),
         (lambda x, a: "a", ValueError, "f returns str 'a'"),
         (lambda x, a: (x, a * x), ValueError, "f returns a tuple, but it should return one array"),

@@ -125,6 +125,14 @@ BAD = {
         "Returns(inputs) hands an array or a parameter to NumPy",
     ),
     "a count in a model": (returns(lambda a, x: x * len(range(int(a)))), "hands an array or a parameter to NumPy"),
+    "a range in a model": (
+        returns(lambda a, x: sum(x**k for k in range(a))),
+        "Returns(inputs) counts or indexes by the value of an array or a parameter (range(), a list's [ ], a shape)",
+    ),
+    "a list's element in a model": (
+        returns(lambda a, x: x * [1.0, 2.0][a]),
+        "or pick elements by jnp.take; what is no",
+    ),
     "nothing returned": (returns(lambda a, x: None), "Returns(inputs) returned None, but a model returns one"),
     "a pair returned": (returns(lambda a, x: (a, x)), "Returns(inputs) returned tuple"),
     "complex numbers returned": (

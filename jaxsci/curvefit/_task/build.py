@@ -57,7 +57,7 @@ _DATA = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to fit: the keyword arguments of `jaxsci.fit`. Members with the same `key` may share one program."""
+    """How to fit members, as `jaxsci.fit` is told it; those with the same `key` may share one program."""
 
     solver: Any = dataclasses.field(default_factory=TRF)
     loss: AbstractLoss = dataclasses.field(default_factory=Linear)
@@ -165,7 +165,7 @@ def _choices(table: dict[str, Any], settings: Settings, registry: Registry, wher
     )
 
 
-def _prior(spec: Any, where: str, registry: Registry) -> Normal:
+def _prior(spec: object, where: str, registry: Registry) -> Normal:
     prior: Normal = construct(spec, "priors", registry, where)
     if not bool(jnp.all(jnp.isfinite(prior.mean))):
         raise ConfigError(f"{where}.mean", f"should be finite, but it is {prior.mean}")
@@ -176,18 +176,17 @@ def _prior(spec: Any, where: str, registry: Registry) -> Normal:
     return prior
 
 
-def _bound(value: Any, where: str) -> tuple[float, float]:
-    numbers = isinstance(value, list) and len(value) == 2 and all(map(_number, value))
-    if not numbers:
+def _bound(value: object, where: str) -> tuple[float, float]:
+    if not (isinstance(value, list) and len(value) == 2 and all(map(_number, value))):
         raise ConfigError(where, f"should be [lower, upper], with inf for no bound, but it is {shown(value)}")
     return float(value[0]), float(value[1])
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
-def _members(entry: Any, k: int, settings: Settings, config: Config, registry: Registry) -> list[Member]:
+def _members(entry: object, k: int, settings: Settings, config: Config, registry: Registry) -> list[Member]:
     where = f"data[{k}]"
     if not isinstance(entry, dict):
         raise ConfigError(where, f"should be a table, but it is {shown(entry)}")
@@ -217,7 +216,7 @@ def _members(entry: Any, k: int, settings: Settings, config: Config, registry: R
 
 
 def _started(
-    name: str, spec: Any, at: str, source: Source, entry: dict[str, Any], where: str, registry: Registry
+    name: str, spec: object, at: str, source: Source, entry: dict[str, Any], where: str, registry: Registry
 ) -> list[tuple[str, AbstractModel, int]]:
     """(name, model at its start, place of its data) of each fit of a table."""
     titles = [f"{name}{part.suffix}" for part in source.parts]
@@ -247,7 +246,7 @@ def _starts(entry: dict[str, Any], where: str) -> tuple[Mapping[str, Any], ...]:
     return tuple(map(flatten, starts if start is None else [start]))
 
 
-def _model(spec: Any, where: str, start: Mapping[str, Any], start_at: str, registry: Registry) -> AbstractModel:
+def _model(spec: object, where: str, start: Mapping[str, Any], start_at: str, registry: Registry) -> AbstractModel:
     """The model with its start values, which may also stand in for arguments of its constructor."""
     model = construct(spec, "models", registry, where, defaults=start)
     try:

@@ -20,7 +20,7 @@ from .run import explained, group
 
 
 def refusals(members: Sequence[Member]) -> dict[int, Refusal]:
-    """The members, by their places, whose fits would end before their first step.
+    """Find the members, by their places, whose fits would end before their first step.
 
     **Raises:** `ConfigError` where a fit cannot be traced, as the run would.
     """

@@ -24,8 +24,8 @@ from .._starts import estimate
 ESTIMATE = "estimate"
 
 
-def estimated(spec: Any, datasets: Sequence[Dataset], registry: Registry, where: str, start_at: str) -> list[Any]:
-    """The model that `spec` describes, once for each data set, with start values guessed from it.
+def estimated(spec: object, datasets: Sequence[Dataset], registry: Registry, where: str, start_at: str) -> list[Any]:
+    """Build the model that `spec` describes once for each data set, with start values guessed from it.
 
     For models of the library, their sums and products. Values that `spec` gives win.
 
@@ -71,7 +71,7 @@ def _guess(model: AbstractModel, given: dict[str, Any], x: Array, y: Array) -> A
     return put(estimate(model, x, y), given)
 
 
-def _filled(spec: Any, registry: Registry, where: str) -> Any:
+def _filled(spec: object, registry: Registry, where: str) -> Any:
     """The table of a model with 1.0 for every argument that it leaves out, so that there is a model to estimate."""
     table = {"type": spec} if isinstance(spec, str) else spec
     if not isinstance(table, dict) or not isinstance(table.get("type"), str):
@@ -85,7 +85,7 @@ def _filled(spec: Any, registry: Registry, where: str) -> Any:
     return out
 
 
-def _given(spec: Any, prefix: str = "") -> dict[str, Any]:
+def _given(spec: object, prefix: str = "") -> dict[str, Any]:
     """The values in the table of a model, by the names of its parameters."""
     out: dict[str, Any] = {}
     for key, value in spec.items() if isinstance(spec, dict) else ():

@@ -16,7 +16,7 @@ from .build import Member
 
 
 def draw(member: Member, solution: Solution) -> Any:
-    """The matplotlib figure of one member."""
+    """Draw the matplotlib figure of one member."""
     return _draw_curve(member, solution) if member.image is None else _draw_image(member, solution)
 
 

@@ -19,7 +19,7 @@ CERTIFIED_DIGITS = 11.0
 
 
 def log_relative_error(value: float, reference: float) -> float:
-    """Digits that agree: -log10 |value / reference - 1|, at least 0, at most `CERTIFIED_DIGITS`.
+    """Count the digits that agree: -log10 |value / reference - 1|, at least 0, at most `CERTIFIED_DIGITS`.
 
     The absolute error takes the place of the relative one where the reference is 0; nan where a number is not finite.
     """
@@ -30,7 +30,7 @@ def log_relative_error(value: float, reference: float) -> float:
 
 
 def record(member: Member, solution: Solution, derived: Mapping[str, float]) -> dict[str, Any]:
-    """All numbers of one fit. `derived`: reduced chi2, AIC and BIC, which are computed for many fits at once."""
+    """Collect all numbers of one fit; `derived` are reduced chi2, AIC and BIC, computed for many fits at once."""
     scaled = not solution.absolute if member.settings.scale_covariance is None else member.settings.scale_covariance
     rows = _parameters(solution, member.reference)
     out = {

@@ -17,7 +17,8 @@ import jax
 import jax.tree_util as jtu
 import numpy as np
 
-from ...datasets import Dataset, bucket
+from ...core import AbstractModel
+from ...datasets import AbstractDataset, Dataset, bucket
 from ...fitting import Solution, explain_result, fit, fit_batch, lane_count, make_plan
 from ...runs import CLASS_ERRORS, REFUSED, AbstractOutcome, ConfigError, Report, Untried, first_line
 from ...runs.fits import item, result_of
@@ -89,7 +90,7 @@ class Outcome(AbstractOutcome):
 
 
 def explained(value: int, member: Member) -> str:
-    """Why a fit ended so, naming array and row where that is known. `value`: of a `jaxsci.RESULTS`."""
+    """Say why a fit ended so, naming array and row where that is known. `value`: of a `jaxsci.RESULTS`."""
     try:
         explain_result(item(value), *member.on_device(), None)
     except (RuntimeError, ValueError) as error:
@@ -97,7 +98,7 @@ def explained(value: int, member: Member) -> str:
 
 
 def group(members: Sequence[Member]) -> list[list[int]]:
-    """Places of the members that `fit_batch` takes together: equal settings, structure and dtypes."""
+    """Find the places of the members that `fit_batch` takes together: equal settings, structure and dtypes."""
     groups: dict[Any, list[int]] = {}
     for place, member in enumerate(members):
         alone = () if _batched(member) else (place,)
@@ -113,7 +114,7 @@ def _batched(member: Member) -> bool:
 def fit_members(
     members: Sequence[Member], report: Report = lambda count: None, beside: bool = True
 ) -> Iterator[tuple[list[int], list[Outcome | Untried]]]:
-    """Fit all members; yields (places, outcomes) as they are done.
+    """Fit all members, and yield (places, outcomes) as they are done.
 
     **Arguments:**
 
@@ -175,10 +176,10 @@ def _fit_few(members: Sequence[Member], progress: Callable[[int, int], None]) ->
     return outcomes
 
 
-def _program(member: Member, model: Any, data: Any) -> Callable[[Any, Any], Solution]:
+def _program(member: Member, model: AbstractModel, data: AbstractDataset) -> Callable[[Any, Any], Solution]:
     """`fit` with the settings of a member; compiled without optimisation where rows are few."""
 
-    def fit_one(model: Any, data: Any) -> Solution:
+    def fit_one(model: AbstractModel, data: AbstractDataset) -> Solution:
         return fit(model, data, throw=False, **member.settings.arguments())
 
     few = isinstance(data, Dataset) and data.mask.shape[0] <= _FEW_ROWS

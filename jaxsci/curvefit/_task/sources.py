@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ...core import Diagonal, White, as_float, row_pads
-from ...datasets import AbstractDataset, Dataset, StreamedDataset
+from ...core import AnyArray, Diagonal, Inputs, Pad, Tree, White, as_float, row_pads
+from ...datasets import AbstractDataset, Dataset, Sliced, StreamedDataset
 from ...runs import Config, ConfigError, Registry, check_keys, construct, shown, take
 from .tables import Table, is_nist, is_stack, read_nist, read_rows, read_stack, read_table
 
@@ -171,7 +171,7 @@ def _columns(entry: dict[str, Any], path: Path, where: str, name: str, registry:
 
 
 def _numbers(where: str) -> Any:
-    def convert(column: Any) -> np.ndarray:
+    def convert(column: object) -> np.ndarray:
         array = np.asarray(column)
         if array.ndim != 1 or array.dtype.kind not in "fiub":
             raise ConfigError(
@@ -190,7 +190,7 @@ def _split(data: Dataset, keys: np.ndarray, where: str) -> list[Part]:
     host = jax.device_get(data)
     found, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
 
-    def take_rows(pad: Any, leaf: Any, rows: np.ndarray) -> Any:
+    def take_rows(pad: Pad | None, leaf: Tree, rows: np.ndarray) -> Any:
         return leaf if pad is None else leaf[rows]
 
     order, counts = np.argsort(inverse, kind="stable"), np.bincount(inverse)
@@ -203,11 +203,11 @@ def _split(data: Dataset, keys: np.ndarray, where: str) -> list[Part]:
     return out
 
 
-def _none(node: Any) -> bool:
+def _none(node: object) -> bool:
     return node is None
 
 
-def _key(key: Any) -> str:
+def _key(key: object) -> str:
     return f"{key:.12g}" if isinstance(key, np.floating) else str(key)
 
 
@@ -232,7 +232,7 @@ def _stack(entry: dict[str, Any], path: Path, where: str, name: str, registry: R
         raise ConfigError(f"{where}.columns.sigma", f"it has shape {np.shape(sigma)}, but y has shape {y.shape}")
     errors = None if sigma is None else np.asarray(sigma, float).reshape(flat.shape)
 
-    def build(x: Any, y: Any, sigma: Any) -> Dataset:
+    def build(x: AnyArray, y: AnyArray, sigma: AnyArray | None) -> Dataset:
         return _dataset(x, y, sigma, entry, where, registry)
 
     axes = (0 if x.shape[:2] == flat.shape else None, 0, None if errors is None else 0)
@@ -275,7 +275,7 @@ def _streamed(entry: dict[str, Any], path: Path, where: str, name: str) -> Sourc
     inputs, observed, errors = names.inputs(table), names.observed(table), names.errors(table)
     every = max(-(-len(observed) // _SHOWN_ROWS), 1)
 
-    def some(column: Any) -> np.ndarray:
+    def some(column: Sliced) -> np.ndarray:
         return np.asarray(column[::every], float)
 
     try:
@@ -287,7 +287,7 @@ def _streamed(entry: dict[str, Any], path: Path, where: str, name: str) -> Sourc
     return Source((Part("", data, sample),), names.labels, name)
 
 
-def _dataset(x: Any, y: Any, sigma: Any, entry: dict[str, Any], where: str, registry: Registry) -> Dataset:
+def _dataset(x: Inputs, y: object, sigma: object, entry: dict[str, Any], where: str, registry: Registry) -> Dataset:
     """The data with their noise: `sigma` (one number, or one a row), or a `noise` table, or neither."""
     if sigma is not None and "noise" in entry:
         raise ConfigError(f"{where}.noise", "the noise is given twice: by sigma, and here")
@@ -305,7 +305,7 @@ def _dataset(x: Any, y: Any, sigma: Any, entry: dict[str, Any], where: str, regi
         raise ConfigError(where, str(error)) from error
 
 
-def _gaussian(sigma: Any) -> White | Diagonal | None:
+def _gaussian(sigma: object) -> White | Diagonal | None:
     if sigma is None:
         return None
     return White(as_float(sigma)) if isinstance(sigma, int | float) else Diagonal(as_float(sigma))

@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,7 +32,10 @@ class Table:
     names: tuple[str, ...]
 
     def column(self, name: str, where: str) -> Any:
-        """One column; raises `ConfigError` with the nearest name where there is none."""
+        """Take one column.
+
+        **Raises:** `ConfigError` with the nearest name where there is none.
+        """
         if name not in self.columns:
             raise ConfigError(
                 where,
@@ -86,7 +89,10 @@ def _table(columns: Mapping[str, Any]) -> Table:
 
 
 def is_stack(path: Path, where: str) -> bool:
-    """True for .npz, and for .npy without named fields: arrays with one entry of the leading axis a member."""
+    """Tell whether a file holds a stack, arrays with one entry of the leading axis a member.
+
+    Such are .npz, and .npy without named fields.
+    """
     kind = path.suffix.lower()
     return kind == ".npz" or (kind == ".npy" and _numpy(path, where, mmap_mode="r").dtype.names is None)
 
@@ -98,7 +104,7 @@ def read_stack(path: Path, where: str) -> Table:
 
 
 def is_nist(path: Path, where: str) -> bool:
-    """True for a .dat file that says so: other .dat files are tables of text."""
+    """Tell whether a .dat file is one of NIST's, which says so: other .dat files are tables of text."""
     return _dat(path) and NIST in _text(path, where)
 
 
@@ -269,7 +275,7 @@ def _hdf5(path: Path, where: str) -> dict[str, Any]:
         raise ConfigError(where, f"{path.name} cannot be read as HDF5: {error}") from error
     found: dict[str, Any] = {}
 
-    def note(name: str, item: Any) -> None:
+    def note(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
             found[name] = item
 
@@ -282,7 +288,7 @@ def _need(package: str, where: str, path: Path) -> None:
         raise ConfigError(where, f"{path.name} needs {package}, which is not installed: pip install 'jaxsci[tables]'")
 
 
-def _numpy(path: Path, where: str, mmap_mode: Any = None) -> Any:
+def _numpy(path: Path, where: str, mmap_mode: Literal["r"] | None = None) -> Any:
     try:
         return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

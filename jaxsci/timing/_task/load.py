@@ -8,6 +8,7 @@ import dataclasses
 import os
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 from ...runs import BUNDLED, ConfigError, first_line
 from .._model import TimingModel
@@ -25,10 +26,19 @@ class Reading:
     duplicates: str = "keep"
 
 
+class PulsarFiles(NamedTuple):
+    """What the files of one pulsar hold; `source`: what it was read from, in words."""
+
+    name: str
+    model: TimingModel
+    toas: TOAs
+    source: str
+
+
 def read_pulsar(
     par: str, tim: Path | None, where: str, reading: Reading = Reading(), within: Path | None = None
-) -> tuple[str, TimingModel, TOAs, str]:
-    """(name, model, TOAs, what it was read from) of `bundled:NAME`, or of a par file with a tim or npz file.
+) -> PulsarFiles:
+    """Read `bundled:NAME`, or a par file with a tim or npz file.
 
     `within`: the folder that all files which the tim file includes should lie in; `None` for anywhere.
 
@@ -41,9 +51,9 @@ def read_pulsar(
     try:
         if tim is None:
             name = par.removeprefix(BUNDLED)
-            return name, *bundled(name), par
+            return PulsarFiles(name, *bundled(name), par)
         model, toas = load(par, tim, within=within, **dataclasses.asdict(reading))
     except (ImportError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise ConfigError(where, first_line(error)) from error
     assert model.par is not None
-    return model.par.word("PSR") or Path(par).stem, model, toas, f"{Path(par).name}, {tim.name}"
+    return PulsarFiles(model.par.word("PSR") or Path(par).stem, model, toas, f"{Path(par).name}, {tim.name}")
