@@ -115,7 +115,9 @@ def _signature(f: Callable[..., Any], bound: bool = False, title: str = "") -> _
 
 
 class Call(Module):
-    """What is called with (x, *parameters): a traced function, whose captured arrays are leaves.
+    """What is called with (x, *parameters), or for residuals with (x, args, kwargs): a traced function.
+
+    The arrays that it captured are leaves.
 
     - `own_jacobian`: whether the function answers (f(...), jac(...)).
     """
@@ -123,7 +125,7 @@ class Call(Module):
     function: Traced
     own_jacobian: bool = eqx.field(static=True)
 
-    def __call__(self, x: Inputs, *values: ArrayLike) -> Any:
+    def __call__(self, x: Inputs, *values: Tree) -> Any:
         return _with_jacobian(self.function, x, values) if self.own_jacobian else self.function(x, *values)
 
 
@@ -132,7 +134,7 @@ class Live(Module):
 
     function: Callable[..., Any] = eqx.field(static=True)
 
-    def __call__(self, x: Inputs, *values: ArrayLike) -> Any:
+    def __call__(self, x: Inputs, *values: Tree) -> Any:
         return self.function(x, *values)
 
 

@@ -55,7 +55,7 @@ def as_loss(loss: Loss, f_scale: Numbers) -> AbstractLoss:
     if not isinstance(loss, str) or loss not in _LOSSES:
         known = ("linear", *_LOSSES)
         raise ValueError(
-            f"loss should be a loss Module or one of {', '.join(known)}, but it is {loss!r}{suggest(loss, known)}"
+            f"loss should be a loss Module or one of {', '.join(known)}, but it is {loss!r}{suggest(str(loss), known)}"
         )
     if isinstance(f_scale, int | float):
         return _loss(loss, float(f_scale))

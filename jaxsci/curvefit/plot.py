@@ -70,7 +70,7 @@ def plot_profile(
     **Raises:** `ValueError` for an unknown name, one that the data do not determine, or terms that are not the fit's.
     """
     how = Search(solver, chunk, max_steps)
-    interval = confidence_interval(solution, data, name, level, **how._asdict(), **told)
+    interval = confidence_interval(solution, data, name, level, solver=solver, chunk=chunk, max_steps=max_steps, **told)
     index = solution.names.index(name)
     best, error = float(solution.y[index]), float(solution.standard_errors[index])
     if not (np.isfinite(error) and error > 0):

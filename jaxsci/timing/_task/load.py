@@ -51,7 +51,8 @@ def read_pulsar(
     try:
         if tim is None:
             name = par.removeprefix(BUNDLED)
-            return PulsarFiles(name, *bundled(name), par)
+            model, toas = bundled(name)
+            return PulsarFiles(name, model, toas, par)
         model, toas = load(par, tim, within=within, **dataclasses.asdict(reading))
     except (ImportError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise ConfigError(where, first_line(error)) from error
