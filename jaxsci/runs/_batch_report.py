@@ -216,7 +216,7 @@ def _name(place: int, member: Record, pages: Mapping[int, str]) -> Html:
     return tag("td", shown, class_="member")
 
 
-def _number(value: int | float | str | None) -> float | str | None:
+def _number(value: int | float | str | None) -> int | float | str | None:
     """Five digits; JSON has no infinities."""
     if value is None or isinstance(value, int | str):
         return value
