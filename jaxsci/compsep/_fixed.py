@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import leaf_names, leaf_values, parameters, suggest
-from ._given import Given, Values, at_hand, plain, traced
+from ..core import leaf_names, leaf_values, parameters, suggest, traced
+from ._given import Given, Values, at_hand, plain
 from ._instrument import Frequencies
 from ._mixing import MixingMatrix
 

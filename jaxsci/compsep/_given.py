@@ -11,11 +11,10 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import as_float, plain as carried, unit_of
+from ..core import as_float, plain as carried, traced, unit_of
 from ._units import split_unit
 
 Given: TypeAlias = ArrayLike | float | int
@@ -45,11 +44,6 @@ class OnDisk(Protocol):
 
     def __array__(self, dtype: Any = None, /) -> np.ndarray:
         """All of them."""
-
-
-def traced(*trees: object) -> bool:
-    """Tell whether any number in these trees is being traced, so that nothing can be said of its value."""
-    return any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves(trees))
 
 
 def at_hand(x: Values) -> Values:

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from ..core import traced
 from ..core.linalg import cholesky
 from ..fitting import compiled
-from ._given import Given, Values, at_hand, plain, traced
+from ._given import Given, Values, at_hand, plain
 
 UNSEEN = -1.6375e30
 """What HEALPix files have in masked pixels."""
@@ -94,7 +95,9 @@ def alike(found: list[Values]) -> tuple[tuple[int, ...], ...]:
     for k, root in enumerate(found):
         for members in sets:
             other = found[members[0]]
-            if root is other or (not traced(root, other) and root.shape == other.shape and np.array_equal(root, other)):
+            if root is other or (
+                not traced((root, other)) and root.shape == other.shape and np.array_equal(root, other)
+            ):
                 members.append(k)
                 break
         else:

@@ -15,13 +15,13 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from ..core import free_spec, match
+from ..core import free_spec, match, traced
 from ..fitting import Solver, as_names
 from ._fit.amplitudes import ComponentMaps, component_maps
 from ._fit.fit import fit_sky
 from ._fit.fits import Fits, spoilt, unfitted
 from ._fixed import FixedMaps, check_held, check_sizes, in_memory, not_fixed
-from ._given import ArrayModule, Given, Values, plain, traced
+from ._given import ArrayModule, Given, Values, plain
 from ._instrument import Channels
 from ._mixing import MixingMatrix, at_lanes
 from ._patches import Cells, Where, lay_out
@@ -103,7 +103,7 @@ def separate_sky(
     check_sizes(fixed or {}, settings.free, sky.shape[2])
     sky, here = sky.hiding(fixed or {}).sound(), in_memory(settings.mixing, fixed or {})
     # asked once, for all that follows: the host's loops, or one program
-    settings = settings._replace(traced=traced(settings, sky, here))
+    settings = settings._replace(traced=traced((settings, sky, here)))
     cells = lay_out(settings.free, patches, sky.used, nest=settings.nest, single=sky.by_pixel, fixed=here)
     fits, component = solve(settings, sky, cells)
     return _answer(settings._replace(mixing=at_lanes(settings.mixing, here)), sky, cells, fits, component)

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..core import Module
+from ..core import Module, traced
 from ..fitting import compiled
 from ._fixed import FixedMaps
-from ._given import Given, Values, at_hand, hidden, plain, traced
+from ._given import Given, Values, at_hand, hidden, plain
 from ._instrument import Channels, Frequencies, Instrument, channel_count, frequencies_of
 from ._noise import UNSEEN, alike, enough, reaching, roots, weighted
 

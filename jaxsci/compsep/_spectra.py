@@ -19,8 +19,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import Module, Scalar, leaf_values, match, numbers, param, params, put, suggest, transparent
-from ._given import traced
+from ..core import Module, Scalar, leaf_values, match, numbers, param, params, put, suggest, traced, transparent
 from ._units import H_OVER_K, conversion, split_unit
 
 

@@ -235,7 +235,8 @@ def _over_lanes(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _start(lane: Problem, choices: Choices) -> tuple[Ready, Any]:
     ready = make_ready(lane, choices)
     options = {**ready.bounds, "linearise": ready.objective}
-    return ready, choices.solver.init(unused, ready.y0, None, options, None, None, frozenset())  # type: ignore[arg-type]
+    solver: Any = choices.solver
+    return ready, solver.init(unused, ready.y0, None, options, None, None, frozenset())
 
 
 class Lane(NamedTuple):
