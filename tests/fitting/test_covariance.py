@@ -249,7 +249,7 @@ def test_a_column_of_zeros_leaves_the_derivatives_of_the_others_alone():
     jac = jnp.asarray(np.random.default_rng(4).normal(size=(6, 2)))
 
     def variance(scale, fixed):
-        return covariance(jnp.concatenate([scale * jac, jnp.zeros((6, 1))], axis=1), fixed).matrix[0, 0]
+        return uncertainty(Rows(jnp.concatenate([scale * jac, jnp.zeros((6, 1))], axis=1)), fixed).matrix[0, 0]
 
     both = quick_jit(jax.value_and_grad(variance))
     for fixed in (jnp.array([False, False, True]), jnp.zeros(3, bool)):
