@@ -54,7 +54,7 @@ def _give_back_compiled_programs() -> Iterator[None]:
     One more ends in a segmentation fault, within whatever is compiled or read from the cache just then.
     """
     yield
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 15_000:
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 35_000:
         jax.clear_caches()
         gc.collect()
 
