@@ -43,7 +43,7 @@ def fit(
     solver: Solver = TRF(),
     loss: AbstractLoss = Linear(),
     likelihood: AbstractLikelihood | None = None,
-    active: ArrayLike | Sequence[bool] | None = None,
+    active: ArrayLike | Sequence[bool] | Sequence[int] | None = None,
     chunk: int | None = None,
     max_steps: int = 200,
     throw: bool = True,

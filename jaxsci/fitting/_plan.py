@@ -150,7 +150,7 @@ def _elements(fitted: Fitted, known: Mapping[str, Parameter], patterns: Iterable
     return of
 
 
-def active_mask(plan: Plan, active: ArrayLike | Sequence[bool] | None) -> Array | None:
+def active_mask(plan: Plan, active: ArrayLike | Sequence[bool] | Sequence[int] | None) -> Array | None:
     """What a caller says of each free element, and what the plan says: False keeps its value, `None` moves all.
 
     **Raises:** `ValueError` for another shape than one truth value for each free element.

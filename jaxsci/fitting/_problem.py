@@ -6,7 +6,7 @@ a value can be followed by its name. Arrays of a `Problem` vary from fit to fit 
 for them again.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import optimistix as optx
 from jaxtyping import PyTree
@@ -15,7 +15,10 @@ from ..datasets import AbstractDataset
 from ._plan import Plan
 from ._terms import Terms
 
-Solver: TypeAlias = optx.AbstractLeastSquaresSolver | optx.AbstractMinimiser
+if TYPE_CHECKING:
+    Solver: TypeAlias = optx.AbstractLeastSquaresSolver | optx.AbstractMinimiser
+else:
+    Solver = object  # doors that are given something else name it, with the remedy
 """What `fit` takes for a solver: one of ours, or any of optimistix."""
 
 
