@@ -148,7 +148,10 @@ def test_what_the_data_do_not_determine_is_handed_over_and_said(handed_over):
     for k in range(4):
         alone = js.fit(Twice(1.0, 1.0, 0.0), data(observed[k : k + 1])[0], throw=False)
         assert int(batch[k].rank) == 2
-        np.testing.assert_allclose(batch[k].y, alone.y, rtol=1e-9)
+        # how the sum is shared is not determined: rounding may move it along that direction
+        both = [np.array([y[0] + y[1], y[2]]) for y in (np.asarray(batch[k].y), np.asarray(alone.y))]
+        np.testing.assert_allclose(*both, rtol=1e-9)
+        np.testing.assert_allclose(batch[k].cost, alone.cost, rtol=1e-12)
         assert np.isinf(np.asarray(batch[k].standard_errors)[:2]).all()
     assert set(batch.warnings) == set(range(4))
 
