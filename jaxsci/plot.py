@@ -11,8 +11,9 @@ import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import ArrayLike
 
-from .core import Diagonal, White, free_spec, opened
+from .core import AbstractLikelihood, Diagonal, Inputs, Model, White, free_spec, opened
 from .datasets import Dataset
 from .fitting import Solution
 
@@ -107,7 +108,7 @@ def plot_image(
     return ax
 
 
-def plot_histogram(values: Any, label: str = "", ax: "Axes | None" = None) -> "Axes":
+def plot_histogram(values: ArrayLike, label: str = "", ax: "Axes | None" = None) -> "Axes":
     """How a quantity is distributed over a batch; far outliers are counted in the title and not drawn.
 
     **Arguments:** `values`: shape (members,), of which the finite ones count; `label`: the name of the quantity;
@@ -219,7 +220,7 @@ def _drawn(data: Dataset) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _predict(solution: Solution, inputs: Any) -> tuple[jax.Array, jax.Array]:
+def _predict(solution: Solution, inputs: Inputs) -> tuple[jax.Array, jax.Array]:
     """The model, and the standard error of its value, at each input."""
     free, rest = eqx.partition(solution.fitted, free_spec(solution.fitted, [name for name, _ in solution.free]))
     y, unravel = jfu.ravel_pytree(free)
@@ -232,7 +233,7 @@ def _predict(solution: Solution, inputs: Any) -> tuple[jax.Array, jax.Array]:
 
 
 @eqx.filter_jit
-def _residual(model: Any, data: Dataset, noise: Any) -> Any:
+def _residual(model: Model, data: Dataset, noise: AbstractLikelihood | None) -> jax.Array:
     residual = data.residual(model)
     return residual if noise is None else noise.standardise(residual, data.mask)
 

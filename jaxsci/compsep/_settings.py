@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias, TypedDict
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from ..core import Normal, Unit, leaf_names, match
 from ..fitting import GaussNewton, Solver, as_names, flat_bounds, flat_priors, make_plan
@@ -73,6 +73,28 @@ class Limits(NamedTuple):
     upper: Float[Array, " p"]
     prior_mean: Float[Array, " p"]
     prior_weight: Float[Array, " p"]
+
+    def at_places(self, start: Float[Array, " p"], real: Sequence[Bool[Array, " _"]]) -> "Placed":
+        """The same for every place of a group, where each parameter has several.
+
+        **Arguments:** `start`: the value at which each parameter starts. `real`: for each parameter, which of its
+        places in this group have an element; the others keep their start, and no prior is held against them.
+        """
+
+        def spread(each: Array) -> Array:
+            return jnp.concatenate([jnp.broadcast_to(x, here.shape) for x, here in zip(each, real, strict=True)])
+
+        here, y = jnp.concatenate(real), spread(start)
+        lower, upper = jnp.where(here, spread(self.lower), y), jnp.where(here, spread(self.upper), y)
+        weight = jnp.where(here, spread(self.prior_weight), 0)
+        return Placed(y, Limits(lower, upper, spread(self.prior_mean), weight))
+
+
+class Placed(NamedTuple):
+    """Where a group starts, and the `Limits` of it, for all places of its parameters one after the other."""
+
+    start: Float[Array, " n"]
+    limits: Limits
 
 
 class Settings(NamedTuple):

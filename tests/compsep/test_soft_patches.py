@@ -17,6 +17,7 @@ from jaxsci.compsep._fit.fit import covariance_of_cells
 from jaxsci.compsep._healpix import nest_to_ring, parents
 from jaxsci.compsep._mixing import at_lanes
 from jaxsci.compsep._patches import lay_out
+from jaxsci.compsep._settings import Limits
 from jaxsci.core._parameter import free_spec
 
 NSIDE = 4
@@ -294,3 +295,14 @@ def test_soft_patches_do_not_go_into_blocks(tmp_path, soft, maps):
         compsep.separate_blocks(
             model(), NU, maps, tmp_path, free=("dust.beta",), patches={"dust.beta": soft}, inv_n=SIGMA**-2.0
         )
+
+
+def test_places_without_an_element_keep_their_start_and_hold_no_prior():
+    """Groups have as many places as the widest of them needs; a prior against an empty one would be a cost of nothing."""
+    limits = Limits(*(jnp.array(pair) for pair in ([1.0, -4.0], [2.0, -2.0], [1.6, -3.0], [1e6, 25.0])))
+    start, own = limits.at_places(jnp.array([1.2, -3.1]), [jnp.array([True, False, True]), jnp.array([True])])
+    np.testing.assert_array_equal(start, [1.2, 1.2, 1.2, -3.1])
+    np.testing.assert_array_equal(own.lower, [1.0, 1.2, 1.0, -4.0])
+    np.testing.assert_array_equal(own.upper, [2.0, 1.2, 2.0, -2.0])
+    np.testing.assert_array_equal(own.prior_weight, [1e6, 0.0, 1e6, 25.0])
+    np.testing.assert_array_equal(own.prior_mean, [1.6, 1.6, 1.6, -3.0])

@@ -158,15 +158,9 @@ def fit_dense_groups(
     start = jnp.clip(jnp.stack([get(mixing, name) for name in names]), limits.lower, limits.upper)
 
     def one(data: SkyDataset, real: dict[str, Array], fixed: dict[str, Array]) -> tuple[Fits, Array]:
-        def flat(each: Array) -> Array:
-            return jnp.concatenate([jnp.broadcast_to(each[k], real[name].shape) for k, name in enumerate(names)])
-
-        inside, y = jnp.concatenate([real[name] for name in names]), flat(start)
         starts = {name: jnp.broadcast_to(start[k], real[name].shape) for k, name in enumerate(names)}
         model = at_lanes(mixing, starts | fixed)
-        # a place without an element keeps its start
-        lower, upper = jnp.where(inside, flat(limits.lower), y), jnp.where(inside, flat(limits.upper), y)
-        own = Terms(lower, upper, flat(limits.prior_mean), flat(limits.prior_weight))
+        own = Terms(*limits.at_places(start, [real[name] for name in names]).limits)
         plan = make_plan(model, data.noise, names)
         found, flags = fit_once(Problem(model, data, own), Choices(plan, solver, None, max_steps), complete)
         widths = {name: real[name].shape[0] for name in names}

@@ -130,15 +130,7 @@ def fit_nested_groups(
     start = jnp.clip(jnp.stack([get(mixing, name) for name in names]), limits.lower, limits.upper)
 
     def one(data: SkyDataset, real: dict[str, Array], fixed: dict[str, Array]) -> tuple[Fits, Array]:
-        inside = [real[name] for name in names]
-
-        def spread(each: Array) -> Array:
-            return jnp.concatenate([jnp.broadcast_to(x, here.shape) for x, here in zip(each, inside, strict=True)])
-
-        here, y = jnp.concatenate(inside), spread(start)
-        # a place without an element keeps its start
-        lower, upper = jnp.where(here, spread(limits.lower), y), jnp.where(here, spread(limits.upper), y)
-        own = Limits(lower, upper, spread(limits.prior_mean), jnp.where(here, spread(limits.prior_weight), 0))
+        y, own = limits.at_places(start, [real[name] for name in names])
         strips, common = _in_strips(Strip(data, fixed), shape)
         objective = NestedLikelihood(mixing, strips, common, own, names, shape)
         widths = {name: real[name].shape[0] for name in names}
