@@ -298,7 +298,7 @@ def test_soft_patches_do_not_go_into_blocks(tmp_path, soft, maps):
 
 
 def test_places_without_an_element_keep_their_start_and_hold_no_prior():
-    """Groups have as many places as the widest of them needs; a prior against an empty one would be a cost of nothing."""
+    """Groups have as many places as the widest of them needs; a prior against an empty one would cost nothing."""
     limits = Limits(*(jnp.array(pair) for pair in ([1.0, -4.0], [2.0, -2.0], [1.6, -3.0], [1e6, 25.0])))
     start, own = limits.at_places(jnp.array([1.2, -3.1]), [jnp.array([True, False, True]), jnp.array([True])])
     np.testing.assert_array_equal(start, [1.2, 1.2, 1.2, -3.1])
