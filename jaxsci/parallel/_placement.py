@@ -7,7 +7,7 @@ chunk, as it would if one program were spread over all of them and looped until 
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -58,7 +58,9 @@ class Placement(NamedTuple):
             return
         with ThreadPoolExecutor(len(self.devices)) as pool:
             try:
-                for future in [pool.submit(take, device) for device in self.devices]:
-                    future.result()
+                futures = [pool.submit(take, device) for device in self.devices]
+                wait(futures, return_when=FIRST_EXCEPTION)  # whichever fails, the others take no more
             finally:
                 stop.set()
+            for future in futures:
+                future.result()

@@ -192,7 +192,9 @@ def test_what_a_fit_lacks_is_compiled_when_it_is_wanted(model, data, free, progr
     together = quick_jit(lambda model, data: js.fit(model, data, free=free, solver=GN, throw=False))(model, data)
     assert bool(together.success)
     close(apart.y, together.y, 1e-9, 1e-7)
-    for name in ("cost", "dof", "rank", "determined", "result"):
+    # where the Jacobian is singular at the optimum, rounding says whether the answer is on that point or beside it
+    told = ("cost", "result") if free else ("cost", "result", "dof", "rank", "determined")
+    for name in told:
         close(getattr(apart, name), getattr(together, name), 1e-9, 1e-20)
     if free is None:
         close(apart.standard_errors, together.standard_errors, 1e-9)

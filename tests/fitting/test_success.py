@@ -95,6 +95,29 @@ def test_data_without_noise_give_the_truth_and_success(solver, known):
     close(found.y, truth, 1e-7)
 
 
+class Twice(js.AbstractModel):
+    """A slope that is told by the sum of two parameters only, one of them squared."""
+
+    a: js.Scalar = js.param()
+    b: js.Scalar = js.param()
+
+    def __call__(self, x):
+        return (self.a**2 + self.b) * x
+
+
+def test_data_without_noise_that_leave_a_direction_open_are_fitted_to_the_last_digit():
+    rng = np.random.default_rng(0)
+    starts, slopes = rng.normal(size=(300, 2)), 3 * rng.normal(size=300)
+
+    def one(start, slope):
+        return js.fit(Twice(*start), js.Dataset(GRID, slope * GRID), solver=js.GaussNewton(), throw=False)
+
+    found = quick_jit(jax.vmap(one))(starts, slopes)
+    close(found.y[:, 0] ** 2 + found.y[:, 1], slopes, 1e-11, 1e-11)
+    assert bool(jnp.all(found.success))
+    assert found.rank.tolist() == [1] * 300
+
+
 @pytest.mark.parametrize("noise", [js.White(0.1), None], ids=["noise known", "noise unknown"])
 def test_as_many_data_as_parameters_are_gone_through_exactly(noise):
     x = jnp.array([3.0, 5.0, 6.0])

@@ -1,6 +1,7 @@
 """Work shared by devices: every item once, the results one at a time, whatever the number of devices."""
 
 import threading
+import time
 
 import jax
 import numpy as np
@@ -43,12 +44,13 @@ def test_an_error_ends_the_work(placement, where):
 
     def work(item):
         begun.append(item)
+        time.sleep(1e-3)  # as work does that lets other threads run; without it one may be done before another begins
         if where == "work":
             fail(item)
 
     with pytest.raises(OSError, match="disk full"):
-        placement.spread(range(10_000), work, fail if where == "done" else lambda *_: None)
-    assert len(begun) < 10_000
+        placement.spread(range(1000), work, fail if where == "done" else lambda *_: None)
+    assert len(begun) < 100
 
 
 def test_chunks_go_to_the_devices_in_turn():

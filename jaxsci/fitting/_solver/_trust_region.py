@@ -264,12 +264,13 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         rounding = 8 * eps * jnp.max(jnp.abs(y) * norms, initial=0)
         enough = jnp.maximum(self.rtol * size, rounding)
         flat = (slope <= 1e3 * eps * size) | (size <= rounding)
-        converged = proposal.solved & ((proposal.decrement <= enough) | still | flat)
+        far = proposal.decrement > jnp.maximum(_FAR, 32 * jnp.sqrt(eps)) * size + rounding
+        # data without noise: a step of the twelfth digit may still be most of what is left of the residuals
+        converged = proposal.solved & ((proposal.decrement <= enough) | (still & ~far) | flat)
         dead = ~jnp.all(jnp.isfinite(proposal.trial)) | jnp.all(proposal.trial == y)
         hopeless = jnp.abs(proposal.predicted) <= 16 * eps * jnp.abs(lin.cost)
         searching = state.polish == 0
         settled = converged | (~accept & ~state.first & hopeless) | dead
-        far = proposal.decrement > jnp.maximum(_FAR, 32 * jnp.sqrt(eps)) * size + rounding
         # where the Jacobian is singular at the optimum, only the second derivatives of the model can settle it
         cornered = searching & settled & ~converged & far & ~exact
         lost = jnp.array(False) if evaluate.exact else exact | cornered
