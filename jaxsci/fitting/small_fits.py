@@ -199,7 +199,11 @@ def advance(old: Search, evaluate: Callable[[Numbers], Sums], box: Box, rule: Ru
     first, going = old.steps == 0, old.status == SEARCHING
     slope, blind = _slope(old.trial, new, box), _blind(old.trial, new, box)
     sound = jnp.isfinite(new.cost + total(new.grad) + total(_diagonal(new))) & (first | ~blind)
-    bend = old.bend if rule.bent is None else _bent(old, new, sound & (old.steps >= rule.bent) & going)
+    bend = old.bend
+    if rule.bent is not None:
+        late = sound & (old.steps >= rule.bent) & going
+        # few lanes ever come so far, and most passes have none of them
+        bend = lax.cond(jnp.any(late), lambda: _bent(old, new, late), lambda: old.bend)
     cost = jnp.where(first, 0, old.terms.cost)
     # near the optimum the cost is flat to rounding, and only the gradient can judge a step
     rise = max(_RISE, _RISE_ROUNDINGS * eps) * jnp.abs(cost)
