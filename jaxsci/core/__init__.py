@@ -79,6 +79,7 @@ from ._transform import Transform as Transform
 from ._typing import (
     AnyArray as AnyArray,
     Flag as Flag,
+    Given as Given,
     Inputs as Inputs,
     Model as Model,
     Scalar as Scalar,

@@ -4,6 +4,7 @@ A shape is declared where an array is, so that it is checked. What cannot be nar
 a `Tree` is mapped as a whole and never looked into by name, and the inputs of a model are its own affair.
 """
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +21,9 @@ Real = ArrayLike
 
 Tree: TypeAlias = PyTree
 """A Module, or any tree of Modules, arrays and numbers: what `jax.tree.map` maps."""
+
+Given: TypeAlias = ArrayLike | Sequence[object]
+"""Numbers as a user writes them: an array of JAX or NumPy, one number, or a list, also of lists."""
 
 Model: TypeAlias = PyTree
 """A user's model: a Module whose parameters are declared by `param()`. Only the data set calls it."""

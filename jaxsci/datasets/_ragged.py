@@ -105,7 +105,8 @@ def _of_sequence(models: Tree, datasets: Sequence[Any]) -> Iterator[Block]:
     pads: dict[Any, list[Any]] = {}
     for i, (leaves, structure) in enumerate(flat):
         if structure not in pads:
-            pads[structure] = jtu.tree_leaves(_pads(datasets[i]), is_leaf=_is_none)
+            # a None that the data set itself holds is no leaf, and has none that pads it
+            pads[structure] = structure.flatten_up_to(_pads(datasets[i]))  # type: ignore[attr-defined]
         shapes = tuple(_shape(leaf, pad) for leaf, pad in zip(leaves, pads[structure], strict=True))
         kind = None if each is None else _kind(each[i])
         groups.setdefault((structure, shapes, kind), []).append(i)
@@ -153,7 +154,9 @@ def _pad(rows: _Rows, here: np.ndarray, length: int) -> PyTree:
     last = np.maximum(ends - 1, np.minimum(starts, rows.offsets[-1] - 1))
     index = np.where(inside, index, last[:, None])
 
-    def take(pad: Pad | None, leaf: AnyArray | list[AnyArray]) -> Any:
+    def take(pad: Pad | None, leaf: AnyArray | list[AnyArray] | None) -> Any:
+        if leaf is None:
+            return None
         if pad is None:
             return leaf[here] if rows.stacked else np.broadcast_to(np.asarray(leaf), (len(here), *np.shape(leaf)))
         if isinstance(pad, str) and pad == "identity":

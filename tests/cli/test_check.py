@@ -9,7 +9,10 @@ INLINE = "[[data]]\nx = [0.0, 1.0, 2.0, 3.0]\ny = [3.0, 2.0, 1.0, 1.0]\n"
 BAD = {
     "no TOML": ("[model", "fit.toml: this is not valid TOML"),
     "top key": (MODEL + DATA + "[fitt]\n", "fit.toml: fitt: there is no key 'fitt' here; did you mean 'fit'?"),
-    "task": ('task = "timings"\n' + MODEL + DATA, 'fit.toml: task: should be "compsep", "curvefit" or "timing", but'),
+    "task": (
+        'task = "timings"\n' + MODEL + DATA,
+        'fit.toml: task: should be "compsep", "curvefit", "meanfield" or "timing", but',
+    ),
     "no data": (MODEL, "data: there is nothing to fit"),
     "data no list": ('data = "decay.csv"\n' + MODEL, "data: should be a list, but it is a text"),
     "no model": (DATA, "data[0]: it has no model"),
