@@ -373,6 +373,15 @@ def in_own_process(name: str, *arguments: str, flags: str = "") -> dict[str, flo
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def peak_memory() -> float:
+    """The most memory that this process ever held, in MiB; `getrusage` would say that of its parent, if it is more."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def drawn(n: str, chunk: str, precision: str) -> dict[str, float]:
     """Seconds and peak memory of n particles that are drawn in chunks, their density kept at each time."""
     js_type = jnp.dtype(precision)
@@ -386,8 +395,7 @@ def drawn(n: str, chunk: str, precision: str) -> dict[str, float]:
     found = run(int(n))
     values = np.asarray(found.values[-1])
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cpu": cpu, "wall": wall, "mebibytes": peak, "mass": float(values.sum() * WIDTH / CELLS)}
+    return {"cpu": cpu, "wall": wall, "mebibytes": peak_memory(), "mass": float(values.sum() * WIDTH / CELLS)}
 
 
 def cut(n: str, count: str) -> dict[str, float]:

@@ -426,7 +426,13 @@ def _through_time(leg: Leg, ensemble: Ensemble, plan: Plan, total: Callable[[Tre
 
     def advance(state: State, tick: Tick) -> tuple[State, Array]:
         x, weights, travelled = state
-        z = normals(ensemble.key, ids, tick.taken * jnp.uint32(_STRIDE) + draws, dtype, plan.rounds)
+        # a computation of their own: in one loop with a drift that looks things up they would not be vectorised, and
+        # take three times as long. XLA does not know that all steps are longer than nothing
+        z = lax.cond(
+            tick.dt > 0,
+            lambda: normals(ensemble.key, ids, tick.taken * jnp.uint32(_STRIDE) + draws, dtype, plan.rounds),
+            lambda: jnp.zeros((ids.shape[0], draws.shape[1]), dtype),
+        )
         field = Field(leg.sde, weights, total)
         after = leg.stepper.step(field, Step(tick.t, tick.dt), x, z)
         variance = field.variance(tick.t, x, tick.dt) if domain.absorbs else None

@@ -158,13 +158,18 @@ class SDE(Module):
         self.diffusion = diffusion if isinstance(diffusion, AbstractDiffusion) else Additive(diffusion)
         self.domain = Free() if domain is None else domain
 
+    def _shape(self, d: int, dtype: jnp.dtype) -> tuple[int, ...]:
+        x, t = jax.ShapeDtypeStruct((d,), dtype), jax.ShapeDtypeStruct((), dtype)
+        if isinstance(self.diffusion, Additive):
+            return self.diffusion.scale.shape
+        return eqx.filter_eval_shape(self.diffusion, t, x).shape
+
     def form(self, d: int, dtype: jnp.dtype) -> Form:
         """Whether S is a number, one for each axis, or a matrix.
 
         **Raises:** `ValueError` for any other shape, and for a drift of another shape than (d,).
         """
-        x, t = jax.ShapeDtypeStruct((d,), dtype), jax.ShapeDtypeStruct((), dtype)
-        shape = eqx.filter_eval_shape(self.diffusion, t, x).shape
+        shape = self._shape(d, dtype)
         if shape not in ((), (d,)) and not (len(shape) == 2 and shape[0] == d):
             raise ValueError(f"in {d} dimensions a diffusion has shape (), ({d},) or ({d}, m), but it has {shape}")
         forms: dict[int, Form] = {0: "scalar", 1: "diagonal", 2: "matrix"}
@@ -172,8 +177,7 @@ class SDE(Module):
 
     def channels(self, d: int, dtype: jnp.dtype) -> int:
         """The number of independent noises that move a particle."""
-        x, t = jax.ShapeDtypeStruct((d,), dtype), jax.ShapeDtypeStruct((), dtype)
-        shape = eqx.filter_eval_shape(self.diffusion, t, x).shape
+        shape = self._shape(d, dtype)
         return shape[1] if len(shape) == 2 else d
 
 

@@ -42,9 +42,7 @@ class Box(AbstractDomain):
     upper: Float[Array, " d"]
     walls_of_axes: tuple[tuple[Wall, Wall], ...] = eqx.field(static=True)
 
-    def __init__(
-        self, lower: Given, upper: Given, walls: str | Sequence[object] = "reflecting"
-    ) -> None:
+    def __init__(self, lower: Given, upper: Given, walls: str | Sequence[object] = "reflecting") -> None:
         self.lower, self.upper = (jnp.atleast_1d(jnp.asarray(x, float)) for x in (lower, upper))
         d = self.lower.shape[0]
         if self.lower.shape != self.upper.shape or self.lower.ndim != 1:

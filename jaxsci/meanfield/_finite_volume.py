@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
 from ..core import Module, suggest, traced
 from ..fitting import compiled
@@ -536,9 +537,12 @@ def _exits(through: Faces, grid: Grid, area: Sequence[Array]) -> Array:
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 
-def known_false(condition: Bool[Array, ""]) -> bool:
-    """Tell whether a condition is known not to hold: within jit its numbers are not known, and nothing is refused."""
-    return not traced(condition) and not bool(condition)
+def known(x: Array) -> np.ndarray | None:
+    """Take an array to the host to look at it; `None` within a JAX transformation, where nothing is refused.
+
+    On the host, because each operation of JAX by itself is a program to be compiled.
+    """
+    return None if traced(x) else np.asarray(x)
 
 
 def checked_times(ts: Times, dtype: jnp.dtype, substeps: int = 1) -> Float[Array, " t"]:
@@ -549,7 +553,8 @@ def checked_times(ts: Times, dtype: jnp.dtype, substeps: int = 1) -> Float[Array
     times = jnp.asarray(ts, dtype)
     if times.ndim != 1 or times.shape[0] < 2:
         raise ValueError(f"ts should be two times or more, in one row, but its shape is {times.shape}")
-    if known_false(jnp.all(jnp.diff(times) > 0)):
+    seen = known(times)
+    if seen is not None and not np.all(np.diff(seen) > 0):
         raise ValueError("ts should increase from each time to the next")
     if substeps < 1:
         raise ValueError(f"substeps should be 1 or more, but it is {substeps}")
@@ -565,13 +570,15 @@ def check_density(p: Float[Array, "..."], grid: Grid) -> None:
         raise ValueError(
             f"a density on this grid should have shape {grid.shape}, one mean a cell, but it has {p.shape}"
         )
-    if known_false(jnp.all(p >= 0)):
-        raise ValueError(f"a density should be 0 or more in each cell, but its least value is {float(jnp.min(p)):g}")
-    mass = jnp.sum(p) * grid.volume.astype(p.dtype)
-    if known_false(jnp.abs(mass - 1) <= 100 * jnp.finfo(p.dtype).eps ** 0.5):
+    seen, corners = known(p), known(grid.box.width)
+    if seen is None or corners is None:
+        return
+    if not np.all(seen >= 0):
+        raise ValueError(f"a density should be 0 or more in each cell, but its least value is {np.min(seen):g}")
+    mass = float(np.sum(seen, dtype=float) * np.prod(corners) / grid.size)
+    if not abs(mass - 1) <= 100 * float(jnp.finfo(p.dtype).eps) ** 0.5:
         raise ValueError(
-            "a density should have mass 1, but its sum times the volume of a cell is "
-            f"{float(mass):.8g}: divide it by that"
+            f"a density should have mass 1, but its sum times the volume of a cell is {mass:.8g}: divide it by that"
         )
 
 
@@ -600,13 +607,19 @@ def check_fields(drift: Field | Faces, diffusion: Diffusion, grid: Grid, ts: Flo
 
     **Raises:** `ValueError` for a drift that is not finite and a diffusion that is not 0 or more.
     """
+    faces, values = compiled(_first_fields, (drift, diffusion, grid, ts))
+    for axis, (b, value) in enumerate(zip(faces, values)):
+        seen, spread = known(b), known(value)
+        if seen is not None and not np.all(np.isfinite(seen)):
+            raise ValueError(f"the drift across axis {axis} is not finite at {np.sum(~np.isfinite(seen))} faces")
+        if spread is not None and not np.all(spread >= 0):
+            raise ValueError(
+                f"a diffusion should be 0 or more, D = S^2 / 2, but along axis {axis} it is {np.min(spread):g}"
+            )
+
+
+def _first_fields(drift: Field | Faces, diffusion: Diffusion, grid: Grid, ts: Array) -> tuple[Faces, Faces]:
+    """Drift and diffusion at the faces of each axis, at the first time; a drift of no faces is 0."""
     faces = drift_at_faces(drift, grid, ts[0]) if callable(drift) else drift
     values = diffusion_at_faces(diffusion, grid, ts[0])[0]
-    for axis, b in enumerate(faces):
-        if known_false(jnp.all(jnp.isfinite(b))):
-            raise ValueError(f"the drift across axis {axis} is not finite at {int(jnp.sum(~jnp.isfinite(b)))} faces")
-    for axis, value in enumerate(values):
-        if known_false(jnp.all(value >= 0)):
-            raise ValueError(
-                f"a diffusion should be 0 or more, D = S^2 / 2, but along axis {axis} it is {float(jnp.min(value)):g}"
-            )
+    return faces or tuple(jnp.zeros(()) for _ in values), values

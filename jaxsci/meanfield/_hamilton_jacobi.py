@@ -13,6 +13,7 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ..core import Module, Scalar, as_float, suggest
@@ -34,7 +35,7 @@ from ._finite_volume import (
     diffusion_at_faces,
     face_points,
     face_shapes,
-    known_false,
+    known,
     solve_m_matrix,
     three_steps,
     upwind_share,
@@ -330,9 +331,9 @@ def make_problem(
 
     **Raises:** `ValueError` for unknown words, walls that absorb and less than one policy.
     """
-    for word, known, what in ((method, METHODS, "method"), (scheme, SCHEMES, "scheme")):
-        if word not in known:
-            raise ValueError(f"no {what} {word!r}{suggest(word, known)}: {', '.join(known)}")
+    for word, words, what in ((method, METHODS, "method"), (scheme, SCHEMES, "scheme")):
+        if word not in words:
+            raise ValueError(f"no {what} {word!r}{suggest(word, words)}: {', '.join(words)}")
     if grid.box.absorbs:
         raise ValueError("the value at an absorbing wall is not known: use reflecting or periodic walls")
     if policies < 1:
@@ -346,15 +347,20 @@ def cost_at_centres(cost: Cost, grid: Grid, dtype: jnp.dtype, what: str) -> Floa
     **Raises:** `ValueError` for a wrong shape and for values that are not finite, saying `what` it is.
     """
     if callable(cost):
-        values = at_points(lambda x: jnp.asarray(cost(x), dtype).reshape(()), cell_points(grid, dtype))
+        values = compiled(_at_centres, (cost, grid), (jnp.dtype(dtype),))
     else:
         values = jnp.asarray(cost, dtype)
         if values.shape not in ((), grid.shape):
             raise ValueError(f"{what} should have shape {grid.shape}, one value a cell, but it has {values.shape}")
         values = jnp.broadcast_to(values, grid.shape)
-    if known_false(jnp.all(jnp.isfinite(values))):
-        raise ValueError(f"{what} is not finite in {int(jnp.sum(~jnp.isfinite(values)))} cells")
+    seen = known(values)
+    if seen is not None and not np.all(np.isfinite(seen)):
+        raise ValueError(f"{what} is not finite in {np.sum(~np.isfinite(seen))} cells")
     return values
+
+
+def _at_centres(cost: Callable[[Array], Array], grid: Grid, dtype: jnp.dtype) -> Array:
+    return at_points(lambda x: jnp.asarray(cost(x), dtype).reshape(()), cell_points(grid, dtype))
 
 
 def running_values(running: ArrayLike, grid: Grid, ts: Float[Array, " t"]) -> Float[Array, "t *shape"]:
@@ -369,8 +375,9 @@ def running_values(running: ArrayLike, grid: Grid, ts: Float[Array, " t"]) -> Fl
             f"the running cost should have shape {grid.shape} (cells) or {full} (times, cells), but it has "
             f"{values.shape}"
         )
-    if known_false(jnp.all(jnp.isfinite(values))):
-        raise ValueError(f"the running cost is not finite at {int(jnp.sum(~jnp.isfinite(values)))} places")
+    seen = known(values)
+    if seen is not None and not np.all(np.isfinite(seen)):
+        raise ValueError(f"the running cost is not finite at {np.sum(~np.isfinite(seen))} places")
     return jnp.broadcast_to(values.reshape((1,) * (len(full) - values.ndim) + values.shape), full)
 
 

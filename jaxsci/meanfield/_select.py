@@ -312,7 +312,7 @@ def _initial_density(start: AbstractStart | Ensemble | Draw, grid: Grid) -> Floa
         p = jnp.ones((), of.mean.dtype)
         for axis in range(grid.box.d):
             below = ndtr((grid.edges(axis).astype(of.mean.dtype) - of.mean[axis]) / of.sd[axis])
-            p = p[..., None] * jnp.diff(below)
+            p = jnp.tensordot(p, jnp.diff(below), axes=0)
         return p / (jnp.sum(p) * grid.volume.astype(p.dtype))
     return None
 
