@@ -35,7 +35,10 @@ def data_set(y):
     return js.Dataset(TIMES[1:], y, js.White(0.01))
 
 
-@pytest.mark.parametrize("solver", [js.TRF(), js.GaussNewton(), js.Adam(0.05)], ids=lambda s: type(s).__name__)
+LONG = [pytest.param(solver, marks=pytest.mark.slow) for solver in (js.GaussNewton(), js.Adam(0.05))]
+
+
+@pytest.mark.parametrize("solver", [js.TRF(), *LONG], ids=lambda s: type(s).__name__)
 def test_every_solver_fits_a_model_that_evolves_particles(solver):
     steps = 2000 if isinstance(solver, js.Adam) else 100
     found = js.fit(Relaxation(0.8, 1.0), data_set(observed()), solver=solver, max_steps=steps, throw=False)

@@ -265,8 +265,10 @@ class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
         enough = jnp.maximum(self.rtol * size, rounding)
         flat = (slope <= 1e3 * eps * size) | (size <= rounding)
         far = proposal.decrement > jnp.maximum(_FAR, 32 * jnp.sqrt(eps)) * size + rounding
-        # data without noise: a step of the twelfth digit may still be most of what is left of the residuals
-        converged = proposal.solved & ((proposal.decrement <= enough) | (still & ~far) | flat)
+        # data without noise: a step of the twelfth digit may still be most of what is left of the residuals, and is
+        # worth taking for as long as such steps do away with them
+        worth = far & accept & ~state.first & (new.cost < 0.5 * state.lin.cost)
+        converged = proposal.solved & ((proposal.decrement <= enough) | (still & ~worth) | flat)
         dead = ~jnp.all(jnp.isfinite(proposal.trial)) | jnp.all(proposal.trial == y)
         hopeless = jnp.abs(proposal.predicted) <= 16 * eps * jnp.abs(lin.cost)
         searching = state.polish == 0
