@@ -173,6 +173,7 @@ def test_a_given_method_may_have_a_checkpoint(method, tmp_path):
     assert np.array_equal(first.density, again.density)
 
 
+@pytest.mark.slow
 def test_an_accuracy_says_how_many_particles(no_clock):
     few, many = (choose(well(), START, GRID, TS, accuracy=a).n for a in (0.05, 0.02))
     assert many / few == pytest.approx(2.5**2.5, rel=0.1)
@@ -235,6 +236,7 @@ def test_a_choice_is_part_of_a_program():
 # --- clocks --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_times_are_measured_once_for_each_shape(monkeypatch):
     readings = []
     whole = _select._seconds
