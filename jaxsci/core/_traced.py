@@ -39,17 +39,17 @@ def untraceable(error: TypeError, who: str, aside: str = "") -> TypeError:
     if isinstance(error, jax.errors.TracerBoolConversionError):
         return TypeError(
             f"{who} decides by the value of an array or a parameter (if, while, and, or, min, max), which is not known "
-            f"while a fit is compiled: use jnp.where(condition, a, b), jnp.minimum or jax.lax.cond{aside}"
+            f"while a program is compiled: use jnp.where(condition, a, b), jnp.minimum or jax.lax.cond{aside}"
         )
     if isinstance(error, jax.errors.TracerIntegerConversionError) or any(text in str(error) for text in _COUNTED):
         return TypeError(
             f"{who} counts or indexes by the value of an array or a parameter (range(), a list's [ ], a shape), which "
-            "is not known while a fit is compiled: count by a fixed whole number and switch terms by jnp.where, or "
+            "is not known while a program is compiled: count by a fixed whole number and switch terms by jnp.where, or "
             f"pick elements by jnp.take{aside}"
         )
     if isinstance(error, jax.errors.TracerArrayConversionError | jax.errors.ConcretizationTypeError):
         return TypeError(
             f"{who} hands an array or a parameter to NumPy or Python (np.exp, math.exp, float(), int()), which cannot "
-            "follow it while a fit is compiled: use the function of the same name in jax.numpy"
+            "follow it while a program is compiled: use the function of the same name in jax.numpy"
         )
     return error

@@ -9,7 +9,7 @@ from ._diffrax import Diffrax as Diffrax
 from ._domain import AbstractDomain as AbstractDomain, Free as Free, Settled as Settled
 from ._ensemble import AbstractStart as AbstractStart, Draw as Draw, Ensemble as Ensemble
 from ._evolve import Evolution as Evolution, evolve as evolve
-from ._randomness import normals as normals, threefry as threefry, uniforms as uniforms
+from ._randomness import Words as Words, normals as normals, threefry as threefry, uniforms as uniforms
 from ._scan import checkpointed_scan as checkpointed_scan
 from ._sde import (
     SDE as SDE,

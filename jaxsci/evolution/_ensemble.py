@@ -52,7 +52,7 @@ class Ensemble(Module):
 
     positions: Float[Array, "n d"]
     weights: Float[Array, " n"]
-    key: UInt[Array, " 2"]
+    key: UInt[Array, " 2"] | None
     first: UInt[Array, ""]
     taken: UInt[Array, ""]
     travelled: Float[Array, "n d"] | None
@@ -75,7 +75,7 @@ class Ensemble(Module):
         self.weights = jnp.ones(n, dtype) if weights is None else jnp.asarray(weights).astype(dtype)
         if self.weights.shape != (n,):
             raise ValueError(f"weights have shape {self.weights.shape}, but there are {n} particles")
-        self.key = jnp.zeros(2, jnp.uint32) if key is None else raw_key(key)
+        self.key = None if key is None else raw_key(key)
         self.first = jnp.asarray(first, jnp.uint32)
         self.taken = jnp.zeros((), jnp.uint32)
         self.travelled = jnp.zeros_like(self.positions) if track else None

@@ -19,7 +19,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
-from ..core import Given, Module, Tree, closed, is_traced, traced
+from ..core import Given, Module, Tree, closed, describe, is_traced, traced
 from ..fitting import compiled
 from ..parallel import Checkpoint
 from ._ensemble import Draw, Ensemble, raw_key, start_key
@@ -99,8 +99,8 @@ def evolve(
     ts: Given,
     *,
     key: PRNGKeyArray | Given | None = None,
-    stepper: AbstractStepper | None = None,
-    save: Mapping[str, AbstractSummary] | None = None,
+    stepper: object = None,
+    save: object = None,
     every: int | None = 1,
     chunk: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
@@ -132,10 +132,12 @@ def evolve(
     increase, a stepper that is wrong for the noise, a chunk where the drift reads the ensemble. Within a JAX
     transformation the first two cannot be raised: look at `Evolution.success`.
     """
-    stepper = EulerMaruyama() if stepper is None else stepper
-    kept: dict[str, AbstractSummary] = {"moments": Moments()} if save is None else dict(save)
+    stepper = EulerMaruyama() if stepper is None else _checked_stepper(stepper)
+    kept = _checked_save({"moments": Moments()} if save is None else save)
     if key is not None:
         ensemble = _started(ensemble, raw_key(key))
+    if ensemble.key is None:
+        raise ValueError("the ensemble has no key, and two without one would have the same noise: give key=")
     x = _position(ensemble)
     times = _checked_times(ts, x.dtype)
     steps = times.shape[0] - 1
@@ -170,8 +172,24 @@ def evolve(
     return done
 
 
+def _checked_stepper(stepper: object) -> AbstractStepper:
+    if not isinstance(stepper, AbstractStepper):
+        remedy = "the class itself: make one" if isinstance(stepper, type) else describe(stepper)
+        raise ValueError(f"stepper should be a stepper such as EulerMaruyama() or Heun(), but it is {remedy}")
+    return stepper
+
+
+def _checked_save(save: object) -> dict[str, AbstractSummary]:
+    if not isinstance(save, Mapping) or not all(isinstance(each, AbstractSummary) for each in save.values()):
+        raise ValueError(
+            'save should give summaries names, as in {"moments": Moments(), "density": SpectralKDE(grid)}, but it is '
+            f"{describe(save)}"
+        )
+    return dict(save)
+
+
 def _started(ensemble: Ensemble | Draw, key: UInt[Array, " 2"]) -> Ensemble | Draw:
-    ensemble = eqx.tree_at(lambda e: e.key, ensemble, key)
+    ensemble = eqx.tree_at(lambda e: e.key, ensemble, key, is_leaf=lambda x: x is None)
     if isinstance(ensemble, Ensemble):
         ensemble = eqx.tree_at(lambda e: e.taken, ensemble, jnp.zeros((), jnp.uint32))
     return ensemble
@@ -421,7 +439,8 @@ class Tick(NamedTuple):
 def _through_time(leg: Leg, ensemble: Ensemble, plan: Plan, total: Callable[[Tree], Tree]) -> Deposits:
     """Some particles through all times of a leg, in one scan."""
     d, dtype = ensemble.positions.shape[1], ensemble.positions.dtype
-    domain, ids = leg.sde.domain, ensemble.ids[:, None]
+    domain, ids, key = leg.sde.domain, ensemble.ids[:, None], ensemble.key
+    assert key is not None  # the door asks for one
     draws = jnp.arange(leg.sde.channels(d, dtype), dtype=jnp.uint32)[None]
 
     def advance(state: State, tick: Tick) -> tuple[State, Array]:
@@ -430,7 +449,7 @@ def _through_time(leg: Leg, ensemble: Ensemble, plan: Plan, total: Callable[[Tre
         # take three times as long. XLA does not know that all steps are longer than nothing
         z = lax.cond(
             tick.dt > 0,
-            lambda: normals(ensemble.key, ids, tick.taken * jnp.uint32(_STRIDE) + draws, dtype, plan.rounds),
+            lambda: normals(key, ids, tick.taken * jnp.uint32(_STRIDE) + draws, dtype, plan.rounds),
             lambda: jnp.zeros((ids.shape[0], draws.shape[1]), dtype),
         )
         field = Field(leg.sde, weights, total)

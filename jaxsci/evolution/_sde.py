@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import Model, Module, Scalar, Tree, describe, is_traced, param
+from ..core import Model, Module, Scalar, Tree, describe, is_traced, param, untraceable
 from ._domain import AbstractDomain, Free
 from ._summary import AbstractSummary
 
@@ -194,11 +194,15 @@ class Field(NamedTuple):
     def drift(self, t: Scalar, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
         """The drift of each particle."""
         drift = self.sde.drift
-        if isinstance(drift, AbstractInteraction):
-            crowd = drift.reads.evaluate(self.total(drift.reads.deposit(x, self.weights)))
-            found = jax.vmap(lambda one: drift(t, one, crowd))(x)
-        else:
-            found = jax.vmap(lambda one: drift(t, one))(x)
+        reads = (
+            (drift.reads.evaluate(self.total(drift.reads.deposit(x, self.weights))),)
+            if isinstance(drift, AbstractInteraction)
+            else ()
+        )
+        try:
+            found = jax.vmap(lambda one: drift(t, one, *reads))(x)
+        except TypeError as error:
+            raise untraceable(error, "the drift") from error
         if found.shape != x.shape:
             raise ValueError(
                 f"the drift of one particle should have the shape of its position, {x.shape[1:]}, but it has "

@@ -50,7 +50,13 @@ from ._hamilton_jacobi import (
     ValuePath as ValuePath,
     solve_hamilton_jacobi as solve_hamilton_jacobi,
 )
-from ._initial import FromDensity as FromDensity, Gaussian as Gaussian, Rejection as Rejection
+from ._initial import (
+    FromDensity as FromDensity,
+    Gaussian as Gaussian,
+    Rejection as Rejection,
+    Uniform as Uniform,
+    density_on as density_on,
+)
 from ._interpolation import interpolate as interpolate
 from ._select import (
     Capabilities as Capabilities,

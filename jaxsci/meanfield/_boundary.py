@@ -8,14 +8,14 @@ particles call `Box.settle` after each step; finite volumes and value functions 
 import functools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..core import Given, Module, suggest, traced
+from ..core import AnyArray, Given, Module, suggest, traced
 from ..evolution import AbstractDomain, Settled
 
 Wall = Literal["reflecting", "absorbing", "periodic"]
@@ -231,3 +231,25 @@ class Grid(Module):
         """The centres of all cells, shape (*shape, d)."""
         axes = [self.centres(axis) for axis in range(self.box.d)]
         return jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1)
+
+
+def averaged(values: AnyArray, shape: Sequence[int]) -> Any:
+    """Means over blocks of cells: the last axes become those of a grid of this shape; `None` where they do not fill it.
+
+    Of an array of NumPy on the host, and of JAX on the device.
+    """
+    found, lead = values, values.ndim - len(shape)
+    for axis, m in enumerate(shape, lead):
+        n = found.shape[axis]
+        if n % m:
+            return None
+        found = found.reshape(*found.shape[:axis], m, n // m, *found.shape[axis + 1 :]).mean(axis=axis + 1)
+    return found
+
+
+def same_box(one: Box, other: Box) -> bool:
+    """True for two boxes with the same corners and walls, whose numbers are known."""
+    corners = ((one.lower, other.lower), (one.upper, other.upper))
+    return one.walls_of_axes == other.walls_of_axes and all(
+        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in corners
+    )

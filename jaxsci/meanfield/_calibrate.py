@@ -67,7 +67,8 @@ class DensitySnapshots(AbstractDataset):
             raise ValueError(f"observed should have shape {wanted}, times and then the grid, but it has {found.shape}")
         if not is_traced(times):
             gaps = np.diff(np.asarray(times))
-            if not (gaps > 0).all() or np.ptp(gaps) > 1e-9 * gaps.max():
+            rounding = 16 * float(jnp.finfo(times.dtype).eps) * float(np.abs(times).max())
+            if not (gaps > 0).all() or np.ptp(gaps) > rounding:
                 raise ValueError(f"snapshots should be equally far apart from begin on, but they are {gaps} apart")
         self.start, self.density, self.grid, self.ts = start, density, grid, times
         self.observed, self.mask = found.reshape(-1), jnp.ones(found.size, bool)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ..core import Module, suggest, traced
+from ..evolution import AbstractDiffusion, Additive
 from ..fitting import compiled
 from ._boundary import Grid
 
@@ -356,6 +357,19 @@ def at_points(function: Callable[[Array], Array], points: Float[Array, "... d"])
 
 Diffusion = Field | ArrayLike
 """D = S^2 / 2: a number, one for each axis (d,), or a function (t, x) of either."""
+
+
+class _HalfSquare(Module):
+    noise: AbstractDiffusion
+
+    def __call__(self, t: Array, x: Float[Array, " d"]) -> Float[Array, "..."]:
+        s = self.noise(t, x)
+        return s * s / 2
+
+
+def tensor_of(noise: AbstractDiffusion) -> Diffusion:
+    """D = S^2 / 2 of noise that is a number, or one for each axis; a number where it is the same everywhere."""
+    return noise.scale**2 / 2 if isinstance(noise, Additive) else _HalfSquare(noise)
 
 
 def diffusion_at_faces(diffusion: Diffusion, grid: Grid, t: Array) -> tuple[Faces, Faces]:

@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Float, UInt
 
 from ..core import Given, Model, is_traced
 from ..evolution import AbstractStart, uniforms
-from ._boundary import Box, Grid
+from ..fitting import compiled
+from ._boundary import Box, Grid, averaged, same_box
 
 _MASS = 1e-6  # by which the mass of an initial density may differ from 1
 
@@ -163,3 +164,52 @@ class Rejection(AbstractStart):
         start = jnp.broadcast_to(self.box.lower, (ids.shape[0], d)), jnp.zeros(ids.shape, bool)
         (x, found), _ = jax.lax.scan(attempt, start, jnp.arange(self.tries, dtype=jnp.uint32))
         return x, found
+
+
+class Uniform(AbstractStart):
+    """Everywhere in a box alike.
+
+    **Arguments:** `box`.
+    """
+
+    box: Box
+
+    def sample(self, key: UInt[Array, " 2"], ids: UInt[Array, " n"]) -> Float[Array, "n d"]:
+        """A uniform number for each axis."""
+        u = _spread(key, ids, self.box.d, self.box.lower.dtype, False)
+        return self.box.lower[None] + u * self.box.width[None]
+
+
+def density_on(start: AbstractStart, grid: Grid) -> Float[Array, "*shape"] | None:
+    """The density from which particles are drawn, as means over cells, of mass 1 on the grid.
+
+    **Returns:** shape `grid.shape`; `None` where it is not known: for a class of one's own, and for a density given on
+    other cells that these are no parts or multiples of. That of a `Rejection` is taken at the centres of cells.
+    """
+    if isinstance(start, FromDensity) and not same_box(start.grid.box, grid.box):
+        return None
+    return compiled(_density_on, (start, grid))
+
+
+def _density_on(start: AbstractStart, grid: Grid) -> Array | None:
+    if isinstance(start, Uniform):
+        values = jnp.ones(grid.shape)
+    elif isinstance(start, Gaussian):
+        values = jnp.ones((), start.mean.dtype)
+        for axis in range(grid.box.d):
+            edges = (grid.edges(axis).astype(values.dtype) - start.mean[axis]) / start.sd[axis]
+            values = jnp.tensordot(values, jnp.diff(jax.scipy.special.ndtr(edges)), axes=0)
+    elif isinstance(start, FromDensity):
+        values = start.density
+        for axis, (n, m) in enumerate(zip(start.grid.shape, grid.shape, strict=True)):
+            values = jnp.repeat(values, m // n if m % n == 0 else 1, axis)
+        means = averaged(values, grid.shape)
+        if means is None:
+            return None
+        values = means
+    elif isinstance(start, Rejection):
+        points = grid.points()
+        values = jax.vmap(start.density)(points.reshape(-1, grid.box.d)).reshape(grid.shape)
+    else:
+        return None
+    return values / (jnp.sum(values) * grid.volume.astype(values.dtype))

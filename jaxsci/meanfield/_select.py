@@ -19,13 +19,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax import lax
-from jax.scipy.special import ndtr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..core import Module, Scalar, Tree, closed, suggest, traced
 from ..evolution import (
     SDE,
-    AbstractDiffusion,
     AbstractInteraction,
     AbstractStart,
     AbstractStepper,
@@ -37,11 +35,11 @@ from ..evolution import (
 )
 from ..parallel import Checkpoint, Kept
 from ._bandwidth import AbstractBandwidth, Fixed, Silverman, as_bandwidth
-from ._boundary import Box, Grid
+from ._boundary import Box, Grid, averaged, same_box
 from ._density import AbstractDensity, BinnedKDE, DenseKDE, Density, SpectralKDE
 from ._drift import OrnsteinUhlenbeck
-from ._finite_volume import DensityPath, solve_fokker_planck
-from ._initial import FromDensity, Gaussian
+from ._finite_volume import DensityPath, solve_fokker_planck, tensor_of
+from ._initial import FromDensity, Gaussian, density_on
 
 Method = Literal["auto", "spectral", "dense", "binned", "finite volume"]
 """An estimator of a density from particles, finite volumes, or the fastest of them."""
@@ -286,55 +284,17 @@ def estimate(
 # --- finite volumes for the same problem -------------------------------------------------------------------------
 
 
-class _Squared(Module):
-    """D = S^2 / 2 of an S that is a number, or one for each axis."""
-
-    scale: AbstractDiffusion
-
-    def __call__(self, t: Scalar, x: Float[Array, " d"]) -> Float[Array, "..."]:
-        s = self.scale(t, x)
-        return s * s / 2
-
-
 def _finite_volume(problem: Problem, grid: Grid | None = None) -> DensityPath:
     grid = problem.grid if grid is None else grid
-    initial = _initial_density(problem.start, grid)
+    initial = _initial_density(problem, grid)
     assert initial is not None
-    return solve_fokker_planck(problem.sde.drift, _Squared(problem.sde.diffusion), initial, grid, problem.ts)
+    return solve_fokker_planck(problem.sde.drift, tensor_of(problem.sde.diffusion), initial, grid, problem.ts)
 
 
-def _initial_density(start: AbstractStart | Ensemble | Draw, grid: Grid) -> Float[Array, "*shape"] | None:
+def _initial_density(problem: Problem, grid: Grid) -> Float[Array, "*shape"] | None:
     """Means over cells of where particles begin; `None` where only the particles are known."""
-    of = start.start if isinstance(start, Draw) else start
-    if isinstance(of, FromDensity) and _same_box(of.grid.box, grid.box):
-        return _regridded(of.density, grid)
-    if isinstance(of, Gaussian):
-        p = jnp.ones((), of.mean.dtype)
-        for axis in range(grid.box.d):
-            below = ndtr((grid.edges(axis).astype(of.mean.dtype) - of.mean[axis]) / of.sd[axis])
-            p = jnp.tensordot(p, jnp.diff(below), axes=0)
-        return p / (jnp.sum(p) * grid.volume.astype(p.dtype))
-    return None
-
-
-def _regridded(density: Float[Array, "..."], grid: Grid) -> Float[Array, "*shape"] | None:
-    """The same density on cells that are a whole number of its own, or as many as them."""
-    for axis, m in enumerate(grid.shape):
-        times, rest = divmod(density.shape[axis], m)
-        if rest:
-            return None
-        cut = jnp.moveaxis(density, axis, 0)
-        density = jnp.moveaxis(jnp.mean(cut.reshape(m, times, *cut.shape[1:]), axis=1), 0, axis)
-    return density
-
-
-def _same_box(one: Box, other: Box) -> bool:
-    corners = all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(_corners(one), _corners(other)))
-    return corners and one.walls_of_axes == other.walls_of_axes
-
-
-def _corners(box: Box) -> tuple[Array, Array]:
-    return box.lower, box.upper
+    start = problem.start.start if isinstance(problem.start, Draw) else problem.start
+    return None if isinstance(start, Ensemble) else density_on(start, grid)
 
 
 def _refused(problem: Problem, method: str) -> str:
@@ -347,13 +307,13 @@ def _refused(problem: Problem, method: str) -> str:
         return "the drift reads the particles"
     if grid.box.d > 2:
         return f"{grid.box.d} dimensions have too many cells"
-    if not isinstance(sde.domain, Box) or not _same_box(sde.domain, grid.box):
+    if not isinstance(sde.domain, Box) or not same_box(sde.domain, grid.box):
         return "the grid's box is not the particles' domain"
     if sde.form(grid.box.d, problem.ts.dtype) == "matrix":
         return "the noise has a matrix"
     if isinstance(problem.start, Ensemble):
         return "it begins from particles"
-    return "" if _initial_density(problem.start, grid) is not None else "the initial density is not known on the grid"
+    return "" if _initial_density(problem, grid) is not None else "the initial density is not known on the grid"
 
 
 # --- the choice --------------------------------------------------------------------------------------------------
@@ -458,7 +418,7 @@ def _error_of_grid(problem: Problem) -> float:
     short = problem.shortened(min(problem.steps, _STEPS))
     coarse = Grid(grid.box, tuple(m // 2 for m in grid.shape))
     fine, half = _finite_volume(short).density[-1], _finite_volume(short, coarse).density[-1]
-    joined = _regridded(fine, coarse)
+    joined = averaged(fine, coarse.shape)
     assert joined is not None
     return float(jnp.max(jnp.abs(joined - half)) / (3 * jnp.max(fine)))
 
@@ -838,6 +798,7 @@ def _example(n: int = 4096) -> tuple[SDE, Grid, Ensemble]:
 
 def _step(x: Float[Array, "n d"], ensemble: Ensemble, sde: SDE, grid: Grid) -> tuple[Array, Array]:
     """One step of an ensemble and its density, written out."""
+    assert ensemble.key is not None
     z = normals(ensemble.key, ensemble.ids[:, None], jnp.zeros(1, jnp.uint32), x.dtype)
     zero = jnp.zeros((), x.dtype)
     after = x + jax.vmap(lambda one: sde.drift(zero, one))(x) * 0.02 + 0.1 * z

@@ -16,16 +16,17 @@ from jaxsci.evolution import (
     AbstractStart,
     Draw,
     Ensemble,
+    EulerMaruyama,
     Interaction,
     Moments,
     Snapshots,
+    Words,
     checkpointed_scan,
     evolve,
     normals,
     threefry,
     uniforms,
 )
-from jaxsci.evolution._randomness import Words
 
 SDE_ = SDE(lambda t, x: -x, 0.7)
 TS = np.linspace(0, 1, 13)
@@ -236,8 +237,26 @@ def test_bad_input_is_named():
         evolve(SDE(Interaction(lambda t, x, crowd: crowd.mean - x, Moments()), 1.0), start(), TS, chunk=10)
     with pytest.raises(ValueError, match="one threefry key"):
         Ensemble(jnp.zeros(3), key=jnp.zeros(3))
+    with pytest.raises(ValueError, match="no key"):
+        evolve(SDE_, Ensemble(jnp.zeros(3)), TS)
+    with pytest.raises(ValueError, match="the class itself"):
+        evolve(SDE_, start(), TS, stepper=EulerMaruyama)
+    with pytest.raises(ValueError, match="give summaries names"):
+        evolve(SDE_, start(), TS, save=Moments())
+    with pytest.raises(TypeError, match="the drift decides by the value"):
+        evolve(SDE(lambda t, x: x if x > 0 else -x, 1.0), start(), TS)
+    with pytest.raises(TypeError, match="the drift hands an array or a parameter to NumPy"):
+        evolve(SDE(lambda t, x: np.sin(x), 1.0), start(), TS)
     with pytest.raises(ValueError, match="weights have shape"):
         Ensemble(jnp.zeros(3), jnp.ones(2))
+
+
+def test_a_drift_that_reads_something_is_not_stale():
+    rate = [1.0]
+    sde = SDE(lambda t, x: -rate[0] * x, 0.0)
+    first = evolve(sde, Ensemble([1.0], key=1), [0.0, 0.5])["moments"].mean[-1, 0]
+    rate[0] = 2.0
+    assert (float(first), float(evolve(sde, Ensemble([1.0], key=1), [0.0, 0.5])["moments"].mean[-1, 0])) == (0.5, 0.0)
 
 
 def test_a_bad_ensemble_in_a_batch_spoils_only_itself():

@@ -21,7 +21,9 @@ from jaxsci.meanfield import (
     OrnsteinUhlenbeck,
     Rejection,
     SpectralKDE,
+    Uniform,
     Washboard,
+    density_on,
     from_value,
     interpolate,
     maximum_mean_discrepancy,
@@ -281,3 +283,20 @@ def test_distances_between_distributions():
     exact = 2 * (1 / np.sqrt(3) - np.exp(-4 / 6) / np.sqrt(3))  # normal laws two apart, kernel of width 1
     assert abs(same) < 0.02
     assert apart == pytest.approx(exact, abs=0.06)
+
+
+@pytest.mark.parametrize("cells", [10, 20, 40])
+def test_the_density_of_a_start_is_that_of_its_particles(cells):
+    box = Box(0.0, 1.0)
+    grid, own = Grid(box, cells), Grid(box, 20)
+    given = np.random.default_rng(0).random(20)
+    given /= given.mean()
+    starts = (Uniform(box), Gaussian(0.4, 0.2, box), FromDensity(given, own), Rejection(lambda x: x[0], box, 1.0))
+    for start in starts:
+        density = np.asarray(density_on(start, grid))
+        assert density.mean() == pytest.approx(1, abs=1e-12)
+        counts = np.histogram(start.ensemble(N, 5).positions[:, 0], cells, (0, 1))[0]
+        off = (counts - N * density / cells) / np.sqrt(N * density / cells)
+        assert abs(off).max() < 4.5
+    assert density_on(FromDensity(given, own), Grid(box, 30)) is None
+    assert density_on(FromDensity(given, own), Grid(Box(0.0, 2.0), 20)) is None

@@ -31,10 +31,9 @@ from .._boundary import WALLS, Box, Grid
 from .._calibrate import DensitySnapshots
 from .._density import BinnedKDE, DenseKDE, SpectralKDE
 from .._game import MeanFieldGame
-from .._initial import FromDensity
+from .._initial import density_on
 from .._select import METHODS
-from .kinds import Uniform
-from .references import Reference, SolvedReference, density_of_start, read_densities, read_reference
+from .references import Reference, SolvedReference, read_densities, read_reference
 
 _ABOUT = ("task", "title", "description", "run")
 _ANY = ("box", "diffusion", "start", "time")
@@ -263,8 +262,6 @@ def _particles(config: Config, registry: Registry, run: Run, name: str) -> Parti
     if "method" in run.tables:
         method, options = _method(registry, run, grid)
         options |= {"stepper": stepper, "key": seed, "chunk": chunk}
-        if isinstance(start, Uniform):  # as finite volumes know it
-            start = FromDensity(jnp.full(grid.shape, 1 / (grid.size * grid.volume)), grid)
         return Densities(name, source, what, sde, start, ts, every, grid, method, count, options, reference)
     if "accuracy" in run.tables:
         raise ConfigError(run.where("accuracy"), 'goes with a method: give method = "auto" too')
@@ -407,7 +404,7 @@ def _reference(
             raise ConfigError(where, 'finite volumes need walls: box.walls should not be "free"')
         if sde.form(grid.box.d, jnp.result_type(float)) == "matrix":
             raise ConfigError(where, "finite volumes take a diffusion with one number for each axis, not a matrix")
-        initial = density_of_start(start, grid)
+        initial = density_on(start, grid)
         if initial is None:
             known = "start from Gaussian, Uniform, FromDensity or Rejection"
             raise ConfigError(where, f"the density of a {type(start).__name__} is not known: {known}")
@@ -425,7 +422,7 @@ def _game(config: Config, registry: Registry, run: Run, name: str) -> Game:
     if not bounded:
         raise ConfigError(f"{run.where('box')}.walls", "a game needs walls: reflecting or periodic")
     start = _start(config, registry, run, grid)
-    initial = density_of_start(start, grid)
+    initial = density_on(start, grid)
     if initial is None:
         raise ConfigError(
             run.where("start"), f"the density of a {type(start).__name__} is not known: take another start"
@@ -458,7 +455,7 @@ def _halved(game: MeanFieldGame, start: AbstractStart, terms: Mapping[str, Any])
     coarse = Grid(game.grid.box, [n // 2 for n in shape])
     if any(isinstance(term, jnp.ndarray) and term.shape == shape for term in terms.values()):
         return None  # costs that are known at the cells alone
-    initial = density_of_start(start, coarse)
+    initial = density_on(start, coarse)
     return None if initial is None else MeanFieldGame(coarse, ts[::2], initial, **terms)
 
 

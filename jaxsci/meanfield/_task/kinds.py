@@ -1,13 +1,13 @@
 """What a config of `task = "meanfield"` may name: drifts, noises, starts, steppers, densities, and the parts of a game.
 
 Beside the classes of the library there are a few that only a config needs, because in Python one writes a function:
-`Waves` and `Bowl` as costs of a place, `Uniform` as a start. A class of one's own enters by `--import`: a drift, a
+`Waves` and `Bowl` as costs of a place. A class of one's own enters by `--import`: a drift, a
 potential or a cost as a subclass of `jaxsci.AbstractModel`, all else as a subclass of the class that its kind names.
 """
 
 import jax.numpy as jnp
 import optimistix as optx
-from jaxtyping import Array, Float, UInt
+from jaxtyping import Array, Float
 
 from ...core import AbstractModel, Scalar, param
 from ...evolution import (
@@ -22,16 +22,14 @@ from ...evolution import (
     Multiplicative,
     Platen,
     SquareRoot,
-    uniforms,
 )
 from ...runs import Kind, Registry
 from .. import _drift
 from .._bandwidth import ISJ, AbstractBandwidth, Fixed, Scott, Silverman
-from .._boundary import Box
 from .._density import AbstractDensity, BinnedKDE, DenseKDE, Histogram, SpectralKDE
 from .._game import Anderson
 from .._hamilton_jacobi import AbstractHamiltonian, Quadratic
-from .._initial import FromDensity, Gaussian, Rejection
+from .._initial import FromDensity, Gaussian, Rejection, Uniform
 
 
 class Waves(AbstractModel):
@@ -55,18 +53,6 @@ class Bowl(AbstractModel):
         """The cost at a place."""
         away = x - self.centre.astype(x.dtype)
         return self.strength.astype(x.dtype) * jnp.sum(away * away)
-
-
-class Uniform(AbstractStart):
-    """A start that is everywhere in the box alike."""
-
-    box: Box
-
-    def sample(self, key: UInt[Array, " 2"], ids: UInt[Array, " n"]) -> Float[Array, "n d"]:
-        """Positions of these particles."""
-        draws = jnp.arange(self.box.d, dtype=jnp.uint32)
-        u = uniforms(key, ids[:, None], draws, self.box.lower.dtype)
-        return self.box.lower[None] + u * self.box.width[None]
 
 
 def _named(*classes: type) -> dict[str, type]:

@@ -11,18 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
-from ...evolution import SDE, AbstractStart, Additive
+from ...evolution import SDE, AbstractStart
 from ...runs import CLASS_ERRORS, Config, ConfigError, check_keys, first_line, shown, take
-from .._boundary import Grid
-from .._finite_volume import DensityPath, Diffusion, at_points, cell_points, solve_fokker_planck
-from .._initial import FromDensity, Gaussian, Rejection
-from .kinds import Uniform
+from .._boundary import Grid, averaged
+from .._finite_volume import DensityPath, solve_fokker_planck, tensor_of
+from .._initial import density_on
 
 _TIMES, _VALUES, _ERRORS = ("t", "ts"), ("density", "p", "m"), ("standard_error", "sigma")
 _TABLE = ("file", "density", "mean", "variance")
@@ -79,41 +75,11 @@ class SolvedReference:
         return Reference(self.name, self.ts, path, error)
 
     def _path(self, grid: Grid, substeps: int) -> DensityPath:
-        initial = density_of_start(self.start, grid)
+        initial = density_on(self.start, grid)
         assert initial is not None  # the config was refused otherwise
-        return solve_fokker_planck(self.sde.drift, _diffusion(self.sde), initial, grid, self.ts, substeps=substeps)
-
-
-def _diffusion(sde: SDE) -> Diffusion:
-    """D = S^2 / 2 of the noise of an equation."""
-    noise = sde.diffusion
-    if isinstance(noise, Additive):
-        return noise.scale**2 / 2
-    return lambda t, x: noise(t, x) ** 2 / 2
-
-
-@eqx.filter_jit
-def density_of_start(start: AbstractStart, grid: Grid) -> Array | None:
-    """Means over cells of the density from which particles are drawn; `None` where it is not known."""
-    if isinstance(start, Uniform):
-        values = jnp.ones(grid.shape)
-    elif isinstance(start, Gaussian):
-        values = jnp.ones(())
-        for axis in range(grid.box.d):
-            edges = (grid.edges(axis) - start.mean[axis]) / start.sd[axis]
-            values = jnp.tensordot(values, jnp.diff(jax.scipy.special.ndtr(edges)), axes=0)
-    elif isinstance(start, FromDensity):
-        values = start.density
-        for axis, (n, m) in enumerate(zip(start.grid.shape, grid.shape, strict=True)):
-            if m % n:
-                return None
-            values = jnp.repeat(values, m // n, axis)
-    elif isinstance(start, Rejection):
-        density = start.density
-        values = at_points(lambda x: jnp.asarray(density(x)).reshape(()), cell_points(grid, grid.step.dtype))
-    else:
-        return None
-    return values / (jnp.sum(values) * grid.volume)
+        return solve_fokker_planck(
+            self.sde.drift, tensor_of(self.sde.diffusion), initial, grid, self.ts, substeps=substeps
+        )
 
 
 def read_reference(config: Config, spec: object, where: str, grid: Grid, ts: np.ndarray) -> Reference:
@@ -194,17 +160,6 @@ def _check_places(path: Path, x: np.ndarray | None, shape: tuple[int, ...], grid
         raise ConfigError(
             where, f"{path.name} has cells about {_few(x)}, which are no {shape[0]} equal cells of the box: change box"
         )  # fmt: skip
-
-
-def averaged(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Means over blocks of cells; `None` where they do not fill these."""
-    found = values
-    for axis, m in enumerate(shape, 1):
-        n = found.shape[axis]
-        if n % m:
-            return None
-        found = found.reshape(*found.shape[:axis], m, n // m, *found.shape[axis + 1 :]).mean(axis=axis + 1)
-    return found
 
 
 def _columns(path: Path, where: str) -> dict[str, np.ndarray]:

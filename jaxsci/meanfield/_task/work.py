@@ -22,13 +22,13 @@ from ...fitting import TRF, fit, foresee_one
 from ...runs import CLASS_ERRORS, REFUSED, SUCCESSFUL, Refusal, Untried, first_line
 from ...runs.fits import advice, result_of
 from .._bandwidth import Fixed
-from .._boundary import Grid
+from .._boundary import Grid, averaged
 from .._density import BinnedKDE, DenseKDE, Density, SpectralKDE
 from .._game import Equilibrium, solve_game
 from .._select import EvolvedDensity, evolve_density
 from .config import Calibration, Densities, Game, Member, Particles, drawn
 from .outcomes import Broken, Calibrated, Chosen, Distance, Evolved, Outcome, Played
-from .references import Reference, SolvedReference, averaged, common
+from .references import Reference, SolvedReference, common
 
 _TRIED = 1024  # particles whose places are looked at before a run
 _DOTS = {1: 8, 2: 3}  # of a cell along each axis, by which a density is made into particles; else 2
