@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from ..core import Normal, Unit, leaf_names, match
+from ..core import AbstractPrior, Unit, leaf_names, match
 from ..fitting import GaussNewton, Solver, as_names, flat_bounds, flat_priors, make_plan
 from ._fixed import FixedMaps
 from ._given import ArrayModule, Given
@@ -22,7 +22,7 @@ from ._mixing import MixingMatrix, check_units
 Bounds: TypeAlias = Mapping[str, Sequence[ArrayLike | None]]
 """(lower, upper) by name; `None` for no bound on that side."""
 
-Priors: TypeAlias = Mapping[str, Normal]
+Priors: TypeAlias = Mapping[str, AbstractPrior]
 """Gaussian priors by name."""
 
 SOLVER = GaussNewton(fine=1e-10)
@@ -155,8 +155,13 @@ class Settings(NamedTuple):
         **Raises:** `ValueError` for names that are not free, and bounds that cross.
         """
         plan = make_plan(self.mixing, Unit(), self.free)
-        lower, upper = flat_bounds(plan, self.bounds)
+        lower, upper = flat_bounds(plan, self.bounds, self.priors)
         if lower is None or upper is None:
             lower, upper = jnp.full(len(self.free), -jnp.inf), jnp.full(len(self.free), jnp.inf)
-        mean, weight = flat_priors(plan, self.priors)
-        return Limits(lower, upper, mean, weight)
+        priors = flat_priors(plan, self.priors)
+        for shaped in priors.shaped:
+            raise ValueError(
+                f"the prior of {plan.names[shaped.at[0]]} is a {type(shaped.prior).__name__}, but sky fits take "
+                "Normal, HalfNormal, TruncatedNormal and Uniform"
+            )
+        return Limits(lower, upper, priors.mean, priors.weight)

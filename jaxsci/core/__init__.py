@@ -64,7 +64,15 @@ from ._parameter import (
     put as put,
     transparent as transparent,
 )
-from ._prior import Normal as Normal
+from ._prior import (
+    AbstractPrior as AbstractPrior,
+    Beta as Beta,
+    HalfNormal as HalfNormal,
+    LogNormal as LogNormal,
+    Normal as Normal,
+    TruncatedNormal as TruncatedNormal,
+    Uniform as Uniform,
+)
 from ._rows import (
     Pad as Pad,
     as_rows as as_rows,

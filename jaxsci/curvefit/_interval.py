@@ -13,12 +13,13 @@ import equinox as eqx
 import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
+import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..core import Module, Normal, Scalar, free_spec, suggest, traced
 from ..datasets import AbstractDataset, Dataset
-from ..fitting import TRF, Solution, Solver, compiled, fit, flat_bounds, flat_priors, make_plan
+from ..fitting import TRF, Priors, Solution, Solver, compiled, fit, flat_bounds, flat_priors, make_plan
 
 _ROUNDS = 40
 _FARTHEST = 1e3  # Wald intervals: a profile that has not risen there is open
@@ -101,9 +102,9 @@ def check_told(solution: Solution, data: AbstractDataset, told: Mapping[str, Any
     given: dict[str, tuple[Any, Any]] = {}
     for name, value in told.items():
         if name == "bounds":
-            given[name] = flat_bounds(plan, value), (terms.lower, terms.upper)
+            given[name] = flat_bounds(plan, value, told.get("priors")), (terms.lower, terms.upper)
         elif name == "priors":
-            given[name] = flat_priors(plan, value), (terms.prior_mean, terms.prior_weight)
+            given[name] = flat_priors(plan, value), Priors(terms.prior_mean, terms.prior_weight, terms.shaped)
         elif name in known:
             given[name] = value, getattr(terms, name)
         else:
@@ -136,6 +137,9 @@ def others_fitted(
             bounds[name] = terms.lower[part].reshape(shape), terms.upper[part].reshape(shape)
         sigma = 1 / jnp.sqrt(terms.prior_weight[part])  # infinite where there is none
         priors[name] = Normal(terms.prior_mean[part].reshape(shape), sigma.reshape(shape))
+    for shaped in terms.shaped:
+        for place, k in enumerate(shaped.at):
+            priors[solution.names[k]] = jtu.tree_map(lambda x: x[place], shaped.prior)  # noqa: B023
 
     def cost(value: Array) -> Scalar:
         others = fit(

@@ -25,10 +25,12 @@ from ._lean import Flags as Flags, lean_first as lean_first
 from ._objective import Objective as Objective, jacobian_t as jacobian_t
 from ._plan import (
     Plan as Plan,
+    Priors as Priors,
     as_names as as_names,
     flat_bounds as flat_bounds,
     flat_priors as flat_priors,
     make_plan as make_plan,
+    terms_of as terms_of,
 )
 from ._problem import Choices as Choices, Problem as Problem, Solver as Solver
 from ._program import compiled as compiled, compiler_options as compiler_options, seeing as seeing, state_of as state_of
@@ -41,7 +43,7 @@ from ._solver.adam import Adam as Adam
 from ._solver.gauss_newton import GaussNewton as GaussNewton
 from ._solver.trf import TRF as TRF
 from ._summary import format_pm as format_pm
-from ._terms import Fitted as Fitted, Terms as Terms
+from ._terms import Fitted as Fitted, ShapedPrior as ShapedPrior, Terms as Terms
 from ._uncertainty import Rows as Rows, scaled_by_scatter as scaled_by_scatter, uncertainty as uncertainty
 from ._verdict import (
     CONVERGED as CONVERGED,

@@ -21,7 +21,7 @@ from ..datasets import Block, blocks
 from ..parallel import Checkpoint, Placement
 from ._checks import check_given
 from ._fit import check
-from ._plan import Plan, active_mask, as_names, flat_bounds, flat_priors, make_plan
+from ._plan import Plan, as_names, make_plan, terms_of
 from ._problem import Choices, Problem, Solver
 from ._rounds import Job, chunk_count, lane_count, progress_bar
 from ._shared import Part, SharedSolution, fit_shared
@@ -29,7 +29,6 @@ from ._small_batch import fit_small, takes
 from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver
 from ._solver.trf import TRF
-from ._terms import Terms
 from ._verdict import CONVERGED, FAILED, LOOK, facts_of, remarks, to_look_at
 
 _EACH = ("determined", "fixed", "projected", "at_bound", "rank", "chi2", "dof")  # facts that each member has its own of
@@ -232,11 +231,7 @@ def _lanes(
     model, data = (jtu.tree_map(lambda x: as_array(x[0]), tree) for tree in (block.models, block.data))
     plan = make_plan(model, data.noise, free)
     check(plan, data, loss, None, None)
-    mean, weight = flat_priors(plan, priors)
-    every = [
-        Terms(*flat_bounds(plan, limits), mean, weight, active_mask(plan, None), loss)
-        for limits in _bounds(bounds or {}, block.members, total)
-    ]
+    every = [terms_of(plan, limits, priors, None, loss) for limits in _bounds(bounds or {}, block.members, total)]
     if len(every) == 1:
         count = len(block.members)
         terms = jtu.tree_map(lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), every[0])

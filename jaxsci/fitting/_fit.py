@@ -23,7 +23,7 @@ from ._diagnose import judge
 from ._ending import Checked, Look, at_bound, careful, ending, look, off_optimum
 from ._lean import Flags, lean_first
 from ._objective import Objective
-from ._plan import Plan, active_mask, flat_bounds, flat_priors, make_plan
+from ._plan import Plan, make_plan, terms_of
 from ._problem import Choices, Problem, Solver
 from ._solution import RESULTS, Solution
 from ._solver._foreign import solve_foreign
@@ -87,9 +87,7 @@ def fit(
     plan = make_plan(start, data.noise, free)
     check_fixed(plan, start)
     check(plan, data, loss, likelihood, chunk)
-    lower, upper = flat_bounds(plan, bounds)
-    mean, weight = flat_priors(plan, priors)
-    terms = Terms(lower, upper, mean, weight, active_mask(plan, active), loss, likelihood)
+    terms = terms_of(plan, bounds, priors, active, loss, likelihood)
     choices = Choices(plan, solver, chunk, max_steps, scale_covariance)
     run = functools.partial(lean_first, fit_once, (Problem(start, data, terms), choices), mend=by_rows)
     solution, flags = run() if source is None else source.wait_for(run)
@@ -158,7 +156,7 @@ def make_ready(problem: Problem, choices: Choices) -> Ready:
     accuracy = solver.rtol if isinstance(solver, AbstractTrustSolver) else _ACCURACY
     chunk = None if whole else chunk
     mean, weight = terms.prior_mean, terms.prior_weight
-    objective = Objective(rest, data, likelihood, mean, weight, unravel, chunk, plan.noise, accuracy)
+    objective = Objective(rest, data, likelihood, mean, weight, unravel, chunk, plan.noise, accuracy, terms.shaped)
     projected = lax.stop_gradient((y0 < lower) | (y0 > upper))
     bounds = {"lower": lower, "upper": upper} if bounded else {}
     return Ready(objective, base, jnp.clip(y0, lower, upper), lower, upper, bounds, projected, terms)
@@ -251,7 +249,7 @@ def conclude(ready: Ready, choices: Choices, end: End) -> Solution:
 
 def degrees(ready: Ready, known: Covariance, count: Array) -> Array:
     """Degrees of freedom: rows and priors less the directions that they determine."""
-    return count + jnp.sum((ready.objective.prior_weight > 0) & ~ready.fixed) - known.rank
+    return count + jnp.sum(ready.objective.has_prior & ~ready.fixed) - known.rank
 
 
 class Spread(NamedTuple):

@@ -19,12 +19,11 @@ from ..datasets import AbstractDataset, StreamedDataset, blocks
 from ._batch import _lanes
 from ._ending import Checked, ending
 from ._fit import Ready, check, make_ready
-from ._plan import active_mask, flat_bounds, flat_priors, make_plan
+from ._plan import make_plan, terms_of
 from ._problem import Choices, Problem, Solver
 from ._program import compiled
 from ._solver._foreign import _off_bounds
 from ._solver._trust_region import AbstractTrustSolver, Bounds, _finite
-from ._terms import Terms
 
 _TOGETHER = 64  # members at a time, so that their Jacobians fit into memory
 
@@ -72,9 +71,7 @@ def foresee_one(
     data, source = (data.stream, data.source) if isinstance(data, StreamedDataset) else (data, None)
     plan = make_plan(model, data.noise, free)
     check(plan, data, loss, None, None)
-    problem = Problem(
-        model, data, Terms(*flat_bounds(plan, bounds), *flat_priors(plan, priors), active_mask(plan, None), loss)
-    )
+    problem = Problem(model, data, terms_of(plan, bounds, priors, None, loss))
     run = functools.partial(compiled, _one, (problem, Choices(plan, solver)), once=True)
     return int(run() if source is None else source.wait_for(run))
 

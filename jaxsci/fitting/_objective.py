@@ -30,6 +30,7 @@ from ..core import (
 )
 from ..core.linalg import cholesky, dot, gram, qr_r, svd_square
 from ..datasets import AbstractDataset, Stream
+from ._terms import ShapedPrior
 
 _CHUNK = 2048  # rows of a stream's block computed at a time, so that their Jacobian stays in the cache
 
@@ -48,7 +49,7 @@ class Objective(Module):
 
     - `rest`: the `Fitted` model and noise without their free leaves.
     - `likelihood`: what turns residuals into numbers; made ready for the data unless noise is free.
-    - `prior_mean`, `prior_weight`: Gaussian priors as extra rows; weight 1/sigma^2, 0 for none.
+    - `prior_mean`, `prior_weight`: Gaussian priors as extra rows; weight 1/sigma^2, 0 for none. `shaped`: the others.
     - `unravel`: y -> the free leaves. `chunk`: rows taken at a time, `None` for all at once (or a block of a stream).
     - `accuracy`: what the solver is asked for, relative; the covariance need be no better.
     """
@@ -62,6 +63,7 @@ class Objective(Module):
     chunk: int | None = eqx.field(static=True)
     free_noise: bool = eqx.field(static=True)
     accuracy: float = eqx.field(static=True)
+    shaped: tuple[ShapedPrior, ...] = ()
 
     def parts(self, y: Float[Array, " p"]) -> tuple[Any, Any]:
         """(model, noise) at y."""
@@ -113,12 +115,28 @@ class Objective(Module):
     def root(self, y: Float[Array, " p"]) -> Float[Array, " n"]:
         """Rows, those of the priors last, whose squares sum to twice the cost."""
         rows = self.likelihood.root(self.residual(y), self.data.mask)
-        return jnp.concatenate([rows, self.prior_root() * (y - self.prior_mean)])
+        gaussian = _root(self.prior_weight) * (y - self.prior_mean)
+        return jnp.concatenate([rows, gaussian, *(s.row(y) for s in self.shaped)])
 
-    def prior_root(self) -> Float[Array, " p"]:
-        """1/sigma of each prior; 0 without one, with a derivative of 0 there."""
+    def prior_rows(self, y: Float[Array, " p"]) -> Float[Array, "p p"]:
+        """The derivatives of the priors' rows at y: the root of their curvature on the diagonal."""
+        return jnp.diag(_root(self.prior_curvature(y)))
+
+    def prior_curvature(self, y: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The second derivative of the priors' cost, none below 0."""
+        return sum((s.curvature(y) for s in self.shaped), self.prior_weight)
+
+    def prior_slope(self, y: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The derivative of the priors' cost."""
+        return sum((s.slope(y) for s in self.shaped), self.prior_weight * (y - self.prior_mean))
+
+    @property
+    def has_prior(self) -> Bool[Array, " p"]:
+        """True where a prior says something of a parameter; limits alone do not count."""
         some = self.prior_weight > 0
-        return jnp.where(some, jnp.sqrt(jnp.where(some, self.prior_weight, 1)), 0)
+        for shaped in self.shaped:
+            some |= shaped.present(self.prior_weight)
+        return some
 
     def inspect(self, noise: AbstractLikelihood) -> Inspected:
         """What a fit wants to know of the data and their noise, whatever the model.
@@ -146,7 +164,7 @@ class Objective(Module):
         """(cost, rows whose products J^T J are the curvature at y); those of chunks reduced by TSQR to R."""
         if self.free_noise:
             return self.cost(y), self._joint_rows(y)
-        total = self.prior_cost(y), jnp.diag(self.prior_root())
+        total = self.prior_cost(y), self.prior_rows(y)
         if self.likelihood.coupled and not self.whole:
             lin = self(y)  # chunks of coupled rows cannot be weighed one by one
             return lin.cost, cholesky(lin.gram)[0].T
@@ -173,11 +191,12 @@ class Objective(Module):
 
     def prior_cost(self, y: Float[Array, " p"]) -> Scalar:
         """The cost of the priors alone."""
-        return jnp.sum(self.prior_weight * (y - self.prior_mean) ** 2) / 2
+        gaussian = jnp.sum(self.prior_weight * (y - self.prior_mean) ** 2) / 2
+        return sum((s.cost(y) for s in self.shaped), gaussian)
 
     def _add_prior(self, y: Array, lin: Linearisation) -> Linearisation:
-        grad = lin.grad + self.prior_weight * (y - self.prior_mean)
-        return Linearisation(lin.cost + self.prior_cost(y), grad, lin.gram + jnp.diag(self.prior_weight))
+        gram = lin.gram + jnp.diag(self.prior_curvature(y))
+        return Linearisation(lin.cost + self.prior_cost(y), lin.grad + self.prior_slope(y), gram)
 
     @property
     def whole(self) -> bool:
@@ -255,7 +274,13 @@ class Objective(Module):
         """Rows of the model, of the noise's own information, and of the priors."""
         residual, jac_t = self.linearised(self.data, y)
         _, jac_t, _ = self.parts(y)[1].prepare(self.data.mask).weigh(jac_t, residual, self.data.mask)
-        return jnp.concatenate([jac_t.T, noise_rows(self, y), jnp.diag(self.prior_root())])
+        return jnp.concatenate([jac_t.T, noise_rows(self, y), self.prior_rows(y)])
+
+
+def _root(curvature: Float[Array, " p"]) -> Float[Array, " p"]:
+    """The square root; 0 at 0, with a derivative of 0 there."""
+    some = curvature > 0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, curvature, 1)), 0)
 
 
 def noise_rows(objective: Objective, y: Float[Array, " p"]) -> Float[Array, "m p"]:

@@ -16,11 +16,13 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..core import (
+    AbstractLikelihood,
+    AbstractLoss,
+    AbstractPrior,
     Model,
-    Normal,
     Parameter,
     Tree,
     as_array,
@@ -36,7 +38,7 @@ from ..core import (
     suggest,
     traced,
 )
-from ._terms import Fitted
+from ._terms import Fitted, ShapedPrior, Terms
 
 
 class Spec(NamedTuple):
@@ -166,15 +168,20 @@ def active_mask(plan: Plan, active: ArrayLike | Sequence[bool] | Sequence[int] |
     return active if plan.active is None else active & plan.active
 
 
-def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None) -> tuple[Array | None, Array | None]:
+def flat_bounds(
+    plan: Plan, bounds: Mapping[str, Any] | None, priors: Mapping[str, Any] | None = None
+) -> tuple[Array | None, Array | None]:
     """(lower, upper), each of shape (p,) or `None` without any bound; the call's win over the declared ones.
+
+    Where a prior has a support, the bounds are cut to it.
 
     **Raises:** `ValueError` for an unknown name, a lower bound above the upper, or a wrong shape.
     """
-    if not bounds and all(isinstance(b, int | float) for a in plan.about for b in a.bounds):
+    supports = [p for p in _placed_priors(plan, priors) if type(p.prior).support is not AbstractPrior.support]
+    if not bounds and not supports and all(isinstance(b, int | float) for a in plan.about for b in a.bounds):
         return _declared_bounds(plan)
     given, single = _by_name(plan, bounds or {}, "bounds"), _by_element(plan, bounds or {})
-    known = not traced((given, single, [a.bounds for a in plan.about]))
+    known = not traced((given, single, supports, [a.bounds for a in plan.about]))
     xp: Any = np if known else jnp  # on the device each shape would be a program of its own
     lower: list[Any] = []
     upper: list[Any] = []
@@ -192,11 +199,25 @@ def flat_bounds(plan: Plan, bounds: Mapping[str, Any] | None) -> tuple[Array | N
             raise ValueError(f"bounds of {plan.names[at]} should be two numbers, but they are {limits!r}")
         here = xp.arange(len(low)) == at
         low, high = (xp.where(here, xp.asarray(x, plan.dtype), all) for x, all in zip(sides, (low, high), strict=True))
+    if supports:
+        floor, ceiling = _support(plan, supports)
+        low, high = xp.maximum(low, xp.asarray(floor)), xp.minimum(high, xp.asarray(ceiling))
     if known:
         wrong = [n for n, bad in zip(plan.names, ~(low <= high), strict=True) if bad]
         if wrong:
-            raise ValueError(f"the lower bound of {', '.join(wrong)} lies above its upper bound, or is not a number")
+            cut = "; the support of a prior counts as bounds" if supports else ""
+            raise ValueError(
+                f"the lower bound of {', '.join(wrong)} lies above its upper bound, or is not a number{cut}"
+            )
     return as_array(low), as_array(high)
+
+
+def _support(plan: Plan, priors: Sequence["PlacedPrior"]) -> tuple[Array, Array]:
+    """(lower, upper) ends of the supports of these priors, in the order of the flat vector."""
+    ends = [jnp.full(len(plan.names), end, plan.dtype) for end in (-jnp.inf, jnp.inf)]
+    for prior, at in priors:
+        ends = [all.at[jnp.array(at)].set(x.astype(plan.dtype)) for all, x in zip(ends, prior.support(), strict=True)]
+    return ends[0], ends[1]
 
 
 @functools.lru_cache(maxsize=512)
@@ -215,34 +236,93 @@ def _declared_bounds(plan: Plan) -> tuple[Array | None, Array | None]:
     return sides[0], sides[1]
 
 
-def flat_priors(plan: Plan, priors: Mapping[str, Any] | None) -> tuple[Array, Array]:
-    """(mean, 1/sigma^2) of the Gaussian priors, 0 weight where there is none."""
+class Priors(NamedTuple):
+    """Priors of the p free elements: Gaussian rows (weight 1/sigma^2, 0 for none), and those of other shapes."""
+
+    mean: Float[Array, " p"]
+    weight: Float[Array, " p"]
+    shaped: tuple[ShapedPrior, ...] = ()
+
+
+def terms_of(
+    plan: Plan,
+    bounds: Mapping[str, Any] | None,
+    priors: Mapping[str, Any] | None,
+    active: ArrayLike | Sequence[bool] | Sequence[int] | None,
+    loss: AbstractLoss,
+    likelihood: AbstractLikelihood | None = None,
+) -> Terms:
+    """The terms of a fit from what a caller says by name, which wins over what the model declares.
+
+    **Raises:** `ValueError` for an unknown name, a wrong shape, bounds that cross, or what is no prior.
+    """
+    lower, upper = flat_bounds(plan, bounds, priors)
+    mean, weight, shaped = flat_priors(plan, priors)
+    return Terms(lower, upper, mean, weight, active_mask(plan, active), loss, likelihood, shaped)
+
+
+def flat_priors(plan: Plan, priors: Mapping[str, Any] | None) -> Priors:
+    """The priors in the order of the flat vector; the call's win over the declared ones.
+
+    **Raises:** `ValueError` for an unknown name, a wrong shape, or what is no prior.
+    """
+    placed = _placed_priors(plan, priors)
+    if not placed:
+        return Priors(*_no_priors(len(plan.names), plan.dtype))
+    mean, weight = jnp.zeros(len(plan.names), plan.dtype), jnp.zeros(len(plan.names), plan.dtype)
+    shaped = []
+    for prior, at in placed:
+        gaussian = prior.gaussian()
+        if gaussian is None:
+            shaped.append(ShapedPrior(prior, at))
+        else:
+            mean = mean.at[jnp.array(at)].set(gaussian.mean)
+            weight = weight.at[jnp.array(at)].set(1 / gaussian.sigma**2)
+    return Priors(mean, weight, tuple(shaped))
+
+
+class PlacedPrior(NamedTuple):
+    """A prior whose arrays have one number for each of its places in the flat vector."""
+
+    prior: AbstractPrior
+    at: tuple[int, ...]
+
+
+def _placed_priors(plan: Plan, priors: Mapping[str, Any] | None) -> tuple[PlacedPrior, ...]:
     if not priors and all(about.prior is None for about in plan.about):
-        return _no_priors(len(plan.names), plan.dtype)
+        return ()
     given, single = _by_name(plan, priors or {}, "priors"), _by_element(plan, priors or {})
-    means, weights = [], []
+    placed, begin = [], 0
     for (name, shape), about in zip(plan.free, plan.about, strict=True):
+        places = range(begin, begin := begin + math.prod(shape))
         prior = given.get(name, about.prior)
-        if prior is None:
-            prior = Normal(jnp.zeros(()), jnp.full((), jnp.inf))
-        prior = _normal(prior, name)
-        means.append(jnp.ravel(jnp.broadcast_to(prior.mean.astype(plan.dtype), shape)))
-        weights.append(jnp.ravel(jnp.broadcast_to(1 / prior.sigma.astype(plan.dtype) ** 2, shape)))
-    mean, weight = jnp.concatenate(means), jnp.concatenate(weights)
-    for at, prior in single.items():
-        prior = _normal(prior, plan.names[at])
-        mean = mean.at[at].set(prior.mean.astype(plan.dtype))
-        weight = weight.at[at].set(1 / prior.sigma.astype(plan.dtype) ** 2)
-    return mean, weight
+        at = tuple(k for k in places if k not in single)
+        if prior is not None and at:
+            whole = _flattened(plan, prior, name, shape)
+            placed.append(PlacedPrior(_taken(whole, [k - places[0] for k in at]), at))
+    for place, prior in single.items():
+        placed.append(PlacedPrior(_flattened(plan, prior, plan.names[place], ()), (place,)))
+    return tuple(placed)
 
 
-def _normal(prior: object, name: str) -> Normal:
-    if not isinstance(prior, Normal):
+def _taken(prior: AbstractPrior, places: list[int]) -> AbstractPrior:
+    return jtu.tree_map(lambda x: x[jnp.array(places)], prior)
+
+
+def _flattened(plan: Plan, prior: object, name: str, shape: tuple[int, ...]) -> AbstractPrior:
+    """The prior with its arrays laid out as the elements of its parameter are, in their precision."""
+    if not isinstance(prior, AbstractPrior):
         raise ValueError(
-            f"the prior of {name} is a {type(prior).__name__}; a fit takes jaxsci.Normal(mean, sigma) "
-            "(a flat prior between limits is given by bounds)"
+            f"the prior of {name} is a {type(prior).__name__}; a fit takes jaxsci.Normal(mean, sigma), LogNormal, "
+            "HalfNormal, TruncatedNormal, Uniform, Beta, or a jaxsci.AbstractPrior of your own"
         )
-    return prior
+
+    def lay(value: Array) -> Array:
+        if value.shape not in ((), shape):
+            raise ValueError(f"the prior of {name} has numbers of shape {value.shape}, but {name} has shape {shape}")
+        return jnp.ravel(jnp.broadcast_to(value, shape)).astype(plan.dtype)
+
+    return jtu.tree_map(lay, prior)
 
 
 @functools.lru_cache(maxsize=512)

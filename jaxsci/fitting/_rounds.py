@@ -274,7 +274,9 @@ def _shapes(lanes: Problem) -> Any:
     return jtu.tree_map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), lanes)
 
 
-def progress_bar(progress: bool | Callable[[int, int], None] | None, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(
+    progress: bool | Callable[[int, int], None] | None, total: int, doing: str = "fitting"
+) -> Iterator[Callable[[int], None]]:
     """A function that counts finished members, onto a rich bar or into the caller's own function."""
     done = 0
 
@@ -290,7 +292,7 @@ def progress_bar(progress: bool | Callable[[int, int], None] | None, total: int)
     from rich.progress import Progress  # here, because a library call rarely shows a bar
 
     with Progress(transient=True) as bar:
-        task = bar.add_task("fitting", total=total)
+        task = bar.add_task(doing, total=total)
 
         def show(more: int) -> None:
             bar.update(task, advance=more)

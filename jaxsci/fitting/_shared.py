@@ -17,7 +17,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from ..core import Linearisation, Module, Scalar, Tree, element_names
+from ..core import Linearisation, Module, Scalar, Tree, as_array, element_names
 from ..core.arrow import Arrow, join, split
 from ._adjoint import KKTAdjoint
 from ._ending import at_bound, ending_of
@@ -29,6 +29,7 @@ from ._program import compiled
 from ._rounds import lane_count
 from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver
+from ._terms import ShapedPrior
 from ._uncertainty import ArrowCovariance, marked, scaled_by_scatter, uncertainty
 
 
@@ -107,6 +108,36 @@ class Layout(NamedTuple):
         return Corner(matrix[shared][:, shared], matrix[local][:, shared], matrix[local][:, local])
 
 
+class SharedPrior(NamedTuple):
+    """Priors of the q shared parameters, which count once for all members; weight 1/sigma^2, 0 for none.
+
+    - `shaped`: those that are no Gaussian rows; their places are among the q.
+    """
+
+    mean: Float[Array, " q"]
+    weight: Float[Array, " q"]
+    shaped: tuple[ShapedPrior, ...]
+
+    def cost(self, y: Float[Array, " q"]) -> Scalar:
+        """What they add to the cost."""
+        return sum((s.cost(y) for s in self.shaped), jnp.sum(self.weight * (y - self.mean) ** 2) / 2)
+
+    def slope(self, y: Float[Array, " q"]) -> Float[Array, " q"]:
+        """The derivative of that."""
+        return sum((s.slope(y) for s in self.shaped), self.weight * (y - self.mean))
+
+    def curvature(self, y: Float[Array, " q"]) -> Float[Array, " q"]:
+        """The diagonal of a positive second derivative."""
+        return sum((s.curvature(y) for s in self.shaped), self.weight)
+
+    def present(self) -> Bool[Array, " q"]:
+        """True where there is one."""
+        some = self.weight > 0
+        for s in self.shaped:
+            some |= s.present(self.weight)
+        return some
+
+
 class Joint(Module):
     """All members as one objective of the flat vector (shared, local of each member).
 
@@ -116,18 +147,17 @@ class Joint(Module):
 
     objectives: tuple[Objective, ...]
     used: tuple[Bool[Array, "_ _"], ...]
-    prior_mean: Float[Array, " q"]
-    prior_weight: Float[Array, " q"]
+    prior: "SharedPrior"
     layouts: tuple[Layout, ...] = eqx.field(static=True)
 
     def split(self, y: Shaped[Array, " p"]) -> tuple[Array, tuple[Array, ...]]:
         """(shared, (members, l) of each group)."""
         shapes = tuple((u.size, len(layout.local)) for u, layout in zip(self.used, self.layouts, strict=True))
-        return split(y, self.prior_mean.shape[0], shapes)
+        return split(y, self.prior.mean.shape[0], shapes)
 
     def prior_cost(self, y: Float[Array, " p"]) -> Scalar:
         """The cost of the shared parameters' priors."""
-        return jnp.sum(self.prior_weight * (self.split(y)[0] - self.prior_mean) ** 2) / 2
+        return self.prior.cost(self.split(y)[0])
 
     def __call__(self, y: Float[Array, " p"], args: None = None) -> Linearisation:
         """The Linearisation, with an Arrow for its curvature."""
@@ -137,11 +167,12 @@ class Joint(Module):
             return lin.cost, lin.grad, lin.gram
 
         groups = self._each(look, y)
-        top = self.prior_weight * (self.split(y)[0] - self.prior_mean)
+        top = self.prior.slope(self.split(y)[0])
         top = sum((jnp.sum(group.grad.shared, axis=0) for group in groups), top)
         cost = sum((jnp.sum(group.cost) for group in groups), self.prior_cost(y))
         grad = join(top, tuple(group.grad.local for group in groups))
-        return Linearisation(cost, grad, self._arrow(groups))
+        of_priors = jnp.diag(self.prior.curvature(self.split(y)[0]))
+        return Linearisation(cost, grad, self._arrow(groups, of_priors))
 
     def hessian(self, y: Float[Array, " p"]) -> Arrow:
         """The exact second derivative of the cost."""
@@ -149,7 +180,7 @@ class Joint(Module):
         def look(objective: Objective, y: Array) -> tuple[Array, Array, Any]:
             return jnp.zeros((), y.dtype), jnp.zeros_like(y), objective.hessian(y)
 
-        return self._arrow(self._each(look, y))
+        return self._arrow(self._each(look, y), jax.jacfwd(self.prior.slope)(self.split(y)[0]))
 
     def _each(self, look: Callable[..., Any], y: Array) -> list[Share]:
         """What `look` sees, (cost, gradient, matrix), of all members of each group; 0 of those that are not used."""
@@ -161,20 +192,20 @@ class Joint(Module):
                 parts = Share(cost, layout.part(grad), layout.arrow(matrix))
                 return jtu.tree_map(lambda x: jnp.where(used, x, 0), parts)
 
-            return over_chunks(one, (objectives, used, local.reshape(*used.shape, -1)))
+            return over_chunks(one, (objectives, used, local.reshape(*used.shape, local.shape[-1])))
 
         return [of_group(*group) for group in zip(self.objectives, self.used, self.layouts, local, strict=True)]
 
-    def _arrow(self, groups: list[Share]) -> Arrow:
+    def _arrow(self, groups: list[Share], of_priors: Float[Array, "q q"]) -> Arrow:
         parts = [group.matrix for group in groups]
-        corner = sum((jnp.sum(part.corner, axis=0) for part in parts), jnp.diag(self.prior_weight))
+        corner = sum((jnp.sum(part.corner, axis=0) for part in parts), of_priors)
         return Arrow(corner, tuple(part.edge for part in parts), tuple(part.block for part in parts))
 
 
 def over_chunks(one: Callable[..., Any], trees: Tree) -> Any:
     """one(...) of each member, chunk after chunk: arrays lead with (chunks, lanes), results with (members,)."""
     out = lax.map(lambda chunk: jax.vmap(one)(*chunk), trees)
-    return jtu.tree_map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+    return jtu.tree_map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), out)
 
 
 class Part(NamedTuple):
@@ -194,13 +225,6 @@ class Group(NamedTuple):
     choices: Choices
     lanes: Problem
     real: Any  # bool[c, w]: False where a member fills up the chunk
-
-
-class SharedPrior(NamedTuple):
-    """Gaussian priors of the q shared parameters, which count once for all members; weight 1/sigma^2."""
-
-    mean: np.ndarray
-    weight: np.ndarray
 
 
 def fit_shared(
@@ -226,9 +250,11 @@ def fit_shared(
             raise ValueError(f"shared parameters differ between members: {', '.join(first)} and {', '.join(mine)}")
         terms = part.lanes.terms
         weight = np.array(terms.prior_weight)
-        priors.append(SharedPrior(np.asarray(terms.prior_mean)[0, at], weight[0, at]))
+        common = [s for s in terms.shaped if s.at[0] in layout.shared]  # a prior belongs to one parameter
+        priors.append(SharedPrior(np.asarray(terms.prior_mean)[0, at], weight[0, at], _of_first(common, layout.shared)))
         weight[:, at] = 0  # a prior of what is shared counts once
-        lanes = eqx.tree_at(lambda lanes: lanes.terms.prior_weight, part.lanes, weight)
+        own = tuple(s for s in terms.shaped if s.at[0] not in layout.shared)
+        lanes = part.lanes._replace(terms=terms._replace(prior_weight=as_array(weight), shaped=own))
         groups.append(_chunks(part.choices, lanes, lane_count(part.length, len(layout.plan.names), batch_size)))
     _check(layouts, groups)
     answer = compiled(_run, (tuple(groups), priors[0]), (layouts,))
@@ -240,6 +266,15 @@ def fit_shared(
         # members are told on the terms that the caller gave, the priors of shared parameters among them
         members.append(eqx.tree_at(lambda s: s.terms, own, part.lanes.terms))
     return members, shared
+
+
+def _of_first(shaped: Sequence[ShapedPrior], shared: tuple[int, ...]) -> tuple[ShapedPrior, ...]:
+    """The first member's priors of shared parameters, placed among these."""
+
+    def one(each: ShapedPrior) -> ShapedPrior:
+        return ShapedPrior(jtu.tree_map(lambda x: np.asarray(x)[0], each.prior), tuple(map(shared.index, each.at)))
+
+    return tuple(map(one, shaped))
 
 
 def _layout(plan: Plan, names: tuple[str, ...]) -> Layout:
@@ -285,9 +320,7 @@ def _run(
         readies.append(ready)
         usable.append(group.real & fine)
     choices: Any = groups[0].choices
-    joint = Joint(
-        tuple(r.objective for r in readies), tuple(usable), jnp.asarray(prior.mean), jnp.asarray(prior.weight), layouts
-    )
+    joint = Joint(tuple(r.objective for r in readies), tuple(usable), jtu.tree_map(jnp.asarray, prior), layouts)
     y0, lower, upper = (_gather(readies, usable, layouts, name) for name in ("y0", "lower", "upper"))
     bounded = any(group.lanes.terms.lower is not None for group in groups)
     shapes = jax.eval_shape(joint, y0).gram
@@ -333,13 +366,13 @@ def _conclude(
     alone = []
     for group, ready, used, layout, part in zip(groups, readies, joint.used, layouts, local, strict=True):
         own = functools.partial(_alone, choices=group.choices, layout=layout, shared=shared, joint=end)
-        alone.append(over_chunks(own, (ready, used, part.reshape(*used.shape, -1))))
+        alone.append(over_chunks(own, (ready, used, part.reshape(*used.shape, part.shape[-1]))))
 
     def total(name: str) -> Any:
         each = zip(alone, joint.used, strict=True)
         return sum(jnp.sum(jnp.where(used.ravel(), getattr(solution, name), 0)) for solution, used in each)
 
-    dof = total("dof") + jnp.sum((joint.prior_weight > 0) & ~fixed_s) - known.shared.rank
+    dof = total("dof") + jnp.sum(joint.prior.present() & ~fixed_s) - known.shared.rank
     chi2 = total("chi2") + 2 * joint.prior_cost(y)
     scale = groups[0].choices.scale_covariance
     known_scale = alone[0].absolute if scale is None else not scale

@@ -148,11 +148,9 @@ def sums(objective: Objective, at: Numbers) -> Sums:
     found = dict(zip(both, lax.reduce(terms, zeros, _add, (0,)), strict=True))
     if isinstance(likelihood, AbstractNoise):
         cost = found[p, p] / 2
-    weight = objective.prior_weight
-    off = [x - mean for x, mean in zip(at, objective.prior_mean, strict=True)]
-    prior = objective.prior_cost(y)
-    grad = tuple(found[i, p] + weight[i] * off[i] for i in range(p))
-    gram = tuple(found[i, j] + (weight[i] if i == j else 0) for i, j in pairs(p))
+    prior, slope, curvature = objective.prior_cost(y), objective.prior_slope(y), objective.prior_curvature(y)
+    grad = tuple(found[i, p] + slope[i] for i in range(p))
+    gram = tuple(found[i, j] + (curvature[i] if i == j else 0) for i, j in pairs(p))
     return _as(y, Sums(cost + prior, grad, gram))
 
 

@@ -7,7 +7,7 @@ whose texts are the advice.
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -20,10 +20,13 @@ from jaxtyping import Array, Bool, Float, Int
 from ..core import (
     AbstractLikelihood,
     AbstractLoss,
+    AbstractPrior,
     Arctan,
+    Beta,
     Cauchy,
     Huber,
     Linear,
+    LogNormal,
     Model,
     Module,
     Scalar,
@@ -39,7 +42,7 @@ from ..core import (
 from ..parallel import read_framed, write_framed
 from ._by_name import ByName
 from ._summary import html_summary, text_summary
-from ._terms import Fitted, Terms
+from ._terms import Fitted, ShapedPrior, Terms
 from ._uncertainty import propagate
 from ._verdict import remarks_of, verdict_of
 
@@ -232,12 +235,13 @@ class Solution(Module):
         noise: Tree = None,
         loss: AbstractLoss | None = None,
         likelihood: AbstractLikelihood | None = None,
+        priors: Mapping[str, AbstractPrior] | None = None,
     ) -> "Solution":
         """Read what `save` wrote.
 
-        **Arguments:** `path`: the file; `model`, `noise`, `loss`, `likelihood`: of the same classes and shapes as in
-        the fit; their values do not matter (`noise` only where noise parameters were free; `loss` only for one of your
-        own; `likelihood` only where the fit had one).
+        **Arguments:** `path`: the file; `model`, `noise`, `loss`, `likelihood`, `priors`: of the same classes and
+        shapes as in the fit; their values do not matter (`noise` only where noise parameters were free; `loss` and
+        `priors` only for classes of your own; `likelihood` only where the fit had one).
 
         **Raises:** `ValueError` for a damaged file or another model.
         """
@@ -251,7 +255,8 @@ class Solution(Module):
                 f"{path} was saved from another model than {type(model).__name__}, which has no {', '.join(unknown)}"
             )
         try:
-            like = _skeleton(header, Fitted(model, noise), _loss(path, header, loss), _told(path, header, likelihood))
+            own = _loss(path, header, loss), _told(path, header, likelihood), _shaped(path, header, priors)
+            like = _skeleton(header, Fitted(model, noise), *own)
             return eqx.tree_deserialise_leaves(io.BytesIO(payload), like)
         except (RuntimeError, TypeError, ValueError, EOFError) as error:
             raise ValueError(f"{path} was saved from another model than {type(model).__name__}: {error}") from error
@@ -272,6 +277,7 @@ def _header(solution: Solution) -> dict[str, Any]:
         "masked": terms.active is not None,
         "loss": type(terms.loss).__name__,
         "likelihood": None if terms.likelihood is None else type(terms.likelihood).__name__,
+        "shaped": [[type(each.prior).__name__, list(each.at)] for each in terms.shaped],
     }
 
 
@@ -308,8 +314,28 @@ _KINDS = {  # fields of a Solution that have one shape and dtype
 }
 
 
+def _shaped(
+    path: str | os.PathLike[str], header: dict[str, Any], given: Mapping[str, AbstractPrior] | None
+) -> tuple[ShapedPrior, ...]:
+    """The priors that are no rows, to be filled from the file: the core's by name, or of the caller's own classes."""
+    one = jnp.ones(())
+    known = {type(prior).__name__: prior for prior in (LogNormal(one, one), Beta(one, one), *(given or {}).values())}
+    out = []
+    for name, at in header.get("shaped", ()):
+        if name not in known:
+            raise ValueError(f"{path} holds a fit with a prior of class {name}: give priors={{...: {name}(...)}}")
+        shape = (*header["shape"][:-1], len(at))
+        like = jtu.tree_map(lambda x: jnp.ones(shape, header["dtype"]), known[name])  # noqa: B023
+        out.append(ShapedPrior(like, tuple(at)))
+    return tuple(out)
+
+
 def _skeleton(
-    header: dict[str, Any], fitted: Fitted, loss: AbstractLoss, likelihood: AbstractLikelihood | None
+    header: dict[str, Any],
+    fitted: Fitted,
+    loss: AbstractLoss,
+    likelihood: AbstractLikelihood | None,
+    shaped: tuple[ShapedPrior, ...],
 ) -> Solution:
     """A Solution of the right structure, shapes and dtypes, to be filled from a file."""
     *batch, p = header["shape"]
@@ -335,6 +361,7 @@ def _skeleton(
     result = jtu.tree_map(lambda x: jnp.broadcast_to(x, tuple(batch)), RESULTS.successful)
     bound = vector if header["bounded"] else None
     terms = {"lower": bound, "upper": bound, "prior_mean": vector, "prior_weight": vector, "loss": losses}
+    terms["shaped"] = shaped
     terms["active"] = flag if header["masked"] else None
     parts = {"fitted": fitted, "vector": vector, "matrix": matrix, "number": number, "count": count, "flag": flag}
     return build(parts | {"place": jnp.zeros((*batch, p), int), "result": result, "terms": terms})

@@ -6,9 +6,11 @@ on from it: intervals, samplers, refits.
 
 from typing import NamedTuple
 
+import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ..core import AbstractLikelihood, AbstractLoss, Linear, Module, transparent
+from ..core import AbstractLikelihood, AbstractLoss, AbstractPrior, Linear, Module, Scalar, transparent
 
 
 class Fitted(Module):
@@ -18,13 +20,47 @@ class Fitted(Module):
     noise: PyTree = None
 
 
+class ShapedPrior(Module):
+    """A prior that is no Gaussian row, at its places in the flat vector of free parameters.
+
+    - `prior`: its arrays are scalars or have one number for each place.
+    """
+
+    prior: AbstractPrior
+    at: tuple[int, ...] = eqx.field(static=True)
+
+    def cost(self, y: Float[Array, " p"]) -> Scalar:
+        """What the prior adds to the cost."""
+        return jnp.sum(self.prior.cost(self._of(y)))
+
+    def slope(self, y: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The derivative of that with y."""
+        return jnp.zeros_like(y).at[jnp.array(self.at)].set(self.prior.slope(self._of(y)))
+
+    def curvature(self, y: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The diagonal of a positive second derivative."""
+        return jnp.zeros_like(y).at[jnp.array(self.at)].set(self.prior.curvature(self._of(y)))
+
+    def row(self, y: Float[Array, " p"]) -> Float[Array, " k"]:
+        """Numbers whose half squares sum to the cost."""
+        return self.prior.row(self._of(y))
+
+    def present(self, like: Float[Array, " p"]) -> Bool[Array, " p"]:
+        """True at its places."""
+        return jnp.zeros(like.shape, bool).at[jnp.array(self.at)].set(True)
+
+    def _of(self, y: Float[Array, " p"]) -> Float[Array, " k"]:
+        return y[jnp.array(self.at)]
+
+
 class Terms(NamedTuple):
     """The terms of a fit beside its model and data: bounds, priors, loss and likelihood of the p free elements.
 
     A NamedTuple, because building a checked Module costs a tenth of a small fit; the doors have checked what is in it.
 
     - `lower`, `upper`: bounds; both `None` where there is none at all. Equal ones fix a parameter.
-    - `prior_mean`, `prior_weight`: Gaussian priors; weight 1/sigma^2, 0 for none.
+    - `prior_mean`, `prior_weight`: Gaussian priors; weight 1/sigma^2, 0 for none. `shaped`: priors of other shapes.
+      The supports of all of them are in the bounds.
     - `active`: False for elements that keep their value; `None` when all may move.
     - `loss`: of the whitened residuals. `likelihood`: in place of the data's own noise; `None` for that.
     """
@@ -36,3 +72,4 @@ class Terms(NamedTuple):
     active: Bool[Array, " p"] | None = None
     loss: AbstractLoss = Linear()
     likelihood: AbstractLikelihood | None = None
+    shaped: tuple[ShapedPrior, ...] = ()

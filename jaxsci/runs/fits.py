@@ -17,16 +17,22 @@ import optimistix as optx
 from ..core import (
     AbstractLikelihood,
     AbstractLoss,
+    AbstractPrior,
     Arctan,
+    Beta,
     Cauchy,
     Dense,
     Diagonal,
+    HalfNormal,
     Huber,
     Linear,
+    LogNormal,
     LowRank,
     Normal,
     Poisson,
     SoftL1,
+    TruncatedNormal,
+    Uniform,
     White,
 )
 from ..fitting import CONVERGED, RESULTS, TRF, Adam, GaussNewton
@@ -61,7 +67,11 @@ KINDS: Registry = {
         (AbstractLikelihood,),
         {"White": White, "Diagonal": Diagonal, "Dense": Dense, "LowRank": LowRank, "Poisson": Poisson},
     ),
-    "priors": Kind("prior", (Normal,), {"Normal": Normal}),
+    "priors": Kind(
+        "prior",
+        (AbstractPrior,),
+        {cls.__name__: cls for cls in (Normal, LogNormal, HalfNormal, TruncatedNormal, Uniform, Beta)},
+    ),
 }
 """What a config may name of any fit: solvers, losses, noises, priors."""
 

@@ -95,7 +95,7 @@ def _chi2(problem: Problem, choices: Choices, starts: Float[Array, "k p"]) -> Fl
     terms = problem.terms
     active = terms.active
     assert active is not None
-    free = Problem(problem.model, problem.data, Terms(terms.lower, terms.upper, terms.prior_mean, terms.prior_weight))
+    free = Problem(problem.model, problem.data, terms._replace(active=None))
     ready = make_ready(free, choices)  # active parameters are held below, where each point has them
 
     def one(y: Array) -> Array:

@@ -75,14 +75,14 @@ def test_any_chunk_gives_the_same_sums(chunk):
 
 def objective(noise, chunk, data=None):
     """The Objective that a fit would make."""
-    from jaxsci.fitting import Choices, Problem, Terms
+    from jaxsci.fitting import Choices, Problem
     from jaxsci.fitting._fit import make_ready
-    from jaxsci.fitting._plan import flat_priors, make_plan
+    from jaxsci.fitting._plan import make_plan, terms_of
 
     data = dataset(noise) if data is None else data
     model = Decay(2.5, 1.6, 2.0)
     plan = make_plan(model, data.noise, None)
-    problem = Problem(model, data, Terms(None, None, *flat_priors(plan, None)))
+    problem = Problem(model, data, terms_of(plan, None, None, None, js.Linear()))
     return make_ready(problem, Choices(plan, GN, chunk)).objective
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ...core import AbstractLoss, AbstractModel, Linear, Normal, put, suggest
+from ...core import AbstractLoss, AbstractModel, AbstractPrior, Linear, put, suggest
 from ...datasets import AbstractDataset, Dataset, StreamedDataset
 from ...fitting import TRF, check, flat_bounds, flat_priors, make_plan
 from ...runs import (
@@ -63,7 +63,7 @@ class Settings:
     loss: AbstractLoss = dataclasses.field(default_factory=Linear)
     free: tuple[str, ...] | None = None
     bounds: Mapping[str, tuple[float, float]] | None = None
-    priors: Mapping[str, Normal] | None = None
+    priors: Mapping[str, AbstractPrior] | None = None
     max_steps: int = 200
     scale_covariance: bool | None = None
     key: str = ""
@@ -165,14 +165,8 @@ def _choices(table: dict[str, Any], settings: Settings, registry: Registry, wher
     )
 
 
-def _prior(spec: object, where: str, registry: Registry) -> Normal:
-    prior: Normal = construct(spec, "priors", registry, where)
-    if not bool(jnp.all(jnp.isfinite(prior.mean))):
-        raise ConfigError(f"{where}.mean", f"should be finite, but it is {prior.mean}")
-    if not bool(jnp.all(prior.sigma > 0)):
-        raise ConfigError(
-            f"{where}.sigma", f"should be positive, but it is {prior.sigma}; equal bounds hold a parameter where it is"
-        )
+def _prior(spec: object, where: str, registry: Registry) -> AbstractPrior:
+    prior: AbstractPrior = construct(spec, "priors", registry, where)
     return prior
 
 
@@ -288,7 +282,7 @@ def _check(member: Member, where: str) -> None:
     sample = data if member.sample is None else member.sample
     try:
         plan = make_plan(model, data.noise, settings.free)
-        flat_bounds(plan, settings.bounds)
+        flat_bounds(plan, settings.bounds, settings.priors)
         flat_priors(plan, settings.priors)
         check(plan, data.stream if isinstance(data, StreamedDataset) else data, settings.loss, None, None)
     except ValueError as error:
