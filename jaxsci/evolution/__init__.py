@@ -14,6 +14,7 @@ from ._scan import checkpointed_scan as checkpointed_scan
 from ._sde import (
     SDE as SDE,
     AbstractDiffusion as AbstractDiffusion,
+    AbstractDrift as AbstractDrift,
     AbstractInteraction as AbstractInteraction,
     Additive as Additive,
     Field as Field,
@@ -33,6 +34,7 @@ from ._summary import (
     AbstractSummary as AbstractSummary,
     Moments as Moments,
     MomentSums as MomentSums,
+    Snapshot as Snapshot,
     Snapshots as Snapshots,
     Statistics as Statistics,
     sum_of as sum_of,

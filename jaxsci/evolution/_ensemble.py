@@ -119,8 +119,11 @@ class Draw(Module):
         if n < 1:
             raise ValueError(f"an ensemble has one particle or more, not {n}")
 
-    def part(self, first: UInt[Array, ""], size: int) -> Ensemble:
-        """Draw so many particles from a number on; those beyond the last have no weight."""
-        ids = first + jnp.arange(size, dtype=jnp.uint32)
-        positions = self.start.sample(start_key(self.key), ids)
-        return Ensemble(positions, ids < jnp.uint32(self.n), self.key, first)
+    def part(self, first: UInt[Array, ""], size: int, last: UInt[Array, ""] | None = None) -> Ensemble:
+        """Draw so many particles from a number on; those beyond the last repeat it, without weight.
+
+        **Arguments:** `last`: the number of the last particle, n - 1 without it.
+        """
+        ids, end = first + jnp.arange(size, dtype=jnp.uint32), jnp.uint32(self.n - 1) if last is None else last
+        positions = self.start.sample(start_key(self.key), jnp.minimum(ids, end))
+        return Ensemble(positions, ids <= end, self.key, first)

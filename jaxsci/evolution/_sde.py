@@ -101,6 +101,17 @@ class SquareRoot(AbstractDiffusion):
         return jnp.where(some, self.scale.astype(x.dtype) * jnp.sqrt(jnp.where(some, x, 1)), 0)
 
 
+class AbstractDrift(Module):
+    """A drift as a class: fields that are parameters by `param()`, and what moves a particle.
+
+    Any function of (t, x) is a drift as well. A class of this base is known as one by its name in a config.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, t: Scalar, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The drift b(t, x) of one particle."""
+
+
 class AbstractInteraction(Module):
     """A drift that depends on the ensemble that it moves.
 
@@ -133,8 +144,8 @@ class SDE(Module):
 
     **Arguments:**
 
-    - `drift`: a function or Module, (t, x of shape (d,)) -> shape (d,); an `AbstractInteraction` also reads the
-      ensemble.
+    - `drift`: a function or an `AbstractDrift`, (t, x of shape (d,)) -> shape (d,); an `AbstractInteraction` also reads
+      the ensemble.
     - `diffusion`: S, where D = S S^T / 2: a number, one for each axis, a matrix (d, m), or an `AbstractDiffusion` for
       noise that depends on t or x, such as `Multiplicative(function)`.
     - `domain`: where particles may be; all of space without one.
@@ -200,7 +211,8 @@ class Field(NamedTuple):
             else ()
         )
         try:
-            found = jax.vmap(lambda one: drift(t, one, *reads))(x)
+            # particles on the last axis: on the way back XLA adds up products over a first axis five times as slowly
+            found = jax.vmap(lambda one: drift(t, one, *reads), in_axes=1)(x.T)
         except TypeError as error:
             raise untraceable(error, "the drift") from error
         if found.shape != x.shape:
@@ -214,7 +226,7 @@ class Field(NamedTuple):
         """S of each particle, or of all where it is additive."""
         if self.sde.diffusion.additive:
             return self.sde.diffusion(t, x[0])
-        return jax.vmap(lambda one: self.sde.diffusion(t, one))(x)
+        return jax.vmap(lambda one: self.sde.diffusion(t, one), in_axes=1)(x.T)
 
     def noise(self, t: Scalar, x: Float[Array, "n d"], dw: Float[Array, "n m"]) -> Float[Array, "n d"]:
         """S dW of each particle."""
@@ -229,7 +241,7 @@ class Field(NamedTuple):
             return jnp.einsum(spec, own, dw)
         if not self.sde.diffusion.additive and rank == 0:
             own = own[:, None]
-        return jnp.broadcast_to(own, dw.shape) * dw
+        return (jnp.broadcast_to(own, dw.shape).T * dw.T).T  # as in `drift`
 
     def variance(self, t: Scalar, x: Float[Array, "n d"], dt: Scalar) -> Float[Array, "n d"]:
         """The variance of a step along each axis: the diagonal of S S^T dt."""

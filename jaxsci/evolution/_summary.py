@@ -38,7 +38,10 @@ class AbstractSummary(Module):
 
     @abc.abstractmethod
     def deposit(self, positions: Float[Array, "n d"], weights: Float[Array, " n"]) -> Tree:
-        """A tree of arrays, each a sum over particles."""
+        """A tree of arrays, each a sum over particles to which one without weight adds nothing.
+
+        Ensembles are filled up with particles without weight, and those that a wall absorbed have none.
+        """
 
     @abc.abstractmethod
     def evaluate(self, deposit: Tree) -> Tree:

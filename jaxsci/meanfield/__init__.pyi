@@ -12,6 +12,8 @@ from ._calibrate import (
     maximum_mean_discrepancy as maximum_mean_discrepancy,
     wasserstein as wasserstein,
 )
+from ._capabilities import Capabilities as Capabilities, capabilities as capabilities
+from ._costs import Estimate as Estimate, Problem as Problem, estimate as estimate
 from ._density import (
     AbstractDensity as AbstractDensity,
     BinnedKDE as BinnedKDE,
@@ -31,6 +33,7 @@ from ._drift import (
     Washboard as Washboard,
     from_value as from_value,
 )
+from ._exits import ExitTimes as ExitTimes, exit_times as exit_times
 from ._finite_volume import DensityPath as DensityPath, solve_fokker_planck as solve_fokker_planck
 from ._game import (
     Anderson as Anderson,
@@ -59,13 +62,8 @@ from ._initial import (
 )
 from ._interpolation import interpolate as interpolate
 from ._select import (
-    Capabilities as Capabilities,
     Choice as Choice,
-    Estimate as Estimate,
     EvolvedDensity as EvolvedDensity,
-    Problem as Problem,
-    capabilities as capabilities,
     choose as choose,
-    estimate as estimate,
     evolve_density as evolve_density,
 )

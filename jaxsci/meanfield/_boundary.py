@@ -111,13 +111,21 @@ class Box(AbstractDomain):
                 met = _met(x, y, w, variance[:, axis], low, high)
                 leave += met
                 survive = survive * jnp.clip(1 - functools.reduce(jnp.add, met), 0, 1)
-        positions = jnp.clip(jnp.stack(ends, axis=1), lower[None], (lower + width)[None])
+        positions = _between(jnp.stack(ends, axis=1), lower, lower + width)
         if not leave:
             return Settled(positions, weights, jnp.zeros(len(self.walls), dtype))
         # what met walls of two axes is shared between them, so that survivors and exits add up
         every = functools.reduce(jnp.add, leave)
         share = weights * (1 - survive) / jnp.where(every > 0, every, 1)
         return Settled(positions, weights * survive, jnp.stack([jnp.sum(share * p) for p in leave]))
+
+
+def _between(
+    positions: Float[Array, "n d"], lower: Float[Array, " d"], upper: Float[Array, " d"]
+) -> Float[Array, "n d"]:
+    """What rounding has put beyond a wall is put at it. As `jnp.clip`, whose gradient keeps two numbers and no bits."""
+    positions = jnp.where(positions < lower[None], lower[None], positions)
+    return jnp.where(positions > upper[None], upper[None], positions)
 
 
 def _inside(y: Float[Array, " n"], width: Float[Array, ""], low: Wall, high: Wall) -> Float[Array, " n"]:

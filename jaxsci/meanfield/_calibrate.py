@@ -16,6 +16,7 @@ from ..core import AbstractLikelihood, Diagonal, Flag, Given, Scalar, Unit, is_t
 from ..datasets import AbstractDataset, FreeModel
 from ..evolution import SDE, AbstractStepper, AbstractSummary, Ensemble, EulerMaruyama, evolve
 from ._boundary import Grid
+from ._density import BinnedKDE, Histogram, SpectralKDE
 
 
 class DensitySnapshots(AbstractDataset):
@@ -24,17 +25,17 @@ class DensitySnapshots(AbstractDataset):
     **Arguments:**
 
     - `start`: the ensemble at the time before the first snapshot, whose key is that of all evolutions.
-    - `density`: the estimator, such as `SpectralKDE(grid, degree=3)`: of degree 1 each particle that passes a node
-      makes a kink in the cost, at which searches take long or are stuck. Its bandwidth blurs the prediction, and should
-      be that with which the observations were made, or small beside what they resolve.
     - `grid`: on which the densities are given.
     - `begin`: the time at which the ensemble starts. `ts`: (k,), those of the snapshots, at equal distances.
     - `observed`: (k, *grid.shape), means over cells. `sigma`: their standard errors, a number or of that shape;
       without one all cells count the same, and errors of parameters follow from the scatter.
+    - `density`: the estimator; without one `SpectralKDE(grid, degree=3)`, whose cubic shares are smooth in the
+      positions. Its bandwidth blurs the prediction, and should be that with which the observations were made, or small
+      beside what they resolve.
     - `steps`: of time between two snapshots. `stepper`: `EulerMaruyama()` without one.
 
     **Raises:** `ValueError` for shapes that do not match, times that are not equally far apart, a sigma that is not
-    positive.
+    positive, and for an estimator whose derivatives jump or vanish, with which searches are stuck.
     """
 
     start: Ensemble
@@ -50,16 +51,18 @@ class DensitySnapshots(AbstractDataset):
     def __init__(
         self,
         start: Ensemble,
-        density: AbstractSummary,
         grid: Grid,
         begin: float,
         ts: Given,
         observed: Given,
         sigma: Given | None = None,
         *,
+        density: AbstractSummary | None = None,
         steps: int = 10,
         stepper: AbstractStepper | None = None,
     ) -> None:
+        density = SpectralKDE(grid, degree=3) if density is None else density
+        _check_smooth(density)
         times = jnp.concatenate([jnp.asarray([begin], float), jnp.atleast_1d(jnp.asarray(ts, float))])
         found = jnp.asarray(observed, float)
         wanted = (times.shape[0] - 1, *grid.shape)
@@ -103,6 +106,20 @@ class DensitySnapshots(AbstractDataset):
             return jax.jvp(lambda y: self.residual(at.model(y)), (y,), (tangent,))
 
         return jax.vmap(along, out_axes=(None, 0))(jnp.eye(y.size, dtype=y.dtype))
+
+
+def _check_smooth(density: AbstractSummary) -> None:
+    """A fit goes by derivatives, so the prediction should have some that mean something."""
+    if isinstance(density, BinnedKDE | Histogram):
+        raise ValueError(
+            f"a {type(density).__name__} does not change while particles move within a cell, so that a fit has no "
+            "derivatives to go by: leave density= out, or give SpectralKDE(grid, degree=3) or DenseKDE(grid)"
+        )
+    if isinstance(density, SpectralKDE) and density.degree < 3:
+        raise ValueError(
+            f"with weights shared by splines of degree {density.degree} each particle that passes a node makes a kink "
+            "in the cost, at which searches are stuck: leave density= out, or give SpectralKDE(grid, degree=3)"
+        )
 
 
 def wasserstein(p: Float[Array, " m"], q: Float[Array, " m"], grid: Grid) -> Scalar:

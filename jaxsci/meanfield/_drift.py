@@ -1,21 +1,21 @@
 """Drifts: what moves a particle, written for one of them, with parameters that can be fitted.
 
-Each is a Module called with (t, x), to be given to `evolution.SDE`; any function of (t, x) will do as well. Those that
-act between particles read a summary of the ensemble (`Attraction`, and `evolution.Interaction` for one's own), and
-`OnGrid` holds a drift known at the cells of a grid, such as the optimal control of a game.
+Each is an `AbstractDrift`, called with (t, x), to be given to `evolution.SDE`; any function of (t, x) will do as well.
+Those that act between particles read a summary of the ensemble (`Attraction`, and `evolution.Interaction` for one's
+own), and `OnGrid` holds a drift known at the cells of a grid, such as the optimal control of a game.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Given, Model, Module, Scalar, param
-from ..evolution import AbstractInteraction, AbstractSummary, Moments, Statistics
+from ..core import Given, Model, Scalar, param
+from ..evolution import AbstractDrift, AbstractInteraction, AbstractSummary, Moments, Statistics
 from ._boundary import Grid
 from ._interpolation import interpolate
 
 
-class Constant(Module):
+class Constant(AbstractDrift):
     """The same drift everywhere: b = mu."""
 
     mu: Scalar = param()
@@ -26,7 +26,7 @@ class Constant(Module):
         return jnp.broadcast_to(self.mu.astype(x.dtype), x.shape)
 
 
-class OrnsteinUhlenbeck(Module):
+class OrnsteinUhlenbeck(AbstractDrift):
     """A drift towards a mean: b = -theta (x - mu)."""
 
     theta: Scalar = param()
@@ -38,7 +38,7 @@ class OrnsteinUhlenbeck(Module):
         return -self.theta.astype(x.dtype) * (x - self.mu.astype(x.dtype))
 
 
-class DoubleWell(Module):
+class DoubleWell(AbstractDrift):
     """The drift of the potential a x^4 / 4 - b x^2 / 2 on each axis: b(x) = b x - a x^3."""
 
     a: Scalar = param()
@@ -50,7 +50,7 @@ class DoubleWell(Module):
         return self.b.astype(x.dtype) * x - self.a.astype(x.dtype) * x * x * x
 
 
-class Washboard(Module):
+class Washboard(AbstractDrift):
     """A periodic force on a slope: b(x) = amplitude sin(x) + force."""
 
     amplitude: Scalar = param()
@@ -62,7 +62,7 @@ class Washboard(Module):
         return self.amplitude.astype(x.dtype) * jnp.sin(x) + self.force.astype(x.dtype)
 
 
-class Geometric(Module):
+class Geometric(AbstractDrift):
     """The drift of geometric Brownian motion: b(x) = mu x."""
 
     mu: Scalar = param()
@@ -73,7 +73,7 @@ class Geometric(Module):
         return self.mu.astype(x.dtype) * x
 
 
-class Gradient(Module):
+class Gradient(AbstractDrift):
     """The drift down a potential: b = -grad V(t, x).
 
     **Arguments:** `potential`: a function or Module, (t, x of shape (d,)) -> a number.
@@ -104,7 +104,7 @@ class Attraction(AbstractInteraction):
         return -theta * (x - mu) - alpha * (x - crowd.mean)
 
 
-class OnGrid(Module):
+class OnGrid(AbstractDrift):
     """A drift known at the centres of a grid's cells, linear between them.
 
     **Arguments:**

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Array
 
-from ..evolution import Evolution, Statistics
+from ..evolution import Evolution, Snapshot, Statistics
 from ..plot import DATA, MODEL, _axes
-from ._boundary import Grid
+from ._boundary import Box, Grid
 from ._density import Density
 from ._finite_volume import DensityPath
 from ._game import Equilibrium
@@ -54,21 +54,24 @@ def plot_density_ridge(
     name: str = "density",
     reference: DensityPath | None = None,
     most: int = 6,
+    axis: int | None = None,
 ) -> "Axes":
     """Draw densities on a line at several times, one above the other, the first at the bottom.
 
     A band shows two standard errors where they are known. A reference is drawn over the times that it has in common.
 
     **Arguments:** `ax`: a new figure by default. `grid`: the cells, for an `Evolution`. `name`: under which it keeps
-    its density. `reference`: a solution of the same problem. `most`: so many times are drawn, evenly chosen.
+    its density. `reference`: a solution of the same problem. `most`: so many times are drawn, evenly chosen. `axis`: of
+    a density in more dimensions, the marginal on this axis is drawn, without errors, which cells share.
 
     **Returns:** the axes.
 
     **Raises:** `ValueError` for a density in more than one dimension, or without cells.
     """
-    ax, path = _axes(ax), _path(result, grid, name)
+    ax, path = _axes(ax), _path(result, grid, name, axis)
+    known_path = None if reference is None else _path(reference, None, name, axis)
     x = _line(path)
-    places = _chosen(path.ts, reference, most)
+    places = _chosen(path.ts, known_path, most)
     peaks = path.values[places].max(axis=1)
     lift = max(_LIFT * float(np.median(peaks)), _LEAST * float(peaks.max()))
     for row, place in enumerate(places):
@@ -79,39 +82,44 @@ def plot_density_ridge(
             low, high = np.maximum(values - error, 0), values + error
             ax.fill_between(x, base + low, base + high, color=DATA, alpha=0.35, lw=0, zorder=level)
         ax.plot(x, base + values, color=DATA, lw=1.1, zorder=level, label="" if row else "density")
-        known = None if reference is None else _at(reference, path.ts[place])
-        if known is not None:
-            own = np.asarray(reference.grid.centres()) if reference is not None else x
-            ax.plot(own, base + known, color=MODEL, lw=1.1, ls=(0, (4, 2)), zorder=level + 0.5)
+        known = None if known_path is None else _at(known_path, path.ts[place])
+        if known is not None and known_path is not None:
+            ax.plot(_line(known_path), base + known, color=MODEL, lw=1.1, ls=(0, (4, 2)), zorder=level + 0.5)
         label = f"t = {path.ts[place]:.3g}"
         ax.annotate(label, (1, base), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points")
     if reference is not None:
         ax.plot([], [], color=MODEL, lw=1.1, ls=(0, (4, 2)), label="reference")
         ax.legend(frameon=False, loc="upper left", handlelength=2.2)
     tallest = max(row * lift + peak for row, peak in enumerate(peaks))
-    ax.set(xlim=_ends(path.grid, 0), ylim=(0, (1.3 if reference is not None else 1.06) * tallest), xlabel="x")
+    ax.set(xlim=_ends(path.grid, 0), ylim=(0, (1.3 if reference is not None else 1.06) * tallest))
+    ax.set(xlabel=_letter(axis))
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     return ax
 
 
 def plot_density_map(
-    result: Result, ax: "Axes | None" = None, *, grid: Grid | None = None, name: str = "density"
+    result: Result,
+    ax: "Axes | None" = None,
+    *,
+    grid: Grid | None = None,
+    name: str = "density",
+    axis: int | None = None,
 ) -> "Axes":
-    """Draw the density on a line as colours over time and place.
+    """Draw the density on a line, or a marginal, as colours over time and place.
 
     **Arguments:** as of `plot_density_ridge`.
 
     **Returns:** the axes.
     """
-    ax, path = _axes(ax), _path(result, grid, name)
+    ax, path = _axes(ax), _path(result, grid, name, axis)
     _line(path)
     between = (path.ts[1:] + path.ts[:-1]) / 2
     edges = np.concatenate([path.ts[:1], between, path.ts[-1:]])
     places = np.asarray(path.grid.edges())
     mesh = ax.pcolormesh(edges, places, np.maximum(path.values, 0).T, cmap=_COLOURS, vmin=0, rasterized=True)
     _bar(ax, mesh, "density")
-    ax.set(xlabel="t", ylabel="x")
+    ax.set(xlabel="t", ylabel=_letter(axis))
     return ax
 
 
@@ -131,8 +139,8 @@ def plot_fan(
     """
     ax = _axes(ax)
     levels = np.array([0.5, *((1 - share) / 2 for share in SPREADS), *((1 + share) / 2 for share in SPREADS)])
-    kept = result[name] if isinstance(result, Evolution) else None
-    if kept is None or isinstance(kept, Density):
+    kept = result.saved.get(name) if isinstance(result, Evolution) else None
+    if not isinstance(result, Evolution) or not isinstance(kept, Snapshot):
         path = _path(result, grid, name)
         _line(path)
         ts, edges = path.ts, np.asarray(path.grid.edges())
@@ -278,7 +286,12 @@ def plot_choice(choice: Choice, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
-def _chosen(ts: np.ndarray, reference: DensityPath | None, most: int) -> np.ndarray:
+def _letter(axis: int | None) -> str:
+    """The name of an axis."""
+    return "x" if axis is None else "xyz"[axis] if axis < 3 else f"x{axis}"
+
+
+def _chosen(ts: np.ndarray, reference: _Path | None, most: int) -> np.ndarray:
     """Places of the times to draw: of those that a reference has, where it has two or more; else of all."""
     places = np.arange(ts.size)
     if reference is not None:
@@ -287,8 +300,24 @@ def _chosen(ts: np.ndarray, reference: DensityPath | None, most: int) -> np.ndar
     return places[np.unique(np.linspace(0, places.size - 1, min(most, places.size)).round().astype(int))]
 
 
-def _path(result: Result, grid: Grid | None, name: str) -> _Path:
-    """The densities of a result, on the host."""
+def _path(result: Result, grid: Grid | None, name: str, axis: int | None = None) -> _Path:
+    """The densities of a result, on the host, or their marginals on an axis."""
+    path = _whole_path(result, grid, name)
+    return path if axis is None or path.grid.box.d == 1 else _marginal(path, axis)
+
+
+def _marginal(path: _Path, axis: int) -> _Path:
+    """The integral over all other axes. Its errors are not known, because those of cells go together."""
+    box, d = path.grid.box, path.grid.box.d
+    if not 0 <= axis < d:
+        raise ValueError(f"axis should be one of 0 to {d - 1}, not {axis}")
+    others = [k for k in range(d) if k != axis]
+    volume = float(np.prod(np.asarray(path.grid.step)[others]))
+    line = Grid(Box(box.lower[axis], box.upper[axis], [box.walls_of_axes[axis]]), path.grid.shape[axis])
+    return _Path(path.ts, path.values.sum(axis=tuple(k + 1 for k in others)) * volume, None, line)
+
+
+def _whole_path(result: Result, grid: Grid | None, name: str) -> _Path:
     if not isinstance(result, Evolution):
         error = result.standard_error if isinstance(result, EvolvedDensity) else None
         known = None if error is None else np.asarray(error)
@@ -306,7 +335,10 @@ def _path(result: Result, grid: Grid | None, name: str) -> _Path:
 def _line(path: _Path) -> np.ndarray:
     """The centres of the cells of a line."""
     if path.values.ndim != 2:
-        raise ValueError(f"a density on a line is wanted, but this has {path.values.ndim - 1} dimensions")
+        raise ValueError(
+            f"a density on a line is wanted, but this has {path.values.ndim - 1} dimensions: give axis= where a "
+            "marginal can be drawn"
+        )
     return np.asarray(path.grid.centres())
 
 
@@ -314,12 +346,12 @@ def _ends(grid: Grid, axis: int) -> tuple[float, float]:
     return float(grid.box.lower[axis]), float(grid.box.upper[axis])
 
 
-def _at(reference: DensityPath, t: float) -> np.ndarray | None:
+def _at(reference: _Path, t: float) -> np.ndarray | None:
     """The reference at a time, where it has one."""
-    ts = np.asarray(reference.ts)
+    ts = reference.ts
     place = int(np.argmin(np.abs(ts - t)))
     near = abs(ts[place] - t) <= 1e-6 * max(np.ptp(ts), abs(t), 1e-300)
-    return np.asarray(reference.density[place]) if near else None
+    return reference.values[place] if near else None
 
 
 def _bar(ax: "Axes", mesh: object, label: str) -> None:
@@ -340,8 +372,10 @@ def _mass(result: Evolution | EvolvedDensity | DensityPath, name: str) -> tuple[
 
 
 def _quantiles_of_density(values: np.ndarray, edges: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Places below which these shares of the mass are, linear within cells."""
+    """Places below which these shares of the mass are, linear within cells; nan where there is none."""
     below = np.concatenate([[0.0], np.cumsum(np.maximum(values, 0) * np.diff(edges))])
+    if not below[-1] > 0:
+        return np.full(levels.shape, np.nan)
     return np.interp(levels * below[-1], below, edges)
 
 
@@ -349,4 +383,6 @@ def _quantiles(x: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np.nda
     """The same of particles with weights."""
     order = np.argsort(x)
     below = np.cumsum(weights[order])
+    if not below[-1] > 0:
+        return np.full(levels.shape, np.nan)
     return x[order][np.minimum(np.searchsorted(below, levels * below[-1]), x.size - 1)]

@@ -149,7 +149,8 @@ def _arrays(outcome: Evolved | Chosen | Played) -> dict[str, np.ndarray]:
     else:
         grid, density = outcome.member.grid, outcome.density
         arrays = {"t": outcome.evolution.ts, "density": density.values, "standard_error": density.standard_error}
-    axes = {"xyz"[axis]: grid.centres(axis) for axis in range(min(grid.box.d, 3))}
+    d = grid.box.d
+    axes = {"xyz"[axis] if d <= 3 else f"x{axis}": grid.centres(axis) for axis in range(d)}
     return {name: np.asarray(values) for name, values in {**arrays, **axes}.items()}
 
 

@@ -14,6 +14,7 @@ from jax.extend.random import threefry_2x32
 from jaxsci.evolution import (
     SDE,
     AbstractStart,
+    AbstractSummary,
     Draw,
     Ensemble,
     EulerMaruyama,
@@ -73,6 +74,15 @@ class TestRandomness:
         assert abs(off.std() * np.sqrt(11) - 1) < 0.05
 
 
+def test_a_step_uses_the_numbers_that_are_published():
+    """(key, particle, 64 x step + axis) is what others have to draw for the same paths."""
+    start, ts = Ensemble(jnp.zeros((5, 2)), key=3, first=7), np.linspace(0, 0.5, 3)
+    found = evolve(SDE(lambda t, x: 0 * x, 1.0), start, ts).ensemble
+    ids = jnp.arange(7, 12, dtype=jnp.uint32)[:, None]
+    steps = [normals(start.key, ids, jnp.uint32(64 * k) + jnp.arange(2, dtype=jnp.uint32), float) for k in (0, 1)]
+    np.testing.assert_allclose(found.positions, 0.5 * (steps[0] + steps[1]), rtol=1e-15)
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 25, 50, 64])
 def test_chunks_change_nothing(chunk):
     whole, cut = (evolve(SDE_, start(), TS, save=KEPT, chunk=c) for c in (None, chunk))
@@ -98,19 +108,19 @@ def test_going_on_from_where_it_stopped_gives_the_same_bits():
 
 @pytest.mark.parametrize("chunk", [None, 20], ids=["time", "chunks"])
 def test_a_run_that_was_stopped_goes_on_from_its_file(tmp_path, chunk, monkeypatch):
-    from jaxsci.evolution import _evolve
+    from jaxsci.evolution import _stages
 
     path, plain = tmp_path / "run.ckpt", evolve(SDE_, start(), TS, save=KEPT, chunk=chunk, every=2)
-    done, compiled = [], _evolve.compiled
+    done, compiled = [], _stages.compiled
 
     def killed(program, *args):
-        if program is _evolve._program:
+        if program is _stages._stage:
             done.append(1)
             if len(done) == 2:
                 raise KeyboardInterrupt
         return compiled(program, *args)
 
-    monkeypatch.setattr(_evolve, "compiled", killed)
+    monkeypatch.setattr(_stages, "compiled", killed)
     with pytest.raises(KeyboardInterrupt):
         evolve(SDE_, start(), TS, save=KEPT, chunk=chunk, every=2, checkpoint=path)
     found = evolve(SDE_, start(), TS, save=KEPT, chunk=chunk, every=2, checkpoint=path)
@@ -161,6 +171,139 @@ def test_two_devices_give_what_one_gives():
         [sys.executable, "-c", DEVICES], cwd=root, capture_output=True, text=True, timeout=300, check=False
     )
     assert out.stdout.strip() == "same", out.stderr[-2000:]
+
+
+@pytest.mark.parametrize("chunk", [None, 252], ids=["whole", "chunks"])
+def test_one_program_serves_all_numbers_of_a_bucket(chunk, monkeypatch):
+    """A new number of particles costs copies in and out, and no new loop."""
+    from jaxsci.evolution import _evolve, _program
+
+    traces = []
+    inner = _program._through_time
+
+    def counted(*given):
+        traces.append(given[1].positions.shape)
+        return inner(*given)
+
+    monkeypatch.setattr(_program, "_through_time", counted)
+    sizes = {n: _evolve.bucket_of(n) for n in (993, 1000, 1005, 1008)}
+    assert set(sizes.values()) == {1008}
+    jax.clear_caches()
+    for k, n in enumerate(sizes):
+        x = np.random.default_rng(n).normal(size=n)
+        found = evolve(SDE_, Ensemble(x, key=n), TS, save={"m": Moments(), "x": Snapshots()}, chunk=chunk)
+        assert found["x"].positions.shape == (len(TS), n, 1)
+        assert found.ensemble.positions.shape == (n, 1)
+        assert float(found["m"].mean[0, 0]) == pytest.approx(x.mean(), rel=1e-12)
+        assert found["m"].mass.tolist() == [n] * len(TS)
+        if k == 0:
+            first = len(traces)
+    assert len(traces) == first, "traced again for another number of particles"
+
+
+def test_sweeps_of_any_length_meet_few_sizes():
+    from jaxsci.evolution._filled import bucket_of
+
+    counts = np.arange(1, 5000)
+    sizes = np.array([bucket_of(int(n)) for n in counts])
+    assert (sizes >= counts).all()
+    assert (np.diff(sizes) >= 0).all()
+    assert (sizes[500:] <= 1.032 * counts[500:]).all()
+    assert len(set(sizes[1024:2048].tolist())) <= 33
+    assert bucket_of(50_000) == 50_176
+
+
+def test_draws_of_many_numbers_share_a_program(monkeypatch):
+    from jaxsci.evolution import _program
+    from jaxsci.meanfield import Gaussian
+
+    traces, inner = [], _program._through_time
+    monkeypatch.setattr(_program, "_through_time", lambda *given: traces.append(1) or inner(*given))
+    counts = []
+    for n in (6050, 6050, 6100, 6130):  # 95 and 96 chunks
+        found = evolve(SDE_, Draw(Gaussian(0.0, 1.0), n, 5), TS, chunk=64)
+        assert found["moments"].mass.tolist() == [n] * len(TS)
+        counts.append(len(traces))
+    assert counts[1:] == counts[1:2] * 3, counts
+
+
+def test_what_fills_up_a_size_cannot_spoil_a_result():
+    """It repeats the last particle: here another one of its kind would end at nan, where nothing that is meant does."""
+    found = evolve(SDE(lambda t, x: jnp.where(x > 1.2, jnp.nan, 0 * x), 1.0), Ensemble(jnp.zeros(3), key=5), [0.0, 0.2])
+    assert bool(found.success)
+    assert np.isfinite(found["moments"].mean).all()
+
+
+class Count(AbstractSummary):
+    """Particles, whatever their weights."""
+
+    def deposit(self, positions, weights):
+        return jnp.sum(jnp.ones_like(weights))
+
+    def evaluate(self, deposit):
+        return deposit
+
+
+def test_a_summary_that_does_not_count_weights_is_refused():
+    with pytest.raises(ValueError, match=r"save\['n'\], a Count, counts a particle without weight"):
+        evolve(SDE_, start(), TS, save={"n": Count()})
+    with pytest.raises(ValueError, match="reads of the drift, a Count"):
+        evolve(SDE(Interaction(lambda t, x, n: -x / n, Count()), 0.1), start(), TS)
+
+
+def test_numbers_of_particles_may_begin_again_at_zero():
+    last = Ensemble(np.zeros(4), key=1, first=2**32 - 2)
+    found = evolve(SDE_, last, TS).ensemble
+    wrapped = evolve(SDE_, Ensemble(np.zeros(2), key=1, first=0), TS).ensemble
+    np.testing.assert_allclose(found.positions[2:], wrapped.positions, rtol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["steps", "chunks", "drawn"])
+def test_progress_is_told_and_changes_nothing(kind):
+    said = []
+    what = Draw(Uniform(), 50, 5) if kind == "drawn" else start()
+    save = {"m": Moments()} if kind == "drawn" else KEPT
+    chunk = None if kind == "steps" else 20
+    plain = evolve(SDE_, what, TS, save=save, chunk=chunk, every=2)
+    told = evolve(SDE_, what, TS, save=save, chunk=chunk, every=2, progress=lambda *counts: said.append(counts))
+    assert said == [(2 * k, 12) for k in range(1, 7)] if kind == "steps" else [(1, 3), (2, 3), (3, 3)]
+    same_bits(told.ensemble, plain.ensemble)
+    close(told["m"], plain["m"], 1e-12, 1e-13)
+    with pytest.raises(ValueError, match="leave checkpoint= and progress= out"):
+        jax.jit(lambda x: evolve(SDE_, Ensemble(x, key=1), TS, progress=True)["moments"].mean)(jnp.zeros(3))
+
+
+def test_a_bar_is_shown_where_one_is_asked_for(monkeypatch):
+    from rich.progress import Progress
+
+    bars, add = [], Progress.add_task
+    monkeypatch.setattr(Progress, "add_task", lambda bar, what, total: bars.append((what, total)) or add(bar, what))
+    evolve(SDE_, start(), TS, every=2)
+    assert bars == []
+    evolve(SDE_, start(), TS, every=2, progress=True)
+    assert bars == [("evolving", 12)]
+
+
+def test_drawn_particles_go_on_from_a_file_that_holds_their_sums_alone(tmp_path, monkeypatch):
+    from jaxsci.evolution import _stages
+
+    path, draw, done = tmp_path / "run.ckpt", Draw(Uniform(), 5000, 5), []
+    plain = evolve(SDE_, draw, TS, chunk=1000)
+    program = _stages.compiled
+
+    def killed(of, *given):
+        done.append(1)
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        return program(of, *given)
+
+    monkeypatch.setattr(_stages, "compiled", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evolve(SDE_, draw, TS, chunk=1000, checkpoint=path)
+    assert path.stat().st_size < 8 * 5000
+    found = evolve(SDE_, draw, TS, chunk=1000, checkpoint=path)
+    assert len(done) == 6
+    close(found["moments"], plain["moments"], 1e-12, 1e-13)
 
 
 def test_what_is_kept_is_what_was_asked_for():

@@ -72,7 +72,7 @@ def snapshots(seed, theta):
     seen = evolve(true, first.ensemble(500, seed), ts, save={"p": smooth}, every=5)["p"]
     sigma = np.sqrt(2) * np.asarray(seen.standard_error[1:]) + 2e-3
     return DensitySnapshots(
-        first.ensemble(500, seed + 50), smooth, grid, 0.0, [0.5, 1.0], seen.values[1:], sigma, steps=5
+        first.ensemble(500, seed + 50), grid, 0.0, [0.5, 1.0], seen.values[1:], sigma, density=smooth, steps=5
     )
 
 

@@ -105,6 +105,59 @@ def test_double_well(command, folder):
     assert text.startswith("method: binned (asked for: binned), 20000 particles")
 
 
+def test_a_run_in_space_is_drawn_by_its_marginals(command, folder):
+    space = CONFIG.replace("= 0.0", "= [0, 0, 0]", 1).replace("= 1.0", "= [1, 1, 1]", 1).replace("16", "[8, 8, 8]")
+    (folder / "it.toml").write_text(space)
+    small = [w for s in ("time.steps=2", "time.keep=2", "density.type=BinnedKDE") for w in ("--set", s)]
+    done = command("run", "it.toml", "--out", "out", *small)
+    assert done.exit_code == 0, done.output
+    assert (folder / "out" / "report.html").read_text().count("<svg") == 1
+    with np.load(folder / "out" / "densities" / "it.npz") as file:
+        assert file["density"].shape == (3, 8, 8, 8)
+        assert {"x", "y", "z"} <= set(file.files)
+
+
+def test_moments_of_a_chosen_method_are_those_of_the_particles(command, folder):
+    """A kernel and a cell have widened the density, so that its own deviation is another number."""
+    tight = CONFIG.replace('"Uniform"', '"Gaussian"\nmean = 0.5\nsd = 0.02').replace("0.5\n[box]", "0.05\n[box]")
+    (folder / "it.toml").write_text(tight)
+    runs = 'run=[{name="plain"}, {name="chosen", method="binned"}, {name="chunks", method="binned", chunk=100}]'
+    done = command("run", "it.toml", "--out", "out", "--set", runs, "--set", "density.type=BinnedKDE",
+                   "--set", "density.bandwidth=0.1")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = members(folder / "out")
+    for key in ("mean", "sd"):
+        assert found["chosen"][key] == pytest.approx(found["plain"][key], rel=1e-6)
+        assert key not in found["chunks"], "of these only the smoothed density is left"
+
+
+def test_a_chosen_method_tells_of_weight_in_no_cell(command, folder):
+    free = CONFIG.replace("cells = 16", 'cells = 16\nwalls = "free"').replace(
+        '"Uniform"', '"Gaussian"\nmean = 0.5\nsd = 0.3'
+    )
+    (folder / "it.toml").write_text(f'method = "binned"\n{free}')
+    done = command("run", "it.toml", "--out", "out", "--set", "density.type=BinnedKDE")
+    assert done.exit_code == 0, done.output
+    (found,) = members(folder / "out").values()
+    assert any("lies outside of the cells" in look for look in found["look"])
+
+
+def test_cells_of_another_place_are_refused_on_each_axis(tmp_path):
+    from jaxsci.meanfield import Box, Grid
+    from jaxsci.meanfield._task.references import read_densities
+
+    grid = Grid(Box([0.0, 0.0], [1.0, 2.0]), (4, 4))
+    x, y = np.asarray(grid.centres(0)), np.asarray(grid.centres(1))
+    about = {"t": np.zeros(1), "density": np.full((1, 4, 4), 0.5)}
+    for name, places in {"right": {"x": x, "y": y}, "edges": {"x": x, "y": np.asarray(grid.edges(1))}}.items():
+        np.savez(tmp_path / f"{name}.npz", **about, **places)
+        assert read_densities(tmp_path / f"{name}.npz", grid, "reference").values.shape == (1, 4, 4)
+    for name, places in {"y": {"x": x, "y": y / 2}, "x": {"x": np.arange(7.0)}}.items():
+        np.savez(tmp_path / f"{name}.npz", **about, **places)
+        with pytest.raises(ConfigError, match=f"has {name} at"):
+            read_densities(tmp_path / f"{name}.npz", grid, "reference")
+
+
 def test_absorbing(command, folder):
     runs = 'run=[{name="ten steps", time={steps=10, keep=2}}]'
     ran(command, "absorbing", runs, "particles=20000", "chunk=5000", "box.cells=50", "density.bandwidth=0.03")
@@ -113,7 +166,9 @@ def test_absorbing(command, folder):
     error = np.sqrt(left * (1 - left) / 20000)
     assert found["ten steps"]["survival"] == pytest.approx(left, abs=0.01 * left + 3 * error)
     facts = " ".join(found["ten steps"]["facts"])
-    walls = [float(x) for x in re.search(r"lower 0: ([.\d]+), upper 0: ([.\d]+)", facts).groups()]
+    through = re.search(r"lower 0: ([.\d]+) \(after ([.\d]+) on average\), upper 0: ([.\d]+) \(after", facts).groups()
+    walls = [float(through[0]), float(through[2])]
+    assert 0 < float(through[1]) < 1
     assert sum(walls) + found["ten steps"]["survival"] == pytest.approx(1, abs=2e-4)
     assert f"(reference {left:.4f})" in facts
 
@@ -213,7 +268,7 @@ WRONG = [
     ("end = 0.1", "end = -0.1", r"time\.end: should be a time after 0"),
     ("steps = 4", "steps = 4\nkeep = 3", r"time\.keep: 3 does not divide 4 steps: take 2 or 4"),
     ("particles = 200", 'reference = "finite volumes"', r"reference: there is no file"),
-    ("particles = 200", 'reference = "bundled:meanfield/double_well.npz"', r"reference: double_well.npz has cells"),
+    ("particles = 200", 'reference = "bundled:meanfield/double_well.npz"', r"reference: double_well.npz has x at"),
     ("particles = 200", 'stepper = "Milstien"', r"stepper\.type: no stepper .*did you mean 'Milstein'"),
     ("particles = 200", 'density = "SpectralKD"', r"density\.type: no density .*did you mean 'SpectralKDE'"),
     ("particles = 200", "density = { bandwidth = 0.0001 }", r"density: a bandwidth of 0.0001 on axis 0 is too narrow"),
@@ -279,7 +334,8 @@ def test_what_cannot_be_run_is_refused_by_check_and_run(command, folder):
 
 def test_a_run_that_breaks_off_fails_and_the_others_go_on(command, folder):
     (folder / "own.py").write_text(
-        "import jaxsci as js\n\nclass Away(js.AbstractModel):\n    speed: js.Scalar = js.param()\n\n"
+        "import jaxsci as js\nfrom jaxsci.evolution import AbstractDrift\n\n"
+        "class Away(AbstractDrift):\n    speed: js.Scalar = js.param()\n\n"
         "    def __call__(self, t, x):\n        return self.speed / (x - x)\n"
     )
     runs = '\n[[run]]\nname = "fine"\n[[run]]\nname = "away"\ndrift = { type = "Away", speed = 1.0 }\n'
@@ -290,6 +346,28 @@ def test_a_run_that_breaks_off_fails_and_the_others_go_on(command, folder):
     assert found["fine"]["success"]
     assert found["away"]["result"] == "broken"
     assert "200 particles end at nan or infinity" in found["away"]["message"]
+
+
+@pytest.mark.parametrize("chunk", ["", "chunk = 50\n"])
+def test_a_check_takes_no_steps(chunk, command, folder, monkeypatch):
+    """What ends at infinity in the run is no fault of the config, and finite volumes are not solved to look at it."""
+    from jaxsci.meanfield import _costs
+
+    (folder / "own.py").write_text(
+        "from jaxsci.evolution import AbstractDrift\n\nclass Away(AbstractDrift):\n"
+        "    def __call__(self, t, x):\n        return 1 / (x - x)\n"
+    )
+    away = CONFIG.replace('type = "Constant"\nmu = 0.1', 'type = "Away"')
+    (folder / "it.toml").write_text(f'method = "spectral"\n{chunk}{away}')
+    checked = command("check", "it.toml", "--import", "own.py")
+    assert checked.exit_code == 0, checked.output
+    done = command("run", "it.toml", "--out", "out", "--import", "own.py")
+    assert done.exit_code == 3, done.output
+    (found,) = members(folder / "out").values()
+    assert (found["result"], "200 particles end at nan" in found["message"]) == ("broken", True)
+    monkeypatch.setattr(_costs, "solve_fokker_planck", lambda *a, **k: pytest.fail("solved"))
+    (folder / "it.toml").write_text(f'method = "finite volume"\n{CONFIG}')
+    assert command("check", "it.toml").exit_code == 0
 
 
 def test_a_search_that_ends_too_early_fails_with_advice(command, folder):
@@ -344,6 +422,10 @@ def test_the_starter_runs_and_names_are_listed(command, folder):
     listed = command("list", "drifts", "--import", where / "my_drifts.py").stdout
     for name in ("DoubleWell", "Attraction", "Tilted"):
         assert name in listed
+    costs = command("list", "costs", "--import", where / "my_drifts.py").stdout
+    assert "Lane" in costs
+    assert "Tilted" not in costs, "a drift is no cost"
+    assert "Lane" not in listed, "a cost is no drift"
     for kind, name in (("densities", "SpectralKDE"), ("costs", "Bowl"), ("bandwidths", "ISJ"), ("steppers", "Platen")):
         assert name in command("list", kind).stdout
 

@@ -154,7 +154,31 @@ def test_a_density_by_a_chosen_method_is_drawn_too(ax):
         assert draw(found).has_data()
 
 
+def test_marginals_of_a_plane(ax):
+    """The integral over the other axis, drawn by name, beside that of a reference."""
+    found = path((6, 8))
+    values = np.linspace(0.5, 1.5, 6)[None, :, None] * np.asarray(found.density)
+    tilted = DensityPath(found.ts, jnp.asarray(values), found.mass, found.exits, found.grid)
+    plot.plot_density_ridge(tilted, ax, axis=0, most=1, reference=found)
+    curves = [line for line in ax.lines if line.get_xdata().size == 6]
+    np.testing.assert_allclose(curves[0].get_ydata(), np.linspace(0.5, 1.5, 6))
+    np.testing.assert_allclose(curves[1].get_ydata(), 1.0)
+    assert ax.get_xlabel() == "x"
+    assert plot.plot_density_map(tilted, axis=1).get_ylabel() == "y"
+    with pytest.raises(ValueError, match="axis should be one of 0 to 1"):
+        plot.plot_density_map(tilted, axis=2)
+
+
+def test_a_fan_of_nothing_has_no_quantiles():
+    """Where all weight was absorbed a band at the lower wall would be a wrong number."""
+    levels = np.array([0.25, 0.5])
+    assert np.isnan(plot._quantiles(np.arange(3.0), np.zeros(3), levels)).all()
+    assert np.isnan(plot._quantiles_of_density(np.zeros(3), np.arange(4.0), levels)).all()
+
+
 def test_what_cannot_be_drawn_is_refused(evolution):
+    with pytest.raises(ValueError, match=r"nothing was kept as 'densty'"):
+        plot.plot_fan(evolution, grid=GRID, name="densty")
     with pytest.raises(ValueError, match="give grid="):
         plot.plot_density_ridge(evolution)
     with pytest.raises(ValueError, match=r"nothing was kept as 'densty' \(density, all, moments\)"):

@@ -8,6 +8,7 @@ import jaxsci as js
 from jaxsci.evolution import SDE, Additive, Ensemble, EulerMaruyama, Heun, Moments, Multiplicative, SquareRoot, evolve
 from jaxsci.meanfield import (
     Attraction,
+    BinnedKDE,
     Box,
     Constant,
     DensitySnapshots,
@@ -17,6 +18,7 @@ from jaxsci.meanfield import (
     Geometric,
     Gradient,
     Grid,
+    Histogram,
     OnGrid,
     OrnsteinUhlenbeck,
     Rejection,
@@ -232,9 +234,7 @@ def snapshots(n=4000, seed=5):
     smooth = SpectralKDE(grid, degree=3)
     seen = evolve(true, Gaussian(-1.0, 0.3).ensemble(n, seed), ts, save={"p": smooth}, every=10)["p"]
     sigma = np.sqrt(2) * np.asarray(seen.standard_error[1:]) + 1e-3
-    return DensitySnapshots(
-        Gaussian(-1.0, 0.3).ensemble(n, seed + 100), smooth, grid, 0.0, [1.0, 2.0], seen.values[1:], sigma
-    )
+    return DensitySnapshots(Gaussian(-1.0, 0.3).ensemble(n, seed + 100), grid, 0.0, [1.0, 2.0], seen.values[1:], sigma)
 
 
 FREE = ("drift.theta", "drift.mu", "diffusion.scale")
@@ -249,6 +249,15 @@ def test_calibration_finds_the_truth():
     assert bool(found.success)
     for name, truth in zip(FREE, (1.0, 1.0, 0.7), strict=True):
         assert abs(float(found.values[name]) - truth) < 0.05
+
+
+def test_estimators_without_smooth_derivatives_are_refused():
+    grid = Grid(Box(-4.0, 4.0), 8)
+    start, seen = Gaussian(-1.0, 0.3).ensemble(10, 1), np.ones((1, 8))
+    assert DensitySnapshots(start, grid, 0.0, [1.0], seen).density.degree == 3
+    for density, what in ((SpectralKDE(grid), "kink"), (BinnedKDE(grid), "within a cell"), (Histogram(grid), "within")):
+        with pytest.raises(ValueError, match=what):
+            DensitySnapshots(start, grid, 0.0, [1.0], seen, density=density)
 
 
 def test_the_jacobian_of_a_calibration():

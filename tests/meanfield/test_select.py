@@ -9,22 +9,14 @@ import numpy as np
 import pytest
 
 from jaxsci.evolution import SDE, AbstractStart, Draw, Interaction, Moments, evolve
-from jaxsci.meanfield import _select
+from jaxsci.meanfield import _capabilities, _costs, _select
 from jaxsci.meanfield._boundary import Box, Grid
+from jaxsci.meanfield._capabilities import capabilities, kernels, operations
+from jaxsci.meanfield._costs import METHODS, Cost, estimate
 from jaxsci.meanfield._density import SpectralKDE
 from jaxsci.meanfield._drift import Constant, OrnsteinUhlenbeck
 from jaxsci.meanfield._initial import FromDensity, Gaussian
-from jaxsci.meanfield._select import (
-    METHODS,
-    Choice,
-    Cost,
-    capabilities,
-    choose,
-    estimate,
-    evolve_density,
-    kernels,
-    operations,
-)
+from jaxsci.meanfield._select import Choice, choose, evolve_density
 
 BOX = Box(-4.0, 4.0)
 GRID = Grid(BOX, 40)
@@ -45,7 +37,7 @@ def no_clock(monkeypatch):
         asked.append(method)
         return costs[method]
 
-    monkeypatch.setattr(_select, "_cost", cost)
+    monkeypatch.setattr(_select, "cost_of", cost)
     return costs, asked
 
 
@@ -232,6 +224,15 @@ def test_what_is_refused():
         evolve_density(well(), drawn, GRID, TS, method="finite volume")
 
 
+@pytest.mark.parametrize("method", ["spectral", "finite volume"])
+def test_a_method_that_is_given_runs_within_a_transformation(method):
+    def last(theta):
+        of = SDE(OrnsteinUhlenbeck(theta, jnp.zeros(())), 1.0, BOX)
+        return evolve_density(of, START, GRID, TS, method=method, n=100).density[-1]
+
+    np.testing.assert_allclose(jax.jit(last)(jnp.ones(())), last(jnp.ones(())), rtol=1e-10, atol=1e-12)
+
+
 def test_a_choice_is_part_of_a_program():
     """A result goes through jit, and the choice with it."""
     found = evolve_density(well(), START, GRID, TS, method="spectral", n=100)
@@ -246,8 +247,8 @@ def test_a_choice_is_part_of_a_program():
 @pytest.mark.slow
 def test_times_are_measured_once_for_each_shape(monkeypatch):
     readings = []
-    whole = _select._seconds
-    monkeypatch.setattr(_select, "_seconds", lambda *runs: readings.append(len(runs)) or whole(*runs))
+    whole = _costs.seconds_of
+    monkeypatch.setattr(_costs, "seconds_of", lambda *runs: readings.append(len(runs)) or whole(*runs))
     grid = Grid(BOX, 24)
     first = estimate(well(), 300, grid, 20)
     again = estimate(SDE(OrnsteinUhlenbeck(jnp.asarray(2.0), jnp.asarray(1.0)), 0.5, BOX), 300, grid, 20)
@@ -262,9 +263,9 @@ def test_times_are_measured_once_for_each_shape(monkeypatch):
 def test_what_a_run_costs():
     cost = Cost(1.0, 0.002, 0.1, 0.001)
     assert cost.seconds(1000, 10) == pytest.approx(1 + 2 + 10 * 1.1)
-    assert _select._crossing(Cost(0.0, 0.0, 0.0, 1.0), Cost(0.0, 0.0, 10.0, 0.5), 7) == pytest.approx(20)
-    assert _select._crossing(Cost(0.0, 0.0, 0.0, 1.0), Cost(0.0, 0.0, 10.0, 1.5), 7) == np.inf
-    assert _select._crossing(Cost(0.0, 0.0, 1.0, 1.0), Cost(0.0, 0.0, 0.5, 0.5), 7) == 1
+    assert _capabilities._crossing(Cost(0.0, 0.0, 0.0, 1.0), Cost(0.0, 0.0, 10.0, 0.5), 7) == pytest.approx(20)
+    assert _capabilities._crossing(Cost(0.0, 0.0, 0.0, 1.0), Cost(0.0, 0.0, 10.0, 1.5), 7) == np.inf
+    assert _capabilities._crossing(Cost(0.0, 0.0, 1.0, 1.0), Cost(0.0, 0.0, 0.5, 0.5), 7) == 1
 
 
 def test_capabilities_are_numbers():

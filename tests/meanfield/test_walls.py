@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsci.evolution import SDE, Ensemble, Moments, Snapshots, evolve
-from jaxsci.meanfield import Box, Constant, Grid
+from jaxsci.evolution import SDE, Draw, Ensemble, Moments, Snapshots, evolve
+from jaxsci.meanfield import Box, Constant, Gaussian, Grid, exit_times
 
 WALLS = ("reflecting", "periodic")
 
@@ -63,6 +63,38 @@ def test_two_exits_within_one_percent_at_ten_steps(shared_data, steps):
     for got, name in ((survival, "survival"), (left, "exit_left_by"), (right, "exit_right_by")):
         exact = float(case[name][-1])
         assert abs(got - exact) < 0.01 * exact + 3 * np.sqrt(exact * (1 - exact) / n)
+
+
+def test_mean_exit_time_within_one_percent_at_ten_steps(shared_data):
+    """The whole of it is over after six units of time, which are ten steps of more than half a mean time each."""
+    case = np.load(shared_data / "meanfield" / "cases" / "two_exits.npz")
+    mu, s, width, x0 = (float(case[name]) for name in ("mu", "s", "L", "x0"))
+    n, sde = 150_000, SDE(Constant(jnp.asarray(mu)), s, Box(0.0, width, "absorbing"))
+    ts = 2.0 + np.linspace(0, 6, 11)
+    found = exit_times(evolve(sde, Ensemble(jnp.full(n, x0), key=8), ts, every=None, save={}), ts)
+    exact, right = float(case["mean_exit_time"]), float(case["p_exit_right"])
+    assert abs(float(found.overall) - exact) < 0.01 * exact
+    assert abs(float(found.share[1]) - right) < 0.01 * right
+    assert 0 < float(found.remaining) < 1e-3
+    assert float(found.share @ found.mean) == pytest.approx(float(found.overall) * float(found.share.sum()), rel=1e-12)
+
+
+def test_exit_times_ask_for_what_they_need():
+    box, ts = Box(0.0, 1.0, [("absorbing", "reflecting")]), np.linspace(0, 1, 5)
+    sde = SDE(Constant(jnp.asarray(0.0)), 0.5, box)
+    drawn = evolve(sde, Draw(Gaussian(0.4, 0.05, box), 100, 1), ts, chunk=50)
+    with pytest.raises(ValueError, match="give total="):
+        exit_times(drawn, ts)
+    found = exit_times(drawn, ts, total=100)
+    assert float(found.share[0] + found.remaining) == pytest.approx(1, abs=1e-12)
+    with pytest.raises(ValueError, match=r"ts has shape \(5,\)"):
+        exit_times(drawn, ts[1:], total=100)
+    with pytest.raises(ValueError, match="give its times"):
+        exit_times(drawn, 2 * ts, total=100)
+    with pytest.raises(ValueError, match="no wall of this evolution absorbs"):
+        exit_times(evolve(SDE(sde.drift, 0.5, Box(0.0, 1.0)), Ensemble([0.5], key=1), ts), ts)
+    still = evolve(SDE(sde.drift, 0.0, box), Ensemble([0.5], key=1), ts)
+    assert np.isnan(float(exit_times(still, ts).overall))
 
 
 def test_survival_of_a_staged_problem_at_ten_steps(shared_data):
@@ -137,6 +169,17 @@ def test_survival_has_a_gradient():
     h = 1e-6
     numeric = (survival(jnp.asarray(0.6 + h)) - survival(jnp.asarray(0.6 - h))) / (2 * h)
     assert float(jax.grad(survival)(jnp.asarray(0.6))) == pytest.approx(float(numeric), rel=1e-5)
+
+
+def test_what_rounding_put_beyond_a_wall_is_put_at_it():
+    """As `jnp.clip`, nan included; the gradient is that of what was not moved."""
+    from jaxsci.meanfield._boundary import _between
+
+    lower, upper = jnp.zeros(1), jnp.ones(1)
+    x = jnp.array([[-1e-9], [0.0], [0.5], [1.0], [1 + 1e-9], [jnp.nan]])
+    np.testing.assert_array_equal(_between(x, lower, upper), jnp.clip(x, lower[None], upper[None]))
+    slope = jax.grad(lambda x: jnp.sum(_between(x, lower, upper)[:5]))(x)
+    assert slope[:, 0].tolist() == [0, 1, 1, 1, 0, 0]
 
 
 def test_words_for_walls_are_checked():

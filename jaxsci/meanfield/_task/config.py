@@ -29,10 +29,10 @@ from ...runs import CLASS_ERRORS, Config, ConfigError, Job, Registry, check_keys
 from ...runs.fits import read_steps
 from .._boundary import WALLS, Box, Grid
 from .._calibrate import DensitySnapshots
+from .._costs import METHODS
 from .._density import BinnedKDE, DenseKDE, SpectralKDE
 from .._game import MeanFieldGame
 from .._initial import density_on
-from .._select import METHODS
 from .references import Reference, SolvedReference, read_densities, read_reference
 
 _ABOUT = ("task", "title", "description", "run")
@@ -518,7 +518,15 @@ def _calibration(config: Config, registry: Registry, run: Run, name: str) -> Cal
         later = seen.ts > begin
         sigma = None if seen.error is None else seen.error[later]
         data = DensitySnapshots(
-            ensemble, density, grid, begin, seen.ts[later], seen.values[later], sigma, steps=steps, stepper=stepper
+            ensemble,
+            grid,
+            begin,
+            seen.ts[later],
+            seen.values[later],
+            sigma,
+            density=density,
+            steps=steps,
+            stepper=stepper,
         )
     except CLASS_ERRORS as error:
         raise ConfigError(f"{where}.observed", first_line(error)) from error

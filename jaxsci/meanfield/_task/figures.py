@@ -40,13 +40,13 @@ def _arranged(panels: Sequence[Panel]) -> Any:
 
 
 def draw_evolution(outcome: "Evolved") -> Any:
-    """The density over time; of a plane at three times; what is left where walls absorb."""
+    """The density over time; of a plane at three times, in space its marginals; what is left where walls absorb."""
     found, grid, reference = outcome.evolution, outcome.member.grid, outcome.reference
     path = None if reference is None else reference.path
     if grid.box.d > 2:
-        return None
-    if grid.box.d == 1:
-        panels: list[Panel] = [
+        panels: list[Panel] = _marginals(found, path, grid)
+    elif grid.box.d == 1:
+        panels = [
             lambda ax: plot.plot_density_ridge(found, ax, grid=grid, reference=path),
             lambda ax: plot.plot_density_map(found, ax, grid=grid),
             lambda ax: plot.plot_fan(found, ax, grid=grid),
@@ -72,9 +72,20 @@ def draw_chosen(outcome: "Chosen") -> Any:
         ]
     elif grid.box.d == 2:
         panels = [_at_time(found, k, grid) for k in (0, -1)]
+    else:
+        panels = _marginals(found, path, grid)
     if found.choice.candidates:
         panels.append(lambda ax: plot.plot_choice(found.choice, ax))
     return _arranged(panels) if panels else None
+
+
+def _marginals(result: plot.Result, path: DensityPath | None, grid: plot.Grid) -> list[Panel]:
+    """The density on each axis, with that of the reference."""
+
+    def panel(axis: int) -> Panel:
+        return lambda ax: plot.plot_density_ridge(result, ax, grid=grid, reference=path, axis=axis)
+
+    return [panel(axis) for axis in range(grid.box.d)]
 
 
 def _at_time(result: plot.Result, place: int, grid: plot.Grid) -> Panel:

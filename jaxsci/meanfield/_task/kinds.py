@@ -1,8 +1,9 @@
 """What a config of `task = "meanfield"` may name: drifts, noises, starts, steppers, densities, and the parts of a game.
 
 Beside the classes of the library there are a few that only a config needs, because in Python one writes a function:
-`Waves` and `Bowl` as costs of a place. A class of one's own enters by `--import`: a drift, a
-potential or a cost as a subclass of `jaxsci.AbstractModel`, all else as a subclass of the class that its kind names.
+`Waves` and `Bowl` as costs of a place. A class of one's own enters by `--import`: a drift as a subclass of
+`jaxsci.evolution.AbstractDrift`, a cost or a potential as one of `jaxsci.AbstractModel`, all else as a subclass of the
+class that its kind names.
 """
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float
 from ...core import AbstractModel, Scalar, param
 from ...evolution import (
     AbstractDiffusion,
+    AbstractDrift,
     AbstractInteraction,
     AbstractStart,
     AbstractStepper,
@@ -70,7 +72,7 @@ DRIFTS = _named(
 )
 
 KINDS: Registry = {
-    "drifts": Kind("drift", (AbstractModel, AbstractInteraction), DRIFTS),
+    "drifts": Kind("drift", (AbstractDrift, AbstractInteraction), DRIFTS),
     "diffusions": Kind("diffusion", (AbstractDiffusion,), _named(Additive, Multiplicative, SquareRoot)),
     "starts": Kind("start", (AbstractStart,), _named(Gaussian, Uniform, FromDensity, Rejection)),
     "steppers": Kind("stepper", (AbstractStepper,), _named(EulerMaruyama, Heun, Milstein, Platen)),

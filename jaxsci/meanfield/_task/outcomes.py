@@ -17,6 +17,7 @@ from ...fitting import Solution
 from ...runs import SUCCESSFUL, AbstractOutcome
 from ...runs.fits import result_of
 from .._density import Density
+from .._exits import exit_times
 from .._game import Equilibrium
 from .._select import EvolvedDensity
 from .config import Calibration, Densities, Game, Particles
@@ -105,21 +106,7 @@ class Evolved(AbstractOutcome):
     def remarks(self) -> tuple[str, ...]:
         """What to look at: particles without a cell, a bandwidth that was replaced, a distance without explanation."""
         of_distance = () if self.distance is None else self.distance.remarks
-        return (*self._of_density(), *of_distance, *self._of_moments())
-
-    def _of_density(self) -> list[str]:
-        density, found = self.density, []
-        share = float(np.max(np.asarray(density.outside) / np.maximum(np.asarray(density.mass), 1e-300)))
-        if share > _OUTSIDE:
-            found.append(f"up to {share:.2g} of the weight lies outside of the cells, in no density: make box larger")
-        narrow = np.flatnonzero(~np.asarray(density.resolved))
-        if narrow.size:
-            t, h = float(self.evolution.ts[narrow[0]]), np.asarray(density.bandwidth[narrow[0]])
-            found.append(
-                f"at t = {t:.4g} the rule asks for a narrower bandwidth than {h.min():.3g}, the least that the "
-                "estimator draws, which was used instead: raise density.nodes and density.coefficients"
-            )
-        return found
+        return (*_of_density(self.density, self.evolution), *of_distance, *self._of_moments())
 
     def _of_moments(self) -> list[str]:
         found = []
@@ -142,6 +129,22 @@ class Evolved(AbstractOutcome):
         return draw_evolution(self)
 
 
+def _of_density(density: Density, evolution: Evolution) -> list[str]:
+    """What to look at: weight in no cell, and a bandwidth that was replaced."""
+    found = []
+    share = float(np.max(np.asarray(density.outside) / np.maximum(np.asarray(density.mass), 1e-300)))
+    if share > _OUTSIDE:
+        found.append(f"up to {share:.2g} of the weight lies outside of the cells, in no density: make box larger")
+    narrow = np.flatnonzero(~np.asarray(density.resolved))
+    if narrow.size:
+        t, h = float(evolution.ts[narrow[0]]), np.asarray(density.bandwidth[narrow[0]])
+        found.append(
+            f"at t = {t:.4g} the rule asks for a narrower bandwidth than {h.min():.3g}, the least that the "
+            "estimator draws, which was used instead: raise density.nodes and density.coefficients"
+        )
+    return found
+
+
 def pulls(outcome: Evolved) -> dict[str, float]:
     """Mean and variance of the first coordinate at the last time in common, less the reference, in standard errors."""
     reference = outcome.reference
@@ -150,7 +153,9 @@ def pulls(outcome: Evolved) -> dict[str, float]:
     there, here = common(reference.ts, np.asarray(outcome.evolution.ts))[-1]
     moments = outcome.moments
     variance, n = float(moments.covariance[here, 0, 0]), float(moments.n_eff[here])
-    found = {}
+    found: dict[str, float] = {}
+    if not (variance > 0 and n > 0):  # nothing is left, or all of it is at one place: there is no error to count in
+        return found
     if reference.mean is not None:
         found["mean"] = (float(moments.mean[here, 0]) - float(reference.mean[there])) / math.sqrt(variance / n)
     if reference.variance is not None:  # the standard error of a normal distribution's
@@ -167,7 +172,7 @@ def _record_evolution(outcome: Evolved) -> dict[str, Any]:
         "seconds": outcome.seconds,
         "stepper": type(member.stepper).__name__,
     }
-    if mean.size == 1:
+    if mean.size == 1 and float(moments.mass[-1]) > 0:
         record |= {"mean": float(mean[0]), "sd": float(sd[0]), "mean_error": float(moments.standard_error[-1, 0])}
     if member.sde.domain.absorbs:
         record["survival"] = float(moments.mass[-1] / moments.mass[0])
@@ -182,21 +187,26 @@ def _facts(outcome: Evolved) -> list[str]:
     member, moments, distance = outcome.member, outcome.moments, outcome.distance
     facts = [f"to t = {member.ts[-1]:.4g} by {type(member.stepper).__name__}"]
     mean, error = np.asarray(moments.mean[-1]), np.asarray(moments.standard_error[-1])
-    if mean.size > 1:
+    if mean.size > 1 and float(moments.mass[-1]) > 0:
         facts.append("mean (" + ", ".join(f"{m:.4g} ± {e:.1g}" for m, e in zip(mean, error, strict=True)) + ")")
     exits = np.asarray(outcome.evolution.exits)
     if exits.size:
-        shares = exits.sum(axis=0) / float(moments.mass[0])
-        walls = zip(member.sde.domain.walls, shares, strict=True)
+        gone = exit_times(outcome.evolution, member.ts, total=moments.mass[0])
+        each = zip(member.sde.domain.walls, np.asarray(gone.share), np.asarray(gone.mean), strict=True)
         left = float(moments.mass[-1] / moments.mass[0])
         # of particles that are there or not; weights are a little better
         facts.append(f"{left:.4f} ± {math.sqrt(left * (1 - left) / member.count):.1g} left{_known_mass(outcome)}")
-        facts.append("left through " + ", ".join(f"{wall}: {share:.4f}" for wall, share in walls))
+        facts.append("left through " + ", ".join(_left_through(*of_wall) for of_wall in each))
     facts.append(f"bandwidth {', '.join(f'{h:.3g}' for h in np.asarray(outcome.density.bandwidth[-1]))} at the end")
     if distance is not None:
         facts.append(distance.fact)
     facts += [f"{what} {pull:+.1f} standard errors from the reference" for what, pull in pulls(outcome).items()]
     return facts
+
+
+def _left_through(wall: str, share: float, when: float) -> str:
+    """How much left through a wall, and when, if any did."""
+    return f"{wall}: {share:.4f}" + (f" (after {when:.4g} on average)" if math.isfinite(when) else "")
 
 
 def _known_mass(outcome: Evolved) -> str:
@@ -225,8 +235,13 @@ class Chosen(AbstractOutcome):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What to look at: a distance without explanation."""
-        return () if self.distance is None else self.distance.remarks
+        """What to look at: particles without a cell, a bandwidth that was replaced, a distance without explanation."""
+        of_distance = () if self.distance is None else self.distance.remarks
+        evolution = self.found.evolution
+        density = None if evolution is None else evolution["density"]
+        if evolution is None or not isinstance(density, Density):
+            return of_distance
+        return (*_of_density(density, evolution), *of_distance)
 
     def record(self) -> dict[str, Any]:
         """The method, moments of the density at the end, what is left, and how far it is from the reference."""
@@ -235,10 +250,8 @@ class Chosen(AbstractOutcome):
         record |= {"steps": self.member.ts.size - 1}
         if found.evolution is not None:
             record["particles"] = self.member.n
-        if grid.box.d == 1:
-            x, mass = np.asarray(grid.centres()), np.asarray(found.density[-1]) * float(grid.volume)
-            mean = float((x * mass).sum() / mass.sum())
-            record |= {"mean": mean, "sd": math.sqrt(float(((x - mean) ** 2 * mass).sum() / mass.sum()))}
+        if grid.box.d == 1 and float(found.mass[-1]) > 0:
+            record |= _moments_of_line(found)
         if self.member.sde.domain.absorbs:
             record["survival"] = float(found.mass[-1])
         facts = [f"method {found.choice.method}, asked for: {self.member.method}"]
@@ -254,6 +267,22 @@ class Chosen(AbstractOutcome):
         from .figures import draw_chosen
 
         return draw_chosen(self)
+
+
+def _moments_of_line(found: EvolvedDensity) -> dict[str, float]:
+    """Mean and standard deviation at the end, on a line: of the particles, or of finite volumes.
+
+    Of particles that were drawn in chunks only a smoothed density is left, whose deviation is another: none is told.
+    """
+    if found.evolution is None:
+        x, weights = np.asarray(found.grid.centres(), float), np.asarray(found.density[-1], float)
+    elif found.evolution.ensemble is not None:
+        ensemble = found.evolution.ensemble
+        x, weights = np.asarray(ensemble.positions[:, 0], float), np.asarray(ensemble.weights, float)
+    else:
+        return {}
+    mean = float((x * weights).sum() / weights.sum())
+    return {"mean": mean, "sd": math.sqrt(float(((x - mean) ** 2 * weights).sum() / weights.sum()))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -397,7 +426,8 @@ def _parameters(outcome: Calibrated) -> list[dict[str, Any]]:
         told = [text for text, applies in remarks.items() if applies[k]]
         if name in outcome.member.truth:
             truth = outcome.member.truth[name]
-            told.append(f"truth {truth:.6g}, pull {(values[k] - truth) / errors[k]:+.2f}")
+            pull = f", pull {(values[k] - truth) / errors[k]:+.2f}" if errors[k] > 0 else ""
+            told.append(f"truth {truth:.6g}{pull}")
         rows.append({"name": name, "unit": unit, "value": float(values[k]), "std": float(errors[k]), "remarks": told})
     return rows
 

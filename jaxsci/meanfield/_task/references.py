@@ -139,7 +139,8 @@ def read_densities(path: Path, grid: Grid, where: str, key: str | None = None) -
             where, f"{path.name} should have finite densities of shape (times, cells of each axis), but it has "
             f"{times.size} times and {values.shape}"
         )  # fmt: skip
-    _check_places(path, columns.get("x"), values.shape[1:], grid, where)
+    for axis, n in enumerate(values.shape[1:]):
+        _check_places(path, columns.get("xyz"[axis]) if axis < 3 else None, (axis, n), grid, where)
     error = next((columns[name] for name in _ERRORS if name in columns), None)
     coarse = averaged(values, grid.shape)
     if coarse is None:
@@ -151,14 +152,18 @@ def read_densities(path: Path, grid: Grid, where: str, key: str | None = None) -
     return Stored(times, coarse, error, 0.0 if largest is None or largest.size != 1 else float(largest))
 
 
-def _check_places(path: Path, x: np.ndarray | None, shape: tuple[int, ...], grid: Grid, where: str) -> None:
-    """The cells of a file should lie where those of the grid do."""
-    if x is None or x.shape != shape[:1]:
+def _check_places(path: Path, x: np.ndarray | None, axis_n: tuple[int, int], grid: Grid, where: str) -> None:
+    """The cells of a file along an axis should lie where those of the grid do."""
+    axis, n = axis_n
+    if x is None:
         return
-    low, step = float(grid.box.lower[0]), float(grid.box.width[0]) / shape[0]
-    if np.abs(low + (np.arange(shape[0]) + 0.5) * step - x).max() > 1e-3 * step:
+    low, step = float(grid.box.lower[axis]), float(grid.box.width[axis]) / n
+    # centres of cells, or the walls between them
+    wanted = low + (np.arange(x.size) + (0.0 if x.size == n + 1 else 0.5)) * step
+    if x.ndim != 1 or x.size not in (n, n + 1) or np.abs(wanted - x).max() > 1e-3 * step:
+        name = "xyz"[axis]
         raise ConfigError(
-            where, f"{path.name} has cells about {_few(x)}, which are no {shape[0]} equal cells of the box: change box"
+            where, f"{path.name} has {name} at {_few(x.ravel())}, which are no {n} equal cells of the box: change box"
         )  # fmt: skip
 
 

@@ -21,8 +21,9 @@ from ...evolution import SDE, AbstractSummary, Draw, Ensemble, Evolution, Moment
 from ...fitting import TRF, fit, foresee_one
 from ...runs import CLASS_ERRORS, REFUSED, SUCCESSFUL, Refusal, Untried, first_line
 from ...runs.fits import advice, result_of
-from .._bandwidth import Fixed
+from .._bandwidth import Fixed, Silverman, as_bandwidth
 from .._boundary import Grid, averaged
+from .._costs import Problem, check_solvable
 from .._density import BinnedKDE, DenseKDE, Density, SpectralKDE
 from .._game import Equilibrium, solve_game
 from .._select import EvolvedDensity, evolve_density
@@ -237,10 +238,21 @@ def _try_density(member: Densities) -> None:
     """
     x = drawn(Draw(member.start, min(member.n, _TRIED))).positions
     _check_start(member.sde, x)
-    stepper = member.options["stepper"]
-    stepper.check(member.sde, x[0])
-    if member.method != "auto":
-        evolve_density(member.sde, member.start, member.grid, member.ts, **{**member.asked, "n": 16, "chunk": None})
+    options = member.options
+    options["stepper"].check(member.sde, x[0])
+    if member.method == "auto":
+        return
+    ts, bandwidth = jnp.asarray(member.ts), as_bandwidth(options.get("bandwidth", Silverman()))
+    problem = Problem(
+        member.sde, member.start, member.grid, ts, bandwidth, options["stepper"], member.n, options["chunk"]
+    )
+    check_solvable(problem, member.method)
+    if member.method != "finite volume":
+        asked = {name: value for name, value in member.asked.items() if name not in ("key", "accuracy")}
+        key = jnp.zeros(2, jnp.uint32)
+        eqx.filter_eval_shape(
+            lambda key: evolve_density(member.sde, member.start, member.grid, member.ts, key=key, **asked).density, key
+        )
 
 
 def _check_start(sde: SDE, x: Float[Array, "n d"]) -> None:

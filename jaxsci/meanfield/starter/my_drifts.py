@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 
 import jaxsci as js
+from jaxsci.evolution import AbstractDrift
 
 
-class Tilted(js.AbstractModel):
+class Tilted(AbstractDrift):
     """Two wells on a slope: fields that are parameters, and what moves a particle at time t and place x, shape (d,)."""
 
     depth: js.Scalar = js.param(doc="how fast it is driven from the middle into a well")
