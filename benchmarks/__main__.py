@@ -10,7 +10,7 @@ from . import _threads as _threads  # before anything that imports NumPy
 from ._harness import Row, change, read_json, write_json
 from ._table import print_rows
 
-AREAS = ("curvefit", "compsep", "startup", "timing", "particles")
+AREAS = ("curvefit", "compsep", "startup", "timing", "particles", "xpcs")
 
 
 def main(arguments: list[str] | None = None) -> int:

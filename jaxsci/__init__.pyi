@@ -60,5 +60,11 @@ from .fitting import (
     fit as fit,
     fit_batch as fit_batch,
 )
+from .sampling import (
+    BatchPosterior as BatchPosterior,
+    Criteria as Criteria,
+    Posterior as Posterior,
+    sample as sample,
+)
 
 __version__: str

@@ -216,6 +216,8 @@ SAID = (
     "compsep",
     "evolution",
     "meanfield",
+    "sampling",
+    "xpcs",
     "cli",
 )  # rooms whose parameters say what they are
 UNSAID = 0.05  # of their annotated parameters

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from ..core import AbstractLikelihood, Module, Parameter, get, is_traced, parameters, suggest, traced
 from ..fitting import GaussNewton, Solution, Solver, as_names, fit as core_fit, judge, make_plan
+from ..sampling import FitAndData, fit_of
 from ._anchor import AnchoredTOAs, tied, warn_of_idle
 from ._components import TimingNoise
 from ._model import NOISE, TimingModel, counts_from_a_pulse, elements, limits, refuse_others
@@ -160,6 +161,13 @@ def _unit(name: str, leaf: str, about: Mapping[str, Parameter]) -> str:
     if leaf in _UNITS and order not in ("", "0"):
         return _UNITS[leaf] + ("" if order == "1" else f"^{order}")
     return about[leaf].unit
+
+
+@fit_of.register
+def _(solution: TimingSolution, data: object) -> FitAndData:
+    """Its posterior has PINT's names, of offsets from the par file's values, in their units."""
+    known = {solution.fit.names[place]: name for name, place in zip(solution.names, solution.places, strict=True)}
+    return FitAndData(_renamed(solution.fit, known, ()), anchored(solution.start, data))
 
 
 def bare(model: TimingModel) -> TimingModel:

@@ -1,0 +1,54 @@
+"""The thin adapter to ArviZ: a posterior as InferenceData (ArviZ 0.x) or a DataTree (1.x), for plots and statistics.
+
+The two differ in name and import alone: both are made of groups of arrays. ArviZ is an extra, and imported inside.
+"""
+
+import importlib
+import types
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..datasets import Dataset
+
+if TYPE_CHECKING:
+    from arviz import InferenceData
+
+    from ._posterior import Posterior
+else:
+    Posterior = InferenceData = Any
+
+
+def arviz() -> types.ModuleType:
+    """ArviZ itself.
+
+    **Raises:** `ImportError` with the line that installs it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # 0.x announces 1.x at each import
+            return importlib.import_module("arviz")
+    except ImportError as error:
+        raise ImportError("this needs ArviZ, which is not installed: pip install 'jaxsci[sampling]'") from error
+
+
+def to_arviz(posterior: Posterior) -> InferenceData:
+    """Draws by name, statistics under ArviZ's names, and the observations where there are any."""
+    draws = {name: np.asarray(posterior.samples(name)) for name, _ in posterior.start.free}
+    steps = np.asarray(posterior.num_steps)
+    stats = {
+        "lp": np.asarray(posterior.log_density),
+        "energy": np.asarray(posterior.energy),
+        "diverging": np.asarray(posterior.diverging),
+        "acceptance_rate": np.asarray(posterior.accept_prob),
+        "n_steps": steps,
+        "tree_depth": np.ceil(np.log2(steps + 1)).astype(int),
+    }
+    groups = {"posterior": draws, "sample_stats": stats}
+    if isinstance(posterior.data, Dataset):
+        groups["observed_data"] = {"observed": np.asarray(posterior.data.observed)}
+    library = arviz()
+    if int(library.__version__.split(".")[0]) >= 1:
+        return library.from_dict(groups)
+    return library.from_dict(**groups)

@@ -1,0 +1,271 @@
+"""`correlate`: from frames, wherever they lie, and a partition to g2 with errors, and two-time maps, in one pass.
+
+It decides what a user would have to know otherwise: whether photons are so few that lists of them are faster, how many
+frames and pixels fit into memory at a time, and what to refuse before hours have gone by. What it decided is in the
+result. A run that was stopped goes on from its checkpoint to the same bits.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ...core import AnyArray, Module, Tree, place_of
+from ...fitting import progress_bar
+from ...parallel import Checkpoint
+from .._partition import Labels, Partition
+from .covariance import G2Covariance, jackknife_static
+from .frames import PLACE, GivenFrames, Source, opened_frames
+from .passes import Choices, Passed, Plan, read_through
+from .sums import NORMALISE, BinSums
+from .twotime import TwoTime, TwoTimeMap
+
+METHODS = ("auto", "dense", "events")
+ERRORS = ("auto", "static", "pixel")
+_SPARSE = 1e-3  # photons a pixel and frame below which lists are faster: 3 us each, against 5 ns of a pixel
+_BLOCKS = (256, 128, 64, 32, 16, 8)  # frames at a time: 256, so that the state is read less often than the counts
+_ENOUGH = 8  # static bins of a dynamic one, below which a jackknife over them says little: its error is 27 % off
+_GROUPS = 64  # times that frames are read at most, for some of the pixels each time
+
+
+class Correlated(Module):
+    """What was correlated.
+
+    - `sums`: by static bin the raw sums, with lags, levels and pairs in `sums.counts`; other normalisations and
+      covariances follow from them.
+    - `g2`, `error`: (lags, q). `normalise`, `error_from`: how they were made.
+    - `two_time`: by dynamic bin its map. `image`: (rows, columns), the mean of each pixel over the frames, nan where
+      masked. `intensity`: (n,), the mean of each frame over the pixels. `present`: which frames count.
+    - `method`: "dense" or "events". `occupancy`: the part of the pixels that saw something, in the frames that were
+      looked at. `block`: frames at a time. `groups`: how often the frames were read, for a group of pixels each time.
+    """
+
+    sums: BinSums
+    g2: Float[Array, "lags q"]
+    error: Float[Array, "lags q"]
+    two_time: dict[int, TwoTimeMap]
+    image: Float[Array, "v h"]
+    intensity: Float[Array, " n"]
+    present: Bool[Array, " n"]
+    occupancy: float
+    method: str = eqx.field(static=True)
+    normalise: str = eqx.field(static=True)
+    error_from: str = eqx.field(static=True)
+    block: int = eqx.field(static=True)
+    groups: int = eqx.field(static=True)
+
+    @property
+    def lag(self) -> Int[Array, " lags"]:
+        """In frames."""
+        return self.sums.counts.lag
+
+    def covariance(self, shrinkage: float | None = None) -> G2Covariance:
+        """How the lags of each bin hang together, by a jackknife over its static bins: noise for a fit by `Dense`.
+
+        **Arguments:** `shrinkage`: as of `jackknife_static`.
+        """
+        return jackknife_static(self.sums, self.g2.shape[1], self.normalise, shrinkage)
+
+
+def correlate(
+    frames: GivenFrames,
+    partition: Partition | AnyArray,
+    *,
+    dataset: str = PLACE,
+    num_frames: int | None = None,
+    first: int = 0,
+    last: int | None = None,
+    frame_mask: AnyArray | None = None,
+    normalise: str = "static",
+    error: str = "auto",
+    per_level: int = 4,
+    two_time: Sequence[int] = (),
+    method: str = "auto",
+    dtype: str | None = None,
+    block: int | None = None,
+    tile: int = 2048,
+    memory: float | int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    every: float | int = 60.0,
+    progress: bool | Callable[[int, int], None] | None = None,
+) -> Correlated:
+    """Correlate frames over the bins of a partition.
+
+    **Arguments:**
+
+    - `frames`: an array (frames, rows, columns) or (frames, pixels), anything that slices to one, such as a data set
+      of h5py; the path of an HDF5 file, or several that follow one another; or an iterable of blocks of frames.
+    - `partition`: a `Partition`, or labels (rows, columns) of dynamic bins, 0 where masked.
+    - `dataset`: where the frames are in a file. `num_frames`: how many there are, for an iterable.
+    - `first`, `last`: frames to begin with, and to stop before. `frame_mask`: True for those of them that count.
+    - `normalise`: "pooled", "static" or "pixel"; see `BinSums.g2`.
+    - `error`: "static" for a jackknife over static bins, "pixel" for the spread of the pixels' own g2; "auto" takes
+      the first where each dynamic bin has eight static ones or more.
+    - `per_level`: m of `MultiTau`. `two_time`: the dynamic bins of which two-time maps are wanted.
+    - `method`: "dense", "events", or "auto" for that which is faster at the occupancy of the first frames.
+    - `dtype`: of sums and maps, "float32" or "float64"; `None` for the default of JAX. `tile`: as of `MultiTau`.
+    - `block`: frames at a time; `None` for what fits. `memory`: bytes to be used at most; `None`: half of what is free.
+    - `checkpoint`: a file that keeps the run, written each `every` seconds and where it stops; called again, the run
+      goes on to the same bits, unless `resume` is False.
+    - `progress`: True for a bar with the time that is left, or a function of (frames done, frames in all).
+
+    **Returns:** a `Correlated`.
+
+    **Raises:** `ValueError` for frames that cannot be read, that do not fit the partition, or need more memory.
+    """
+    for name, value, known in (
+        ("normalisation", normalise, NORMALISE),
+        ("method", method, METHODS),
+        ("error", error, ERRORS),
+    ):
+        place_of(value, known, name)
+    labels = partition if isinstance(partition, Partition) else _one_static(partition)
+    with opened_frames(frames, dataset, num_frames, first, last) as source:
+        choices = _chosen(source, labels, frame_mask, per_level, tile, dtype, two_time)
+        share = _occupancy(source, choices)
+        plan = _planned(source, choices, method, share, block, memory)
+        belongs = (_mark(source), *choices[:4], repr(plan), *choices[4:8], sorted(choices.two_time))
+        kept = None
+        if checkpoint is not None:
+            kept = Checkpoint(checkpoint, belongs, resume, every=every, of="frames or choices")
+        work = list(_groups(choices, plan))
+        total = source.num_frames * len(work)
+        with contextlib.contextmanager(progress_bar)(progress, total, "correlating") as report:
+            parts = [read_through(source, part, plan, kept, f"group {k}", report) for k, part in work]
+    return _concluded(labels, choices, plan, share, parts, normalise, error)
+
+
+def _one_static(labels: AnyArray) -> Partition:
+    """Dynamic bins that are their own static ones."""
+    one = Labels.of(labels)
+    return Partition(one, one)
+
+
+def _chosen(
+    source: Source,
+    labels: Partition,
+    frame_mask: AnyArray | None,
+    per_level: int,
+    tile: int,
+    dtype: str | None,
+    two_time: Sequence[int],
+) -> Choices:
+    static, dynamic = (np.asarray(x).ravel() for x in (labels.static_labels, labels.labels))
+    if source.num_pixels != static.size:
+        raise ValueError(
+            f"frames of {source.num_pixels} pixels, but the partition has {'x'.join(map(str, labels.labels.shape))}"
+        )
+    used = np.flatnonzero(static)
+    if not used.size:
+        raise ValueError("the partition uses no pixel: look at its mask and at the limits of its bins")
+    present = np.ones(source.num_frames, bool) if frame_mask is None else np.asarray(frame_mask, bool)
+    if present.shape != (source.num_frames,):
+        raise ValueError(f"frame_mask has shape {present.shape}, but there are {source.num_frames} frames")
+    bins = labels.dynamic.bins
+    wrong = [k for k in two_time if not 1 <= k <= bins]
+    if wrong:
+        raise ValueError(f"two_time: there are no bins {wrong}, they are numbered from 1 to {bins}")
+    maps = {int(k): np.flatnonzero(dynamic == k) for k in two_time}
+    owner = np.asarray(labels.owner)
+    return Choices(source.num_frames, per_level, tile, dtype, used, static[used], owner, present, maps)
+
+
+def _occupancy(source: Source, choices: Choices) -> float:
+    """The part of the pixels that saw something in the first frames; not known of blocks that come once."""
+    if not source.again:
+        return float("nan")
+    seen = next(source.blocks(0, min(64, source.num_frames)))[:, choices.used]
+    return float(np.count_nonzero(seen) / seen.size)
+
+
+def _planned(
+    source: Source, choices: Choices, method: str, share: float, block: int | None, memory: float | int | None
+) -> Plan:
+    """The first plan that fits, from the fastest on."""
+    whole = source.dtype.kind in "ui"
+    if method == "auto":
+        method = "events" if whole and share < _SPARSE else "dense"
+    free = _free() / 2 if memory is None else memory
+    item, pixels, mt = source.dtype.itemsize, source.num_pixels, choices.dense
+    fixed = sum(TwoTime(choices.frames, choices.dtype).bytes(len(at), item) for at in choices.two_time.values())
+    state = 2 * mt.state_bytes(len(choices.used))
+    if method == "events" and source.again:
+        state = int(64 * choices.frames * len(choices.used) * share)  # four lists, and what sorting them takes
+    sizes = [block] if block else [size for size in _BLOCKS if size <= max(choices.frames, 8)]
+    most = _GROUPS if source.again and method == "dense" else 1
+    for size in sizes:
+        reading = 3 * size * pixels * item + 2 * size * min(choices.tile, pixels) * mt.real.itemsize
+        if fixed + reading < free:
+            groups = max(1, -(-state // int(free - fixed - reading)))
+            if groups <= most:
+                return Plan(method, size, groups)
+    raise ValueError(
+        f"correlating {choices.frames} frames of {pixels} pixels ({len(choices.used)} used) takes {state / 1e9:.3g} GB "
+        f"for the correlator, {fixed / 1e9:.3g} GB for two-time maps and {3 * sizes[-1] * pixels * item / 1e9:.3g} GB "
+        f"for frames, but {free / 1e9:.3g} GB may be used: mask more pixels, ask for fewer two-time maps, "
+        'give dtype="float32", a smaller block or more memory='
+    )
+
+
+def _free() -> float:
+    """Bytes of memory that can be had now; what the system keeps of files it gives back."""
+    known = Path("/proc/meminfo")
+    if known.exists():
+        for line in known.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024.0 * int(line.split()[1])
+    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _mark(source: Source) -> Tree:
+    """What tells these frames from others: how many, and the first of them."""
+    sample = next(source.blocks(0, 1)) if source.again else np.zeros(0)
+    return np.asarray(sample), source.num_frames, str(source.dtype)
+
+
+def _groups(choices: Choices, plan: Plan) -> Iterator[tuple[int, Choices]]:
+    """The work of each reading of the frames; two-time maps belong to the first."""
+    tiles = -(-len(choices.used) // choices.tile)
+    size = -(-tiles // plan.groups) * choices.tile  # whole tiles: all groups but the last are of one size, and program
+    for k, at in enumerate(range(0, len(choices.used), size)):
+        mine, maps = slice(at, at + size), choices.two_time if k == 0 else {}
+        yield k, choices._replace(used=choices.used[mine], static=choices.static[mine], two_time=maps)
+
+
+def _concluded(
+    labels: Partition, choices: Choices, plan: Plan, share: float, parts: list[Passed], normalise: str, error: str
+) -> Correlated:
+    """Put the groups of pixels together, and make g2 and its errors of their sums."""
+    sums, bins = parts[0].sums, labels.dynamic.bins
+    for part in parts[1:]:
+        sums = _joined(sums, part.sums)
+    counts = np.array([len(part.image) for part in parts])
+    intensity = np.average([part.intensity for part in parts], axis=0, weights=counts)
+    image = np.full(labels.labels.size, np.nan)
+    image[choices.used] = np.concatenate([part.image for part in parts])
+    if error == "auto":
+        few = np.bincount(choices.dynamic, minlength=bins + 1)[1:] < _ENOUGH
+        error = "pixel" if few.any() else "static"
+    g2, errors = _g2(sums, bins, normalise, error)
+    shape = labels.labels.shape
+    seen = jnp.asarray(image.reshape(shape), g2.dtype), jnp.asarray(intensity, g2.dtype), jnp.asarray(choices.present)
+    maps = parts[0].maps
+    return Correlated(sums, g2, errors, maps, *seen, share, plan.method, normalise, error, plan.block, len(parts))
+
+
+@eqx.filter_jit
+def _g2(sums: BinSums, bins: int, normalise: str, error: str) -> tuple[Float[Array, "lags q"], Float[Array, "lags q"]]:
+    g2 = sums.g2(bins, normalise)
+    spread = sums.pixel_error(bins) if error == "pixel" else jackknife_static(sums, bins, normalise).error.T
+    return g2, spread
+
+
+def _joined(a: BinSums, b: BinSums) -> BinSums:
+    """The sums of two groups of pixels, over the same frames."""
+    return BinSums.of(a.counts, a.six + b.six, a.pixels + b.pixels, a.dynamic, a.left_out + b.left_out)
