@@ -33,6 +33,11 @@ def arviz() -> types.ModuleType:
         raise ImportError("this needs ArviZ, which is not installed: pip install 'jaxsci[sampling]'") from error
 
 
+def is_first(library: types.ModuleType) -> bool:
+    """True for ArviZ 0.x, whose functions have other names and arguments than those of 1.x."""
+    return int(library.__version__.split(".")[0]) < 1
+
+
 def to_arviz(posterior: Posterior) -> InferenceData:
     """Draws by name, statistics under ArviZ's names, and the observations where there are any."""
     draws = {name: np.asarray(posterior.samples(name)) for name, _ in posterior.start.free}
@@ -49,6 +54,4 @@ def to_arviz(posterior: Posterior) -> InferenceData:
     if isinstance(posterior.data, Dataset):
         groups["observed_data"] = {"observed": np.asarray(posterior.data.observed)}
     library = arviz()
-    if int(library.__version__.split(".")[0]) >= 1:
-        return library.from_dict(groups)
-    return library.from_dict(**groups)
+    return library.from_dict(**groups) if is_first(library) else library.from_dict(groups)

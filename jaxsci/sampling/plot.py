@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from ..datasets import Dataset
 from ..plot import DATA, MODEL, _axes
-from ._arviz import arviz
+from ._arviz import arviz, is_first
 from ._posterior import Posterior
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def plot_corner(posterior: Posterior, names: Sequence[str] | None = None) -> Any
     wanted = list(names) if names is not None else _sampled(posterior)
     if sum(int(np.prod(posterior.samples(name).shape[2:])) for name in wanted) < 2:
         raise ValueError("a corner needs two numbers or more: plot_trace shows the distribution of one")
-    return _by_arviz("plot_pair", posterior, names, marginals=True)
+    choices = {"marginals": True} if is_first(arviz()) else {}  # 1.x draws them by itself
+    return _by_arviz("plot_pair", posterior, names, **choices)
 
 
 def plot_trace(posterior: Posterior, names: Sequence[str] | None = None) -> Any:
@@ -46,7 +47,7 @@ def plot_trace(posterior: Posterior, names: Sequence[str] | None = None) -> Any:
 
     **Returns:** as `plot_corner`.
     """
-    return _by_arviz("plot_trace", posterior, names)
+    return _by_arviz("plot_trace" if is_first(arviz()) else "plot_trace_dist", posterior, names)
 
 
 def plot_rank(posterior: Posterior, names: Sequence[str] | None = None) -> Any:

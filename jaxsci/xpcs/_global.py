@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..core import AbstractModel, Diagonal, Module, get, match, parameters, put
+from ..core import AbstractModel, Dense, Diagonal, Module, get, match, parameters, put
 from ..datasets import Dataset
 from ..fitting import BatchSolution, Solution, fit, fit_batch
 from ._models import AbstractG2, Logarithm, PowerLaw, StretchedExponential, start
@@ -26,6 +26,8 @@ class Curves(Module):
     - `t`: delays, shape (n,), in s. `g2`: shape (n, q). `sigma`: its standard errors, shape (n, q), or `None`.
     - `mask`: True for the points that count, shape (n, q); what lies under a False may be NaN.
     - `q`: of each curve, shape (q,), in 1/Å.
+    - `covariance`: of the points of each curve, shape (q, n, n), or `None` where it is not known. Fits take it in place
+      of `sigma`: lags share their photons, and errors that forget it are too small.
     """
 
     t: Float[Array, " n"]
@@ -33,12 +35,14 @@ class Curves(Module):
     sigma: Float[Array, "n q"] | None
     mask: Bool[Array, "n q"]
     q: Float[Array, " q"]
+    covariance: Float[Array, "q n n"] | None = None
 
     def take(self, columns: Sequence[int] | np.ndarray) -> "Curves":
         """The curves of some columns, in the order in which they are named."""
         at = np.asarray(columns, int)
         sigma = None if self.sigma is None else self.sigma[:, at]
-        return Curves(self.t, self.g2[:, at], sigma, self.mask[:, at], self.q[at])
+        covariance = None if self.covariance is None else self.covariance[at]
+        return Curves(self.t, self.g2[:, at], sigma, self.mask[:, at], self.q[at], covariance)
 
     def between(self, shortest: float, longest: float) -> "Curves":
         """The same curves with the delays outside of these limits (in s, inclusive) masked."""
@@ -47,6 +51,8 @@ class Curves(Module):
 
     def datasets(self) -> Dataset:
         """One data set for each curve, stacked as `jaxsci.fit_batch` takes them."""
+        if self.covariance is not None:
+            return _correlated(self.t, self.g2.T, self.covariance, self.mask.T)
         if self.sigma is None:
             return _plain(self.t, self.g2.T, self.mask.T)
         return _weighed(self.t, self.g2.T, self.sigma.T, self.mask.T)
@@ -60,6 +66,11 @@ def _plain(t: Array, g2: Array, mask: Array) -> Dataset:
 @eqx.filter_jit
 def _weighed(t: Array, g2: Array, sigma: Array, mask: Array) -> Dataset:
     return jax.vmap(lambda g2, sigma, mask: Dataset(t, g2, Diagonal(sigma), mask))(g2, sigma, mask)
+
+
+@eqx.filter_jit
+def _correlated(t: Array, g2: Array, covariance: Array, mask: Array) -> Dataset:
+    return jax.vmap(lambda g2, covariance, mask: Dataset(t, g2, Dense(covariance), mask))(g2, covariance, mask)
 
 
 def fit_g2(

@@ -91,11 +91,13 @@ def result_of(found: Correlated, detector: QMap, frame_time: float | int, name: 
     **Arguments:** `found`: of `correlate`; `detector`: the q map that it was correlated over; `frame_time`: between two
     frames, in s; `name`: of the measurement.
 
-    **Returns:** an `XPCSResult`; lags without a pair, or without an error, are masked.
+    **Returns:** an `XPCSResult`; lags without a pair, or without an error, are masked. Its curves have a covariance
+    where each q-bin has as many static bins as there are lags, or more.
     """
     bins, static = detector.partition.dynamic, detector.partition.static
     good = jnp.isfinite(found.g2) & jnp.isfinite(found.error) & (found.error > 0)
-    curves = Curves(found.lag.astype(float) * float(frame_time), found.g2, found.error, good, bins.of_bins(0))
+    delays = found.lag.astype(float) * float(frame_time)
+    curves = Curves(delays, found.g2, found.error, good, bins.of_bins(0), _covariance(found, good))
     rings = static.names[1:2] != ("phi",) or static.shape[1] == 1
     scattering = Scattering(
         static.of_bins(0), saxs(found.image, static).intensity, None if rings else static.of_bins(1)
@@ -113,6 +115,17 @@ def result_of(found: Correlated, detector: QMap, frame_time: float | int, name: 
         two_time=_maps(found, frame_time),
         geometry=geometry if isinstance(geometry, TransmissionGeometry) else None,
     )
+
+
+def _covariance(found: Correlated, good: Bool[Array, "n q"]) -> Float[Array, "q n n"] | None:
+    """The covariance of the lags of each q-bin, if its static bins are enough to tell it."""
+    if found.error_from != "static":
+        return None
+    known = found.covariance()
+    if int(jnp.min(known.samples)) < good.shape[0]:
+        return None  # a covariance of fewer samples than lags is mostly its diagonal
+    both = good.T[:, :, None] & good.T[:, None, :]
+    return jnp.where(both, known.covariance, jnp.eye(good.shape[0], dtype=known.covariance.dtype))
 
 
 def _maps(found: Correlated, frame_time: float | int) -> TwoTimeMaps | None:

@@ -28,6 +28,7 @@ _OLD, _MEASURED = "/exchange", "/measurement/instrument"
 PATHS: dict[str, tuple[str, ...]] = {
     "g2": (f"{_ROOT}/normalized_g2", f"{_OLD}/norm-0-g2"),
     "g2_error": (f"{_ROOT}/normalized_g2_err", f"{_OLD}/norm-0-stderr"),
+    "g2_covariance": (f"{_ROOT}/normalized_g2_covariance",),
     "delays": (f"{_ROOT}/delay_list", f"{_OLD}/tau"),
     "frame_time": ("/entry/instrument/detector_1/frame_time", f"{_MEASURED}/detector/exposure_period"),
     "average": (f"{_ROOT}/config/avg_frame", "/xpcs/avg_frames"),
@@ -243,8 +244,23 @@ def _curves(reader: _Reader, steps: tuple[float, int, int]) -> tuple[Curves, np.
             raise reader.wrong("g2_error", f"has shape {sigma.shape}, but g2 has shape {g2.shape}")
         sigma = sigma.reshape(g2.shape)
         mask &= np.isfinite(sigma) & (sigma > 0)
-    arrays = (jnp.asarray(x) if x is not None else None for x in (_seconds(delays, steps), g2, sigma, mask, q))
-    return Curves(*arrays), phi  # type: ignore[arg-type]
+    covariance = _covariance(reader, g2.shape)
+    every = (_seconds(delays, steps), g2, sigma, mask, q, covariance)
+    return Curves(*(jnp.asarray(x) if x is not None else None for x in every)), phi  # type: ignore[arg-type]
+
+
+def _covariance(reader: _Reader, shape: tuple[int, int]) -> np.ndarray | None:
+    """How the lags of each q-bin hang together, (q, n, n); only files written here have it."""
+    found = reader.array("g2_covariance")
+    if found is None:
+        return None
+    found = reader.floats(found, "g2_covariance")
+    wanted = (shape[1], shape[0], shape[0])
+    if found.shape != wanted:
+        raise reader.wrong("g2_covariance", f"has shape {found.shape}, but g2 of shape {shape} needs {wanted}")
+    if not np.isfinite(found).all():
+        raise reader.wrong("g2_covariance", "has entries that are no numbers")
+    return found
 
 
 class _Axis(NamedTuple):
@@ -424,6 +440,8 @@ def _written(result: XPCSResult) -> dict[str, Any]:
     }
     if curves.sigma is not None:
         values["g2_error"] = np.where(hidden, 0, np.asarray(curves.sigma))
+    if curves.covariance is not None:
+        values["g2_covariance"] = np.asarray(curves.covariance)
     if result.scattering is not None:
         found = result.scattering
         values |= _grid("static_q", "static_phi", "static_columns", found.q, found.phi)

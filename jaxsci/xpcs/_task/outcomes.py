@@ -284,6 +284,8 @@ def _facts(outcome: Analysed) -> list[str]:
         facts.append(f"q {q.min():.3g} to {q.max():.3g} 1/Å")
         hidden = int((~np.asarray(fitted.curves.mask)).sum())
         facts += [f"{hidden} of {fitted.curves.mask.size} points masked"] if hidden else []
+        alone = "errors take lags as independent, and are too small where they are not"
+        facts.append(alone if fitted.curves.covariance is None else "errors by the covariance of the lags")
         if fitted.law is not None and outcome.member.fit is not None and outcome.member.fit.law.startswith("tau"):
             facts.append(_diffusion(fitted.law))
     facts += [] if result.scattering is None else [f"{result.scattering.mean.size} static bins"]
