@@ -263,12 +263,8 @@ class Objective(Module):
         ready = noise.prepare(mask)
         gauss_newton = ready.finish(ready.sums(jac_t, residual, mask)).gram
 
-        def noise_only(y: Array) -> Array:
-            noise = self.parts(y)[1]
-            return minus_log_likelihood(noise, residual, mask)
-
         cost, grad = jax.value_and_grad(self._noise_cost)(y)
-        return self._add_prior(y, Linearisation(cost, grad, gauss_newton + _noise_information(self, y, noise_only)))
+        return self._add_prior(y, Linearisation(cost, grad, gauss_newton + _noise_information(self, y, residual)))
 
     def _joint_rows(self, y: Array) -> Array:
         """Rows of the model, of the noise's own information, and of the priors."""
@@ -288,19 +284,24 @@ def noise_rows(objective: Objective, y: Float[Array, " p"]) -> Float[Array, "m p
     if objective.parts(y)[1].log_variance(objective.data.mask) is not None:
         _, log_t = jacobian_t(lambda y: objective.parts(y)[1].log_variance(objective.data.mask), y)
         return log_t.T / math.sqrt(2)
-    residual, mask = objective.residual(y), objective.data.mask
-
-    def noise_only(y: Array) -> Array:
-        noise = objective.parts(y)[1]
-        return minus_log_likelihood(noise, residual, mask)
-
-    values, vectors = svd_square(jax.hessian(noise_only)(y))
+    values, vectors = svd_square(_noise_hessian(objective, y, objective.residual(y)))
     return jnp.sqrt(values)[:, None] * vectors.T
 
 
-def _noise_information(objective: Objective, y: Array, noise_only: Callable[..., Any]) -> Array:
+def _noise_hessian(objective: Objective, y: Float[Array, " p"], residual: Float[Array, " n"]) -> Float[Array, "p p"]:
+    """The exact second derivative with the noise's parameters, which are the last of y; 0 for those of the model."""
+    model = sum(leaf.size for leaf in jtu.tree_leaves(jax.eval_shape(objective.unravel, y).model))
+
+    def noise_only(last: Array) -> Array:
+        noise = objective.parts(jnp.concatenate([y[:model], last]))[1]
+        return minus_log_likelihood(noise, residual, objective.data.mask)
+
+    return jnp.pad(jax.hessian(noise_only)(y[model:]), ((model, 0), (model, 0)))
+
+
+def _noise_information(objective: Objective, y: Float[Array, " p"], residual: Float[Array, " n"]) -> Array:
     if objective.parts(y)[1].log_variance(objective.data.mask) is None:
-        return jax.hessian(noise_only)(y)
+        return _noise_hessian(objective, y, residual)
     _, log_t = jacobian_t(lambda y: objective.parts(y)[1].log_variance(objective.data.mask), y)
     return gram(log_t, log_t) / 2
 

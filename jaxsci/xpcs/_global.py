@@ -184,6 +184,10 @@ def fit_power_law(fits: BatchSolution, q: Float[Array, " q"], parameter: str = "
     **Raises:** `ValueError` where fewer than two bins are left.
     """
     table = fits.table()
+    if np.shape(q) != (len(fits),):
+        raise ValueError(
+            f"q has shape {np.shape(q)}, but there are fits of {len(fits)} q-bins: give the q of each of them"
+        )
     if parameter not in table:
         known = [name for name in table if f"{name}_std" in table]
         raise ValueError(f"the fits have no parameter {parameter!r} (they have {', '.join(known)})")

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool
 from ..core import AnyArray, as_array
 from ..parallel import write_atomic
 from ._geometry import AbstractGeometry, ReflectionGeometry, TransmissionGeometry
-from ._partition import Labels, Partition
+from ._partition import Labels, Partition, whole_labels
 
 if TYPE_CHECKING:
     import h5py
@@ -122,7 +122,10 @@ def opened(path: Path) -> Iterator["h5py.File"]:
 
 def _labels(group: "h5py.Group", prefix: str, names: tuple[str, ...], where: str) -> Labels:
     """One partition; of static bins some files keep no more than the labels."""
-    labels = np.atleast_2d(_get(group, f"{prefix}_roi_map", where)).astype(np.int32)
+    try:
+        labels = whole_labels(np.atleast_2d(_get(group, f"{prefix}_roi_map", where)))
+    except ValueError as error:
+        raise ValueError(f"{where}: {prefix}_roi_map: {error}") from None
     if prefix == "static" and f"{prefix}_index_mapping" not in group:
         return Labels.of(labels)
     values = tuple(np.atleast_1d(_get(group, f"{prefix}_v_list_dim{axis}", where)).ravel() for axis in range(2))

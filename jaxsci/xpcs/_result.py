@@ -10,10 +10,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..core import Module, Scalar
 from ._correlators.correlate import Correlated
-from ._geometry import TransmissionGeometry
+from ._geometry import TransmissionGeometry, cached_map
 from ._global import Curves
+from ._partition import Labels
 from ._qmap_file import QMap
-from ._saxs import saxs
+from ._saxs import mean_by_bin, saxs
 
 
 class Scattering(Module):
@@ -91,16 +92,18 @@ def result_of(found: Correlated, detector: QMap, frame_time: float | int, name: 
     **Arguments:** `found`: of `correlate`; `detector`: the q map that it was correlated over; `frame_time`: between two
     frames, in s; `name`: of the measurement.
 
-    **Returns:** an `XPCSResult`; lags without a pair, or without an error, are masked. Its curves have a covariance
-    where each q-bin has as many static bins as there are lags, or more.
+    **Returns:** an `XPCSResult`; lags without a pair, or without an error, are masked. q is the mean over the pixels of
+    each bin where the geometry is known, and the middle of its edges else; of scattering the mean over all static bins
+    between the same edges of q. Its curves have a covariance where a q-bin has as many static bins as there are
+    lags, or more; of bins with fewer it is diagonal.
     """
     bins, static = detector.partition.dynamic, detector.partition.static
     good = jnp.isfinite(found.g2) & jnp.isfinite(found.error) & (found.error > 0)
     delays = found.lag.astype(float) * float(frame_time)
-    curves = Curves(delays, found.g2, found.error, good, bins.of_bins(0), _covariance(found, good))
+    curves = Curves(delays, found.g2, found.error, good, _mean_q(detector, bins), _covariance(found, good))
     rings = static.names[1:2] != ("phi",) or static.shape[1] == 1
     scattering = Scattering(
-        static.of_bins(0), saxs(found.image, static).intensity, None if rings else static.of_bins(1)
+        _mean_q(detector, static, rings=True), saxs(found.image, static).intensity, None if rings else static.of_bins(1)
     )
     seconds = jnp.arange(found.intensity.shape[0], dtype=float) * float(frame_time)
     geometry = detector.geometry
@@ -117,15 +120,40 @@ def result_of(found: Correlated, detector: QMap, frame_time: float | int, name: 
     )
 
 
+def _mean_q(detector: QMap, labels: Labels, rings: bool = False) -> Float[Array, " b"]:
+    """q of each bin as the mean over its pixels, or over those of all bins between the same edges of q.
+
+    The middle of wide bins, or of those that reach into the corners of a detector, is percents off, and with it the
+    slope of what is fitted over q. Bins of a component of q keep that component, without its sign.
+    """
+    if detector.geometry is None:
+        return labels.of_bins(0)
+    first = labels.names[0]
+    name = first if first.startswith("q") and first in detector.geometry.names else "q"
+    values = cached_map(detector.geometry, name)
+    means = jnp.abs(jnp.where(labels.counts > 0, mean_by_bin(values, labels), labels.of_bins(0)))
+    if not rings:
+        return means
+    ring = labels.index // labels.shape[1]
+    pixels = labels.counts.astype(means.dtype)
+    total, pixels = (jnp.zeros(labels.shape[0], means.dtype).at[ring].add(x) for x in (means * pixels, pixels))
+    return jnp.where(pixels > 0, total / jnp.maximum(pixels, 1), labels.values[0])[ring]
+
+
 def _covariance(found: Correlated, good: Bool[Array, "n q"]) -> Float[Array, "q n n"] | None:
-    """The covariance of the lags of each q-bin, if its static bins are enough to tell it."""
+    """The covariance of the lags of each q-bin; of one with fewer static bins than lags its diagonal alone.
+
+    A covariance of fewer samples than lags is mostly that anyway. `None` where no bin has enough of them.
+    """
     if found.error_from != "static":
         return None
     known = found.covariance()
-    if int(jnp.min(known.samples)) < good.shape[0]:
-        return None  # a covariance of fewer samples than lags is mostly its diagonal
-    both = good.T[:, :, None] & good.T[:, None, :]
-    return jnp.where(both, known.covariance, jnp.eye(good.shape[0], dtype=known.covariance.dtype))
+    enough = known.samples >= good.shape[0]
+    if not bool(jnp.any(enough)):
+        return None
+    eye = jnp.eye(good.shape[0], dtype=known.covariance.dtype)
+    both = good.T[:, :, None] & good.T[:, None, :] & (enough[:, None, None] | (eye > 0))
+    return jnp.where(both, known.covariance, jnp.where(good.T[:, :, None], 0, eye))
 
 
 def _maps(found: Correlated, frame_time: float | int) -> TwoTimeMaps | None:

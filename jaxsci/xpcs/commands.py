@@ -24,19 +24,24 @@ Layout = Annotated[
 ]
 Model = Annotated[str, typer.Option("--model", help="SingleExponential, StretchedExponential, DoubleField, ...")]
 Free = Annotated[
-    list[str] | None, typer.Option("--free", metavar="NAME", help="A parameter to fit, several times; all by default.")
+    list[str] | None,
+    typer.Option("--free", metavar="NAME", help="A parameter to fit, several times; all without --set by default."),
 ]
 Shared = Annotated[
     list[str] | None, typer.Option("--shared", metavar="NAME", help="A parameter with one value for all q-bins.")
 ]
 Fixed = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="The value of a parameter that is not free.")
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="The value of a parameter, held unless --free names it."),
 ]
 Bounds = Annotated[
     list[str] | None, typer.Option("--bounds", metavar="NAME=LOW:HIGH", help="Bounds of a parameter, in its unit.")
 ]
 Columns = Annotated[
     str | None, typer.Option("--columns", metavar="0,2,5-9", help="q-bins to fit, from 0; all by default.")
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|gpu", help="Where to compute; auto takes what is there.")
 ]
 Law = Annotated[str, typer.Option("--power-law", metavar="NAME", help="The parameter whose power law of q is fitted.")]
 
@@ -51,12 +56,13 @@ def qmap(
     ] = None,
     dataset: Annotated[str, typer.Option("--dataset", help="Where the frames are in that file.")] = "/entry/data/data",
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw mask and partition.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Write the mask and the partition that a TOML file describes, with the geometry of the detector."""
     with bad_input():
         from ._task import commands
 
-        commands.qmap(config, out, image, dataset, plot)
+        commands.qmap(config, out, image, dataset, plot, device)
 
 
 @app.command()
@@ -68,20 +74,22 @@ def correlate(
     dataset: Annotated[str, typer.Option("--dataset", help="Where the frames are in the file.")] = "/entry/data/data",
     normalise: Annotated[
         str,
-        typer.Option("--normalise", metavar="pooled|static|pixel", help="Over which pixels intensities are averaged."),
-    ] = "pooled",
+        typer.Option("--normalise", metavar="static|pooled|pixel", help="Over which pixels intensities are averaged."),
+    ] = "static",
     two_time: Annotated[
         str, typer.Option("--two-time", metavar="1,2", help="q-bins, from 1, whose two-time matrices are written too.")
     ] = "",
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin again, whatever an earlier run has left to go on from.")
     ] = False,
+    device: Device = "auto",
 ) -> None:
     """Correlate frames as they are read; one that was stopped goes on where it was, with the same bits."""
     with bad_input():
         from ._task import commands
 
-        commands.correlate(frames, qmap, out, commands.Correlating(frame_time, dataset, normalise, two_time, restart))
+        how = commands.Correlating(frame_time, dataset, normalise, two_time, restart, device)
+        commands.correlate(frames, qmap, out, how)
 
 
 @app.command()
@@ -97,12 +105,13 @@ def fit(
     layout: Layout = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.csv", help="Write the fits.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw them.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Fit a model of g2 to every q-bin and show the parameters. Exit code 3 when no q-bin can be fitted."""
     with bad_input():
         from ._task import commands
 
-        asked = commands.Fitting(model, free, shared, fixed, bounds, columns, power_law, layout)
+        asked = commands.Fitting(model, free, shared, fixed, bounds, columns, power_law, layout, device)
         code = commands.fit(result, asked, out, plot)
     raise typer.Exit(code)
 
@@ -124,12 +133,13 @@ def report(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FOLDER", help="By default runs/<name>-<time>.")
     ] = None,
+    device: Device = "auto",
 ) -> None:
     """Fit a result file and write a folder with a report, tables and pictures. Exit codes as of `jaxsci run`."""
     with bad_input():
         from ._task import commands
 
-        asked = commands.Fitting(model, free, shared, fixed, bounds, columns, power_law, layout)
+        asked = commands.Fitting(model, free, shared, fixed, bounds, columns, power_law, layout, device)
         code = commands.report(result, asked, posterior, out)
     raise typer.Exit(code)
 
@@ -143,6 +153,7 @@ def average(
         typer.Option("--cutoff", help="Leave out files whose baseline is so many deviations (MAD) from the others."),
     ] = 3.0,
     layout: Layout = None,
+    device: Device = "auto",
 ) -> None:
     """Average g2 and scattering of several runs, weighted by their errors, without those that stand apart.
 
@@ -151,5 +162,5 @@ def average(
     with bad_input():
         from ._task import commands
 
-        code = commands.average(results, out, cutoff, layout)
+        code = commands.average(results, out, cutoff, layout, device)
     raise typer.Exit(code)

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import os
 import tomllib
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +60,7 @@ PATHS: dict[str, tuple[str, ...]] = {
 
 _NEEDED = ("g2", "delays", "frame_time", "q")
 _UNITS = 1000.0  # a length in m is tried as mm too
+_LOW = 0.5  # below it the middle of no g2 lies
 
 
 def read_layout(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -235,18 +237,40 @@ def _curves(reader: _Reader, steps: tuple[float, int, int]) -> tuple[Curves, np.
         raise reader.wrong("g2", f"has shape {g2.shape}, but {delays.size} delays need ({delays.size}, q-bins)")
     if not (np.isfinite(delays).all() and (delays >= 0).all()):
         raise reader.wrong("delays", "has entries that are negative or no numbers")
+    once, often = np.unique(delays, return_counts=True)
+    if once.size < delays.size:
+        raise reader.wrong("delays", f"has the delay {once[often > 1][0]:g} twice: write each of them once")
     q, phi = _axes(reader, _DYNAMIC, g2.shape[1], "g2")
     sigma = reader.array("g2_error")
     mask = np.isfinite(g2) & (g2 != 0)  # a correlator writes 0 where it had no pair of frames
+    _look_at_level(reader, g2[mask])
     if sigma is not None:
         sigma = reader.floats(sigma, "g2_error")
         if sigma.size != g2.size:
             raise reader.wrong("g2_error", f"has shape {sigma.shape}, but g2 has shape {g2.shape}")
         sigma = sigma.reshape(g2.shape)
-        mask &= np.isfinite(sigma) & (sigma > 0)
+        known = np.isfinite(sigma) & (sigma > 0)
+        if mask.any() and not known.any():
+            raise reader.wrong(
+                "g2_error",
+                "has no error above zero, so that no point counts; to fit without errors give a layout with a place "
+                'that is not there, g2_error = "/none"',
+            )
+        mask &= known
     covariance = _covariance(reader, g2.shape)
     every = (_seconds(delays, steps), g2, sigma, mask, q, covariance)
     return Curves(*(jnp.asarray(x) if x is not None else None for x in every)), phi  # type: ignore[arg-type]
+
+
+def _look_at_level(reader: _Reader, g2: np.ndarray) -> None:
+    """Warn where g2 lies so low that 1 must have been subtracted."""
+    middle = np.median(g2) if g2.size else 1.0
+    if middle < _LOW:
+        warnings.warn(
+            f"{reader.path}: {reader.places['g2']} lies about {middle:.3g}, where a g2 ends at 1: does it hold g2 - 1? "
+            "Then add 1 to it",
+            stacklevel=6,
+        )
 
 
 def _covariance(reader: _Reader, shape: tuple[int, int]) -> np.ndarray | None:
@@ -288,7 +312,7 @@ def _axes(reader: _Reader, axis: _Axis, count: int, of: str) -> tuple[np.ndarray
         raise reader.wrong("map_names", f"says that bins are of {names[0]}, but only bins of q can be read")
     at = reader.line(axis.columns)
     if at is None and phi is not None and phi.size == q.size == count:
-        return q, phi
+        return _lengths(reader, axis, q), phi
     if at is None:
         at = np.arange(q.size * size)
         labels = reader.array(axis.labels)
@@ -300,7 +324,16 @@ def _axes(reader: _Reader, axis: _Axis, count: int, of: str) -> tuple[np.ndarray
     if at.min() < 0 or at.max() >= q.size * size:
         raise reader.wrong(axis.columns, f"has places up to {at.max()}, but the partition has {q.size} x {size} bins")
     is_phi = phi is not None and (len(names) < 2 or names[1] == "phi") and phi.size > 1
-    return q[at // size], phi[at % size] if is_phi and phi is not None else None
+    mine = _lengths(reader, axis, q[at // size])
+    return mine, phi[at % size] if is_phi and phi is not None else None
+
+
+def _lengths(reader: _Reader, axis: _Axis, q: np.ndarray) -> np.ndarray:
+    """q of bins, if they are lengths."""
+    bad = ~(np.isfinite(q) & (q >= 0))
+    if bad.any():
+        raise reader.wrong(axis.first, f"has a q of {q[bad][0]:g}, but each bin needs one of 0 or more, in 1/Å")
+    return q
 
 
 def _per_angstrom(reader: _Reader) -> float:
@@ -387,7 +420,10 @@ def _geometry(reader: _Reader, pixels: Pixels, curves: Curves) -> TransmissionGe
             if np.allclose(means[known], q[known], rtol=0.05, atol=0):
                 # both lengths have one unit; a pixel of 1 mm and more is one of m
                 mm = _UNITS if wide < 1e-2 else 1.0
-                return TransmissionGeometry(energy, (y, x), far * mm, wide * mm, labels.shape)
+                try:
+                    return TransmissionGeometry(energy, (y, x), far * mm, wide * mm, labels.shape)
+                except ValueError:
+                    return None  # the ratio of its lengths explains q, their units are none
     return None
 
 

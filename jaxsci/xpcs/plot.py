@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import AnyArray
-from ..fitting import Solution
+from ..fitting import Solution, format_pm
 from ..plot import DATA, MODEL, _axes
 from ..sampling import Posterior
 from ._geometry import ANGLES, AbstractGeometry, cached_map
@@ -254,7 +254,8 @@ def plot_dispersion(law: Dispersion, ax: "Axes | None" = None, *, label: str = "
     if np.isfinite(std).all():
         ax.fill_between(grid, np.exp(log - std), np.exp(log + std), color=MODEL, alpha=0.2, lw=0)
     slope, sigma = float(law.solution.values["slope"]), float(law.solution.std["slope"])
-    ax.plot(grid, np.exp(log), color=MODEL, lw=1.4, label=f"q^({slope:.2f} ± {sigma:.2g})")
+    told = " ± ".join(format_pm(slope, sigma))
+    ax.plot(grid, np.exp(log), color=MODEL, lw=1.4, label=f"q^({told})")
     ax.set(xscale="log", yscale="log", xlabel="q (1/Å)", ylabel=label)
     plain_ticks(ax)
     ax.legend(frameon=False, fontsize="small")
@@ -285,7 +286,7 @@ def plot_two_time(two: TwoTimeMaps, place: int = 0, ax: "Axes | None" = None) ->
     image = ax.imshow(
         matrix, origin="lower", extent=(0, end, 0, end), vmin=low, vmax=high, cmap="viridis", interpolation="nearest"
     )
-    ax.figure.colorbar(image, ax=ax, shrink=0.85)
+    _bar(ax, image, "C(t1, t2)")
     ax.set(xlabel="t1 (s)", ylabel="t2 (s)")
     ax.set_title(f"bin {int(two.bins[place])}")
     return ax

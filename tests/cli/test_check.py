@@ -11,7 +11,7 @@ BAD = {
     "top key": (MODEL + DATA + "[fitt]\n", "fit.toml: fitt: there is no key 'fitt' here; did you mean 'fit'?"),
     "task": (
         'task = "timings"\n' + MODEL + DATA,
-        'fit.toml: task: should be "compsep", "curvefit", "meanfield" or "timing", but',
+        'fit.toml: task: should be "compsep", "curvefit", "meanfield", "timing" or "xpcs", but',
     ),
     "no data": (MODEL, "data: there is nothing to fit"),
     "data no list": ('data = "decay.csv"\n' + MODEL, "data: should be a list, but it is a text"),

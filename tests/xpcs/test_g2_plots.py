@@ -55,3 +55,13 @@ def test_two_time_leaves_the_diagonal_out_of_its_colours(ax):
     assert image.get_extent() == [0, 2, 0, 2]
     assert image.get_clim()[1] < 1.3
     assert ax.get_title() == "bin 3"
+    assert ax.figure.axes[1].get_ylabel() == "C(t1, t2)"
+
+
+def test_a_slope_is_told_to_the_place_of_its_error(ax):
+    data = curves()
+    law = xpcs.fit_power_law(xpcs.fit_g2(data, xpcs.SingleExponential), data.q)
+    plot.plot_dispersion(law, ax)
+    told = next(text for text in (line.get_label() for line in ax.lines) if text.startswith("q^("))
+    value, error = told[3:-1].split(" ± ")
+    assert len(value.partition(".")[2]) == len(error.partition(".")[2])

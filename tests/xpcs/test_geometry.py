@@ -225,3 +225,13 @@ def test_a_bad_poni_file_is_named(tmp_path):
     path.write_text(text(2.1, orientation=7))
     with pytest.raises(ValueError, match="orientation 7"):
         read_poni(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "unit"),
+    [({"energy": 10900.0}, "eV"), ({"distance": 5.0}, "m"), ({"pixel_size": 75e-6}, "m"), ({"pixel_size": -0.1}, "")],
+)
+def test_numbers_of_another_unit_are_refused(wrong, unit):
+    given = {"energy": 10.9, "centre": (3.0, 4.0), "distance": 5000.0, "pixel_size": 0.075, "shape": (8, 8)} | wrong
+    with pytest.raises(ValueError, match=rf"is that in {unit}\?" if unit else "pixel_size .* above zero"):
+        TransmissionGeometry(**given)

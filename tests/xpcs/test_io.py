@@ -226,3 +226,37 @@ def test_a_failed_write_leaves_the_old_file(case, tmp_path, monkeypatch):
         xpcs.write_result(tmp_path / "kept.h5", found)
     assert (tmp_path / "kept.h5").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["kept.h5"]
+
+
+def test_numbers_that_cannot_be_are_named_with_a_remedy(case, tmp_path):
+    path = tmp_path / "edited.h5"
+
+    def edited(name, change):
+        shutil.copy(case, path)
+        with h5py.File(path, "r+") as file:
+            place = next(place for place in PATHS[name] if place in file)
+            values = np.asarray(file[place][()], float)
+            del file[place]
+            file[place] = change(values)
+        return xpcs.read_result(path)
+
+    def first(value):
+        return lambda x: np.where(np.arange(x.size).reshape(x.shape) == 0, value, x)
+
+    for wrong in (np.nan, -0.01):
+        with pytest.raises(ValueError, match=rf"edited\.h5: .*dynamic_v_list_dim0 has a q of {wrong}.*0 or more"):
+            edited("q", first(wrong))
+    with pytest.raises(ValueError, match=r"delay_list has the delay \S+ twice"):
+        edited("delays", lambda x: np.where(x == x.ravel()[1], x.ravel()[0], x))
+    with pytest.raises(ValueError, match=r'no error above zero.* g2_error = "/none"'):
+        edited("g2_error", lambda x: -np.abs(x))
+    assert xpcs.read_result(path, {"g2_error": "/none"}).curves.sigma is None
+    with pytest.warns(UserWarning, match=r"normalized_g2 lies about .* add 1 to it"):
+        edited("g2", lambda x: np.where(x == 0, 0, x - 1))
+
+
+def test_a_power_law_needs_the_q_of_each_fit(case):
+    curves = xpcs.read_result(case).curves.take([0, 1])
+    fits = xpcs.fit_g2(curves, xpcs.SingleExponential)
+    with pytest.raises(ValueError, match=r"q has shape \(3,\), but there are fits of 2 q-bins"):
+        xpcs.fit_power_law(fits, jnp.ones(3))

@@ -183,7 +183,7 @@ def test_what_cannot_be_cut_is_named():
         Axis("phi", 3, low=0.0)
     with pytest.raises(ValueError, match="at most 180 degrees"):
         Axis("phi", 3, low=0.0, high=270.0, fold=2)
-    with pytest.raises(ValueError, match="no pixel that is used"):
+    with pytest.raises(ValueError, match="no pixel is used: the mask removes all"):
         partition(GEOMETRY, np.zeros(SHAPE), [Axis("q", 3)])
     with pytest.raises(ValueError, match="fits no geometry"):
         partition(GEOMETRY, np.ones((3, 4)), [Axis("q", 3)])
@@ -243,3 +243,22 @@ def test_a_bad_qmap_file_is_named(tmp_path):
         read_qmap(path)
     with pytest.raises(ValueError, match="there is no file"):
         read_qmap(tmp_path / "none.h5")
+
+
+def test_bins_without_a_pixel_and_labels_that_are_none_are_named():
+    low, high = float(GEOMETRY.q().min()), float(GEOMETRY.q().max())
+    with pytest.raises(ValueError, match=rf"no pixel that is used lies in a bin: .* q from {low:.6g} to {high:.6g}"):
+        partition(GEOMETRY, USED, [Axis("q", 3, low=1.0, high=2.0)])
+    with pytest.raises(ValueError, match="lies in a bin"):
+        partition(GEOMETRY, USED, [Axis("q", edges=[1.0, 2.0])])
+    axes = [Axis("q", 3), Axis("phi", 2)]
+    for finer in ((2,), 3, (2, 2, 2)):
+        with pytest.raises(ValueError, match=r"finer=.* one number for each of 2 axes, such as \[4, 15\]"):
+            partition(GEOMETRY, USED, axes, finer=finer)
+    assert partition(GEOMETRY, USED, axes[:1], finer=3).static.bins > 6
+    for wrong in (0.5, np.nan):
+        with pytest.raises(ValueError, match="labels are whole numbers"):
+            Labels.of(np.array([[0.0, wrong]]))
+    with pytest.raises(ValueError, match=r"labels should be a picture of \(rows, columns\)"):
+        Labels.of(np.array([0, 1]))
+    np.testing.assert_array_equal(Labels.of(np.array([[0.0, 2.0]])).labels, [[0, 2]])

@@ -79,3 +79,30 @@ def test_limits_of_delays_keep_the_covariance(result):
     inside = result.curves.between(0.15, 0.85)
     assert inside.covariance is result.curves.covariance
     assert 0 < int(jnp.sum(inside.mask)) < int(jnp.sum(result.curves.mask))
+
+
+def test_q_is_the_mean_over_the_pixels_of_a_bin(tmp_path):
+    """Wide bins on a detector with corners: the middle of the edges is percents off."""
+    geometry = xpcs.TransmissionGeometry(10.0, (6.0, 5.0), 5000.0, 0.5, SHAPE)
+    used = np.ones(SHAPE, bool)
+    bins = xpcs.partition(geometry, used, [xpcs.Axis("q", 2, "log"), xpcs.Axis("phi", 2)], finer=(2, 2))
+    known = xpcs.QMap(bins, jnp.asarray(used), geometry)
+    frames = np.random.default_rng(0).poisson(2.0, (8, *SHAPE))
+    result = xpcs.result_of(xpcs.correlate(frames, bins), known, 0.1)
+    q = np.asarray(geometry.q())
+    means = [q[np.asarray(bins.labels) == k].mean() for k in range(1, bins.dynamic.bins + 1)]
+    np.testing.assert_allclose(result.curves.q, means, rtol=1e-12)
+    assert np.max(np.abs(np.asarray(bins.q) / means - 1)) > 0.05
+    rings = np.asarray(bins.static.of_bins(0))
+    labels = np.asarray(bins.static_labels)
+    for ring in np.unique(rings):
+        mine = np.isin(labels, 1 + np.flatnonzero(rings == ring))
+        np.testing.assert_allclose(np.asarray(result.scattering.q)[rings == ring], q[mine].mean(), rtol=1e-12)
+    xpcs.write_result(tmp_path / "run.h5", result)
+    back = xpcs.read_result(tmp_path / "run.h5")
+    np.testing.assert_array_equal(back.curves.q, result.curves.q)
+    np.testing.assert_array_equal(back.scattering.q, result.scattering.q)
+    np.testing.assert_array_equal(back.phi, result.phi)
+    assert back.geometry is not None
+    bare = xpcs.result_of(xpcs.correlate(frames, bins), known._replace(geometry=None), 0.1)
+    np.testing.assert_array_equal(bare.curves.q, bins.q)

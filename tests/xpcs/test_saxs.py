@@ -117,7 +117,7 @@ def test_an_empty_sector_of_a_ring_is_nan():
     around = ring(IMAGE, GEOMETRY, used, 0.002, 0.004, bins=4)
     np.testing.assert_array_equal(np.isnan(around.intensity), [True, True, False, False])
     np.testing.assert_array_equal(np.asarray(around.pixels) == 0, [True, True, False, False])
-    with pytest.raises(ValueError, match="no pixel that is used"):
+    with pytest.raises(ValueError, match="no pixel is used"):
         wedge(IMAGE, GEOMETRY, used, -90.0, -80.0)
 
 

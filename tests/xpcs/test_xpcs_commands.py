@@ -10,6 +10,7 @@ import pytest
 
 from jaxsci.runs import bundled_files
 from jaxsci.xpcs import read_qmap, read_result
+from jaxsci.xpcs._correlators import correlate as correlators
 
 NAME = "bundled:xpcs/diffusion.h5"
 FRAMES = bundled_files()["xpcs/frames.h5"]
@@ -70,6 +71,9 @@ def test_report(command, folder):
     found = json.loads((folder / "out" / "results.json").read_text())["members"][0]
     assert found["fitted"] == 12
     assert (folder / "out" / "report.html").exists()
+    config = json.loads((folder / "out" / "results.json").read_text())["config_file"]
+    assert config == str((folder / "out" / "diffusion.toml").resolve())
+    assert command("check", config, "--allow-outside").exit_code == 0
 
 
 def test_average_of_runs(command, folder):
@@ -96,6 +100,70 @@ def test_average_of_runs(command, folder):
     assert int((~good).sum()) == 4
 
 
+def test_a_parameter_that_is_set_is_held(command, folder):
+    words = ("xpcs", "fit", NAME, "--columns", "0,1", "--set", "exponent=1.0", "--device", "cpu", "-o")
+    assert command(*words, "held.csv").exit_code == 0
+    rows = list(csv.DictReader((folder / "held.csv").read_text().splitlines()))
+    assert "exponent" not in rows[0]
+    assert float(rows[0]["tau_std"]) > 0
+    shared = command(*words, "no.csv", "--shared", "exponent")
+    assert shared.exit_code == 2
+    assert "exponent is held, not free" in shared.stderr
+    free = [word for name in ("tau", "contrast", "baseline", "exponent") for word in ("--free", name)]
+    assert command(*words, "free.csv", *free).exit_code == 0
+    rows = list(csv.DictReader((folder / "free.csv").read_text().splitlines()))
+    assert all(float(row["exponent_std"]) > 0 for row in rows)
+
+
+def test_fits_that_the_data_do_not_determine_are_none(command, folder):
+    """One lag for four parameters; and without errors there is no chi2."""
+    shutil.copy(bundled_files()["xpcs/diffusion.h5"], "one.h5")
+    shutil.copy(bundled_files()["xpcs/diffusion.h5"], "bare.h5")
+    with h5py.File("one.h5", "r+") as file:
+        for name in ("delay_list", "normalized_g2", "normalized_g2_err"):
+            some = file[f"xpcs/multitau/{name}"][:2]  # the first one is masked
+            del file[f"xpcs/multitau/{name}"]
+            file[f"xpcs/multitau/{name}"] = some
+    with h5py.File("bare.h5", "r+") as file:
+        del file["xpcs/multitau/normalized_g2_err"]
+    done = command("xpcs", "fit", "one.h5", "--columns", "0,1")
+    assert done.exit_code == 3
+    assert "undetermined" in done.stdout
+    assert "None of 2 q-bins could be fitted. The data do not determine" in done.stderr
+    bare = command("xpcs", "fit", "bare.h5", "--columns", "0,1")
+    assert bare.exit_code == 0
+    assert bare.stdout.count("no errors") == 2
+
+
+def test_a_run_that_is_stopped_says_what_is_kept(command, folder, monkeypatch):
+    (folder / "q.toml").write_text(QMAP)
+    assert command("xpcs", "qmap", "q.toml", "-o", "q.h5").exit_code == 0
+    words = ("xpcs", "correlate", "dead.h5", "--qmap", "q.h5", "--frame-time", "0.01", "-o", "r.h5")
+    counts = np.random.default_rng(0).poisson(1.0, (40, 40, 40)).astype(np.uint32)
+    counts[:, 5, 5] = 2**32 - 1
+    with h5py.File("dead.h5", "w") as file:
+        file["frames"] = counts
+    wrong = command(*words)
+    assert wrong.exit_code == 2
+    assert wrong.stderr.startswith("error: FRAMES.h5: dead.h5 has no data set /entry/data/data: give --dataset")
+    assert "it has /frames" in wrong.stderr
+    whole = correlators.read_through
+
+    def stopped(source, choices, plan, kept, name, report):
+        kept.write()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(correlators, "read_through", stopped)
+    done = command(*words, "--dataset", "frames")
+    assert done.exit_code != 0
+    assert "what is done is kept in r.h5.checkpoint: the same command goes on from there" in done.stderr
+    monkeypatch.setattr(correlators, "read_through", whole)
+    again = command(*words, "--dataset", "frames")
+    assert again.exit_code == 0, again.output
+    assert "going on where an earlier run stopped" in again.stdout
+    assert "1 of 1576 pixels left out" in again.stderr
+
+
 def test_nothing_to_average_is_a_failure(command, folder):
     done = command("xpcs", "average", "gone.h5", "-o", "mean.h5")
     assert done.exit_code == 3
@@ -108,6 +176,7 @@ def test_a_q_map_from_a_config(command, folder):
     done = command("xpcs", "qmap", "q.toml", "-o", "q.h5", "--plot", "q.png")
     assert done.exit_code == 0, done.output
     assert "1576 of 1600 pixels, 4 q-bins with 12 static bins" in done.stdout
+    assert "q of these pixels: 0.01" in done.stdout
     found = read_qmap(folder / "q.h5")
     assert not np.asarray(found.mask)[16:24, :3].any()
     assert (folder / "q.png").read_bytes().startswith(b"\x89PNG")

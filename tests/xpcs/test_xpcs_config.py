@@ -254,7 +254,7 @@ REFUSED_FRAMES = {
     "map": (['partition.axes=[{map="w", bins=3}]'], "partition"),
     "axes": (["partition.axes=[]"], "partition.axes: should be one or two"),
     "bins": (["correlate={two_time=[9]}"], "correlate.two_time: should be q-bins from 1 to 6"),
-    "normalise": (['correlate={normalise="mean"}'], "correlate.normalise: should be one of pooled"),
+    "normalise": (['correlate={normalise="mean"}'], "correlate.normalise: should be one of static"),
     "shape": (["geometry.shape=[10, 10]"], "shape"),
 }
 

@@ -22,7 +22,7 @@ from .._partition import Labels, Partition
 from .covariance import G2Covariance, jackknife_static
 from .frames import PLACE, GivenFrames, Source, opened_frames
 from .passes import Choices, Passed, Plan, read_through
-from .sums import NORMALISE, BinSums
+from .sums import NORMALISE, BinSums, no_count
 from .twotime import TwoTime, TwoTimeMap
 
 METHODS = ("auto", "dense", "events")
@@ -100,13 +100,14 @@ def correlate(
     **Arguments:**
 
     - `frames`: an array (frames, rows, columns) or (frames, pixels), anything that slices to one, such as a data set
-      of h5py; the path of an HDF5 file, or several that follow one another; or an iterable of blocks of frames.
+      of h5py; the path of an HDF5 file, or several that follow one another; or an iterable of blocks of frames. Marks
+      of dead pixels in whole numbers, -1 (or any below zero), 2^16 - 1 and 2^32 - 1, are taken as not finite.
     - `partition`: a `Partition`, or labels (rows, columns) of dynamic bins, 0 where masked.
     - `dataset`: where the frames are in a file. `num_frames`: how many there are, for an iterable.
     - `first`, `last`: frames to begin with, and to stop before. `frame_mask`: True for those of them that count.
-    - `normalise`: "pooled", "static" or "pixel"; see `BinSums.g2`.
+    - `normalise`: "static", "pooled" or "pixel"; see `BinSums.g2`.
     - `error`: "static" for a jackknife over static bins, "pixel" for the spread of the pixels' own g2; "auto" takes
-      the first where each dynamic bin has eight static ones or more.
+      the first where each dynamic bin has eight static ones or more. The second is too small at lags with few pairs.
     - `per_level`: m of `MultiTau`. `two_time`: the dynamic bins of which two-time maps are wanted.
     - `method`: "dense", "events", or "auto" for that which is faster at the occupancy of the first frames.
     - `dtype`: of sums and maps, "float32" or "float64"; `None` for the default of JAX. `tile`: as of `MultiTau`.
@@ -117,7 +118,8 @@ def correlate(
 
     **Returns:** a `Correlated`.
 
-    **Raises:** `ValueError` for frames that cannot be read, that do not fit the partition, or need more memory.
+    **Raises:** `ValueError` for frames that cannot be read, that do not fit the partition, need more memory, or give no
+    g2 because they are dark.
     """
     for name, value, known in (
         ("normalisation", normalise, NORMALISE),
@@ -157,10 +159,11 @@ def _chosen(
     two_time: Sequence[int],
 ) -> Choices:
     static, dynamic = (np.asarray(x).ravel() for x in (labels.static_labels, labels.labels))
-    if source.num_pixels != static.size:
-        raise ValueError(
-            f"frames of {source.num_pixels} pixels, but the partition has {'x'.join(map(str, labels.labels.shape))}"
-        )
+    rows = labels.labels.shape
+    if source.num_pixels != static.size or (len(source.shape) == 2 and source.shape != rows):
+        have, want = (" x ".join(map(str, shape)) for shape in (source.shape, rows))
+        turned = "; they are transposed: give frames of (rows, columns)" if source.shape == rows[::-1] else ""
+        raise ValueError(f"frames of {have} pixels, but the partition has {want}{turned}")
     used = np.flatnonzero(static)
     if not used.size:
         raise ValueError("the partition uses no pixel: look at its mask and at the limits of its bins")
@@ -181,7 +184,8 @@ def _occupancy(source: Source, choices: Choices) -> float:
     if not source.again:
         return float("nan")
     seen = next(source.blocks(0, min(64, source.num_frames)))[:, choices.used]
-    return float(np.count_nonzero(seen) / seen.size)
+    dead = no_count(seen)
+    return float((np.count_nonzero(seen) - (0 if dead is None else np.count_nonzero(dead))) / seen.size)
 
 
 def _planned(
@@ -253,10 +257,24 @@ def _concluded(
         few = np.bincount(choices.dynamic, minlength=bins + 1)[1:] < _ENOUGH
         error = "pixel" if few.any() else "static"
     g2, errors = _g2(sums, bins, normalise, error)
+    if not bool(jnp.any(jnp.isfinite(g2))):
+        raise ValueError(_dark(choices, sums, image[choices.used]))
     shape = labels.labels.shape
     seen = jnp.asarray(image.reshape(shape), g2.dtype), jnp.asarray(intensity, g2.dtype), jnp.asarray(choices.present)
     maps = parts[0].maps
     return Correlated(sums, g2, errors, maps, *seen, share, plan.method, normalise, error, plan.block, len(parts))
+
+
+def _dark(choices: Choices, sums: BinSums, image: np.ndarray) -> str:
+    """Why there is no g2, and what to look at."""
+    pixels, out, frames = len(image), int(sums.left_out), int(choices.present.sum())
+    if frames < 2:
+        return f"no g2: {frames} frame is not enough, a lag needs two of them that count"
+    if out == pixels:
+        return f"no g2: all {pixels} pixels that are used are not finite, or marked as dead, in some frame: mask those"
+    dark = np.nanmax(image) <= 0
+    seen = "are dark in all of them" if dark else "have no pair of frames with photons in both"
+    return f"no g2 from {frames} frames: {pixels - out} pixels {seen}: look at the data set, the mask and the frames"
 
 
 @eqx.filter_jit

@@ -13,22 +13,26 @@ import numpy as np
 from jaxtyping import Bool, Integer, Num
 
 from ...core import Module
-from .sums import BinSums, Counts, Schedule, schedule
+from .sums import BinSums, Counts, Schedule, no_count, schedule
 
 
 class Events(Module):
     """Photons: the pixel, the frame and the count of each entry that is not zero. The arrays are on the host.
 
-    **Arguments:** three arrays of one length, in any order, each pair of pixel and frame once.
+    **Arguments:** three arrays of one length, in any order, each pair of pixel and frame once. `dead`: pixels that the
+    detector has marked as such in some frame; they are left out of all.
     """
 
     pixel: Integer[np.ndarray, " n"]
     frame: Integer[np.ndarray, " n"]
     count: Integer[np.ndarray, " n"]
+    dead: Integer[np.ndarray, " d"] = eqx.field(default_factory=lambda: np.zeros(0, np.int32))
 
     @staticmethod
     def of(frames: Num[np.ndarray, "b p"], start: int = 0) -> "Events":
         """The entries of dense frames that are not zero; the first of them has the number `start`.
+
+        Pixels that hold a mark in place of a count (-1, 2^16 - 1, 2^32 - 1) are dead, and have no entries.
 
         **Raises:** `ValueError` for counts that are no whole numbers.
         """
@@ -38,7 +42,13 @@ class Events(Module):
         if count.dtype.kind == "f" and not np.array_equal(count, np.rint(count)):
             raise ValueError("events: counts of photons are whole numbers; give these frames to MultiTau")
         frame, pixel = np.divmod(at, frames.shape[1])
-        return Events(pixel.astype(np.int32), (frame + start).astype(np.int32), count.astype(np.int64))
+        marked = no_count(count)
+        dead = np.unique(pixel[marked]) if marked is not None else pixel[:0]
+        if len(dead):
+            alive = ~_among(pixel, dead, frames.shape[1])
+            frame, pixel, count = frame[alive], pixel[alive], count[alive]
+        kept = pixel.astype(np.int32), (frame + start).astype(np.int32), count.astype(np.int64)
+        return Events(*kept, dead.astype(np.int32))
 
     def __len__(self) -> int:
         return len(self.pixel)
@@ -57,7 +67,11 @@ class EventState(Module):
         """All photons together."""
         blank = (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64))
         names = ("pixel", "frame", "count")
-        return Events(*(np.concatenate([x, *(getattr(p, name) for p in self.parts)]) for x, name in zip(blank, names)))
+        pixel, frame, count = (
+            np.concatenate([x, *(getattr(p, name) for p in self.parts)]) for x, name in zip(blank, names)
+        )
+        dead = np.unique(np.concatenate([blank[0], *(part.dead for part in self.parts)]))
+        return Events(pixel, frame, count, dead)
 
 
 class EventMultiTau(Module):
@@ -103,7 +117,11 @@ class EventMultiTau(Module):
         known = state.present.copy()
         known[state.stop : stop] = True if present is None else present
         there = known[events.frame]
-        kept = events if there.all() else Events(events.pixel[there], events.frame[there], events.count[there])
+        kept = (
+            events
+            if there.all()
+            else Events(events.pixel[there], events.frame[there], events.count[there], events.dead)
+        )
         return EventState(state.start, stop, known, (*state.parts, kept))
 
     def merge(self, before: EventState, after: EventState) -> EventState:
@@ -121,6 +139,8 @@ class EventMultiTau(Module):
         """The sums of each static bin, over all frames so far; arguments as of `PixelSums.bin`."""
         events = state.events
         pixel, frame, count = events.pixel, events.frame, events.count
+        dead = _among(np.arange(len(static)), events.dead, len(static)) & (static > 0)
+        static = np.where(dead, 0, static)
         used = static[pixel] > 0
         pixel, frame, count = pixel[used], frame[used].astype(np.int64), count[used]
         order = np.lexsort((frame, pixel))
@@ -140,7 +160,7 @@ class EventMultiTau(Module):
         counts = Counts(as_int[0], as_int[1], as_int[2], jnp.asarray(np.array(weight), float))
         six = jnp.asarray(np.moveaxis(np.array(rows), 1, 0), float)
         pixels = jnp.asarray(np.bincount(static, minlength=len(dynamic) + 1)[1:].astype(np.int32))
-        return BinSums.of(counts, six, pixels, jnp.asarray(dynamic), jnp.zeros((), jnp.int32))
+        return BinSums.of(counts, six, pixels, jnp.asarray(dynamic), jnp.asarray(dead.sum(), jnp.int32))
 
 
 class _Photons(Module):
@@ -193,6 +213,13 @@ class _Photons(Module):
 
     def _by_bin(self, x: Num[np.ndarray, " p"]) -> Num[np.ndarray, " s"]:
         return np.bincount(self.static, x, self.bins + 1)[1:]
+
+
+def _among(pixel: Integer[np.ndarray, " n"], some: Integer[np.ndarray, " m"], pixels: int) -> Bool[np.ndarray, " n"]:
+    """Which of the entries are of some pixels."""
+    table = np.zeros(pixels, bool)
+    table[some] = True
+    return table[pixel]
 
 
 def _held(state: EventState) -> Integer[np.ndarray, " t"]:

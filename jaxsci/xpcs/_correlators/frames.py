@@ -46,14 +46,19 @@ GivenFrames: TypeAlias = Stored | FilePath | Sequence[FilePath] | Iterable[jax.A
 class Source(NamedTuple):
     """Frames that can be read in order: how many, of which type, and a function that gives blocks from a frame on.
 
-    `again` is False where they come only once.
+    `shape`: of a frame: (rows, columns), or (pixels,). `again` is False where they come only once.
     """
 
     num_frames: int
-    num_pixels: int
+    shape: tuple[int, ...]
     dtype: np.dtype
     blocks: "Blocks"
     again: bool
+
+    @property
+    def num_pixels(self) -> int:
+        """Of a frame."""
+        return int(np.prod(self.shape))
 
 
 @runtime_checkable
@@ -114,7 +119,7 @@ def _of_stored(stored: list[Stored], first: int, last: int | None) -> Source:
         for a in range(first + start, stop, length):
             yield piece(a, min(a + length, stop))
 
-    return Source(stop - first, pixels, np.dtype(stored[0].dtype), blocks, True)
+    return Source(stop - first, tuple(stored[0].shape[1:]), np.dtype(stored[0].dtype), blocks, True)
 
 
 def _of_blocks(
@@ -140,11 +145,15 @@ def _of_blocks(
             more = next(pieces, None)
             if more is None:
                 break
+            if np.shape(more)[1:] != begin.shape[1:]:
+                raise ValueError(
+                    f"a block of shape {np.shape(more)} after one of {begin.shape}: frames are alike in all blocks"
+                )
             held = np.concatenate([held, np.asarray(more).reshape(-1, pixels)])
         if len(held):
             yield held
 
-    return Source(num_frames, pixels, begin.dtype, blocks, False)
+    return Source(num_frames, begin.shape[1:], begin.dtype, blocks, False)
 
 
 def ahead(blocks: Iterator[Block]) -> Iterator[Block]:
@@ -168,12 +177,29 @@ def _opened(stack: contextlib.ExitStack, path: FilePath, dataset: str) -> Stored
     try:
         found = file[dataset]
     except KeyError as error:
-        raise ValueError(f"frames: {path} has no data set {dataset!r}: give dataset=, there is {list(file)}") from error
+        known = ", ".join(data_sets(file)) or "none"
+        raise ValueError(f"frames: {path} has no data set {dataset!r}: give dataset=, it has {known}") from error
     if not isinstance(found, h5py.Dataset):
         raise ValueError(
-            f"frames: {dataset!r} of {path} is a group of {list(found)}: give dataset= of the frames in it"
+            f"frames: {dataset!r} of {path} is a group: give dataset= of the frames in it, it has "
+            f"{', '.join(data_sets(found)) or 'none'}"
         )
     return found  # type: ignore[no-any-return]
+
+
+def data_sets(group: object, most: int = 12) -> list[str]:
+    """The data sets below a group of an HDF5 file that may be frames, by their full names; all where none may be."""
+    import h5py
+
+    found: dict[str, int] = {}
+
+    def see(_: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[str(item.name)] = len(item.shape or ())
+
+    group.visititems(see)  # type: ignore[attr-defined]
+    likely = [name for name, axes in found.items() if axes == 3] or list(found)
+    return [*likely[:most], *(["..."] if len(likely) > most else [])]
 
 
 def _read(stored: Stored, start: int, stop: int) -> np.ndarray:

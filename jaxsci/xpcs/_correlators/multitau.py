@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Integer, Num
 
 from ...core import Module
-from .sums import BinSums, Counts, PixelSums, Schedule, bin_rows, schedule
+from .sums import BinSums, Counts, PixelSums, Schedule, bin_rows, counted, no_count, schedule
 
 _TILE = 2048  # pixels at a time: history and sums of a level (16 rows, float32) stay in the caches of a core
 
@@ -165,8 +165,11 @@ class MultiTau(Module):
         if frames.shape[1] != state.num_pixels:
             raise ValueError(f"frames of {frames.shape[1]} pixels, but init(num_pixels={state.num_pixels})")
         there = jnp.ones(frames.shape[0], bool) if present is None else present
+        dead = no_count(frames)
         if jnp.issubdtype(frames.dtype, jnp.inexact):
             there &= jnp.any(jnp.isfinite(frames), axis=1)
+        elif dead is not None:
+            there &= ~jnp.all(dead, axis=1)
         stop = state.stop + frames.shape[0]
         stop = eqx.error_if(
             stop, stop > self.frames, f"more frames than MultiTau(frames={self.frames}) is made for: give their number"
@@ -180,7 +183,7 @@ class MultiTau(Module):
         def one(_: None, x: tuple[Int[Array, ""], Tile]) -> tuple[None, Tile]:
             at, levels = x
             block = lax.dynamic_slice_in_dim(padded, at * tile, tile, axis=1)
-            return None, _climb(jnp.where(there[:, None], block, 0).astype(self.real), levels, spans)
+            return None, _climb(jnp.where(there[:, None], counted(block, self.real), 0), levels, spans)
 
         at = jnp.arange(tiles, dtype=jnp.int32)
         _, (first, above) = lax.scan(one, None, (at, (state.first, state.above)))

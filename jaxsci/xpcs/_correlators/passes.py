@@ -21,7 +21,7 @@ from ...parallel import Checkpoint
 from .events import EventMultiTau, Events, EventState
 from .frames import Block, Source, ahead
 from .multitau import MultiTau, MultiTauState
-from .sums import BinSums
+from .sums import BinSums, counted, no_count
 from .twotime import TwoTime, TwoTimeMap, TwoTimeState
 
 
@@ -83,8 +83,9 @@ class _Engine(Protocol):
 def _update(
     mt: MultiTau, state: MultiTauState, frames: Num[Array, "b p"], present: Bool[Array, " b"]
 ) -> tuple[MultiTauState, Float[Array, " b"]]:
-    mean = jnp.nanmean if jnp.issubdtype(frames.dtype, jnp.inexact) else jnp.mean
-    return mt.update(state, frames, present), mean(frames, axis=1, dtype=mt.real)
+    whole = no_count(frames) is None and not jnp.issubdtype(frames.dtype, jnp.inexact)
+    mean = jnp.mean(frames, axis=1, dtype=mt.real) if whole else jnp.nanmean(counted(frames, mt.real), axis=1)
+    return mt.update(state, frames, present), mean
 
 
 @eqx.filter_jit
@@ -130,18 +131,20 @@ class _Sparse(NamedTuple):
         return self.mt.init()
 
     def feed(self, state: EventState, frames: Block, present: Bool[np.ndarray, " b"]) -> tuple[EventState, AnyArray]:
-        events = Events.of(frames, state.stop)
-        mean = np.bincount(events.frame - state.stop, events.count, len(frames)) / frames.shape[1]
+        events = Events.of(frames if present.all() else np.where(present[:, None], frames, 0), state.stop)
+        alive = max(frames.shape[1] - len(events.dead), 1)
+        mean = np.bincount(events.frame - state.stop, events.count, len(frames)) / alive
         return self.mt.update(state, events, len(frames), present), mean
 
     def end(self, state: EventState) -> tuple[BinSums, AnyArray]:
         events = state.events
         image = np.bincount(events.pixel, events.count, len(self.static)) / max(int(state.present.sum()), 1)
+        image[events.dead] = np.nan
         return self.mt.collect(state, self.static, self.dynamic), image
 
     def closed(self, state: EventState) -> Tree:
         events = state.events
-        return np.asarray(state.stop), state.present, events.pixel, events.frame, events.count
+        return np.asarray(state.stop), state.present, events.pixel, events.frame, events.count, events.dead
 
     def opened(self, arrays: Tree) -> EventState:
         return EventState(0, int(arrays[0]), arrays[1], (Events(*arrays[2:]),))

@@ -10,12 +10,32 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer
+from jaxtyping import Array, Float, Int, Integer, Num
 
-from ...core import Module, place_of
+from ...core import AnyArray, Module, place_of
 
-NORMALISE = ("pooled", "static", "pixel")
-"""What is averaged before the division: the pixels of a dynamic bin, those of a static bin, or none."""
+NORMALISE = ("static", "pooled", "pixel")
+"""What is averaged before the division: the pixels of a static bin, those of a dynamic bin, or none."""
+
+
+def no_count(frames: AnyArray) -> AnyArray | None:
+    """Where a detector of counts has put the mark of a dead pixel; `None` for types that have none.
+
+    Marks are numbers below zero, such as -1, and the largest number of unsigned types of 16 bits or more, 2^32 - 1 and
+    2^16 - 1. That of 8 bits, 255, is a count.
+    """
+    dtype = np.dtype(frames.dtype)
+    if dtype.kind == "i":
+        return frames < 0
+    if dtype.kind == "u" and dtype.itemsize > 1:
+        return frames == np.iinfo(dtype).max
+    return None
+
+
+def counted(frames: Num[Array, "*n"], dtype: jnp.dtype) -> Float[Array, "*n"]:
+    """Frames as real numbers, nan where a detector has marked a dead pixel."""
+    dead, real = no_count(frames), frames.astype(dtype)
+    return real if dead is None else jnp.where(dead, jnp.nan, real)
 
 
 class Schedule(NamedTuple):
@@ -130,7 +150,7 @@ class BinSums(Module):
         """All sums below each other, as `of` takes them."""
         return jnp.stack([self.G, self.past, self.future, self.ratio, self.ratio_squared, self.ratio_pixels])
 
-    def g2(self, num_bins: int, normalise: str = "pooled") -> Float[Array, "lags q"]:
+    def g2(self, num_bins: int, normalise: str = "static") -> Float[Array, "lags q"]:
         """g2 of the dynamic bins 1 to `num_bins`; nan where nothing was seen.
 
         **Arguments:** `normalise`: over pixels p of the dynamic bin, and its static bins s with n_s pixels,
@@ -162,11 +182,15 @@ class BinSums(Module):
         return _ratio(G, past, future, self.counts.weight[:, None] * (member @ pixels)[None])
 
     def pixel_error(self, num_bins: int) -> Float[Array, "lags q"]:
-        """The standard error of the mean over pixels of their own g2; nan with one pixel."""
+        """The standard error of the mean over pixels of their own g2; nan with one pixel, or one pair of frames.
+
+        With few pairs it is too small, three quarters of the truth at two: a pixel is divided by means over the same
+        few frames, so that its g2 is drawn to 1. With one pair that g2 is 1 for every pixel, and says nothing.
+        """
         member = self.members(num_bins)
         n, one, two = (x @ member.T for x in (self.ratio_pixels, self.ratio, self.ratio_squared))
         variance = jnp.maximum(_quotient(two, n) - _quotient(one, n) ** 2, 0)
-        return jnp.sqrt(_quotient(variance, n - 1))
+        return jnp.where(self.counts.pairs[:, None] > 1, jnp.sqrt(_quotient(variance, n - 1)), jnp.nan)
 
 
 def _quotient(a: Float[Array, "*n"], b: Float[Array, "*n"]) -> Float[Array, "*n"]:

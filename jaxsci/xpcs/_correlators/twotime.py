@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Integer, Num
 
 from ...core import Given, Module, as_array
+from .sums import counted
 
 _BLOCK = 512  # rows of the two-time map that are computed together: of these the half above the diagonal is wasted
 
@@ -119,7 +120,7 @@ class TwoTime(Module):
         Rows and columns of frames that are missing, dark or nowhere finite are nan; a pixel that is not finite in one
         of the other frames is left out of all of them. Neither changes anything else.
         """
-        x, there, used = _cleaned(state.frames.astype(self.real), state.present, mask)
+        x, there, used = _cleaned(counted(state.frames, self.real), state.present, mask)
         count = jnp.sum(used, dtype=x.dtype)
         mean = jnp.where(there, jnp.sum(x, axis=1) / count, jnp.nan)
         there &= mean > 0

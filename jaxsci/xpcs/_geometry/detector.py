@@ -23,6 +23,13 @@ HC = 12.39841984
 ANGLES = ("phi", "chi")
 """The maps that come round again after 360 degrees."""
 
+# what no scattering experiment has, and a number in the other unit that is common does: name, least, most, units
+_UNITS = (
+    ("energy", 0.01, 1000.0, "keV", "eV"),
+    ("distance", 20.0, np.inf, "mm", "m"),
+    ("pixel_size", 1e-3, np.inf, "mm", "m"),
+)
+
 _COMMON = ("q", "phi", "two_theta", "qx", "qy", "qz", "x", "y")
 
 
@@ -108,7 +115,8 @@ class TransmissionGeometry(AbstractGeometry):
       right, down and along the beam.
     - `roll`: the angle in degrees by which the detector is turned about its own axis.
 
-    **Raises:** `RuntimeError` without double precision, which phi needs; `ValueError` for numbers that are no geometry.
+    **Raises:** `RuntimeError` without double precision, which phi needs; `ValueError` for numbers that are no geometry,
+    or must be in another unit: more than 1000 keV, a distance below 20 mm, pixels below 0.001 mm.
     """
 
     shape: tuple[int, int] = eqx.field(static=True)
@@ -376,8 +384,21 @@ def _check(geometry: AbstractGeometry) -> None:
     require_x64(f"A {type(geometry).__name__}")
     if traced(geometry):
         return
-    for name, positive in (("energy", True), ("distance", True), ("centre", False), ("swing", False)):
+    for name, positive in (
+        ("energy", True),
+        ("distance", True),
+        ("pixel_size", True),
+        ("centre", False),
+        ("swing", False),
+        ("roll", False),
+    ):
         value = getattr(geometry, name)
         if not np.all(np.isfinite(value) & ((np.asarray(value) > 0) | (not positive))):
             wanted = "above zero" if positive else "finite"
             raise ValueError(f"the {name} of a {type(geometry).__name__} should be {wanted}, but it is {value}")
+    for name, low, high, unit, other in _UNITS:
+        value = np.asarray(getattr(geometry, name))
+        if not np.all((value >= low) & (value <= high)):
+            raise ValueError(
+                f"the {name} of a {type(geometry).__name__} is in {unit}, but it is {value}: is that in {other}?"
+            )

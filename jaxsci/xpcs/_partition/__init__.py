@@ -10,4 +10,5 @@ from .labels import (
     Partition as Partition,
     label_pixels as label_pixels,
     partition as partition,
+    whole_labels as whole_labels,
 )

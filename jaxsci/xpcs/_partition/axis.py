@@ -96,6 +96,8 @@ def cut_map(values: AnyArray, used: AnyArray, axis: Axis) -> Cut:
     **Raises:** `ValueError` where no pixel is used, or all have one value and no edges are given.
     """
     mask = np.asarray(used) != 0
+    if not mask.any():
+        raise ValueError("no pixel is used: the mask removes all of them, look at its rules one by one")
     if axis.edges is not None:
         return _cut(axis, np.asarray(axis.edges))
     found = np.asarray(turned(as_array(values), axis))

@@ -47,9 +47,9 @@ class Labels(Module):
         **Arguments:** `labels`: 0 for a pixel that is not used, 1 ... b else. `index`, `values`, `names`: as of the
         class; by default bin k stands alone at the place k - 1 of one axis, whose values are the labels.
 
-        **Raises:** `ValueError` for labels below zero.
+        **Raises:** `ValueError` for labels below zero, that are no whole numbers, or lie in no picture of two axes.
         """
-        flat = np.asarray(labels).ravel().astype(np.int32)
+        flat = whole_labels(labels).ravel()
         if flat.min(initial=0) < 0:
             raise ValueError(f"labels are 0 for a masked pixel and 1, 2, ... for bins, but there is {flat.min()}")
         bins = int(flat.max(initial=0)) if index is None else len(index)
@@ -122,7 +122,7 @@ def partition(
     geometry: AbstractGeometry,
     used: AnyArray,
     axes: Sequence[Axis],
-    finer: Sequence[int] = (1, 1),
+    finer: int | Sequence[int] = (1, 1),
     static: Sequence[Axis] | None = None,
 ) -> Partition:
     """Cut a detector into bins along one map or two.
@@ -137,20 +137,69 @@ def partition(
 
     **Returns:** a `Partition`.
 
-    **Raises:** `ValueError` where no pixel is used, shapes differ, or static bins do not lie within dynamic ones.
+    **Raises:** `ValueError` where no pixel is used or lies in a bin, shapes differ, or static bins do not lie within
+    dynamic ones.
     """
+    if len(axes) not in (1, 2):
+        raise ValueError(f"bins are cut along one map or two, not along {len(axes)}")
     used = np.asarray(used) != 0
     if used.shape != geometry.shape:
         raise ValueError(f"a mask of shape {used.shape} fits no geometry of shape {geometry.shape}")
     maps = [np.asarray(cached_map(geometry, axis.map)) for axis in (*axes, *(static or ()))]
     cuts = [cut_map(values, used, axis) for axis, values in zip(axes, maps, strict=False)]
     if static is None:
-        fine = [split_cut(cut, parts) for cut, parts in zip(cuts, finer, strict=False)]
+        fine = [split_cut(cut, parts) for cut, parts in zip(cuts, _parts(finer, len(axes)), strict=True)]
         fine_maps = maps
     else:
         fine_maps = maps[len(axes) :]
         fine = [cut_map(values, used, axis) for axis, values in zip(static, fine_maps, strict=True)]
-    return Partition(label_pixels(maps[: len(axes)], used, cuts), label_pixels(fine_maps, used, fine))
+    dynamic = _held(label_pixels(maps[: len(axes)], used, cuts), axes, maps, used)
+    return Partition(dynamic, label_pixels(fine_maps, used, fine))
+
+
+def whole_labels(labels: AnyArray) -> Int32[np.ndarray, "v h"]:
+    """Labels as integers.
+
+    **Raises:** `ValueError` for other numbers, which no label is, and for other than two axes.
+    """
+    given = np.asarray(labels)
+    if given.ndim != 2:
+        raise ValueError(f"labels should be a picture of (rows, columns), but they have shape {given.shape}")
+    if given.dtype.kind not in "biuf":
+        raise ValueError(f"labels are whole numbers, 0 for a masked pixel, but they are {given.dtype}")
+    wrong = given[~np.isfinite(given) | (given != np.rint(given))] if given.dtype.kind == "f" else given[:0]
+    if wrong.size:
+        raise ValueError(
+            f"labels are whole numbers, 0 for a masked pixel and 1, 2, ... for bins, but one is {wrong[0]}"
+        )
+    return given.astype(np.int32)
+
+
+def _parts(finer: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """Into how many static bins a dynamic one is cut along each axis."""
+    given = tuple(finer) if isinstance(finer, Sequence) else (finer,)
+    if len(given) < axes or any(part != 1 for part in given[axes:]):
+        example, word = ", ".join(("4", "15")[:axes]), "axes" if axes > 1 else "axis"
+        raise ValueError(f"finer={finer} should have one number for each of {axes} {word}, such as [{example}]")
+    return given[:axes]
+
+
+def _held(found: Labels, axes: Sequence[Axis], maps: Sequence[np.ndarray], used: AnyArray) -> Labels:
+    """The partition, if any pixel lies in it.
+
+    **Raises:** `ValueError` with the ranges of the maps where none does.
+    """
+    if found.bins:
+        return found
+    some = np.asarray(used)
+    ranges = [
+        f"{axis.map} from {np.nanmin(values[some]):.6g} to {np.nanmax(values[some]):.6g}"
+        for axis, values in zip(axes, maps, strict=False)
+    ]
+    raise ValueError(
+        f"no pixel that is used lies in a bin: over those pixels there is {' and '.join(ranges)}; move the limits or "
+        "edges of the axes"
+    )
 
 
 def label_pixels(maps: Sequence[AnyArray], used: AnyArray, cuts: Sequence[Cut]) -> Labels:

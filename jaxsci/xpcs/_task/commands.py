@@ -6,7 +6,8 @@ that both are read and checked by one function.
 """
 
 import dataclasses
-import tempfile
+import datetime
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ from ...runs import (
     write_whole,
 )
 from .._correlators import correlate as correlators
+from .._geometry import cached_map
 from .._global import Curves
 from .._qmap_file import read_qmap, write_qmap
 from .._result import Scattering, XPCSResult, result_of
@@ -46,7 +48,7 @@ from .config import Measurement, build_job
 from .detector import look, read_detector
 from .figures import draw, draw_detector
 from .kinds import KINDS
-from .outcomes import Analysed
+from .outcomes import Analysed, Fitted
 from .work import analyse
 
 _WIDEST = 999
@@ -61,6 +63,7 @@ class Correlating(NamedTuple):
     normalise: str
     two_time: str
     restart: bool
+    device: str = "auto"
 
 
 class Fitting(NamedTuple):
@@ -74,6 +77,7 @@ class Fitting(NamedTuple):
     columns: str | None
     power_law: str
     layout: Path | None
+    device: str = "auto"
 
     def tables(self) -> dict[str, Any]:
         """The same as a config has it."""
@@ -138,14 +142,14 @@ def _measurement(name: str, asked: Fitting) -> Measurement:
     return build_job(Config(path, tables), KINDS).members[0]
 
 
-def qmap(config: Path, out: Path, image: Path | None, dataset: str, plot: Path | None) -> None:
+def qmap(config: Path, out: Path, image: Path | None, dataset: str, plot: Path | None, device: str = "auto") -> None:
     """Write a q-map file; draw it on request."""
-    prepare("auto")
+    prepare(device)
     found = read_config(str(config))
     shape = found.tables.get("shape")
     seen = None
     if image is not None:
-        whole, seen = look(image, dataset, "--image")
+        whole, seen = look(image, dataset, "--image", "--dataset")
         shape = whole[1:]
     if not isinstance(shape, list | tuple) or len(shape) != 2:
         raise ConfigError("shape", "say how many rows and columns there are: shape = [512, 1024], or --image FRAMES.h5")
@@ -159,34 +163,48 @@ def qmap(config: Path, out: Path, image: Path | None, dataset: str, plot: Path |
         f"{used} of {detector.mask.size} pixels, {bins.dynamic.bins} q-bins with {bins.static.bins} static bins "
         f"written to {out}"
     )
+    if detector.geometry is not None:
+        q = np.asarray(cached_map(detector.geometry, "q"))[np.asarray(detector.mask)]
+        _say(f"q of these pixels: {q.min():.4g} to {q.max():.4g} 1/Å")
 
 
 def correlate(frames: Path, qmap: Path, out: Path, how: Correlating) -> None:
     """Correlate frames and write the result; what is done so far is kept beside it until that."""
-    prepare("auto")
+    prepare(how.device)
     if not how.frame_time > 0:
         raise ConfigError("--frame-time", f"should be the time between two frames in s, but it is {how.frame_time}")
     beside = out.with_name(f"{out.name}.checkpoint")
     try:
         detector = read_qmap(qmap)
-        shape, _ = look(frames, how.dataset, str(frames))
+        shape, _ = look(frames, how.dataset, "FRAMES.h5", "--dataset")
+        if beside.exists() and not how.restart:
+            _say(f"going on where an earlier run stopped, from {beside}")
         found = correlators.correlate(
             frames, detector.partition, dataset=how.dataset, normalise=how.normalise,
             two_time=places(how.two_time, "--two-time"), checkpoint=beside, resume=not how.restart, progress=True,
         )  # fmt: skip
         write_result(out, result_of(found, detector, how.frame_time, out.stem))
+    except KeyboardInterrupt:
+        kept = f"what is done is kept in {beside}: the same command goes on from there" if beside.exists() else (
+            "nothing was done yet that could be kept")  # fmt: skip
+        _complain(f"stopped; {kept}")
+        raise
     except CLASS_ERRORS as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError("correlate", first_line(error)) from error
+        raise ConfigError("correlate", first_line(error).replace("resume=False", "--restart")) from error
     beside.unlink(missing_ok=True)
     lags, bins = found.g2.shape
+    out_of = int(found.sums.left_out)
+    if out_of:
+        _complain(f"look: {out_of} of {int((np.asarray(detector.partition.labels) > 0).sum())} pixels left out, which "
+                  "are not finite or marked as dead in some frame")  # fmt: skip
     _say(f"{shape[0]} frames by the {found.method} correlator: {lags} lags of {bins} q-bins written to {out}")
 
 
 def fit(name: str, asked: Fitting, out: Path | None, plot: Path | None) -> int:
     """Fit, show the table, write and draw on request; returns the exit code."""
-    prepare("auto")
+    prepare(asked.device)
     member = _measurement(name, asked)
     outcome = analyse(member)
     if not isinstance(outcome, Analysed) or outcome.fitted is None:
@@ -220,11 +238,20 @@ def _table(outcome: Analysed) -> Table:
     for k, column in enumerate(fitted.columns[:_SHOWN]):
         cells = [_pm(*(float(x[k]) for x in fitted.values(name))) for name in fitted.local]
         chi2, dof = float(fitted.table["chi2"][k]), float(fitted.table["dof"][k])
-        ratio = f"{chi2 / dof:.3f}" if bool(fitted.fits.success[k]) and dof > 0 else "failed"
+        ratio = _ratio(fitted, k, chi2, dof)
         table.add_row(str(column), f"{float(fitted.curves.q[k]):.4g}", *cells, ratio)
     if len(fitted.columns) > _SHOWN:
         table.add_row(f"and {len(fitted.columns) - _SHOWN} more")
     return table
+
+
+def _ratio(fitted: Fitted, k: int, chi2: float, dof: float) -> str:
+    """chi2 over its degrees of freedom, or why there is none."""
+    if not bool(fitted.fits.success[k]):
+        return "failed"
+    if not bool(fitted.determined[k]):
+        return "undetermined"
+    return "no errors" if not fitted.weighed else f"{chi2 / dof:.3f}" if dof > 0 else ""
 
 
 def _pm(value: float, std: float) -> str:
@@ -232,18 +259,33 @@ def _pm(value: float, std: float) -> str:
 
 
 def report(name: str, asked: Fitting, posterior: bool, out: Path | None) -> int:
-    """Run a config of one measurement, which is written for it; returns the exit code."""
+    """Run a config of one measurement, which is written into the folder of the report; returns the exit code."""
     path = _path(name)
     tables = {"task": "xpcs", "title": path.stem, **asked.tables(), "data": [{"file": str(path)}]}
     tables |= {"posterior": {"seed": 0}} if posterior else {}
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / f"{path.stem}.toml"
-        config.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in tables.items()), encoding="utf-8")
-        done = run(str(config), out, allow_outside=True)
-    for text in task_said(done):
-        _say(text)
+    text = "".join(f"{key} = {_toml(value)}\n" for key, value in tables.items())
+    folder = _folder(path.stem) if out is None else out
+    config = folder / f"{path.stem}.toml"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(config, text)
+    try:
+        done = run(str(config), folder, asked.device, allow_outside=True)
+    except ConfigError:
+        config.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    for said in task_said(done):
+        _say(said)
     _say(f"report: {done.page}")
     return done.code
+
+
+def _folder(stem: str) -> Path:
+    """A new folder of a report, named as those of `jaxsci run`."""
+    base = Path("runs") / f"{stem}-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
+    names = itertools.chain([base], (base.with_name(f"{base.name}-{k}") for k in itertools.count(2)))
+    return next(name for name in names if not name.exists())
 
 
 def task_said(done: Ran) -> Sequence[str]:
@@ -263,9 +305,9 @@ def _toml(value: object) -> str:
     return repr(value)
 
 
-def average(names: Sequence[str], out: Path, cutoff: float, layout: Path | None) -> int:
+def average(names: Sequence[str], out: Path, cutoff: float, layout: Path | None, device: str = "auto") -> int:
     """Average runs and write the mean; returns the exit code."""
-    prepare("auto")
+    prepare(device)
     places_ = {} if layout is None else _layout(layout)
     found: dict[str, XPCSResult] = {}
     for name in names:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...core import AbstractPrior, Unit, match
+from ...core import AbstractPrior, Unit, match, parameters
 from ...fitting import flat_bounds, flat_priors, make_plan
 from ...runs import (
     CLASS_ERRORS,
@@ -208,9 +208,10 @@ def _fit(table: Mapping[str, Any], given: XPCSResult | Frames, where: str, regis
     check_keys(table, _FIT, where)
     model = construct(table.get("model", "StretchedExponential"), "models", registry, f"{where}.model", _STARTS)
     law = take(table, "power_law", str, where, "")
+    free = _names(table, "free", where)
     found = Fit(
         model=model,
-        free=_names(table, "free", where),
+        free=_others(model, table.get("model"), where) if free is None else free,
         shared=_names(table, "shared", where) or (),
         bounds=_bounds(table, where),
         priors=_priors(table, where, registry),
@@ -224,6 +225,16 @@ def _fit(table: Mapping[str, Any], given: XPCSResult | Frames, where: str, regis
     return found
 
 
+def _others(model: AbstractG2, spec: object, where: str) -> tuple[str, ...] | None:
+    """The parameters that are free where nothing is said: all, less those whose values are given."""
+    given = set(flatten({key: value for key, value in spec.items() if key != "type"})) if isinstance(spec, dict) else ()
+    every = tuple(parameters(model))
+    free = tuple(name for name in every if name not in given)
+    if not free:
+        raise ConfigError(f"{where}.model", "gives all parameters, which holds them: name those to fit in free = [...]")
+    return None if len(free) == len(every) else free
+
+
 def _check_names(fit: Fit, where: str) -> None:
     """Raise `ConfigError` for names that the model does not have."""
     for key, names in (("free", fit.free), ("shared", fit.shared)):
@@ -232,6 +243,12 @@ def _check_names(fit: Fit, where: str) -> None:
                 match(fit.model, names)
             except ValueError as error:
                 raise ConfigError(f"{where}.{key}", first_line(error)) from error
+    if fit.shared and fit.free is not None:
+        held = set(match(fit.model, fit.shared)) - set(match(fit.model, fit.free))
+        if held:
+            raise ConfigError(
+                f"{where}.shared", f"{', '.join(sorted(held))} is held, not free: name it in free = [...] too"
+            )
     plan = make_plan(fit.model, Unit(), fit.free)
     try:
         flat_bounds(plan, fit.bounds)

@@ -15,7 +15,8 @@ import numpy as np
 from ...core import as_array
 from ...runs import CLASS_ERRORS, Config, ConfigError, Registry, check_keys, construct, first_line, shown, take
 from .._correlators.correlate import ERRORS, METHODS
-from .._correlators.sums import NORMALISE
+from .._correlators.frames import data_sets
+from .._correlators.sums import NORMALISE, no_count
 from .._geometry import AbstractGeometry
 from .._mask import View
 from .._mask_file import masks_from_tables
@@ -94,21 +95,27 @@ def _options(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key != "two_time"}
 
 
-def look(path: Path, place: str, where: str) -> tuple[tuple[int, ...], np.ndarray]:
-    """The shape of the frames, and the mean of the first ones; raises `ConfigError` where they cannot be read."""
+def look(path: Path, place: str, where: str, option: str = 'dataset = "..."') -> tuple[tuple[int, ...], np.ndarray]:
+    """The shape of the frames, and the mean of the first ones, nan where marked as dead in one of them.
+
+    **Raises:** `ConfigError` where they cannot be read, with the `option` by which another data set is named.
+    """
     try:
         with opened(path) as file:
             if place not in file:
-                known = [name for name in file if name]
-                raise ConfigError(
-                    where, f"{path.name} has no data set {place}: give dataset = ... ({', '.join(known)})"
-                )
+                known = ", ".join(data_sets(file)) or "none"
+                raise ConfigError(where, f"{path.name} has no data set {place}: give {option}, it has {known}")
             data = file[place]
+            if not isinstance(getattr(data, "shape", None), tuple):
+                known = ", ".join(data_sets(data)) or "none"
+                raise ConfigError(where, f"{path.name}: {place} is a group: give {option}, it has {known}")
             if len(data.shape) != 3 or 0 in data.shape:
                 raise ConfigError(
                     where, f"{path.name}: {place} has shape {data.shape}, but frames need (n, rows, columns)"
                 )
-            return tuple(data.shape), np.asarray(data[:_SEEN], float).mean(axis=0)
+            first = np.asarray(data[:_SEEN])
+            dead, real = no_count(first), first.astype(float)
+            return tuple(data.shape), (real if dead is None else np.where(dead, np.nan, real)).mean(axis=0)
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -142,8 +149,8 @@ def read_detector(
         ]
         if not 1 <= len(axes) <= 2:
             raise ConfigError("partition.axes", 'should be one or two, such as [{ map = "q", bins = 20 }]')
-        finer = take(cuts, "finer", list, "partition", [1, 1])
-        return QMap(partition(geometry, used, axes, tuple(finer)), as_array(used), geometry)
+        finer = take(cuts, "finer", (int, list), "partition", [1, 1])
+        return QMap(partition(geometry, used, axes, finer), as_array(used), geometry)
     except CLASS_ERRORS as error:
         if isinstance(error, ConfigError):
             raise

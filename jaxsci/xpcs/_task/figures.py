@@ -121,8 +121,8 @@ def draw_dispersions(outcomes: Sequence["Analysed"]) -> Any:
 
 def draw_detector(detector: QMap, image: np.ndarray | None) -> Any:
     """The partition, and the image with the pixels that are not used in red."""
-    labels, used = np.asarray(detector.partition.labels), np.asarray(detector.mask)
-    panels: list[Panel] = [lambda ax: plot.plot_labels(labels, ax)]
+    bins, used = detector.partition.dynamic, np.asarray(detector.mask)
+    panels: list[Panel] = [lambda ax: plot.plot_labels(bins, ax)]
     if image is not None:
         panels.append(lambda ax: plot.plot_mask(used, image, ax))
     return _arranged(panels)

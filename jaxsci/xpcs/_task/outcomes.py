@@ -66,10 +66,24 @@ class Fitted:
         """The posterior's table; empty without one."""
         return {} if self.posterior is None else self.posterior.table()
 
+    @functools.cached_property
+    def determined(self) -> np.ndarray:
+        """True for each q-bin that was fitted, and whose data determine all that is free, or hold it at a bound."""
+        found = np.zeros(len(self.columns), bool)
+        for group, members in zip(self.fits.groups, self.fits.members, strict=True):
+            held = np.asarray(group.fixed) | (np.asarray(group.at_bound) != 0)
+            found[members] = np.all(np.asarray(group.determined) | held, axis=1)
+        return found & np.asarray(self.fits.success)
+
     def values(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(value, standard error) of a parameter over the q-bins; NaN where it failed."""
         good = np.asarray(self.fits.success)
         return np.where(good, self.table[name], np.nan), np.where(good, self.table[f"{name}_std"], np.nan)
+
+    @property
+    def weighed(self) -> bool:
+        """Whether g2 has errors, without which there is no chi2."""
+        return self.curves.sigma is not None or self.curves.covariance is not None
 
     @property
     def local(self) -> tuple[str, ...]:
@@ -102,27 +116,30 @@ class Analysed(AbstractOutcome):
         if self.fitted is None:
             return SUCCESSFUL
         shared = self.fitted.shared
-        if shared is not None:
+        if shared is not None and int(shared.result._value) != 0:
             return result_of(int(shared.result._value))
-        return SUCCESSFUL if bool(np.any(self.fitted.fits.success)) else "no_fit"
+        return SUCCESSFUL if bool(np.any(self.fitted.determined)) else "no_fit"
 
     @property
     def message(self) -> str:
         """Why it failed, and what to do; empty after success."""
         if self.success or self.fitted is None:
             return ""
-        reasons = list(self.fitted.fits.failed.values())
-        if self.fitted.shared is not None and not reasons:
+        reasons = list(self.fitted.fits.failed.values()) or list(self.fitted.fits.warnings.values())
+        if self.fitted.shared is not None and self.code != "no_fit" and not self.fitted.fits.failed:
             return "The joint fit of all q-bins did not converge. Bound its exponents, or share fewer parameters."
-        return f"None of {plural(len(self.fitted.columns), 'q-bin')} could be fitted. {reasons[0] if reasons else ''}"
+        reason = reasons[0][:1].upper() + reasons[0][1:] if reasons else ""
+        return f"None of {plural(len(self.fitted.columns), 'q-bin')} could be fitted. {reason}"
 
     @property
     def told(self) -> str:
         """How many q-bins were fitted, and how long it took."""
         if self.fitted is None:
             return f"scattering in {self.seconds:.1f} s"
-        count, good = len(self.fitted.columns), int(np.sum(self.fitted.fits.success))
-        return f"{good} of {plural(count, 'q-bin')} fitted in {self.seconds:.1f} s"
+        count, good = len(self.fitted.columns), int(np.sum(self.fitted.determined))
+        lost = int(np.sum(self.fitted.fits.success)) - good
+        more = f", {lost} with parameters that the data do not determine" if lost else ""
+        return f"{good} of {plural(count, 'q-bin')} fitted in {self.seconds:.1f} s{more}"
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -198,13 +215,14 @@ def _refused(fitted: Fitted) -> list[tuple[int, str]]:
 def _record(fitted: Fitted, member: Measurement) -> dict[str, Any]:
     good = np.asarray(fitted.fits.success)
     dof, chi2 = fitted.table["dof"], fitted.table["chi2"]
-    reduced = chi2[good & (dof > 0)] / dof[good & (dof > 0)]
+    judged = good & (dof > 0) & fitted.weighed
+    reduced = chi2[judged] / dof[judged]
     record: dict[str, Any] = {
         "q_bins": len(fitted.columns),
-        "fitted": int(good.sum()),
+        "fitted": int(fitted.determined.sum()),
         "reduced_chi2": float(np.median(reduced)) if reduced.size else float("nan"),
     }
-    if fitted.shared is not None:
+    if fitted.shared is not None and fitted.weighed:
         record["reduced_chi2"] = float(fitted.shared.chi2) / max(int(fitted.shared.dof), 1)
     if fitted.law is not None:
         record |= {
@@ -284,12 +302,24 @@ def _facts(outcome: Analysed) -> list[str]:
         facts.append(f"q {q.min():.3g} to {q.max():.3g} 1/Å")
         hidden = int((~np.asarray(fitted.curves.mask)).sum())
         facts += [f"{hidden} of {fitted.curves.mask.size} points masked"] if hidden else []
+        out = _left_out(result)
+        facts += [f"{plural(out, 'pixel')} left out, not finite or marked as dead in some frame"] if out else []
         alone = "errors take lags as independent, and are too small where they are not"
-        facts.append(alone if fitted.curves.covariance is None else "errors by the covariance of the lags")
+        known = "errors by the covariance of the lags"
+        none = "g2 has no errors: those of parameters come from its scatter about the fit"
+        facts.append(none if not fitted.weighed else alone if fitted.curves.covariance is None else known)
         if fitted.law is not None and outcome.member.fit is not None and outcome.member.fit.law.startswith("tau"):
             facts.append(_diffusion(fitted.law))
     facts += [] if result.scattering is None else [f"{result.scattering.mean.size} static bins"]
     return facts
+
+
+def _left_out(result: XPCSResult) -> int:
+    """How many pixels of bins have no mean, because they were not finite at some time."""
+    labels, mean = result.pixels.labels, result.pixels.mean
+    if labels is None or mean is None:
+        return 0
+    return int(np.sum((np.asarray(labels) > 0) & ~np.isfinite(np.asarray(mean))))
 
 
 def _diffusion(law: Dispersion) -> str:
