@@ -1,8 +1,7 @@
 """The No-U-Turn sampler of numpyro as two functions of one chain: `begin` and `advance`.
 
 numpyro's kernel adapts step size and mass matrix and builds the trees; here it is given the potential of a `Target` and
-told what the house knows: that z is whitened already, so that trees are short. A dense mass matrix is adapted on top of
-that, for posteriors that are wide where the fit is narrow, such as amplitude and slope of red noise that is not there.
+told what the house knows: that z is whitened already, so that trees are short and a diagonal mass matrix will do.
 `_lanes` maps these over chains. numpyro is an extra, and imported inside: `pip install 'jaxsci[sampling]'`.
 Hoffman and Gelman 2014, JMLR 15, 1593; Betancourt 2017, arXiv:1701.02434.
 """
@@ -20,9 +19,6 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
 
 from ..core import AnyArray, Scalar, Tree
 from ._target import AbstractTarget
-
-_DRAWS_A_NUMBER = 8
-"""Draws of the warm-up for each parameter, with fewer of which a dense mass matrix is mostly noise."""
 
 
 class Settings(NamedTuple):
@@ -109,7 +105,6 @@ def _kernels(target: AbstractTarget, z: Tree, settings: Settings, key: Array) ->
         target_accept_prob=settings.target_accept,
         max_tree_depth=settings.max_tree_depth,
         trajectory_length=None,
-        dense_mass=target.origin.size <= settings.num_warmup // _DRAWS_A_NUMBER,
         forward_mode_differentiation=_forward(potential, target.origin),
         rng_key=key,
     )

@@ -152,8 +152,8 @@ def _covariance(found: Correlated, good: Bool[Array, "n q"]) -> Float[Array, "q 
     if not bool(jnp.any(enough)):
         return None
     eye = jnp.eye(good.shape[0], dtype=known.covariance.dtype)
-    both = good.T[:, :, None] & good.T[:, None, :] & (enough[:, None, None] | (eye > 0))
-    return jnp.where(both, known.covariance, jnp.where(good.T[:, :, None], 0, eye))
+    both = good.T[:, :, None] & good.T[:, None, :] & (enough[:, None, None] | (eye > 0)[None])
+    return jnp.where(both, known.covariance, jnp.where(good.T[:, :, None], 0, eye[None]))
 
 
 def _maps(found: Correlated, frame_time: float | int) -> TwoTimeMaps | None:
