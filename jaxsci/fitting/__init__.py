@@ -34,7 +34,12 @@ from ._plan import (
 )
 from ._problem import Choices as Choices, Problem as Problem, Solver as Solver
 from ._program import compiled as compiled, compiler_options as compiler_options, seeing as seeing, state_of as state_of
-from ._rounds import lane_count as lane_count, progress_bar as progress_bar
+from ._rounds import (
+    each_lane as each_lane,
+    in_chunks as in_chunks,
+    lane_count as lane_count,
+    progress_bar as progress_bar,
+)
 from ._seen import roots_of as roots_of
 from ._shared import SharedSolution as SharedSolution
 from ._solution import RESULTS as RESULTS, Solution as Solution

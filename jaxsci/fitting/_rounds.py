@@ -8,7 +8,7 @@ checkpoint keeps. `fit_batch` runs these.
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -142,7 +142,7 @@ class Job(NamedTuple):
         for k, slab in enumerate(slabs):
             where = self._gather(trees, slab), np.asarray(-(-len(slab) // self.width))
             lanes, count = self.placement.put(k, where)
-            waiting.append(compiled(_all_chunks(program), (lanes, common, count, choices)))
+            waiting.append(compiled(in_chunks(program), (lanes, common, count, choices)))
         parts = []
         for slab, answer in zip(slabs, waiting, strict=True):
             flat = jtu.tree_map(lambda x: np.asarray(x).reshape(x.shape[0] * x.shape[1], *x.shape[2:]), answer)
@@ -189,19 +189,24 @@ def chunk_count(length: int, p: int, width: int) -> int:
 
 @made_once
 def each_lane(program: Callable[..., Any]) -> Callable[..., Any]:
-    """The program of one member as one of lanes."""
+    """The program of one member, called with its trees and with choices that are static, as one of lanes."""
 
-    def run(lanes: tuple[Tree, ...], common: Tree, choices: Choices) -> Any:
+    def run(lanes: tuple[Tree, ...], common: Tree, choices: Hashable) -> Any:
         return _over_lanes(lambda *lane: program(lane, choices))(*lanes)
 
     return run
 
 
 @made_once
-def _all_chunks(program: Callable[..., Any]) -> Any:
-    """A program of lanes, for those of the first `count` chunks, one chunk after the other."""
+def in_chunks(program: Callable[..., Any]) -> Callable[..., Any]:
+    """A program of lanes, for those of the first `count` chunks, one chunk after the other.
 
-    def run(varying: Tree, common: Tree, count: Array, choices: Choices) -> Any:
+    **Arguments:** `program`: (lanes, common, choices) -> a tree, such as `each_lane` makes.
+
+    **Returns:** a program of (varying, common, count, choices); the arrays of `varying` lead with (chunks, lanes).
+    """
+
+    def run(varying: Tree, common: Tree, count: AnyArray, choices: Hashable) -> Any:
         lanes = jax.jit(lambda *lanes: program(lanes, common, choices))  # traced once, used twice
 
         def chunk(i: Array) -> Any:

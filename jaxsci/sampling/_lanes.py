@@ -6,7 +6,6 @@ with its like and slows nobody else. A lane's bits are a function of its own mem
 neighbours, of their order, or of where the run was stopped and resumed. `sample` runs these.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,11 +13,10 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree, UInt32
 
 from ..core import AnyArray, Scalar, Tree
-from ..fitting import compiled, lane_count
+from ..fitting import compiled, each_lane, in_chunks, lane_count
 from ..parallel import Checkpoint
 from ._kernel import Settings, Trace, advance, begin
 from ._pose import AbstractPose
@@ -162,7 +160,7 @@ class Run(NamedTuple):
             posed = jtu.tree_map(lambda x, full=full: x[full // chains], self.posed)
             trees = posed, jtu.tree_map(lambda x, full=full: x[full], own)
             count = np.asarray(-(-len(call) // width))
-            waiting.append(compiled(_in_chunks(program), (trees, count), (self.settings,), once=once))
+            waiting.append(compiled(in_chunks(each_lane(program)), (trees, (), count), (self.settings,), once=once))
         parts = []
         for call, answer in zip(calls, waiting, strict=True):
             flat = jtu.tree_map(lambda x: np.asarray(x).reshape(size, *x.shape[2:]), answer)
@@ -170,8 +168,8 @@ class Run(NamedTuple):
         return jtu.tree_map(lambda *x: np.concatenate(x), *parts)
 
 
-def _begin(posed: AbstractPose, own: tuple[UInt32[Array, "2"], Scalar], settings: Settings) -> Begun:
-    key, jitter = own
+def _begin(lane: tuple[AbstractPose, tuple[UInt32[Array, "2"], Scalar]], settings: Settings) -> Begun:
+    posed, (key, jitter) = lane
     frame = posed.frame()
     target = posed.target(frame)
     state = begin(target, key, jitter, settings)
@@ -179,41 +177,6 @@ def _begin(posed: AbstractPose, own: tuple[UInt32[Array, "2"], Scalar], settings
     return Begun(frame, state, first, jnp.isfinite(state.potential_energy), posed.cost())
 
 
-def _advance(posed: AbstractPose, own: tuple[Any, Any], settings: Settings) -> tuple[PyTree, Trace]:
-    frame, state = own
+def _advance(lane: tuple[AbstractPose, tuple[PyTree, PyTree]], settings: Settings) -> tuple[PyTree, Trace]:
+    posed, (frame, state) = lane
     return advance(posed.target(frame), state, settings)
-
-
-@functools.cache
-def _in_chunks(program: Callable[..., Any]) -> Callable[..., Any]:
-    """A program of one lane for those of the first `count` chunks, one chunk after the other."""
-
-    def run(trees: Tree, count: Array, settings: Settings) -> Any:
-        lanes = jax.jit(_over_lanes(lambda posed, own: program(posed, own, settings)))  # traced once, used twice
-
-        def chunk(i: Array) -> Any:
-            return lanes(*jtu.tree_map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), trees))
-
-        def step(carry: tuple[Array, Tree]) -> Any:
-            i, out = carry
-            put = functools.partial(lax.dynamic_update_index_in_dim, index=i, axis=0)
-            return i + 1, jtu.tree_map(put, out, chunk(i))
-
-        total = jtu.tree_leaves(trees)[0].shape[0]
-        shapes = jax.eval_shape(chunk, jnp.zeros((), count.dtype))
-        blank = jtu.tree_map(lambda s: jnp.zeros((total, *s.shape), s.dtype), shapes)
-        return lax.while_loop(lambda carry: carry[0] < count, step, (jnp.zeros_like(count), blank))[1]
-
-    return run
-
-
-def _over_lanes(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.vmap`, save for a lane alone: as a batch of one it would take twice as long to compile."""
-
-    def over(*lanes: Tree) -> Any:
-        if jtu.tree_leaves(lanes)[0].shape[0] > 1:
-            return jax.vmap(fn)(*lanes)
-        alone = fn(*jtu.tree_map(lambda x: x[0], lanes))
-        return jtu.tree_map(lambda x: jnp.asarray(x)[None], alone)
-
-    return over
