@@ -159,7 +159,10 @@ def make_ready(problem: Problem, choices: Choices) -> Ready:
     objective = Objective(rest, data, likelihood, mean, weight, unravel, chunk, plan.noise, accuracy, terms.shaped)
     projected = lax.stop_gradient((y0 < lower) | (y0 > upper))
     bounds = {"lower": lower, "upper": upper} if bounded else {}
-    return Ready(objective, base, jnp.clip(y0, lower, upper), lower, upper, bounds, projected, terms)
+    start_y = jnp.clip(y0, lower, upper)
+    for shaped in terms.shaped:
+        start_y = jnp.clip(shaped.begun(start_y), lower, upper)  # what is held stays where it is
+    return Ready(objective, base, start_y, lower, upper, bounds, projected, terms)
 
 
 def fit_once(problem: Problem, choices: Choices, complete: bool) -> tuple[Solution, Array]:

@@ -45,6 +45,12 @@ class ShapedPrior(Module):
         """Numbers whose half squares sum to the cost."""
         return self.prior.row(self._of(y))
 
+    def begun(self, y: Float[Array, " p"]) -> Float[Array, " p"]:
+        """y with the mode where the density is 0, as at the end of a support: no search could leave such a start."""
+        here = self._of(y)
+        mode = jnp.broadcast_to(self.prior.mode().astype(y.dtype), here.shape)
+        return y.at[jnp.array(self.at)].set(jnp.where(jnp.isfinite(self.prior.log_density(here)), here, mode))
+
     def present(self, like: Float[Array, " p"]) -> Bool[Array, " p"]:
         """True at its places."""
         return jnp.zeros(like.shape, bool).at[jnp.array(self.at)].set(True)

@@ -91,6 +91,15 @@ def test_batches_and_joint_fits_take_the_same_priors(name):
         assert float(joint[0].y[0]) == float(joint[1].y[0])
 
 
+@pytest.mark.parametrize("solver", [js.TRF(), js.GaussNewton()], ids=["trf", "gauss-newton"])
+@pytest.mark.parametrize("name", ["log normal", "beta"])
+def test_a_start_where_the_density_vanishes_is_left(name, solver):
+    """At the end of a support, where many a model starts: at 0."""
+    prior, peer = PRIORS[name]
+    solution = js.fit(Line(0.0, 0.0), DATA, priors={"a": prior}, solver=solver)
+    np.testing.assert_allclose(solution.y, greatest(peer), atol=1e-6)
+
+
 def test_a_prior_is_one_more_datum():
     """chi2 counts its row and dof counts it, whatever its shape."""
     wide = js.fit(Line(0.5, 0.0), DATA, priors={"a": js.Normal(0.5, 1e3)})

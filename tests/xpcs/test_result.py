@@ -1,5 +1,7 @@
 """What was correlated as a result: the covariance of its lags goes into files and fits."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,3 +108,20 @@ def test_q_is_the_mean_over_the_pixels_of_a_bin(tmp_path):
     assert back.geometry is not None
     bare = xpcs.result_of(xpcs.correlate(frames, bins), known._replace(geometry=None), 0.1)
     np.testing.assert_array_equal(bare.curves.q, bins.q)
+
+
+def test_a_report_says_which_errors_take_lags_as_independent(result):
+    from jaxsci.xpcs._task.config import Fit
+    from jaxsci.xpcs._task.outcomes import _noise
+    from jaxsci.xpcs._task.work import fitted_g2
+
+    fit = Fit(xpcs.SingleExponential(1.0), None, (), {}, {}, (0.0, np.inf), None, "", {}, 200)
+    curves = result.curves
+    diagonal = jnp.stack([curves.covariance[0], jnp.diag(jnp.diag(curves.covariance[1]))])
+    for covariance, words in (
+        (curves.covariance, "errors by the covariance of the lags"),
+        (diagonal, "errors of 1 q-bin take lags as independent"),
+        (None, "errors take lags as independent"),
+    ):
+        these = dataclasses.replace(curves, covariance=covariance)
+        assert _noise(fitted_g2(these, fit, None)).startswith(words)

@@ -304,14 +304,25 @@ def _facts(outcome: Analysed) -> list[str]:
         facts += [f"{hidden} of {fitted.curves.mask.size} points masked"] if hidden else []
         out = _left_out(result)
         facts += [f"{plural(out, 'pixel')} left out, not finite or marked as dead in some frame"] if out else []
-        alone = "errors take lags as independent, and are too small where they are not"
-        known = "errors by the covariance of the lags"
-        none = "g2 has no errors: those of parameters come from its scatter about the fit"
-        facts.append(none if not fitted.weighed else alone if fitted.curves.covariance is None else known)
+        facts.append(_noise(fitted))
         if fitted.law is not None and outcome.member.fit is not None and outcome.member.fit.law.startswith("tau"):
             facts.append(_diffusion(fitted.law))
     facts += [] if result.scattering is None else [f"{result.scattering.mean.size} static bins"]
     return facts
+
+
+def _noise(fitted: Fitted) -> str:
+    """What the errors of the parameters know of how lags hang together."""
+    if not fitted.weighed:
+        return "g2 has no errors: those of parameters come from its scatter about the fit"
+    covariance, count = fitted.curves.covariance, len(fitted.columns)
+    off = np.zeros(count, bool)
+    if covariance is not None:
+        off = np.any(np.triu(np.asarray(covariance), 1) != 0, axis=(1, 2))
+    if off.all():
+        return "errors by the covariance of the lags"
+    alone = "take lags as independent, and are too small where they are not"
+    return f"errors {alone}" if not off.any() else f"errors of {plural(int(count - off.sum()), 'q-bin')} {alone}"
 
 
 def _left_out(result: XPCSResult) -> int:
