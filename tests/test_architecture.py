@@ -331,7 +331,8 @@ def public():
     for module in ["jaxsci", *rooms()]:
         found = importlib.import_module(module)
         # what is imported at its first use stands in no room's vars until then
-        for name in {**vars(found), **dict.fromkeys(getattr(found, "__all__", ()))}:
+        # (and in no order of its own, which the workers of a run have to agree upon)
+        for name in sorted({*vars(found), *getattr(found, "__all__", ())}):
             member = getattr(found, name)
             if (
                 not name.startswith("_")
