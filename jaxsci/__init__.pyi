@@ -60,6 +60,7 @@ from .fitting import (
     fit as fit,
     fit_batch as fit_batch,
 )
+from .parallel import use_compile_cache as use_compile_cache
 from .sampling import (
     BatchPosterior as BatchPosterior,
     Criteria as Criteria,

@@ -18,6 +18,7 @@ from ._entry_points import commands as commands
 from ._errors import CLASS_ERRORS as CLASS_ERRORS, ConfigError as ConfigError, first_line as first_line
 from ._figures import can_draw as can_draw
 from ._files import write_whole as write_whole
+from ._interrupt import STOPPED as STOPPED
 from ._records import (
     BAD as BAD,
     GOOD as GOOD,
@@ -40,7 +41,6 @@ from ._report import NO_FIGURES as NO_FIGURES
 from ._run import (
     FAILED as FAILED,
     FINE as FINE,
-    STOPPED as STOPPED,
     Loaded as Loaded,
     Ran as Ran,
     Unwatched as Unwatched,

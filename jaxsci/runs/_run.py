@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from ._bad_input import BAD_INPUT
 from ._config import Config, read_config
 from ._errors import ConfigError
+from ._interrupt import STOPPED
 from ._output import Log, now, output_folder, write_report, write_results
 from ._records import counts, plural, record_of, verdicts
 from ._registry import Registry, extended
@@ -21,8 +22,8 @@ from ._sciences import DEFAULT, task_named
 from ._session import prepare, versions
 from ._task import NOT_RUN, REFUSED, AbstractOutcome, AbstractTask, Job, Record, Report, Untried
 
-FINE, FAILED, STOPPED = 0, 3, 130
-"""Exit codes beside `BAD_INPUT`: all members fine; some failed; stopped by Ctrl-C."""
+FINE, FAILED = 0, 3
+"""Exit codes beside `BAD_INPUT` and `STOPPED`: all members fine; some failed."""
 
 T = TypeVar("T")
 

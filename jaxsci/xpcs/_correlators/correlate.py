@@ -8,7 +8,6 @@ result. A run that was stopped goes on from its checkpoint to the same bits.
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...core import AnyArray, Module, Tree, place_of
 from ...fitting import progress_bar
-from ...parallel import Checkpoint
+from ...parallel import Checkpoint, free_memory
 from .._partition import Labels, Partition
 from .covariance import G2Covariance, jackknife_static
 from .frames import PLACE, GivenFrames, Source, opened_frames
@@ -195,7 +194,7 @@ def _planned(
     whole = source.dtype.kind in "ui"
     if method == "auto":
         method = "events" if whole and share < _SPARSE else "dense"
-    free = _free() / 2 if memory is None else memory
+    free = free_memory() / 2 if memory is None else memory
     item, pixels, mt = source.dtype.itemsize, source.num_pixels, choices.dense
     fixed = sum(TwoTime(choices.frames, choices.dtype).bytes(len(at), item) for at in choices.two_time.values())
     state = 2 * mt.state_bytes(len(choices.used))
@@ -215,16 +214,6 @@ def _planned(
         f"for frames, but {free / 1e9:.3g} GB may be used: mask more pixels, ask for fewer two-time maps, "
         'give dtype="float32", a smaller block or more memory='
     )
-
-
-def _free() -> float:
-    """Bytes of memory that can be had now; what the system keeps of files it gives back."""
-    known = Path("/proc/meminfo")
-    if known.exists():
-        for line in known.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024.0 * int(line.split()[1])
-    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _mark(source: Source) -> Tree:
