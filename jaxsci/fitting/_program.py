@@ -119,7 +119,7 @@ class _Programs:
         if self.maps.exists():
             jax.monitoring.register_event_duration_secs_listener(self._count)
 
-    def _count(self, event: str, seconds: float, **more: object) -> None:
+    def _count(self, event: str, duration_secs: float, **more: str | int) -> None:
         self.compiled += event == _COMPILED
 
     def look(self) -> None:
