@@ -60,6 +60,10 @@ from .fitting import (
     fit as fit,
     fit_batch as fit_batch,
 )
+from .parallel import (
+    mesh as mesh,
+    start_hosts as start_hosts,
+)
 from .sampling import (
     BatchPosterior as BatchPosterior,
     Criteria as Criteria,

@@ -1,10 +1,12 @@
-"""Where it runs and how it is kept: devices that share work, and checkpoints of anything in progress.
+"""Where it runs and how it is kept: devices and processes that share work, and checkpoints of anything in progress.
 
-Nothing here knows what is computed. `Placement` is the meaning of `mesh=` everywhere; `Checkpoint` keeps named states
-of a job in a file that belongs to that job alone; `write_framed` and `read_framed` are the files below it, which are
-whole or absent and whose every bit is checked.
+Nothing here knows what is computed. `Placement` is the meaning of `mesh=` everywhere, and `start_hosts`, `mesh` and
+`exchange` are how several processes work together. `Checkpoint` keeps named states of a job in a file that belongs to
+that job alone; `write_framed` and `read_framed` are the files below it, which are whole or absent and whose every bit
+is checked.
 """
 
 from ._checkpoint import Checkpoint as Checkpoint, Kept as Kept, fingerprint as fingerprint
 from ._framed import read_framed as read_framed, write_atomic as write_atomic, write_framed as write_framed
+from ._hosts import Hosts as Hosts, exchange as exchange, mesh as mesh, start_hosts as start_hosts
 from ._placement import Placement as Placement
