@@ -8,5 +8,11 @@ is checked.
 
 from ._checkpoint import Checkpoint as Checkpoint, Kept as Kept, fingerprint as fingerprint
 from ._framed import read_framed as read_framed, write_atomic as write_atomic, write_framed as write_framed
-from ._hosts import Hosts as Hosts, exchange as exchange, mesh as mesh, start_hosts as start_hosts
+from ._hosts import (
+    Hosts as Hosts,
+    exchange as exchange,
+    mesh as mesh,
+    start_hosts as start_hosts,
+    together as together,
+)
 from ._placement import Placement as Placement

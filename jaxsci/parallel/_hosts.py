@@ -5,20 +5,23 @@ A script calls `start_hosts` before anything else and gives `mesh()` to what it 
 use `exchange`, by which all processes get what each of them has found.
 """
 
+import dataclasses
 import math
 import os
 import struct
-from typing import NamedTuple
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 _LENGTH = struct.Struct("<Q")
+_FINE, _LOST = b"+", b"-"
 _PIECE = 1 << 24  # bytes told at a time: each process holds one of all others
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
-class Hosts(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Hosts:
     """The processes that work together. `rank`: this one's number, from 0 on. `count`: how many there are."""
 
     rank: int
@@ -45,13 +48,17 @@ def start_hosts() -> Hosts:
             missing = _VARIABLES[1] if count is None else _VARIABLES[2]
             raise RuntimeError(f"{_VARIABLES[0]} is set, but {missing} is not: set all of {', '.join(_VARIABLES)}")
         try:
-            jax.distributed.initialize(address, *(None if x is None else int(x) for x in (count, number)))
+            jax.distributed.initialize(address, _whole(count), _whole(number))
         except ValueError as error:  # JAX found none of the environments that it knows, or wrong numbers
             raise RuntimeError(
                 f"these processes do not know of each other ({error}): start them by `srun -n N`, as an indexed job of "
                 f"Kubernetes, by `mpirun`, or with {', '.join(_VARIABLES)} set for each"
             ) from error
     return Hosts.here()
+
+
+def _whole(text: str | None) -> int | None:
+    return None if text is None else int(text)
 
 
 def mesh() -> jax.sharding.Mesh:
@@ -78,6 +85,23 @@ def exchange(payload: bytes) -> list[bytes]:
         for part, told in zip(parts, _gathered(payload[at : at + room].ljust(room, b"\0")), strict=True):
             part.append(told)
     return [b"".join(part)[:size] for part, size in zip(parts, sizes, strict=True)]
+
+
+def together(work: Callable[[], bytes]) -> list[bytes]:
+    """What `work()` gives in each of the processes, told to all of them in the order of their numbers.
+
+    **Raises:** what `work` raises; `RuntimeError` in those processes that were fine where another one was not, because
+    they would wait for it for ever.
+    """
+    said: bytes | None = None
+    try:
+        said = _FINE + work()
+    finally:
+        told = exchange(said or _LOST)
+    for rank, each in enumerate(told):
+        if each[:1] == _LOST:
+            raise RuntimeError(f"process {rank} of {len(told)} failed, and without its part this one cannot go on")
+    return [each[1:] for each in told]
 
 
 def _gathered(payload: bytes) -> list[bytes]:
