@@ -1,0 +1,87 @@
+"""What runs on several devices and in several processes: one small job for each door that takes `mesh=`.
+
+`python -m benchmarks._hosts_doors OUT.npz [NAME ...]` starts the processes that its environment speaks of, runs each
+door without and with a mesh of all devices, and writes the numbers of both with the time that each took.
+`benchmarks._hosts` and the tests start it in processes of their own, because JAX counts its devices only once.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxsci as js
+
+
+class Decay(js.AbstractModel):
+    """An exponential decay onto a base."""
+
+    amp: js.Scalar = js.param()
+    tau: js.Scalar = js.param(bounds=(0.01, None))
+    base: js.Scalar = js.param(default=0.0)
+
+    def __call__(self, t):
+        return self.amp * jnp.exp(-t / self.tau) + self.base
+
+
+def decays(count: int, rows: int = 24) -> list[js.Dataset]:
+    """Noisy decays, some of them shorter."""
+    rng, t = np.random.default_rng(1), np.linspace(0.0, 5.0, rows)
+    data = [3 * np.exp(-t / (1 + 0.02 * k)) + 0.05 * rng.standard_normal(rows) for k in range(count)]
+    return [js.Dataset(t, y, js.White(0.05)) for y in data]
+
+
+def numbers(tree: object) -> list[np.ndarray]:
+    """All arrays of an answer."""
+    return [np.asarray(x) for x in jax.tree.leaves(tree) if isinstance(x, jax.Array | np.ndarray)]
+
+
+def small_fits(mesh, folder):
+    """fit_batch on the engine for small fits, in calls of 64 members."""
+    return js.fit_batch(Decay(1.0, 1.0), decays(300), batch_size=4, mesh=mesh).groups
+
+
+def fits(mesh, folder):
+    """fit_batch by the solver itself: a robust loss with a prior."""
+    lots = [js.Dataset(d.inputs, d.observed, js.Dense(np.diag(np.full(24, 0.05**2)))) for d in decays(40)]
+    return js.fit_batch(Decay(1.0, 1.0), lots, batch_size=2, mesh=mesh).groups
+
+
+def posteriors(mesh, folder):
+    """sample of a batch, one of whose members is refused."""
+    data = decays(20)
+    data[7] = js.Dataset(data[7].inputs, np.full(24, np.nan), js.White(0.05))
+    fitted = js.fit_batch(Decay(1.0, 1.0), data, batch_size=4)
+    drawn = js.sample(fitted, data, key=jax.random.key(0), num_warmup=20, num_samples=20, num_chains=2, mesh=mesh)
+    assert list(drawn.refused) == [7], drawn.refused
+    return [(group.first, group.trace) for group in drawn.groups]
+
+
+DOORS: dict[str, Callable] = {"fit_batch small": small_fits, "fit_batch": fits, "sample": posteriors}
+
+
+def main(out: Path, names: list[str]) -> None:
+    """Run the doors, alone and on all devices, and write what they gave."""
+    hosts, found = js.start_hosts() if len(sys.argv) < 0 else None, {}
+    del hosts
+    for name in names or DOORS:
+        for kind, mesh in (("alone", None), ("mesh", js.mesh())):
+            folder = out.parent / f"{out.stem}-{name}-{kind}".replace(" ", "-")
+            begin = time.perf_counter()
+            arrays = numbers(DOORS[name](mesh, folder))
+            found[f"{name}/{kind}/wall"] = np.array(time.perf_counter() - begin)
+            found |= {f"{name}/{kind}/{k}": x for k, x in enumerate(arrays)}
+    np.savez(out, **found)
+
+
+if __name__ == "__main__":
+    import os
+
+    js.enable_x64()
+    if "JAX_NUM_PROCESSES" in os.environ:
+        js.start_hosts()
+    main(Path(sys.argv[1].format(rank=jax.process_index())), sys.argv[2:])
