@@ -10,7 +10,9 @@ from ._checkpoint import Checkpoint as Checkpoint, Kept as Kept, fingerprint as 
 from ._framed import read_framed as read_framed, write_atomic as write_atomic, write_framed as write_framed
 from ._hosts import (
     Hosts as Hosts,
+    brought_home as brought_home,
     exchange as exchange,
+    laid_out as laid_out,
     mesh as mesh,
     start_hosts as start_hosts,
     together as together,

@@ -10,9 +10,15 @@ import math
 import os
 import struct
 from collections.abc import Callable
+from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
+
+from ..core import AnyArray, Tree
 
 _LENGTH = struct.Struct("<Q")
 _FINE, _LOST = b"+", b"-"
@@ -102,6 +108,32 @@ def together(work: Callable[[], bytes]) -> list[bytes]:
         if each[:1] == _LOST:
             raise RuntimeError(f"process {rank} of {len(told)} failed, and without its part this one cannot go on")
     return [each[1:] for each in told]
+
+
+def laid_out(tree: Tree, mesh: jax.sharding.Mesh, spec: jax.sharding.PartitionSpec) -> Any:
+    """The arrays of a tree, which all processes have alike, on the devices of a mesh that are in any of them."""
+    sharding = jax.sharding.NamedSharding(mesh, spec)
+
+    def lay(x: AnyArray) -> jax.Array:
+        values = np.asarray(x)
+        return jax.make_array_from_callback(values.shape, sharding, lambda at: values[at])
+
+    arrays, rest = eqx.partition(tree, eqx.is_array)
+    return eqx.combine(jtu.tree_map(lay, arrays), rest)
+
+
+def brought_home(tree: Tree) -> Any:
+    """The arrays of a tree, which devices of all processes have parts of, whole on this process's default device."""
+    from jax.experimental import multihost_utils
+
+    def bring(x: Any) -> Any:
+        if not isinstance(x, jax.Array) or (x.is_fully_addressable and len(x.devices()) == 1):
+            return x
+        return jnp.asarray(
+            np.asarray(x) if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True)
+        )
+
+    return jtu.tree_map(bring, tree)
 
 
 def _gathered(payload: bytes) -> list[bytes]:

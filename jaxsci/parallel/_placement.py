@@ -6,6 +6,7 @@ waits for another within a chunk, as it would if one program were spread over al
 part is done. Processes tell each other what they have found when all is done, so that each of them has the whole.
 """
 
+import contextlib
 import io
 import os
 import threading
@@ -52,6 +53,11 @@ class Placement(NamedTuple):
         return tuple(device for device in self.devices if device.process_index == jax.process_index())
 
     @property
+    def local(self) -> "Placement":
+        """The same of this process alone."""
+        return Placement(self.own)
+
+    @property
     def dealing(self) -> tuple[int, ...]:
         """The process of each device, where there are several processes: what a checkpoint belongs to, beside the work.
 
@@ -70,6 +76,12 @@ class Placement(NamedTuple):
         path, hosts = Path(path), Hosts.here()
         return path.with_name(f"{path.name}.{hosts.rank}-of-{hosts.count}") if self.dealing else path
 
+    def by_first(self, work: Callable[[], np.ndarray]) -> np.ndarray:
+        """An array that the first process alone finds, in all of them: what is on disk is its affair."""
+        if not self.dealing:
+            return work()
+        return _unpacked(together(lambda: b"" if jax.process_index() else _packed([work()]))[0])[0]
+
     def share(self, count: int, size: int) -> np.ndarray:
         """Which of so many members this process works on, dealt out in chunks of `size`: all for one process.
 
@@ -78,11 +90,11 @@ class Placement(NamedTuple):
         mine = np.flatnonzero(self._owners(count, size) == jax.process_index()) if self.dealing else np.arange(count)
         return mine if len(mine) else np.arange(min(count, size))
 
-    def in_shares(self, count: int, size: int, work: Callable[[np.ndarray], Result]) -> Result:
+    def in_shares(self, count: int, size: int, work: Callable[[np.ndarray], Result], axis: int = 0) -> Result:
         """work(members) of all `count` members, of which each process works on its `share`.
 
-        **Arguments:** `work`: gives a tree of arrays that lead with the members it was given. What it raises in one
-        process is an error in all of them.
+        **Arguments:** `work`: gives a tree of arrays, which have the members it was given along `axis`. What it raises
+        in one process is an error in all of them.
 
         **Returns:** what it would give for all members, in every process.
         """
@@ -93,17 +105,16 @@ class Placement(NamedTuple):
 
         def part() -> bytes:
             found.append(work(mine))
-            return _packed(jtu.tree_leaves(found[0]))
+            return _packed([np.moveaxis(np.asarray(leaf), axis, 0) for leaf in jtu.tree_leaves(found[0])])
 
         told = [_unpacked(each) for each in together(part)]
-        leaves, structure = jtu.tree_flatten(found[0])
-        owners = self._owners(count, size)
-        out = [np.empty((count, *np.shape(leaf)[1:]), np.asarray(leaf).dtype) for leaf in leaves]
-        for rank, part_of in enumerate(told):
+        structure, owners = jtu.tree_structure(found[0]), self._owners(count, size)
+        out = [np.empty((count, *one.shape[1:]), one.dtype) for one in told[jax.process_index()]]
+        for rank, leaves in enumerate(told):
             at = np.flatnonzero(owners == rank)
-            for whole, values in zip(out, part_of, strict=True):
+            for whole, values in zip(out, leaves, strict=True):
                 whole[at] = values[: len(at)]  # none of a first chunk that was done for its form
-        return jtu.tree_unflatten(structure, out)
+        return jtu.tree_unflatten(structure, [np.moveaxis(whole, 0, axis) for whole in out])
 
     def _owners(self, count: int, size: int) -> np.ndarray:
         """The process of each member."""
@@ -123,22 +134,36 @@ class Placement(NamedTuple):
         if not self.dealing:
             self._spread(items, work, done)
             return
-        queue, structure = list(items), None
-        for at in range(0, len(queue), len(self.devices)):
-            each = list(zip(self.dealing, queue[at : at + len(self.devices)], strict=False))
+        queue, size = list(items), len(self.devices)
+        structure: jtu.PyTreeDef | None = None
+        before: list[tuple[Item, Result]] = []
+        for at in range(0, len(queue) + size, size):  # after the last round comes one without work
+            each = list(zip(queue[at : at + size], self.dealing, strict=False))
             found: dict[int, Result] = {}
 
-            def part(each: list[tuple[int, Item]] = each, found: dict[int, Result] = found) -> bytes:
-                mine = [k for k, (rank, _) in enumerate(each) if rank == jax.process_index()]
-                self._spread(mine, lambda k: work(each[k][1]), found.__setitem__)
+            def part(
+                before: list[tuple[Item, Result]] = before,
+                each: list[tuple[Item, int]] = each,
+                found: dict[int, Result] = found,
+                structure: jtu.PyTreeDef | None = structure,
+            ) -> bytes:
+                for item, result in before:
+                    done(item, result)
+                mine = [k for k, (_, rank) in enumerate(each) if rank == jax.process_index()]
+                some = mine or [0] * (
+                    structure is None and len(each) > 0
+                )  # who has none yet learns the form of a result
+                self._spread(some, lambda k: work(each[k][0]), found.__setitem__)
                 return _packed([leaf for k in mine for leaf in jtu.tree_leaves(found[k])])
 
-            told = [iter(_unpacked(each)) for each in together(part)]
-            if found:
-                structure = jtu.tree_structure(next(iter(found.values())))
-            assert structure is not None  # the first device of a round is one of process 0's; others have seen a round
-            for rank, item in each:
-                done(item, jtu.tree_unflatten(structure, [next(told[rank]) for _ in range(structure.num_leaves)]))
+            told = [iter(_unpacked(one)) for one in together(part)]
+            for result in found.values():
+                structure = jtu.tree_structure(result)
+            before = []
+            for item, rank in each:
+                assert structure is not None
+                leaves = [next(told[rank]) for _ in range(structure.num_leaves)]
+                before.append((item, jtu.tree_unflatten(structure, leaves)))
 
     def _spread(
         self, items: Iterable[Item], work: Callable[[Item], Result], done: Callable[[Item, Result], None]
@@ -152,7 +177,7 @@ class Placement(NamedTuple):
                     item = next(rest, stop)
                 if isinstance(item, threading.Event):
                     return
-                with jax.default_device(device):
+                with contextlib.nullcontext() if device is None else jax.default_device(device):
                     result = work(item)
                 with lock:
                     done(item, result)
