@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxsci as js
+from jaxsci import compsep, evolution
 
 
 class Decay(js.AbstractModel):
@@ -86,12 +87,65 @@ def streamed(mesh, folder):
     return told(js.fit(Decay(1.0, 1.0), stream, mesh=mesh))
 
 
+FREQUENCIES = np.array([40.0, 78.0, 119.0, 195.0, 280.0])
+
+
+def sky(npix: int = 12 * 32**2) -> np.ndarray:
+    """Maps of CMB and dust in five channels."""
+    rng = np.random.default_rng(3)
+    mixing = np.asarray(compsep.MixingMatrix(cmb=compsep.CMB(), dust=dust()).eval(FREQUENCIES))
+    amplitudes = np.stack([rng.normal(0, 3, npix), rng.normal(100, 10, npix)])
+    return (mixing @ amplitudes)[:, None] + rng.normal(0, 0.1, (5, 1, npix))
+
+
+def dust() -> compsep.ModifiedBlackBody:
+    """Dust whose beta alone is fitted."""
+    return compsep.ModifiedBlackBody(1.54, 20.0)
+
+
+def pixels(mesh, folder):
+    """separate, each pixel by itself."""
+    mixing, maps = compsep.MixingMatrix(cmb=compsep.CMB(), dust=dust()), sky()
+    free, noise = ("dust.beta",), np.full(5, 100.0)
+    found = compsep.separate(
+        mixing, FREQUENCIES, maps, free=free, patches=np.arange(maps.shape[2]), inv_n=noise, mesh=mesh
+    )
+    return [found.values, found.std, found.amplitudes, found.errors, found.chi2, found.steps]
+
+
+def blocks(mesh, folder):
+    """separate_blocks, from a file to files."""
+    mixing, maps = compsep.MixingMatrix(cmb=compsep.CMB(), dust=dust()), sky()
+    free, noise = ("dust.beta",), np.full(5, 100.0)
+    stored = compsep.separate_blocks(mixing, FREQUENCIES, maps, folder, free=free, inv_n=noise, block=1500, mesh=mesh)
+    return [np.array(x) for x in stored[:9]]
+
+
+def free_particles(mesh, folder):
+    """evolve of particles that do not see each other: their positions."""
+    sde = evolution.SDE(lambda t, x: -x, 0.7)
+    start = evolution.Ensemble(np.random.default_rng(1).normal(size=51), np.ones(51), key=1)
+    return evolution.evolve(sde, start, np.linspace(0, 1, 13), mesh=mesh).ensemble.positions
+
+
+def drawn_together(mesh, folder):
+    """evolve of particles that are drawn to their mean."""
+    pull = evolution.Interaction(lambda t, x, crowd: crowd.mean - x, evolution.Moments())
+    start = evolution.Ensemble(np.random.default_rng(1).normal(size=51), np.ones(51), key=1)
+    found = evolution.evolve(evolution.SDE(pull, 0.5), start, np.linspace(0, 1, 13), mesh=mesh)
+    return [found.ensemble.positions, found["moments"].mean]
+
+
 DOORS: dict[str, Callable] = {
     "fit_batch small": small_fits,
     "fit_batch": fits,
     "sample": posteriors,
     "fit rows": rows,
     "fit stream": streamed,
+    "evolve": free_particles,
+    "evolve interacting": drawn_together,
+    "separate": pixels,
+    "separate_blocks": blocks,
 }
 
 
