@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxsci as js
-from jaxsci import compsep, evolution
+from jaxsci import compsep, evolution, xpcs
 
 
 class Decay(js.AbstractModel):
@@ -136,6 +136,14 @@ def drawn_together(mesh, folder):
     return [found.ensemble.positions, found["moments"].mean]
 
 
+def correlation(mesh, folder):
+    """correlate, with two-time maps."""
+    movie = np.random.default_rng(4).poisson(1.5, (40, 12, 10)).astype(np.uint8)
+    labels = 1 + (np.arange(120) % 2).reshape(12, 10)
+    found = xpcs.correlate(movie, labels, two_time=[1, 2], tile=8, block=8, mesh=mesh)
+    return [found.g2, found.error, found.image, found.intensity, found.two_time[1].C, found.two_time[2].C]
+
+
 DOORS: dict[str, Callable] = {
     "fit_batch small": small_fits,
     "fit_batch": fits,
@@ -144,6 +152,7 @@ DOORS: dict[str, Callable] = {
     "fit stream": streamed,
     "evolve": free_particles,
     "evolve interacting": drawn_together,
+    "correlate": correlation,
     "separate": pixels,
     "separate_blocks": blocks,
 }

@@ -199,7 +199,7 @@ class Blocks:
         self.harmless = self._harmless()
 
     def read(self, i: int) -> list[np.ndarray]:
-        """Block i; beyond the last one, rows that do not count. Reading ahead in a thread was tried and does not pay."""
+        """Block i; beyond the last, rows that do not count. Reading the next one ahead was tried: it does not pay."""
         with self.lock, self.kept:
             return self._assemble(i)
 
