@@ -5,6 +5,7 @@ door without and with a mesh of all devices, and writes the numbers of both with
 `benchmarks._hosts` and the tests start it in processes of their own, because JAX counts its devices only once.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ import numpy as np
 
 import jaxsci as js
 from jaxsci import compsep, evolution, xpcs
+from jaxsci.parallel import exchange, together
 
 
 class Decay(js.AbstractModel):
@@ -45,6 +47,48 @@ def numbers(tree: object) -> list[np.ndarray]:
 def small_fits(mesh, folder):
     """fit_batch on the engine for small fits, in calls of 64 members."""
     return js.fit_batch(Decay(1.0, 1.0), decays(300), batch_size=4, mesh=mesh).groups
+
+
+class _Stopped(Exception):
+    """Stands for Ctrl-C."""
+
+
+def resumed(mesh, folder):
+    """The same, stopped after its first round and gone on with."""
+    kept, told = folder / "batch.checkpoint", []
+
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise _Stopped
+
+    for progress in (stop, lambda done, total: told.append(done)):
+        with contextlib.suppress(_Stopped):
+            found = js.fit_batch(
+                Decay(1.0, 1.0), decays(300), batch_size=4, mesh=mesh, checkpoint=kept, progress=progress
+            ).groups
+    assert told[0] > 0, "it began again"
+    assert told[-1] == 300
+    name = "batch.checkpoint" if jax.process_count() == 1 else f"batch.checkpoint.{jax.process_index()}-of-2"
+    assert (folder / name).exists()
+    return found
+
+
+def failed(mesh, folder):
+    """What all processes hear when the last of them fails."""
+    last = jax.process_count() - 1
+
+    def work() -> bytes:
+        if jax.process_index() == last:
+            raise OSError("disk full")
+        return b"fine"
+
+    try:
+        together(work)
+    except (OSError, RuntimeError) as error:
+        said = str(error)
+    wanted = "disk full" if jax.process_index() == last else f"process {last} of {last + 1} failed"
+    assert wanted in said, said
+    return [np.array(b"".join(exchange(b"%d" % k)[-1] for k in range(2)) == b"01")]
 
 
 def fits(mesh, folder):
@@ -145,7 +189,9 @@ def correlation(mesh, folder):
 
 
 DOORS: dict[str, Callable] = {
+    "failed": failed,
     "fit_batch small": small_fits,
+    "resumed": resumed,
     "fit_batch": fits,
     "sample": posteriors,
     "fit rows": rows,
