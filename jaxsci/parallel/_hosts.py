@@ -80,6 +80,8 @@ def exchange(payload: bytes) -> list[bytes]:
     """Tell all processes something: what each of them has told, in the order of their numbers.
 
     All processes have to call this equally often, and wait in it for the last of them.
+
+    **Raises:** `RuntimeError` where one of them has ended.
     """
     if jax.process_count() == 1:
         return [payload]
@@ -137,8 +139,17 @@ def brought_home(tree: Tree) -> Any:
 
 
 def _gathered(payload: bytes) -> list[bytes]:
-    """The same for payloads of one length."""
+    """The same for payloads of one length.
+
+    **Raises:** `RuntimeError` where another process has ended; what JAX makes of that may look like a wrong argument.
+    """
     from jax.experimental import multihost_utils
 
-    each = multihost_utils.process_allgather(np.frombuffer(payload, np.uint8))
+    try:
+        each = multihost_utils.process_allgather(np.frombuffer(payload, np.uint8))
+    except (ValueError, jax.errors.JaxRuntimeError) as error:
+        raise RuntimeError(
+            f"another process does not answer any more ({error}): see what it said, and start all of them again; they "
+            "go on from their checkpoints"
+        ) from error
     return [np.asarray(told).tobytes() for told in each]
