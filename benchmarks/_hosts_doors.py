@@ -1,12 +1,13 @@
 """What runs on several devices and in several processes: one small job for each door that takes `mesh=`.
 
-`python -m benchmarks._hosts_doors OUT.npz [NAME ...]` starts the processes that its environment speaks of, runs each
-door without and with a mesh of all devices, and writes the numbers of both with the time that each took.
+`python -m benchmarks._hosts_doors OUT.npz alone|mesh NAME ...` starts the processes that its environment speaks of,
+runs each of these doors without or with a mesh of all devices, and writes the numbers and the time that each took.
 `benchmarks._hosts` and the tests start it in processes of their own, because JAX counts its devices only once.
 """
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import numpy as np
 
 import jaxsci as js
 from jaxsci import compsep, evolution, xpcs
-from jaxsci.parallel import exchange, together
+from jaxsci.parallel import Checkpoint, exchange, together
 
 
 class Decay(js.AbstractModel):
@@ -54,11 +55,12 @@ class _Stopped(Exception):
 
 
 def resumed(mesh, folder):
-    """The same, stopped after its first round and gone on with."""
-    kept, told = folder / "batch.checkpoint", []
+    """The same, stopped in its second round and gone on with."""
+    kept, calls, told = folder / "batch.checkpoint", [], []
 
     def stop(done: int, total: int) -> None:
-        if done:
+        calls.append(done)
+        if len(calls) > 2:
             raise _Stopped
 
     for progress in (stop, lambda done, total: told.append(done)):
@@ -70,6 +72,20 @@ def resumed(mesh, folder):
     assert told[-1] == 300
     name = "batch.checkpoint" if jax.process_count() == 1 else f"batch.checkpoint.{jax.process_index()}-of-2"
     assert (folder / name).exists()
+    return found
+
+
+def killed(mesh, folder):
+    """The same, its first process killed in the second round where `HOSTS_KILL` is set, and gone on with elsewhere."""
+    kept, told = folder / "killed.checkpoint", []
+
+    def watch(done: int, total: int) -> None:
+        told.append(done)
+        if "HOSTS_KILL" in os.environ and len(told) > 2 and jax.process_index() == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    found = js.fit_batch(Decay(1.0, 1.0), decays(300), batch_size=4, mesh=mesh, checkpoint=kept, progress=watch).groups
+    assert mesh is None or jax.process_index() > 0 or told[0] > 0, "it began again"
     return found
 
 
@@ -192,6 +208,7 @@ DOORS: dict[str, Callable] = {
     "failed": failed,
     "fit_batch small": small_fits,
     "resumed": resumed,
+    "killed": killed,
     "fit_batch": fits,
     "sample": posteriors,
     "fit rows": rows,
@@ -207,7 +224,7 @@ DOORS: dict[str, Callable] = {
 def main(out: Path, kind: str, names: list[str]) -> None:
     """Run the doors "alone" or on a "mesh" of all devices, and write what they gave."""
     found = {}
-    for name in names or DOORS:
+    for name in names:
         folder = out.parent / f"{name}-{kind}".replace(" ", "-")
         folder.mkdir(exist_ok=True)
         begin = time.perf_counter()
@@ -220,6 +237,7 @@ def main(out: Path, kind: str, names: list[str]) -> None:
 
 if __name__ == "__main__":
     js.enable_x64()
+    Checkpoint.__init__.__kwdefaults__["every"] = 0.0  # these jobs are shorter than the time between two writes
     if "JAX_NUM_PROCESSES" in os.environ:
         js.start_hosts()
     main(Path(sys.argv[1].format(rank=jax.process_index())), sys.argv[2], sys.argv[3:])

@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 
 from ..core import AbstractLikelihood, Tree, split_rows, traced
 from ..datasets import Stream, StreamedDataset, pad
-from ..parallel import laid_out
+from ..parallel import Placement, laid_out
 from ._plan import Plan
 from ._problem import Problem, Solver
 from ._solver._trust_region import AbstractTrustSolver
@@ -70,6 +70,7 @@ def check_mesh(plan: Plan, problem: Problem, given: Any, solver: Solver) -> None
 
 def share_rows(problem: Problem, mesh: jax.sharding.Mesh) -> Problem:
     """The Problem with its rows on the devices of a mesh, equally many on each; those that fill up are not used."""
+    Placement.of(mesh)  # a mesh of some processes is refused
     data, terms = problem.data, problem.terms
     if isinstance(data, Stream):
         count = -(-data.index.shape[0] // mesh.size) * mesh.size  # a block beyond the last has no row in use

@@ -131,9 +131,10 @@ def brought_home(tree: Tree) -> Any:
     def bring(x: Any) -> Any:
         if not isinstance(x, jax.Array) or (x.is_fully_addressable and len(x.devices()) == 1):
             return x
-        return jnp.asarray(
-            np.asarray(x) if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True)
-        )
+        if x.is_fully_replicated:
+            return jnp.asarray(np.asarray(x.addressable_data(0)))
+        whole = np.asarray(x) if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True)
+        return jnp.asarray(whole)
 
     return jtu.tree_map(bring, tree)
 

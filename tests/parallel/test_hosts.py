@@ -13,8 +13,8 @@ import jaxsci as js
 from benchmarks import _hosts
 from jaxsci.parallel import Hosts, Placement, exchange, start_hosts, together
 
-FEW = ("failed", "fit_batch small", "resumed", "fit rows", "fit stream", "evolve", "evolve interacting", "correlate")
-MANY = (*FEW, "fit_batch", "sample", "separate", "separate_blocks")
+QUICK = ("failed", "fit_batch small", "resumed", "fit stream", "evolve interacting", "separate_blocks", "correlate")
+ALL = (*QUICK, "fit_batch", "sample", "fit rows", "evolve", "separate")
 
 
 def same(one, other, doors):
@@ -25,36 +25,42 @@ def same(one, other, doors):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _shared_cache():
-    """The processes find each other's programs, and on a next run their own."""
+def _quick_programs():
+    """The processes find each other's programs, and spend little on each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         yield
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    (found,) = _hosts.run(tmp_path_factory.mktemp("alone"), "alone", MANY)
-    return found
+def compare(folder, doors):
+    """On eight devices of a process and in two processes every door gives what it gives alone."""
+    (alone,) = _hosts.run(folder / "alone", "alone", doors)
+    same(alone, *_hosts.run(folder / "eight", "mesh", doors, devices=8), doors)
+    for found in _hosts.run(folder / "two", "mesh", doors, processes=2):
+        same(alone, found, doors)
 
 
-def test_eight_devices_give_what_one_gives(alone, tmp_path):
-    """Those doors that are one program for all devices; the others compile for each (see the slow test)."""
-    (found,) = _hosts.run(tmp_path, "mesh", FEW, devices=8)
-    same(alone, found, FEW)
-
-
-def test_two_processes_give_what_one_gives(alone, tmp_path):
-    for found in _hosts.run(tmp_path, "mesh", MANY, processes=2):
-        same(alone, found, MANY)
+def test_devices_and_processes_give_what_one_gives(tmp_path):
+    compare(tmp_path, QUICK)
 
 
 @pytest.mark.slow
-def test_eight_devices_give_what_one_gives_through_all_doors(alone, tmp_path):
-    (found,) = _hosts.run(tmp_path, "mesh", MANY, devices=8)
-    same(alone, found, MANY)
+def test_devices_and_processes_give_what_one_gives_through_all_doors(tmp_path):
+    compare(tmp_path, ALL)
+
+
+@pytest.mark.slow
+def test_a_killed_pair_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    (alone,) = _hosts.run(tmp_path / "alone", "alone", ("killed",))
+    monkeypatch.setenv("HOSTS_KILL", "1")
+    with pytest.raises(RuntimeError, match=r"processes ended with \[-9, -"):
+        _hosts.run(tmp_path / "two", "mesh", ("killed",), processes=2)
+    monkeypatch.delenv("HOSTS_KILL")
+    for found in _hosts.run(tmp_path / "two", "mesh", ("killed",), processes=2):
+        same(alone, found, ("killed",))
 
 
 class TestAlone:
