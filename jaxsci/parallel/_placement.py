@@ -134,36 +134,30 @@ class Placement(NamedTuple):
         if not self.dealing:
             self._spread(items, work, done)
             return
-        queue, size = list(items), len(self.devices)
-        structure: jtu.PyTreeDef | None = None
-        before: list[tuple[Item, Result]] = []
+        queue, size, form = list(items), len(self.devices), list[jtu.PyTreeDef]()
+        waiting: list[tuple[Item, Result]] = []  # what all processes were told, and `done` was not
         for at in range(0, len(queue) + size, size):  # after the last round comes one without work
             each = list(zip(queue[at : at + size], self.dealing, strict=False))
-            found: dict[int, Result] = {}
+            mine = [k for k, (_, rank) in enumerate(each) if rank == jax.process_index()]
 
             def part(
-                before: list[tuple[Item, Result]] = before,
                 each: list[tuple[Item, int]] = each,
-                found: dict[int, Result] = found,
-                structure: jtu.PyTreeDef | None = structure,
+                mine: list[int] = mine,
+                waiting: list[tuple[Item, Result]] = waiting,
             ) -> bytes:
-                for item, result in before:
+                for item, result in waiting:
                     done(item, result)
-                mine = [k for k, (_, rank) in enumerate(each) if rank == jax.process_index()]
-                some = mine or [0] * (
-                    structure is None and len(each) > 0
-                )  # who has none yet learns the form of a result
+                found: dict[int, Result] = {}
+                some = mine if mine or form else range(min(len(each), 1))  # who has none learns the form of a result
                 self._spread(some, lambda k: work(each[k][0]), found.__setitem__)
+                form.extend(jtu.tree_structure(result) for result in found.values())
                 return _packed([leaf for k in mine for leaf in jtu.tree_leaves(found[k])])
 
             told = [iter(_unpacked(one)) for one in together(part)]
-            for result in found.values():
-                structure = jtu.tree_structure(result)
-            before = []
+            waiting = []
             for item, rank in each:
-                assert structure is not None
-                leaves = [next(told[rank]) for _ in range(structure.num_leaves)]
-                before.append((item, jtu.tree_unflatten(structure, leaves)))
+                leaves = [next(told[rank]) for _ in range(form[0].num_leaves)]
+                waiting.append((item, jtu.tree_unflatten(form[0], leaves)))
 
     def _spread(
         self, items: Iterable[Item], work: Callable[[Item], Result], done: Callable[[Item, Result], None]
