@@ -60,7 +60,11 @@ from .fitting import (
     fit as fit,
     fit_batch as fit_batch,
 )
-from .parallel import use_compile_cache as use_compile_cache
+from .parallel import (
+    mesh as mesh,
+    start_hosts as start_hosts,
+    use_compile_cache as use_compile_cache,
+)
 from .sampling import (
     BatchPosterior as BatchPosterior,
     Criteria as Criteria,

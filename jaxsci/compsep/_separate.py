@@ -17,6 +17,7 @@ from jaxtyping import Array
 
 from ..core import free_spec, match, traced
 from ..fitting import Solver, as_names
+from ..parallel import Placement
 from ._fit.amplitudes import ComponentMaps, component_maps
 from ._fit.fit import fit_sky
 from ._fit.fits import Fits, spoilt, unfitted
@@ -48,6 +49,7 @@ def separate(
     solver: Solver = SOLVER,
     tolerance: float = 1e-6,
     max_steps: int = 100,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Separation:
     """Fit spectral parameters by the profile likelihood and separate the components.
 
@@ -74,6 +76,8 @@ def separate(
     - `mask`: (pixel,), True = used. `bounds`, `priors`: as in `jaxsci.fit`. `units`: of the maps.
     - `marginal`: integrate amplitudes out instead of maximising over them.
     - `solver`: for parameters that are coupled; `tolerance`: in standard errors, for those that are not.
+    - `mesh`: devices that take cells and pixels in turn, such as `jaxsci.mesh()`; `None` for the default device. Bits
+      do not depend on them. Cells that share parameters are fitted together, by the default device.
 
     **Returns:** a `Separation`. Look at `.success`: no member of it raises. Where the mixing matrix is not finite, as
     with a NaN among the spectra, the result is `nonfinite_start` and the maps are NaN.
@@ -85,6 +89,7 @@ def separate(
     settings = Settings.of(
         mixing, instrument, others, units, nest, marginal, bounds, priors, solver, tolerance, max_steps
     )
+    settings = settings._replace(placement=Placement.of(mesh))
     columns = len(mixing.columns)
     sky = Sky.of(instrument, maps, inv_n, mask, units=units, columns=columns, strict=False)
     return separate_sky(settings, sky, patches, fixed)
@@ -104,6 +109,8 @@ def separate_sky(
     sky, here = sky.hiding(fixed or {}).sound(), in_memory(settings.mixing, fixed or {})
     # asked once, for all that follows: the host's loops, or one program
     settings = settings._replace(traced=traced((settings, sky, here)))
+    if settings.traced and settings.placement.devices:
+        raise ValueError("a separation within a JAX transformation is part of a larger program: leave mesh= out")
     cells = lay_out(settings.free, patches, sky.used, nest=settings.nest, single=sky.by_pixel, fixed=here)
     fits, component = solve(settings, sky, cells)
     return _answer(settings._replace(mixing=at_lanes(settings.mixing, here)), sky, cells, fits, component)

@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from ..core import AbstractPrior, Unit, leaf_names, match
 from ..fitting import GaussNewton, Solver, as_names, flat_bounds, flat_priors, make_plan
+from ..parallel import Placement
 from ._fixed import FixedMaps
 from ._given import ArrayModule, Given
 from ._instrument import Channels, Frequencies, frequencies_of
@@ -105,6 +106,7 @@ class Settings(NamedTuple):
       order. `marginal`: amplitudes are integrated out.
     - `bounds`, `priors`, `solver`, `tolerance`, `max_steps`: as `separate` was given them.
     - `traced`: True within a JAX transformation. Then all is one program; else the host drives programs of fixed sizes.
+    - `placement`: the devices that take those programs in turn.
     """
 
     mixing: MixingMatrix
@@ -119,6 +121,7 @@ class Settings(NamedTuple):
     tolerance: float = 1e-6
     max_steps: int = 100
     traced: bool = False
+    placement: Placement = Placement()
 
     @staticmethod
     def of(

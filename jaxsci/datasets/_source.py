@@ -199,12 +199,12 @@ class Blocks:
         self.harmless = self._harmless()
 
     def read(self, i: int) -> list[np.ndarray]:
-        """Block i. Reading the next one ahead in a thread was measured and does not pay."""
+        """Block i; beyond the last, rows that do not count. Reading the next one ahead was tried: it does not pay."""
         with self.lock, self.kept:
             return self._assemble(i)
 
     def _assemble(self, i: int) -> list[np.ndarray]:
-        start, stop = i * self.block, min((i + 1) * self.block, self.length)
+        start, stop = min(i * self.block, self.length), min((i + 1) * self.block, self.length)
         parts = self.rows.take(start, stop)
         unused = ~np.asarray(parts[self.mask])
         out = []
@@ -228,6 +228,11 @@ class Blocks:
     def blocks(self) -> Iterator[list[np.ndarray]]:
         """All blocks in order, outside of any fit."""
         return map(self._assemble, range(self.count))
+
+    @property
+    def anywhere(self) -> bool:
+        """True where blocks can be read in any order."""
+        return isinstance(self.rows, ArrayRows)
 
     def wait_for(self, program: Callable[[], Any]) -> Any:
         """The finished answer of a program that reads from here; what goes wrong here is raised as it is."""

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
 from ..core import Given, Module, Tree, describe, is_traced, traced
 from ..fitting import compiled
-from ..parallel import require_memory
+from ..parallel import Placement, brought_home, laid_out, require_memory
 from ._ensemble import Draw, Ensemble, raw_key, start_key
 from ._filled import Filled, bucket_of, filled, size_of
 from ._program import STRIDE, Leg, Plan, first_of, program
@@ -86,7 +86,8 @@ def evolve(
       time only.
     - `chunk`: particles that go through all of time together, before the next. Results are the same, memory is that
       of a chunk. Drifts that read the ensemble need all particles at once.
-    - `mesh`: devices that share the particles.
+    - `mesh`: devices that share the particles, such as `jaxsci.mesh()`; `None` for the default device. What each
+      particle does is the same to the bit, unless the drift reads the ensemble; sums differ by roundings.
     - `checkpoint`: a file that keeps the progress of a long run; called again, a run that was stopped goes on from it.
     - `progress`: True for a progress bar, or a function of (done, in all), both in chunks where there are some and in
       steps elsewhere.
@@ -130,7 +131,11 @@ def evolve(
     stepper.check(sde, x)
     _check_weights(sde, kept, x)
     plan = Plan(stride, chunk, rounds, mesh)
+    several = bool(Placement.of(mesh).dealing) and not within  # processes, each of which has the ensemble
+    if mesh is not None and several:
+        leg, crowd = laid_out((leg, crowd), mesh, jax.sharding.PartitionSpec())
     found: Any = in_stages(leg, crowd, plan, watch) if watch.anyone else compiled(program, (leg, crowd), (plan,))
+    found = brought_home(found) if several else found
     if crowd.size != size_of(ensemble) or mesh is not None:
         own = frozenset(name for name, summary in kept.items() if summary.per_particle)
         found = compiled(first_of, (found,), (size_of(ensemble), own))

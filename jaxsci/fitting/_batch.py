@@ -155,9 +155,10 @@ def fit_batch(
       fitted together, at a cost linear in their number: see `.shared` of the answer. A member's `dof`
       does not count shared parameters; its errors do. Members that no fit could use are left out.
     - `batch_size`: lanes of one program; `"auto"` takes up to 128, fewer for long data sets.
-    - `mesh`: devices that take the chunks in turn; `None` for the default device. Bits do not depend on them.
+    - `mesh`: devices that take the chunks in turn, such as `jaxsci.mesh()`; `None` for the default device. Bits do not
+      depend on them.
     - `checkpoint`: a file that keeps the batch in progress, for one that was killed or stopped to go on
-      from, with the same bits. `resume`: False starts over, whatever the file says.
+      from, with the same bits; each of several processes has one. `resume`: False starts over, whatever the file says.
     - `progress`: True for a progress bar, or a function of (members done, members in all).
 
     **Returns:** a `BatchSolution`. No member can make it raise: look at `.failed`.
@@ -179,17 +180,20 @@ def fit_batch(
         each, joint = fit_shared(parts, as_names(shared), batch_size)
         return BatchSolution(*_merge(each, [block.members for block in todo]), {}, joint)
     words = repr((None if free is None else as_names(free), solver, type(loss), scale_covariance))
-    task = ([tuple(block) for block in todo], bounds, priors, loss, words, max_steps)
-    kept = None if checkpoint is None else Checkpoint(checkpoint, task, resume)
+    placement = Placement.of(mesh)
+    task = ([tuple(block) for block in todo], bounds, priors, loss, words, max_steps, *placement.dealing)
+    kept = None if checkpoint is None else Checkpoint(placement.file(checkpoint), task, resume)
 
     def run(k: int, report: Callable[[int], None]) -> Solution:
         plan, varying = prepare(todo[k])
         width = lane_count(todo[k].length, len(plan.names), batch_size)
         chunks = chunk_count(todo[k].length, len(plan.names), width)
         choices = Choices(plan, solver, None, max_steps, scale_covariance)
-        job = Job(varying, choices, width, chunks, Placement.of(mesh))
-        fitted = fit_small if takes(job) else Job.run
-        return fitted(job, report, kept, str(k))
+        job = Job(varying, choices, width, chunks, placement)
+        fitted, size = fit_small if takes(job) else Job.run, width * chunks
+        solution = placement.in_shares(job.size, size, lambda some: fitted(job.only(some), report, kept, str(k)))
+        report(job.size - len(placement.share(job.size, size)))  # those of other processes
+        return solution
 
     with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():
         return _separately(todo, lambda k: run(k, report))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
 import optimistix as optx
@@ -17,12 +18,14 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ..core import AbstractLikelihood, AbstractLoss, AbstractNoise, Linear, Linearisation, Model, Robust, closed, opened
 from ..datasets import AbstractDataset, Stream, StreamedDataset
+from ..parallel import brought_home
 from ._adjoint import Given, KKTAdjoint
 from ._checks import check_fixed, check_given
 from ._diagnose import judge
 from ._ending import Checked, Look, at_bound, careful, ending, look, off_optimum
 from ._lean import Flags, lean_first
 from ._objective import Objective
+from ._over_rows import AXIS, check_mesh, over_rows, share_rows
 from ._plan import Plan, make_plan, terms_of
 from ._problem import Choices, Problem, Solver
 from ._solution import RESULTS, Solution
@@ -45,6 +48,7 @@ def fit(
     likelihood: AbstractLikelihood | None = None,
     active: ArrayLike | Sequence[bool] | Sequence[int] | None = None,
     chunk: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
     max_steps: int = 200,
     throw: bool = True,
     strict: bool = False,
@@ -71,6 +75,8 @@ def fit(
     - `active`: one boolean for each free element; the others keep their value, whatever their bounds.
       Every mask shares one compiled program.
     - `chunk`: rows at a time, in constant memory; worth it above some 20,000 rows.
+    - `mesh`: devices that share the rows, such as `jaxsci.mesh()`, for millions of them and a noise that does not
+      couple them; `None` for the default device. The answer is the same but for roundings.
     - `max_steps`: at most so many evaluations.
     - `throw`: raise when the fit fails; give False inside `jax.vmap`, and look at `.result`.
     - `strict`: raise when the start lies outside the bounds, instead of moving it with a warning.
@@ -88,9 +94,15 @@ def fit(
     check_fixed(plan, start)
     check(plan, data, loss, likelihood, chunk)
     terms = terms_of(plan, bounds, priors, active, loss, likelihood)
-    choices = Choices(plan, solver, chunk, max_steps, scale_covariance)
-    run = functools.partial(lean_first, fit_once, (Problem(start, data, terms), choices), mend=by_rows)
+    choices, problem = Choices(plan, solver, chunk, max_steps, scale_covariance, mesh), Problem(start, data, terms)
+    once, mend = fit_once, by_rows
+    if mesh is not None:
+        check_mesh(plan, problem, given, solver)
+        problem, once, mend = share_rows(problem, mesh), _fit_over_rows, _mend_over_rows
+    run = functools.partial(lean_first, once, (problem, choices), mend=mend)
     solution, flags = run() if source is None else source.wait_for(run)
+    if mesh is not None:
+        solution = eqx.tree_at(lambda s: s.terms, brought_home(solution), terms, is_leaf=lambda x: x is None)
     return _judge(solution, flags, model, given, likelihood, throw, strict)
 
 
@@ -149,14 +161,17 @@ def make_ready(problem: Problem, choices: Choices) -> Ready:
         lower, upper = jnp.where(active, lower, y0), jnp.where(active, upper, y0)
     likelihood = base if isinstance(terms.loss, Linear) else Robust(base, terms.loss)
     chunk = choices.chunk
-    whole = not isinstance(data, Stream) and (chunk is None or data.mask.shape[0] <= chunk)
+    alone = not isinstance(data, Stream) and choices.mesh is None
+    whole = alone and (chunk is None or data.mask.shape[0] <= chunk)
     if whole and not plan.noise:
         likelihood = likelihood.prepare(data.mask)
     solver = choices.solver
     accuracy = solver.rtol if isinstance(solver, AbstractTrustSolver) else _ACCURACY
     chunk = None if whole else chunk
     mean, weight = terms.prior_mean, terms.prior_weight
-    objective = Objective(rest, data, likelihood, mean, weight, unravel, chunk, plan.noise, accuracy, terms.shaped)
+    axis = None if choices.mesh is None else AXIS
+    parts = rest, data, likelihood, mean, weight, unravel, chunk, plan.noise, accuracy
+    objective = Objective(*parts, terms.shaped, axis)
     projected = lax.stop_gradient((y0 < lower) | (y0 > upper))
     bounds = {"lower": lower, "upper": upper} if bounded else {}
     start_y = jnp.clip(y0, lower, upper)
@@ -184,6 +199,23 @@ def by_rows(problem: Problem, choices: Choices, solution: Solution) -> tuple[Sol
     spread = _spread(ready, known, solution.cost, solution.num_data, solution.result, choices.scale_covariance)
     solution = eqx.tree_at(lambda s: tuple(getattr(s, name) for name in Spread._fields), solution, tuple(spread))
     return solution, _flags(solution, jnp.array(False), jnp.array(True))
+
+
+def _fit_over_rows(problem: Problem, choices: Choices, complete: bool) -> tuple[Solution, Array]:
+    """`fit_once` with the rows on the devices of `choices.mesh`; without the terms, which may have rows."""
+
+    def run(problem: Problem) -> tuple[Solution, Array]:
+        solution, flags = fit_once(problem, choices, complete)
+        return eqx.tree_at(lambda s: s.terms, solution, None), flags
+
+    assert choices.mesh is not None
+    return over_rows(run, problem, choices.mesh)
+
+
+def _mend_over_rows(problem: Problem, choices: Choices, solution: Solution) -> tuple[Solution, Array]:
+    """`by_rows` likewise."""
+    assert choices.mesh is not None
+    return over_rows(lambda problem, solution: by_rows(problem, choices, solution), problem, choices.mesh, solution)
 
 
 def _flags(solution: Solution, stalled: Array, well: Array) -> Array:

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..core import (
@@ -52,6 +53,7 @@ class Objective(Module):
     - `prior_mean`, `prior_weight`: Gaussian priors as extra rows; weight 1/sigma^2, 0 for none. `shaped`: the others.
     - `unravel`: y -> the free leaves. `chunk`: rows taken at a time, `None` for all at once (or a block of a stream).
     - `accuracy`: what the solver is asked for, relative; the covariance need be no better.
+    - `axis`: of the devices that share the rows, of which `data` has this one's; `None` where it has all of them.
     """
 
     rest: PyTree
@@ -64,6 +66,7 @@ class Objective(Module):
     free_noise: bool = eqx.field(static=True)
     accuracy: float = eqx.field(static=True)
     shaped: tuple[ShapedPrior, ...] = ()
+    axis: str | None = eqx.field(static=True, default=None)
 
     def parts(self, y: Float[Array, " p"]) -> tuple[Any, Any]:
         """(model, noise) at y."""
@@ -101,6 +104,9 @@ class Objective(Module):
 
     def hessian(self, y: Float[Array, " p"]) -> Float[Array, "p p"]:
         """The exact second derivative of the cost."""
+        if self.axis is not None:
+            # backwards through sums that all devices have, each of them would count the others' derivatives as its own
+            return jax.jacfwd(lambda y: self(y).grad)(y)
         if not self.free_noise and type(self.data).sums is not AbstractDataset.sums:
             # data that know their gradient: one derivative of it is a third less to compile than two of the cost
             return jax.jacfwd(lambda y: self(y).grad)(y)
@@ -201,7 +207,7 @@ class Objective(Module):
     @property
     def whole(self) -> bool:
         """True where all rows are taken at once."""
-        if isinstance(self.data, Stream):
+        if isinstance(self.data, Stream) or self.axis is not None:
             return False
         return self.chunk is None or self.data.mask.shape[0] <= self.chunk
 
@@ -228,7 +234,16 @@ class Objective(Module):
         return self._fold(self.likelihood, sums, lambda a, b: jtu.tree_map(jnp.add, a, b))
 
     def _fold(self, likelihood: AbstractLikelihood | None, part: Callable[..., Any], add: Callable[..., Any]) -> PyTree:
-        """part(data, likelihood) of all rows, or those of their pieces added up: chunks, or blocks of a stream."""
+        """part(data, likelihood) of all rows, or those of their pieces added up: chunks, blocks, devices."""
+        total = self._fold_here(likelihood, part, add)
+        if self.axis is None:
+            return total
+        return _sum_over(lambda x: x, lax.all_gather(total, self.axis), add)
+
+    def _fold_here(
+        self, likelihood: AbstractLikelihood | None, part: Callable[..., Any], add: Callable[..., Any]
+    ) -> PyTree:
+        """The same of the rows that are here."""
         if self.whole:
             return part(self.data, likelihood)
         if not isinstance(self.data, Stream):
@@ -340,7 +355,7 @@ def _sum_over(fn: Callable[..., Any], xs: Tree, add: Callable[..., Any]) -> PyTr
     """fn of each element along the leading axis of xs, added up, from 0 and True."""
     shapes = jax.eval_shape(fn, jtu.tree_map(lambda x: x[0], xs))
     start = jtu.tree_map(lambda s: jnp.full(s.shape, s.dtype == bool, s.dtype), shapes)
-    return jax.lax.scan(lambda total, x: (add(total, fn(x)), None), start, xs)[0]
+    return lax.scan(lambda total, x: (add(total, fn(x)), None), start, xs)[0]
 
 
 def least_squares_linearise(residual: Callable[..., Any], y: Float[Array, " p"]) -> Linearisation:

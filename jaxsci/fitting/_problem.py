@@ -8,6 +8,7 @@ for them again.
 
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import jax
 import optimistix as optx
 from jaxtyping import PyTree
 
@@ -39,6 +40,7 @@ class Choices(NamedTuple):
     - `plan`: which parameters are free. `solver`: one of ours, or optimistix's.
     - `chunk`: rows at a time, `None` for all at once. `max_steps`: evaluations at most.
     - `scale_covariance`: multiply the covariance by chi2/dof; `None` does so where the noise has no scale.
+    - `mesh`: devices that share the rows; `None` where one has them all.
     """
 
     plan: Plan
@@ -46,3 +48,4 @@ class Choices(NamedTuple):
     chunk: int | None = None
     max_steps: int = 200
     scale_covariance: bool | None = None
+    mesh: jax.sharding.Mesh | None = None

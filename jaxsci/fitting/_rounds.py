@@ -77,6 +77,12 @@ class Job(NamedTuple):
         """How many members there are."""
         return len(self.lanes.terms.prior_mean)
 
+    def only(self, members: np.ndarray) -> "Job":
+        """The same of some of its members; themselves where these are all."""
+        if len(members) == self.size:
+            return self
+        return self._replace(lanes=jtu.tree_map(lambda x: np.asarray(x)[members], self.lanes))
+
     def blank(self) -> Search:
         """A search that has not begun."""
         count, plan = self.size, self.choices.plan
@@ -291,7 +297,7 @@ def progress_bar(
         if callable(progress):
             progress(done, total)
 
-    if progress is not True:
+    if progress is not True or jax.process_index() > 0:  # one bar for all processes
         yield count
         return
     from rich.progress import Progress  # here, because a library call rarely shows a bar

@@ -90,8 +90,7 @@ def fit_small(job: Job, report: Callable[[int], None], checkpoint: Checkpoint | 
     solution, sound = job.collect(np.arange(count), (job.lanes, rows), each_lane(_conclude), 0)
     rest = np.flatnonzero(~sound)
     if len(rest):
-        other = job._replace(lanes=jtu.tree_map(lambda x: np.asarray(x)[rest], job.lanes))
-        better = other.run(_less(report, int(np.sum(done[rest]))), checkpoint, f"{name}.rest")
+        better = job.only(rest).run(_less(report, int(np.sum(done[rest]))), checkpoint, f"{name}.rest")
         jtu.tree_map(lambda old, new: old.__setitem__(rest, new), solution, better)
     return solution
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, PyTree, UInt32
 
 from ..core import AnyArray, Scalar, Tree
 from ..fitting import compiled, each_lane, in_chunks, lane_count
-from ..parallel import Checkpoint
+from ..parallel import Checkpoint, Placement
 from ._kernel import Settings, Trace, advance, begin
 from ._pose import AbstractPose
 
@@ -44,6 +44,10 @@ class Shape(NamedTuple):
             return Shape(min(_WIDE, lane_count(rows, p, "auto") * 8), 1, segment)
         width = min(_LANES, lane_count(rows, p, "auto"))
         return Shape(width, max(1, min(_CHUNKS, 4 * _MUCH // (numbers * width))), segment)
+
+    def members(self, chains: int) -> int:
+        """How many members with so many chains each a call has, or one that takes more."""
+        return max(1, self.width * self.chunks // chains)
 
 
 class Begun(NamedTuple):
@@ -85,6 +89,7 @@ class Run(NamedTuple):
 
     - `posed`: an `AbstractPose` whose arrays lead with the members. `keys`: uint32[members, chains, 2].
     - `draws`: to be kept of each chain. `jitter`: how far from the fit's answer chains start.
+    - `placement`: the devices that take calls in turn.
     """
 
     posed: AbstractPose
@@ -93,6 +98,7 @@ class Run(NamedTuple):
     shape: Shape
     draws: int
     jitter: float
+    placement: Placement
 
     @property
     def lanes(self) -> int:
@@ -154,12 +160,12 @@ class Run(NamedTuple):
         size, chains = width * chunks, self.keys.shape[1]
         calls = [lanes[at : at + size] for at in range(0, len(lanes), size)]
         waiting = []
-        for call in calls:
+        for k, call in enumerate(calls):
             # the last call is filled up with its first lane, whose company changes no other's bits
             full = np.concatenate([call, np.full(size - len(call), call[0])]).reshape(chunks, width)
             posed = jtu.tree_map(lambda x, full=full: x[full // chains], self.posed)
             trees = posed, jtu.tree_map(lambda x, full=full: x[full], own)
-            count = np.asarray(-(-len(call) // width))
+            trees, count = self.placement.put(k, (trees, np.asarray(-(-len(call) // width))))
             waiting.append(compiled(in_chunks(each_lane(program)), (trees, (), count), (self.settings,), once=once))
         parts = []
         for call, answer in zip(calls, waiting, strict=True):

@@ -19,7 +19,7 @@ from jaxtyping import Array, Int, UInt32
 from ..core import Module, Tree, closed, is_key, is_traced
 from ..datasets import blocks
 from ..fitting import BatchSolution, Solution, compiled, progress_bar
-from ..parallel import Checkpoint, require_memory
+from ..parallel import Checkpoint, Placement, require_memory
 from ._batch import BatchPosterior, Group, nothing_drawn
 from ._joint import Fits, of_members, pose_jointly
 from ._kernel import Settings, Trace, numpyro_hmc
@@ -118,6 +118,7 @@ def sample(
     target_accept: float = 0.8,
     max_tree_depth: int = 6,
     jitter: float = 1.0,
+    mesh: jax.sharding.Mesh | None = None,
     progress: bool | Callable[[int, int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = True,
@@ -139,9 +140,11 @@ def sample(
     - `max_tree_depth`: a draw takes at most 2^depth - 1 leapfrog steps. Whitened posteriors need some seven.
     - `jitter`: how many standard errors from the fit's answer chains start; 0 starts all at the answer, moved inside by
       a hundredth of its error where it lies on a bound.
+    - `mesh`: devices that take the members in turn, such as `jaxsci.mesh()`; `None` for the default device. Bits do
+      not depend on them.
     - `progress`: True for a bar with the time left, or a function of (draws done, draws in all), over all chains.
     - `checkpoint`: a file that keeps the chains in progress, for a run that was killed or stopped to go on from, with
-      the same bits. `resume`: False starts over, whatever the file says.
+      the same bits; each of several processes has one. `resume`: False starts over, whatever the file says.
 
     **Returns:** a `Posterior`; a `BatchPosterior` for a batch.
 
@@ -155,9 +158,16 @@ def sample(
     answer, seen = fit_of(solution, data)
     parts = list(_parts_of_batch(answer, seen)) if isinstance(answer, BatchSolution) else [_part_of_one(answer, seen)]
     _check_room(parts, options)
-    belongs = ([tuple(part) for part in parts], options._asdict())
-    kept = None if checkpoint is None else Checkpoint(checkpoint, belongs, resume, of="fits, data or settings")
     joint = isinstance(answer, BatchSolution) and answer.shared is not None
+    if joint and mesh is not None:
+        raise ValueError(
+            "parameters in common make one joint posterior, whose chains are on one device: leave mesh= out"
+        )
+    placement = Placement.of(mesh)
+    belongs = ([tuple(part) for part in parts], options._asdict(), *placement.dealing)
+    kept = None
+    if checkpoint is not None:
+        kept = Checkpoint(placement.file(checkpoint), belongs, resume, of="fits, data or settings")
     count = 1 if joint else sum(len(part.members) for part in parts)
     total = count * num_chains * (num_warmup + num_samples)
     bar = contextlib.contextmanager(progress_bar)(progress, total, "sampling")
@@ -165,7 +175,7 @@ def sample(
         if isinstance(answer, BatchSolution) and answer.shared is not None:
             drawn = _draw_jointly(answer, parts, options, report, kept)
         else:
-            drawn = [_draw(part, options, report, kept, str(k)) for k, part in enumerate(parts)]
+            drawn = [_draw(part, options, placement, report, kept, str(k)) for k, part in enumerate(parts)]
     groups = tuple(one.group for one in drawn)
     refused = {int(m): why for one in drawn for m, why in zip(one.group.members, one.refused, strict=True) if why}
     if isinstance(answer, BatchSolution):
@@ -240,33 +250,66 @@ def _parts_of_batch(solution: BatchSolution, data: Any) -> Iterator[_Part]:
         raise ValueError(f"there are {len(solution)} fits but {seen} data sets: give those that were fitted, in order")
 
 
+class _Tried(NamedTuple):
+    """What came of some members: `first` and `trace` of their chains, NaN where there are none, and why there are.
+
+    `cost`, `finite`: as the density was where their chains start; arrays of NumPy that lead with the members.
+    """
+
+    first: np.ndarray
+    trace: Trace
+    cost: np.ndarray
+    finite: np.ndarray
+
+
 def _draw(
-    part: _Part, options: _Options, report: Callable[[int], None], checkpoint: Checkpoint | None, name: str
+    part: _Part,
+    options: _Options,
+    placement: Placement,
+    report: Callable[[int], None],
+    checkpoint: Checkpoint | None,
+    name: str,
 ) -> _Drawn:
     """The chains of all members of a part, and why those that have none were refused."""
-    one = first_of(part.data)
-    kind = kind_of(part.start, one, np.asarray(part.start.fixed)[0])
+    kind = kind_of(part.start, first_of(part.data), np.asarray(part.start.fixed)[0])
     said = refusals(part.start, kind.free_scale)
     each = options.num_chains * (options.num_warmup + options.num_samples)
     first, trace = nothing_drawn(len(said), options.num_chains, options.num_samples, part.start.y)
     fine = np.flatnonzero([not why for why in said])
-    if len(fine):
-        run = _run(part, fine, kind, options)
-        begun = run.begun()
-        for k, why in zip(fine, _complaints(members_of(part.start, fine), begun, options.num_chains), strict=True):
-            said[k] = why
-        good = np.array([not said[k] for k in fine])
-        if not good.all():
-            lanes = np.repeat(good, options.num_chains)
-            run = run._replace(posed=members_of(run.posed, good), keys=run.keys[good])
-            begun = jtu.tree_map(lambda x: x[lanes], begun)
-            fine = fine[good]
-        if len(fine):
-            drawn = run.run(begun, report, checkpoint, name)
-            jtu.tree_map(lambda out, x: out.__setitem__(fine, x), (first, trace), tuple(drawn))
     report((len(said) - len(fine)) * each)
+    if len(fine):
+        size = Shape.of(part.rows, len(kind.moving)).members(options.num_chains)
+
+        def attempt(some: np.ndarray) -> _Tried:
+            return _try(_run(part, fine[some], kind, options, placement), part, fine[some], report, checkpoint, name)
+
+        tried = placement.in_shares(len(fine), size, attempt)
+        report((len(fine) - len(placement.share(len(fine), size))) * each)  # those of other processes
+        for k, why in zip(fine, _complaints(members_of(part.start, fine), tried), strict=True):
+            said[k] = why
+        jtu.tree_map(lambda out, x: out.__setitem__(fine, x), (first, trace), (tried.first, tried.trace))
     group = Group(part.members, part.start, part.data, first, trace, options.max_tree_depth, kind.free_scale)
     return _Drawn(group, said)
+
+
+def _try(
+    run: Run, part: _Part, fine: np.ndarray, report: Callable[[int], None], checkpoint: Checkpoint | None, name: str
+) -> _Tried:
+    """The chains of these members of a part, but of those whose density is no good where they start."""
+    begun, chains = run.begun(), run.keys.shape[1]
+    first, trace = nothing_drawn(len(fine), chains, run.draws, part.start.y)
+    finite = np.all(np.asarray(begun.finite).reshape(-1, chains), axis=1)
+    tried = _Tried(first, trace, np.asarray(begun.cost)[::chains], finite)
+    good = np.array([not why for why in _complaints(members_of(part.start, fine), tried)])
+    report(int(np.sum(~good)) * chains * run.total)
+    if good.any():
+        if not good.all():
+            lanes = np.repeat(good, chains)
+            run = run._replace(posed=members_of(run.posed, good), keys=run.keys[good])
+            begun = jtu.tree_map(lambda x: x[lanes], begun)
+        drawn = run.run(begun, report, checkpoint, name)
+        jtu.tree_map(lambda out, x: out.__setitem__(good, x), (first, trace), tuple(drawn))
+    return tried
 
 
 def _draw_jointly(
@@ -288,7 +331,7 @@ def _draw_jointly(
         whole = pose_jointly(solution, groups, [kinds[k] for k in used])
         shape = Shape.of(sum(parts[k].rows * len(fine[k]) for k in used), max(len(kinds[k].moving) for k in used))
         posed, keys = jtu.tree_map(lambda x: np.asarray(x)[None], whole), options.keys(np.zeros(1, int))
-        run = Run(posed, keys, options.settings(shape), shape, options.num_samples, options.jitter)
+        run = Run(posed, keys, options.settings(shape), shape, options.num_samples, options.jitter, Placement())
         begun = run.begun()
         _check_joint(groups, begun)
         drawn = run.run(begun, report, checkpoint, "joint")
@@ -317,21 +360,20 @@ def _check_joint(groups: list[Fits], begun: Begun) -> None:
         )
 
 
-def _run(part: _Part, fine: np.ndarray, kind: Kind, options: _Options) -> Run:
+def _run(part: _Part, fine: np.ndarray, kind: Kind, options: _Options, placement: Placement) -> Run:
     start, data = members_of((part.start, part.data), fine)
     shape = Shape.of(part.rows, len(kind.moving))
     keys, settings = options.keys(part.members[fine]), options.settings(shape)
-    return Run(pose(start, data, kind), keys, settings, shape, options.num_samples, options.jitter)
+    return Run(pose(start, data, kind), keys, settings, shape, options.num_samples, options.jitter, placement)
 
 
-def _complaints(start: Solution, begun: Begun, chains: int) -> list[str]:
+def _complaints(start: Solution, tried: _Tried) -> list[str]:
     """What is wrong with members that looked fine before their density was evaluated."""
-    told, found = np.asarray(start.cost), begun.cost[::chains]
+    told, found = np.asarray(start.cost), tried.cost
     rough = np.sqrt(np.finfo(told.dtype).eps)
     same = np.abs(found - told) <= rough * (np.abs(told) + np.asarray(start.num_data))
-    finite = begun.finite.reshape(-1, chains).all(axis=1)
     words = "these are not the data of its fit: the cost at its answer is {:.6g} there and {:.6g} here"
     return [
         words.format(a, b) if not s else "" if f else "its density is not a number where its chains start"
-        for a, b, s, f in zip(told, found, same, finite, strict=True)
+        for a, b, s, f in zip(told, found, same, tried.finite, strict=True)
     ]

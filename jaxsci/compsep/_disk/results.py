@@ -176,10 +176,6 @@ class Ledger:
         self.rows.append((start, stop, *totals))
         self._record()
 
-    def open(self) -> StoredSeparation:
-        """The results, all blocks being there."""
-        return StoredSeparation.open(self.folder)
-
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npy"
 

@@ -83,7 +83,8 @@ def separate_blocks(
       (`nest=True`), patch numbers come sorted: a block has whole patches. 0: one value for all pixels, of every
       parameter, for noise that is the same in all of them.
     - `block`: pixels at a time, at most. The memory is some 2 kB a pixel of it.
-    - `mesh`: devices that take the blocks in turn, each with a block in memory; `None` for the default device.
+    - `mesh`: devices that take the blocks in turn, each with a block in memory, such as `jaxsci.mesh()`; `None` for the
+      default device. All of several processes read the maps; the first of them alone writes into `out`.
     - `resume`: False starts over, whatever is in the folder.
     - `progress`: True for a progress bar, or a function of (pixels done, pixels in all).
 
@@ -102,19 +103,26 @@ def separate_blocks(
     if everywhere:
         check_global(settings, files)
     at = cuts(runs, npix, block)
-    kept = Ledger(out, _mark(settings, files, runs, at), _about(settings, files.shape), resume)
-    todo = [(a, b) for a, b in itertools.pairwise(at) if a not in kept.done]
+    placement, kept = Placement.of(mesh), list[Ledger]()  # none in a process that does not write
+
+    def begin() -> np.ndarray:
+        kept.append(Ledger(out, _mark(settings, files, runs, at), _about(settings, files.shape), resume))
+        return np.array(sorted(kept[0].done), int)
+
+    finished = set(placement.by_first(begin).tolist())
+    todo = [(a, b) for a, b in itertools.pairwise(at) if a not in finished]
     known = fit_globally(settings, files, at) if everywhere and todo else None
     one = functools.partial(_block, Common(settings, files, runs, known))
     with contextlib.contextmanager(progress_bar)(progress, npix) as report:
         report(npix - sum(b - a for a, b in todo))
 
         def done(block: tuple[int, int], found: tuple[Arrays, Totals]) -> None:
-            kept.write(*block, *found)
+            for ledger in kept:
+                ledger.write(*block, *found)
             report(block[1] - block[0])
 
-        Placement.of(mesh).spread(todo, lambda block: one(*block), done)
-    return kept.open()
+        placement.spread(todo, lambda block: one(*block), done)
+    return StoredSeparation.open(out)
 
 
 def _mark(settings: Settings, files: SkyFiles, runs: Runs, at: list[int]) -> Tree:

@@ -62,17 +62,28 @@ def component_maps(settings: Settings, sky: Sky, cells: Cells, fits: Fits, lanes
     count = len(cells.pixel)
     lanes = lanes_for(count) if lanes is None else lanes
     c, s = len(settings.mixing.columns), len(sky.root)
-    maps, ones = np.empty((2, c, s, count)), np.empty((3, count))
-    out = ComponentMaps(maps[0], maps[1], ones[0], ones[1], ones[2], np.empty(count, bool))
-    for part, strips in batches(np.arange(count), lanes):
-        rows = {name: fill(np.asarray(values[name]), cells.cell[part], lanes, 1.0) for name in free}
-        rows |= {name: fill(fixed, part, lanes, fixed[0]) for name, fixed in cells.fixed.items()}
-        known = fill(np.asarray(fits.covariance), cells.cell[part], lanes)
-        batch = settings.mixing, sky.nu, *gathered(sky, pixels, part, lanes), rows, known, sizes, strips
-        new = _in_order(np, sky, compiled(_maps_by_strips, batch, (free, strip_of(lanes))))
-        for whole, one in zip(out, new, strict=True):
-            whole[..., part] = one[..., : len(part)]
-    return out
+
+    def solve(mine: np.ndarray) -> ComponentMaps:
+        """The maps of these pixels."""
+        maps, ones = np.empty((2, c, s, len(mine))), np.empty((3, len(mine)))
+        out = ComponentMaps(maps[0], maps[1], ones[0], ones[1], ones[2], np.empty(len(mine), bool))
+
+        def one(call: tuple[np.ndarray, np.ndarray]) -> ComponentMaps:
+            part, strips = mine[call[0]], call[1]
+            rows = {name: fill(np.asarray(values[name]), cells.cell[part], lanes, 1.0) for name in free}
+            rows |= {name: fill(fixed, part, lanes, fixed[0]) for name, fixed in cells.fixed.items()}
+            known = fill(np.asarray(fits.covariance), cells.cell[part], lanes)
+            batch = settings.mixing, sky.nu, *gathered(sky, pixels, part, lanes), rows, known, sizes, strips
+            return _in_order(np, sky, compiled(_maps_by_strips, batch, (free, strip_of(lanes))))
+
+        def put(call: tuple[np.ndarray, np.ndarray], new: ComponentMaps) -> None:
+            for whole, part in zip(out, new, strict=True):
+                whole[..., call[0]] = part[..., : len(call[0])]
+
+        settings.placement.local.spread(batches(np.arange(len(mine)), lanes), one, put)
+        return out
+
+    return settings.placement.in_shares(count, lanes, solve, axis=-1)
 
 
 def _in_order(xp: ArrayModule, sky: Sky, maps: ComponentMaps) -> ComponentMaps:

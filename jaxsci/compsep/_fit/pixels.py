@@ -86,18 +86,34 @@ def fit_pixels(settings: Settings, sky: Sky, cells: Cells, limits: Limits, lanes
     # all cells start at the same values, on the host: a program for each number of cells would cost more
     start = np.array([float(get(settings.mixing, name)) for name in free])
     start = np.clip(start, np.asarray(limits.lower), np.asarray(limits.upper))
-    progress, covariance = Progress.blank(np.repeat(start[:, None], k, axis=1)), np.zeros((p, p, k))
-    counts = sky.counts(pixels)
-    for pending, most in progress.rounds(_ROUNDS, settings.max_steps):
-        for some, strips in batches(pending, lanes):
-            data, root = compiled(_whitened, gathered(sky, pixels, some, lanes))
-            count, rows = fill(counts, some, lanes), fill(progress.rows, some, lanes, 1.0)
-            still = {name: fill(x, some, lanes, x[0]) for name, x in fixed.items()}
-            batch = settings.mixing, sky.nu, limits, data, root, count, rows, still, strips, most
-            new = compiled(_advance, batch, (free, strip_of(lanes), settings.tolerance, settings.marginal))
-            for whole, part in zip((progress.rows, covariance), new, strict=True):
-                whole[..., some] = np.asarray(part)[..., : len(some)]  # the lanes that are left hold nothing
-    return _as_fits(np, free, limits, order, progress.at, progress.cost, covariance, progress.steps, progress.status)
+    counts, placement = sky.counts(pixels), settings.placement
+
+    def search(mine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The searches of these cells, whose arrays are last: (rows, covariances)."""
+        progress = Progress.blank(np.repeat(start[:, None], len(mine), axis=1))
+        covariance = np.zeros((p, p, len(mine)))
+        for pending, most in progress.rounds(_ROUNDS, settings.max_steps):
+
+            def advance(call: tuple[np.ndarray, np.ndarray], most: np.ndarray = most) -> tuple[np.ndarray, ...]:
+                some, strips = call
+                cell = mine[some]
+                data, root = compiled(_whitened, gathered(sky, pixels, cell, lanes))
+                count, rows = fill(counts, cell, lanes), fill(progress.rows, some, lanes, 1.0)
+                still = {name: fill(x, cell, lanes, x[0]) for name, x in fixed.items()}
+                batch = settings.mixing, sky.nu, limits, data, root, count, rows, still, strips, most
+                new = compiled(_advance, batch, (free, strip_of(lanes), settings.tolerance, settings.marginal))
+                return tuple(np.asarray(part) for part in new)
+
+            def put(call: tuple[np.ndarray, np.ndarray], new: tuple[np.ndarray, ...]) -> None:
+                for whole, part in zip((progress.rows, covariance), new, strict=True):
+                    whole[..., call[0]] = part[..., : len(call[0])]  # the lanes that are left hold nothing
+
+            placement.local.spread(batches(pending, lanes), advance, put)
+        return progress.rows, covariance
+
+    rows, covariance = placement.in_shares(k, lanes, search, axis=-1)
+    done = Progress(rows, p)
+    return _as_fits(np, free, limits, order, done.at, done.cost, covariance, done.steps, done.status)
 
 
 def _whitened(data: Float[Array, "s f m k"], root: Array) -> tuple[Array, Array]:

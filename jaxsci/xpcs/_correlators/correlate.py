@@ -10,17 +10,19 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...core import AnyArray, Module, Tree, place_of
 from ...fitting import progress_bar
-from ...parallel import Checkpoint, free_memory
+from ...parallel import Checkpoint, Placement, free_memory
 from .._partition import Labels, Partition
 from .covariance import G2Covariance, jackknife_static
 from .frames import PLACE, GivenFrames, Source, opened_frames
-from .passes import Choices, Passed, Plan, read_through
+from .passes import Choices, Frames, Passed, Plan, read_through, two_time_map
 from .sums import NORMALISE, BinSums, no_count
 from .twotime import TwoTime, TwoTimeMap
 
@@ -89,6 +91,7 @@ def correlate(
     block: int | None = None,
     tile: int = 2048,
     memory: float | int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = True,
     every: float | int = 60.0,
@@ -111,8 +114,10 @@ def correlate(
     - `method`: "dense", "events", or "auto" for that which is faster at the occupancy of the first frames.
     - `dtype`: of sums and maps, "float32" or "float64"; `None` for the default of JAX. `tile`: as of `MultiTau`.
     - `block`: frames at a time; `None` for what fits. `memory`: bytes to be used at most; `None`: half of what is free.
+    - `mesh`: devices that have a group of the pixels each, such as `jaxsci.mesh()`; `None` for the default device. Sums
+      are the same but for roundings. All of several processes read the frames.
     - `checkpoint`: a file that keeps the run, written each `every` seconds and where it stops; called again, the run
-      goes on to the same bits, unless `resume` is False.
+      goes on to the same bits, unless `resume` is False. Each of several processes has one.
     - `progress`: True for a bar with the time that is left, or a function of (frames done, frames in all).
 
     **Returns:** a `Correlated`.
@@ -131,15 +136,60 @@ def correlate(
         choices = _chosen(source, labels, frame_mask, per_level, tile, dtype, two_time)
         share = _occupancy(source, choices)
         plan = _planned(source, choices, method, share, block, memory)
-        belongs = (_mark(source), *choices[:4], repr(plan), *choices[4:8], sorted(choices.two_time))
+        placement = Placement.of(mesh)
+        work = list(_groups(choices, plan.groups * max(len(placement.devices), 1)))
+        belongs = (_mark(source), *choices[:4], repr(plan), *choices[4:8], sorted(choices.two_time), len(work))
         kept = None
         if checkpoint is not None:
-            kept = Checkpoint(checkpoint, belongs, resume, every=every, of="frames or choices")
-        work = list(_groups(choices, plan))
-        total = source.num_frames * len(work)
-        with contextlib.contextmanager(progress_bar)(progress, total, "correlating") as report:
-            parts = [read_through(source, part, plan, kept, f"group {k}", report) for k, part in work]
-    return _concluded(labels, choices, plan, share, parts, normalise, error)
+            file, belongs = placement.file(checkpoint), (*belongs, *placement.dealing)
+            kept = Checkpoint(file, belongs, resume, every=every, of="frames or choices")
+        with contextlib.contextmanager(progress_bar)(
+            progress, source.num_frames * plan.groups, "correlating"
+        ) as report:
+            parts, maps = _passed(source, choices, work, plan, placement, kept, report)
+    return _concluded(labels, choices, plan, share, parts, maps, normalise, error)
+
+
+def _passed(
+    source: Source,
+    choices: Choices,
+    work: list[Choices],
+    plan: Plan,
+    placement: Placement,
+    kept: Checkpoint | None,
+    report: Callable[[int], None],
+) -> tuple[list[Passed], dict[int, TwoTimeMap]]:
+    """What was found of each group of pixels, and the two-time maps, both dealt out to the processes."""
+    devices, bins = max(len(placement.devices), 1), list(choices.two_time)
+    own = placement.share(len(bins), 1).tolist() if bins else []
+    frames: dict[int, Frames] = {}
+
+    def read(mine: np.ndarray) -> Passed:
+        found: list[Passed] = []
+        for k in range(plan.groups):
+            parts = [work[i] for i in mine if i // devices == k]
+            # frames are collected in the first reading that there is
+            wanted = {} if found else {bins[i]: choices.two_time[bins[i]] for i in own}
+            if parts:
+                new, more = read_through(source, parts, wanted, plan, placement, kept, f"reading {k}", report)
+                found, _ = [*found, *new], frames.update(more)
+            else:
+                report(source.num_frames)
+        size = len(work[0].used)
+        padded = [part._replace(image=np.pad(part.image, (0, size - len(part.image)))) for part in found]
+        return jtu.tree_map(lambda *x: np.stack(x), *padded)
+
+    every = placement.in_shares(len(work), 1, read)
+    each = [jtu.tree_map(lambda x, k=k: x[k], every) for k in range(len(work))]
+    parts = [one._replace(image=one.image[: len(part.used)]) for one, part in zip(each, work, strict=True)]
+    if not bins:
+        return parts, {}
+
+    def look(mine: np.ndarray) -> TwoTimeMap:
+        return jtu.tree_map(lambda *x: np.stack(x), *(two_time_map(choices, frames[bins[i]]) for i in mine))
+
+    maps = placement.in_shares(len(bins), 1, look)
+    return parts, {k: jtu.tree_map(lambda x, i=i: jnp.asarray(x[i]), maps) for i, k in enumerate(bins)}
 
 
 def _one_static(labels: AnyArray) -> Partition:
@@ -222,20 +272,27 @@ def _mark(source: Source) -> Tree:
     return np.asarray(sample), source.num_frames, str(source.dtype)
 
 
-def _groups(choices: Choices, plan: Plan) -> Iterator[tuple[int, Choices]]:
-    """The work of each reading of the frames; two-time maps belong to the first."""
+def _groups(choices: Choices, count: int) -> Iterator[Choices]:
+    """The pixels in so many groups, or in fewer if there are few."""
     tiles = -(-len(choices.used) // choices.tile)
-    size = -(-tiles // plan.groups) * choices.tile  # whole tiles: all groups but the last are of one size, and program
-    for k, at in enumerate(range(0, len(choices.used), size)):
-        mine, maps = slice(at, at + size), choices.two_time if k == 0 else {}
-        yield k, choices._replace(used=choices.used[mine], static=choices.static[mine], two_time=maps)
+    size = -(-tiles // count) * choices.tile  # whole tiles: all groups but the last are of one size, and program
+    for at in range(0, len(choices.used), size):
+        mine = slice(at, at + size)
+        yield choices._replace(used=choices.used[mine], static=choices.static[mine])
 
 
 def _concluded(
-    labels: Partition, choices: Choices, plan: Plan, share: float, parts: list[Passed], normalise: str, error: str
+    labels: Partition,
+    choices: Choices,
+    plan: Plan,
+    share: float,
+    parts: list[Passed],
+    maps: dict[int, TwoTimeMap],
+    normalise: str,
+    error: str,
 ) -> Correlated:
     """Put the groups of pixels together, and make g2 and its errors of their sums."""
-    sums, bins = parts[0].sums, labels.dynamic.bins
+    sums, bins = jtu.tree_map(jnp.asarray, parts[0].sums), labels.dynamic.bins
     for part in parts[1:]:
         sums = _joined(sums, part.sums)
     counts = np.array([len(part.image) for part in parts])
@@ -250,8 +307,7 @@ def _concluded(
         raise ValueError(_dark(choices, sums, image[choices.used]))
     shape = labels.labels.shape
     seen = jnp.asarray(image.reshape(shape), g2.dtype), jnp.asarray(intensity, g2.dtype), jnp.asarray(choices.present)
-    maps = parts[0].maps
-    return Correlated(sums, g2, errors, maps, *seen, share, plan.method, normalise, error, plan.block, len(parts))
+    return Correlated(sums, g2, errors, maps, *seen, share, plan.method, normalise, error, plan.block, plan.groups)
 
 
 def _dark(choices: Choices, sums: BinSums, image: np.ndarray) -> str:

@@ -1,14 +1,14 @@
 """One reading of all frames through a correlator: what is fed, what is kept on disk, and what comes out at the end.
 
 The dense and the event correlator are fed alike here, so that files, masks, progress and checkpoints are written once.
-Two-time maps need their frames together, which are collected on the way. `correlate` calls `read_through` for each
-group of pixels that fits into memory.
+Two-time maps need their frames together, which are collected on the way. `correlate` calls `read_through` for as many
+pixels as fit into memory, in a group for each device.
 """
 
 import contextlib
 import time
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -17,12 +17,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from ...core import AnyArray, Tree
-from ...parallel import Checkpoint
+from ...parallel import Checkpoint, Placement
 from .events import EventMultiTau, Events, EventState
 from .frames import Block, Source, ahead
 from .multitau import MultiTau, MultiTauState
 from .sums import BinSums, counted, no_count
 from .twotime import TwoTime, TwoTimeMap, TwoTimeState
+
+Frames: TypeAlias = Num[np.ndarray, "n p"]
+"""All frames of some pixels."""
 
 
 class Choices(NamedTuple):
@@ -45,7 +48,7 @@ class Choices(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How the work is cut: frames at a time, and groups of pixels that are correlated one after the other."""
+    """How the work is cut: frames at a time, and how often they are read, each time for some of the pixels."""
 
     method: str
     block: int
@@ -53,12 +56,11 @@ class Plan(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What one reading of the frames gave: of its pixels the sums and the mean, of each frame the mean over them."""
+    """What a reading of the frames gave: of some pixels the sums and the mean, of each frame the mean over them."""
 
     sums: BinSums
     image: np.ndarray
     intensity: np.ndarray
-    maps: dict[int, TwoTimeMap]
 
 
 @runtime_checkable
@@ -157,45 +159,77 @@ def _engine(choices: Choices, plan: Plan) -> _Engine:
 
 
 def read_through(
-    source: Source, choices: Choices, plan: Plan, kept: Checkpoint | None, name: str, report: Callable[[int], None]
-) -> Passed:
-    """Read all frames once, for some of the pixels."""
-    engine = _engine(choices, plan)
-    buffers = {k: np.zeros((choices.frames, len(at)), source.dtype) for k, at in choices.two_time.items()}
-    blank = (np.asarray(0), engine.closed(engine.blank()), np.zeros(choices.frames), buffers)
+    source: Source,
+    parts: Sequence[Choices],
+    collected: Mapping[int, np.ndarray],
+    plan: Plan,
+    placement: Placement,
+    kept: Checkpoint | None,
+    name: str,
+    report: Callable[[int], None],
+) -> tuple[list[Passed], dict[int, Frames]]:
+    """Read all frames once, for some groups of pixels, each of which is correlated by a device of this process.
+
+    **Arguments:** `collected`: by number the pixels whose frames are wanted together.
+
+    **Returns:** what was found of each group, and the frames that were collected.
+    """
+    frames, devices = parts[0].frames, placement.own or (None,)
+    engines = [(_engine(part, plan), _on(devices[k % len(devices)])) for k, part in enumerate(parts)]
+
+    def opened(states: Sequence[Tree]) -> list[Tree]:
+        out = []
+        for (engine, here), state in zip(engines, states, strict=True):
+            with here():
+                out.append(engine.opened(state))
+        return out
+
+    buffers = {k: np.zeros((frames, len(at)), source.dtype) for k, at in collected.items()}
+    begun = [engine.closed(engine.blank()) for engine, _ in engines]
+    blank = (np.asarray(0), begun, np.zeros((len(parts), frames)), buffers)
     at, arrays, intensity, buffers = blank if kept is None else kept.state(name, blank)
-    now = (int(at), engine.opened(arrays))  # in one piece, so that an interruption finds both from one moment
+    now = (int(at), opened(arrays))  # in one piece, so that an interruption finds both from one moment
     report(now[0])
-    everything = len(choices.used) == source.num_pixels
 
     def keep() -> None:
         if kept is not None:
-            kept.keep(name, (np.asarray(now[0]), engine.closed(now[1]), intensity, buffers))
+            states = [engine.closed(state) for (engine, _), state in zip(engines, now[1], strict=True)]
+            kept.keep(name, (np.asarray(now[0]), states, intensity, buffers))
 
     with kept or contextlib.nullcontext():
         try:
             for block in ahead(source.blocks(now[0], plan.block)):
                 rows = slice(now[0], now[0] + len(block))
-                if rows.stop > choices.frames:
-                    raise ValueError(f"there are more than num_frames={choices.frames} frames: give their number")
-                mine = block if everything else np.take(block, choices.used, axis=1)
-                state, intensity[rows] = engine.feed(now[1], mine, choices.present[rows])
-                for k, pixels in choices.two_time.items():
+                if rows.stop > frames:
+                    raise ValueError(f"there are more than num_frames={frames} frames: give their number")
+                fed = []
+                for (engine, here), part, state in zip(engines, parts, now[1], strict=True):
+                    mine = block if len(part.used) == source.num_pixels else np.take(block, part.used, axis=1)
+                    with here():
+                        fed.append(engine.feed(state, mine, part.present[rows]))
+                for k, (_, mean) in enumerate(fed):  # once all devices are at work
+                    intensity[k, rows] = mean
+                for k, pixels in collected.items():
                     buffers[k][rows] = block[:, pixels]
-                now = (rows.stop, state)
+                now = (rows.stop, [state for state, _ in fed])
                 report(len(block))
                 if kept is not None and time.monotonic() - kept.written >= kept.every:
                     keep()
         finally:
             keep()
-    if now[0] < choices.frames:
-        raise ValueError(f"only {now[0]} of {choices.frames} frames came: give the number that there are")
-    sums, image = engine.end(now[1])
-    maps = {k: _map(choices, frames) for k, frames in buffers.items()}
-    return Passed(sums, np.asarray(image), intensity, maps)
+    if now[0] < frames:
+        raise ValueError(f"only {now[0]} of {frames} frames came: give the number that there are")
+    ended = [engine.end(state) for (engine, _), state in zip(engines, now[1], strict=True)]
+    found = zip(ended, intensity, strict=True)
+    return [Passed(sums, np.asarray(image), mean) for (sums, image), mean in found], buffers
 
 
-def _map(choices: Choices, frames: Num[np.ndarray, "n p"]) -> TwoTimeMap:
+def _on(device: jax.Device | None) -> Callable[[], contextlib.AbstractContextManager[object]]:
+    """What puts new arrays onto a device."""
+    return contextlib.nullcontext if device is None else lambda: jax.default_device(device)
+
+
+def two_time_map(choices: Choices, frames: Frames) -> TwoTimeMap:
     """The two-time map of frames that were collected."""
     n = jnp.asarray(choices.frames, jnp.int32)
     state = TwoTimeState(jnp.asarray(frames), jnp.asarray(choices.present), jnp.zeros_like(n), n)
