@@ -162,13 +162,21 @@ def fit_batch(
 
     **Returns:** a `BatchSolution`. No member can make it raise: look at `.failed`.
 
-    **Raises:** `ValueError` for wrong names or choices, and for a checkpoint of another batch.
+    **Raises:** `ValueError` for wrong names or choices, and for a checkpoint of another batch, or one that another
+    process writes; `WriteError` where it cannot be written.
     """
     for model in models if isinstance(models, Sequence) else (models,):
         check_given(model, None, free, bounds, priors, solver, loss)
     todo = list(blocks(models, datasets))
     total = sum(len(block.members) for block in todo)
     _check(solver, shared, mesh, checkpoint)
+    kept = None
+    if checkpoint is not None:
+        given = (None if free is None else as_names(free), bounds, priors, solver, loss, max_steps, scale_covariance)
+        data = [(block.members, block.length, block.data) for block in todo]
+        settings = (*given, as_names(shared))
+        belongs = {"data": data, "models": [block.models for block in todo], "settings": settings}
+        kept = Checkpoint(checkpoint, belongs, resume)
     prepare = functools.partial(_lanes, total=total, free=free, bounds=bounds, priors=priors, loss=loss)
     if shared:
         lanes = [prepare(block) for block in todo]
@@ -176,11 +184,9 @@ def fit_batch(
             raise ValueError("shared parameters make one joint fit, which frees whole arrays: name them without [...]")
         choices = [Choices(plan, solver, None, max_steps, scale_covariance) for plan, _ in lanes]
         parts = [Part(c, lane, block.length) for c, (_, lane), block in zip(choices, lanes, todo, strict=True)]
-        each, joint = fit_shared(parts, as_names(shared), batch_size)
+        with kept or contextlib.nullcontext():
+            each, joint = fit_shared(parts, as_names(shared), batch_size, kept)
         return BatchSolution(*_merge(each, [block.members for block in todo]), {}, joint)
-    words = repr((None if free is None else as_names(free), solver, type(loss), scale_covariance))
-    task = ([tuple(block) for block in todo], bounds, priors, loss, words, max_steps)
-    kept = None if checkpoint is None else Checkpoint(checkpoint, task, resume)
 
     def run(k: int, report: Callable[[int], None]) -> Solution:
         plan, varying = prepare(todo[k])
@@ -199,8 +205,8 @@ def _check(
     solver: Solver, shared: Sequence[str], mesh: jax.sharding.Mesh | None, checkpoint: str | os.PathLike[str] | None
 ) -> None:
     """Raise `ValueError` for choices that do not go together."""
-    if shared and (mesh is not None or checkpoint is not None):
-        raise ValueError("shared parameters make one joint fit, which takes neither a mesh nor a checkpoint")
+    if shared and mesh is not None:
+        raise ValueError("shared parameters make one joint fit, which takes no mesh")
     if checkpoint is not None and not isinstance(solver, AbstractTrustSolver):
         raise ValueError(f"a checkpoint needs TRF() or GaussNewton(), not {type(solver).__name__}")
 

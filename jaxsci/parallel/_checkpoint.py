@@ -3,7 +3,7 @@
 A `Checkpoint` is one file with named states (trees of arrays: the searches of a batch, the rows of a ledger, particles,
 chains) and digests of what they belong to, so that the progress of one job is never taken for that of another. The file
 is framed and checksummed: it is whole and as written, or it is refused; the one before it is kept beside it for that
-case. Only one process at a time has it. Everything that takes a `checkpoint=`, skies in blocks and runs keep theirs here.
+case. Only one process at a time has it. All that takes a `checkpoint=`, skies in blocks and runs keep theirs here.
 """
 
 import math
@@ -28,7 +28,7 @@ from ._framed import framed, read_framed, remove_leftovers, write_atomic
 from ._lock import Lock
 
 _EVERY = 10.0  # seconds between two writes
-_START_OVER = "resume=False starts over"
+_START_OVER = "start over with resume=False"
 
 
 class Kept(NamedTuple):
@@ -88,8 +88,8 @@ class Kept(NamedTuple):
         other = [name for name, digest in belongs.items() if self.belongs.get(name) != digest]
         if other:
             raise ValueError(
-                f"checkpoint: {path} was written for other {' and '.join(other)}: give another place, or resume=False "
-                "to start over"
+                f"checkpoint: {path} was written for other {' and '.join(other)}: give another place, or start over "
+                "with resume=False"
             )
         here = made_here()
         changed = [name for name in here if name != _PROCESSOR and self.made.get(name) != here[name]]
@@ -97,12 +97,12 @@ class Kept(NamedTuple):
             was = ", ".join(f"{name} {self.made.get(name)} (here {here[name]})" for name in changed)
             raise ValueError(
                 f"checkpoint: {path} was written with {was}, which need not go on with the same bits: go on with that, "
-                "or resume=False to start over"
+                "or start over with resume=False"
             )
         if self.made.get(_PROCESSOR) != here[_PROCESSOR]:
             warnings.warn(
-                f"checkpoint: {path} was written on {self.made.get(_PROCESSOR)}, and this is {here[_PROCESSOR]}: the last "
-                "bits may differ from those of a run on one of them",
+                f"checkpoint: {path} was written on {self.made.get(_PROCESSOR)}, and this is {here[_PROCESSOR]}: the "
+                "last bits may differ from those of a run on one of them",
                 stacklevel=3,
             )
 
@@ -119,7 +119,7 @@ class Checkpoint:
     - `path`: the file; its folder should exist. `belongs`: by name (`"data"`, `"settings"`) trees of arrays, numbers
       and words that tell this job from others; an error names those that are others.
     - `resume`: False starts over, whatever the file says. `every`: seconds between two writes, 0 for each time.
-    - `about`: beside the states, what a reader of the file should know.
+    - `about`: beside the states, what a reader of the file should know; of a file that is gone on with, what it says.
 
     **Raises:** `ValueError` for a file of another job, or of other versions of what computes, for a damaged one without
     a whole one before it, for one that another process writes, and where there is no such folder.
@@ -150,7 +150,7 @@ class Checkpoint:
             if last is not None:
                 kept, file = last
                 kept.check(file, self.belongs)
-                self.states, self.whole = kept.states, file == self.path
+                self.states, self.about, self.whole = kept.states, kept.about, file == self.path
             elif not resume:
                 previous_of(self.path).unlink(missing_ok=True)
         except BaseException:
@@ -218,7 +218,7 @@ def made_here() -> dict[str, str]:
     from .. import __version__
 
     device = jax.devices()[0]
-    versions = {"jaxsci": __version__, "jax": jax.__version__, "jaxlib": jaxlib.__version__}
+    versions = {"jaxsci": __version__, "jax": jax.__version__, "jaxlib": jaxlib.version.__version__}
     return {**versions, "device": f"{device.platform} {device.device_kind}", _PROCESSOR: _processor()}
 
 
@@ -245,7 +245,7 @@ def _packed(states: Mapping[str, list[np.ndarray]]) -> tuple[dict[str, Any], lis
     """By state the dtypes and shapes of its arrays, and the bytes of all, without a copy where they lie in order."""
     described = {name: [[_dtype_name(x.dtype), list(x.shape)] for x in leaves] for name, leaves in states.items()}
     arrays = (np.ascontiguousarray(x) for leaves in states.values() for x in leaves)
-    return described, [memoryview(x.reshape(-1).view(np.uint8)) for x in arrays]
+    return described, [x.reshape(-1).view(np.uint8).data for x in arrays]
 
 
 def _unpacked(described: Mapping[str, Any], payload: memoryview) -> dict[str, list[np.ndarray]]:

@@ -5,6 +5,7 @@ and functions that are not jaxsci's own, so that a model whose formula was chang
 saved posteriors keep such digests.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -14,13 +15,12 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
 from ..core import Tree, is_key
 
-_OURS = {"jaxsci", "jax", "jaxlib", "jaxtyping", "equinox", "optimistix", "lineax", "diffrax", "optax", "numpy", "builtins"}
+_OURS = ("jaxsci", "jax", "jaxlib", "jaxtyping", "equinox", "optimistix", "lineax", "diffrax", "optax", "numpy")
 """Packages whose code is told by their versions."""
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -41,7 +41,9 @@ def _add(digest: Any, node: Any, within: list[int]) -> None:
     if node is None or isinstance(node, str | int | float | complex | bool | bytes):
         digest.update(f"{type(node).__name__} {node!r};".encode())
     elif isinstance(node, jax.Array | np.ndarray | np.generic):
-        array = np.ascontiguousarray(jax.random.key_data(node) if is_key(node) else node)
+        array = np.ascontiguousarray(
+            jax.random.key_data(node) if isinstance(node, jax.Array) and is_key(node) else node
+        )
         digest.update(f"array {array.dtype}{array.shape};".encode())
         digest.update(array.tobytes())
     elif isinstance(node, Mapping):
@@ -75,14 +77,9 @@ def _add_code(digest: Any, node: Any, within: list[int]) -> None:
     digest.update(f"{getattr(node, '__qualname__', type(node).__qualname__)};".encode())
     if module.partition(".")[0] in _OURS or id(node) in within:
         return
-    try:
+    with contextlib.suppress(OSError, TypeError):  # where it was typed at a prompt, or is not written in Python
         digest.update(inspect.getsource(node).encode())
-    except (OSError, TypeError):  # typed at a prompt, or not written in Python
-        pass
     if isinstance(node, types.FunctionType):
-        for cell in node.__closure__ or ():
-            with_it = [*within, id(node)]
-            try:
-                _add(digest, cell.cell_contents, with_it)
-            except ValueError:  # a cell that is still empty
-                pass
+        for name, value in inspect.getclosurevars(node).nonlocals.items():
+            digest.update(f"{name}=".encode())
+            _add(digest, value, [*within, id(node)])

@@ -153,8 +153,11 @@ def sample(
     numpyro_hmc()
     answer, seen = fit_of(solution, data)
     parts = list(_parts_of_batch(answer, seen)) if isinstance(answer, BatchSolution) else [_part_of_one(answer, seen)]
-    belongs = ([tuple(part) for part in parts], options._asdict())
-    kept = None if checkpoint is None else Checkpoint(checkpoint, belongs, resume, of="fits, data or settings")
+    kept = None
+    if checkpoint is not None:
+        fits, seen_by = [(part.members, part.start) for part in parts], [part.data for part in parts]
+        belongs = {"fits": fits, "data": seen_by, "settings": options}
+        kept = Checkpoint(checkpoint, belongs, resume)
     joint = isinstance(answer, BatchSolution) and answer.shared is not None
     count = 1 if joint else sum(len(part.members) for part in parts)
     total = count * num_chains * (num_warmup + num_samples)

@@ -6,6 +6,7 @@ reading them.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,11 +154,11 @@ class StoredSeparation(NamedTuple):
 class Ledger:
     """Which blocks of a folder are whole. A block counts once its numbers are on the disk, never before."""
 
-    def __init__(self, folder: str | os.PathLike[str], task: Tree, about: About, resume: bool):
+    def __init__(self, folder: str | os.PathLike[str], belongs: Mapping[str, Tree], about: About, resume: bool):
         self.folder, self.about = Path(folder), about
         self.folder.mkdir(parents=True, exist_ok=True)
         told = about._asdict()
-        self.kept = Checkpoint(self.folder / _LEDGER, task, resume, every=0, about=told, of="maps, models or settings")
+        self.kept = Checkpoint(self.folder / _LEDGER, belongs, resume, every=0, about=told)
         self.rows = [tuple(row) for row in self.kept.state(_ROWS, np.zeros((0, 2 + len(Totals._fields))))]
         self.done = {int(row[0]) for row in self.rows}
         if not self.rows:

@@ -30,6 +30,7 @@ ERRORS = ("auto", "static", "pixel")
 _SPARSE = 1e-3  # photons a pixel and frame below which lists are faster: 3 us each, against 5 ns of a pixel
 _BLOCKS = (256, 128, 64, 32, 16, 8)  # frames at a time: 256, so that the state is read less often than the counts
 _ENOUGH = 8  # static bins of a dynamic one, below which a jackknife over them says little: its error is 27 % off
+_LOOKED_AT = 16  # frames by which others are told from these
 _GROUPS = 64  # times that frames are read at most, for some of the pixels each time
 
 
@@ -132,13 +133,17 @@ def correlate(
         choices = _chosen(source, labels, frame_mask, per_level, tile, dtype, two_time)
         share = _occupancy(source, choices)
         plan = _planned(source, choices, method, share, block, memory)
-        belongs = (_mark(source), *choices[:4], repr(plan), *choices[4:8], sorted(choices.two_time))
         kept = None
         if checkpoint is not None:
-            kept = Checkpoint(checkpoint, belongs, resume, every=every, of="frames or choices")
+            of_pixels = (choices.used, choices.static, choices.dynamic)
+            settings = (*choices[:4], choices.present, sorted(choices.two_time), method, block, memory)
+            belongs = {"frames": _mark(source), "partition": of_pixels, "settings": settings}
+            kept = Checkpoint(checkpoint, belongs, resume, every=every, about=plan._asdict())
+            plan = Plan(**kept.about)  # what was planned by the memory that was free when the run began
         work = list(_groups(choices, plan))
         total = source.num_frames * len(work)
-        with contextlib.contextmanager(progress_bar)(progress, total, "correlating") as report:
+        bar = contextlib.contextmanager(progress_bar)(progress, total, "correlating")
+        with bar as report, kept or contextlib.nullcontext():
             parts = [read_through(source, part, plan, kept, f"group {k}", report) for k, part in work]
     return _concluded(labels, choices, plan, share, parts, normalise, error)
 
@@ -228,9 +233,10 @@ def _free() -> float:
 
 
 def _mark(source: Source) -> Tree:
-    """What tells these frames from others: how many, and the first of them."""
-    sample = next(source.blocks(0, 1)) if source.again else np.zeros(0)
-    return np.asarray(sample), source.num_frames, str(source.dtype)
+    """What tells these frames from others: how many, and some of them."""
+    some = np.linspace(0, source.num_frames - 1, min(_LOOKED_AT, source.num_frames)).astype(int)
+    sample = [np.asarray(next(source.blocks(int(k), 1))) for k in some] if source.again else []
+    return sample, source.num_frames, str(source.dtype)
 
 
 def _groups(choices: Choices, plan: Plan) -> Iterator[tuple[int, Choices]]:

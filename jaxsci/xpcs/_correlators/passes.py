@@ -5,7 +5,6 @@ Two-time maps need their frames together, which are collected on the way. `corre
 group of pixels that fits into memory.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -172,22 +171,21 @@ def read_through(
         if kept is not None:
             kept.keep(name, (np.asarray(now[0]), engine.closed(now[1]), intensity, buffers))
 
-    with kept or contextlib.nullcontext():
-        try:
-            for block in ahead(source.blocks(now[0], plan.block)):
-                rows = slice(now[0], now[0] + len(block))
-                if rows.stop > choices.frames:
-                    raise ValueError(f"there are more than num_frames={choices.frames} frames: give their number")
-                mine = block if everything else np.take(block, choices.used, axis=1)
-                state, intensity[rows] = engine.feed(now[1], mine, choices.present[rows])
-                for k, pixels in choices.two_time.items():
-                    buffers[k][rows] = block[:, pixels]
-                now = (rows.stop, state)
-                report(len(block))
-                if kept is not None and time.monotonic() - kept.written >= kept.every:
-                    keep()
-        finally:
-            keep()
+    try:
+        for block in ahead(source.blocks(now[0], plan.block)):
+            rows = slice(now[0], now[0] + len(block))
+            if rows.stop > choices.frames:
+                raise ValueError(f"there are more than num_frames={choices.frames} frames: give their number")
+            mine = block if everything else np.take(block, choices.used, axis=1)
+            state, intensity[rows] = engine.feed(now[1], mine, choices.present[rows])
+            for k, pixels in choices.two_time.items():
+                buffers[k][rows] = block[:, pixels]
+            now = (rows.stop, state)
+            report(len(block))
+            if kept is not None and time.monotonic() - kept.written >= kept.every:
+                keep()
+    finally:
+        keep()
     if now[0] < choices.frames:
         raise ValueError(f"only {now[0]} of {choices.frames} frames came: give the number that there are")
     sums, image = engine.end(now[1])
