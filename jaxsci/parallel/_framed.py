@@ -5,6 +5,7 @@ or a process that is killed leaves the old file; a bit that has changed since is
 wrong without a word is the worst that a file can do. Saved fits, checkpoints and stored skies are such files.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -67,7 +68,8 @@ def write_atomic(path: str | os.PathLike[str], *pieces: bytes | memoryview, befo
         was = " (the file before it is whole)" if path.exists() else ""
         raise WriteError(error.errno, f"cannot be written: {why}{was}; {remedy}, and run again", str(path)) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that is read-only refuses also to remove what is not there
+            aside.unlink(missing_ok=True)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

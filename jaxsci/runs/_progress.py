@@ -80,7 +80,8 @@ class Progress:
 
     def add(self, places: list[int], outcomes: Sequence[AbstractOutcome]) -> None:
         """Take down that these are done; they are written when it is time."""
-        self.waiting.append((places, outcomes))
+        if places:
+            self.waiting.append((places, outcomes))
         if time.monotonic() - self.looked >= EVERY:
             self._pack()
             if self.checkpoint is not None:
