@@ -23,7 +23,7 @@ import jaxsci as js
 from jaxsci import runs
 from jaxsci.parallel import Kept, read_framed
 
-from ._long_jobs import JOBS, Decay
+from ._long_jobs import JOBS, Decay, Job
 
 _SHM = Path("/dev/shm")
 _FIT = "saved fit"
@@ -97,10 +97,10 @@ WAYS: tuple[Callable[[bytearray, bytes, random.Random], bytes], ...] = (
 )  # fmt: skip
 
 
-def rows(cases: int = 10_000, seed: int = 0) -> list[dict[str, Any]]:
+def rows(cases: int = 10_000, seed: int = 0, jobs: tuple[Job, ...] = JOBS) -> list[dict[str, Any]]:
     """A row for each kind of state, the cases shared out among them."""
     with tempfile.TemporaryDirectory(dir=_SHM if _SHM.is_dir() else None) as folder:
-        files = _files(Path(folder))
+        files = _files(Path(folder), jobs)
         names = list(files)
         out = []
         for place, (name, good) in enumerate(files.items()):
@@ -155,11 +155,11 @@ def _read_fit(path: Path, whole: bool) -> None:
         raise ValueError("another kind")
 
 
-def _files(folder: Path) -> dict[str, bytes]:
+def _files(folder: Path, jobs: tuple[Job, ...]) -> dict[str, bytes]:
     """The bytes of a file of each kind."""
     runs.prepare("cpu")
     files = {}
-    for place, job in enumerate(JOBS):
+    for place, job in enumerate(jobs):
         here = folder / str(place)
         here.mkdir()
         job.work(here, True)

@@ -1,14 +1,15 @@
 """Rows on SIGKILL: each long command is killed at random moments, again and again, and goes on until it is done.
 
-The answer must have the bits of a run that nobody killed. A process starts in some seconds, with its programs in the
-compile cache; so each job is a few seconds long, writes what it keeps far more often than it need, and is killed some
-times on its way. `python -m benchmarks._kills [KILLS]` prints the rows; the page on reliability is made of them.
+The answer must have the bits of a run that nobody killed. The jobs are a few seconds long, with their programs in the
+compile cache, and write what they keep far more often than they need; each is killed several times, in a process
+of its own each time. `python -m benchmarks._kills [KILLS]` prints the rows; the page on reliability is made of them.
 """
 
 import contextlib
 import dataclasses
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -18,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ._long_jobs import ANSWER, JOBS, Job
+from ._long_jobs import ANSWER, ERROR, JOBS, Job
 
-_LIMIT = 300.0  # seconds that a job may take
+_LIMIT = 600.0  # seconds that a job may take
 _WARM = "JAX_COMPILATION_CACHE_DIR"
 
 
@@ -28,8 +29,9 @@ _WARM = "JAX_COMPILATION_CACHE_DIR"
 class Told:
     """What became of one command.
 
-    - `kills`: how often it was killed. `kept`: after how many of them there was something to go on from. `answers`: how
-      often it was run to its end. `wrong`: of these, answers with other bits. `stuck`: starts that ended in an error.
+    - `kills`: how often it was killed. `kept`: after how many of them there was something to go on from.
+    - `answers`: how often it was run to its end. `wrong`: of these, answers with other bits. `stuck`: starts that ended
+      in an error, of which `said` is the last.
     """
 
     kills: int = 0
@@ -40,46 +42,84 @@ class Told:
     said: str = ""
 
 
+class Starter:
+    """Starts jobs in processes of their own, one at a time."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.asked, self.told = process.stdin, process.stdout
+
+    def run(self, job: Job, folder: Path, after: float) -> int:
+        """The exit status of a job that is killed after so many seconds, if it is not done before."""
+        self.asked.write(f"{job.name}\t{folder}\n".encode())
+        self.asked.flush()
+        child = int(self.told.readline())
+        if not select.select([self.told], [], [], after)[0]:
+            os.kill(child, signal.SIGKILL)
+        return int(self.told.readline())
+
+
+@contextlib.contextmanager
+def starter() -> Iterator[Starter]:
+    """A process that has imported what jobs need."""
+    here = Path(__file__).resolve().parents[1]
+    paths = os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH"))))
+    warm = os.environ.get(_WARM, str(Path(tempfile.gettempdir()) / "jaxsci-kills-cache"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks._long_jobs"], cwd=here, bufsize=0,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {_WARM: warm, "PYTHONPATH": paths},
+    )  # fmt: skip
+    try:
+        yield Starter(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def rows(kills: int = 100, seed: int = 0, jobs: tuple[Job, ...] = JOBS) -> list[dict[str, Any]]:
     """A row for each command, the kills shared out among them."""
     out = []
-    for place, job in enumerate(jobs):
-        share = kills // len(jobs) + (place < kills % len(jobs))
-        began = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            told = _killed(job, share, Path(folder), random.Random(f"{seed} {job.name}"))
-        row = {
-            "command": job.name,
-            "kills": told.kills,
-            "with something kept": told.kept,
-            "run to the end": told.answers,
-            "lost": told.wrong + told.stuck,
-            "seconds": round(time.perf_counter() - began, 1),
-        }
-        out.append(row | ({"said": told.said} if told.said else {}))
-        print(row, told.said, file=sys.stderr, flush=True)
+    with starter() as started:
+        for place, job in enumerate(jobs):
+            share = kills // len(jobs) + (place < kills % len(jobs))
+            began = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                told = _killed(started, job, share, Path(folder), random.Random(f"{seed} {job.name}"))
+            row = {
+                "command": job.name,
+                "kills": told.kills,
+                "with something kept": told.kept,
+                "run to the end": told.answers,
+                "lost": told.wrong + told.stuck,
+                "seconds": round(time.perf_counter() - began, 1),
+            }
+            out.append(row | ({"said": told.said} if told.said else {}))
+            print(out[-1], file=sys.stderr, flush=True)
     return out
 
 
-def _killed(job: Job, kills: int, folder: Path, moments: random.Random) -> Told:
+def _killed(started: Starter, job: Job, kills: int, folder: Path, moments: random.Random) -> Told:
     """Kill a job so many times on its way to an answer, or to several answers."""
     told = Told()
-    _to_the_end(job, _new(folder))  # fills the compile cache
-    right, took = _to_the_end(job, _new(folder))
+    _to_the_end(started, job, _new(folder))  # fills the compile cache
+    whole = _new(folder)
+    began = time.perf_counter()
+    right = _to_the_end(started, job, whole)
+    took = time.perf_counter() - began
     while told.kills < kills:
-        here = _new(folder)
-        limit = min(moments.randint(2, 5), kills - told.kills)
-        for _ in range(limit):
-            if _kill(job, here, moments.uniform(0, took)):
+        here, most = _new(folder), min(moments.randint(4, 8), kills - told.kills)
+        for _ in range(most):
+            if os.WIFSIGNALED(started.run(job, here, moments.uniform(0, took))):
                 told.kills += 1
                 told.kept += any((here / f"{job.file}{end}").exists() for end in ("", ".previous"))
+            if any((here / name).exists() for name in (ANSWER, ERROR)):
+                break
         try:
-            answer, _ = _to_the_end(job, here)
+            told.wrong += _to_the_end(started, job, here) != right
+            told.answers += 1
         except RuntimeError as error:
             told.stuck, told.said = told.stuck + 1, str(error)
-            continue
-        told.answers += 1
-        told.wrong += answer != right
     return told
 
 
@@ -89,47 +129,14 @@ def _new(folder: Path) -> Path:
     return made
 
 
-def _kill(job: Job, folder: Path, after: float) -> bool:
-    """Start a job and kill it so many seconds after it began; False where it was done before."""
-    with _started(job, folder) as process:
-        try:
-            process.wait(after)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            return not (folder / ANSWER).exists()
-    return False
-
-
-def _to_the_end(job: Job, folder: Path) -> tuple[str, float]:
-    """(digest of the answer, seconds that it took) of a job that nobody kills."""
-    with _started(job, folder) as process:
-        began = time.perf_counter()
-        process.wait(_LIMIT)
-        took = time.perf_counter() - began
-        if process.returncode != 0:
-            said = (folder / "stderr.txt").read_text().strip().splitlines()[-1:]
-            raise RuntimeError(f"{job.name}: {' '.join(said)}")
-    return (folder / ANSWER).read_text(), took
-
-
-@contextlib.contextmanager
-def _started(job: Job, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has begun with the job."""
-    words = [sys.executable, "-m", "benchmarks._long_jobs", job.name, str(folder)]
-    here = Path(__file__).resolve().parents[1]
-    warm = os.environ.get(_WARM, str(Path(tempfile.gettempdir()) / "jaxsci-kills-cache"))
-    paths = os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {_WARM: warm, "PYTHONPATH": paths}
-    with (folder / "stderr.txt").open("wb") as told:
-        process = subprocess.Popen(words, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=told)
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+def _to_the_end(started: Starter, job: Job, folder: Path) -> str:
+    """The digest of the answer of a job that nobody kills; at once where it is there already."""
+    if not any((folder / name).exists() for name in (ANSWER, ERROR)):
+        started.run(job, folder, _LIMIT)
+    if not (folder / ANSWER).exists():
+        why = (folder / ERROR).read_text() if (folder / ERROR).exists() else f"not done after {_LIMIT:.0f} s"
+        raise RuntimeError(f"{job.name}: {why}")
+    return (folder / ANSWER).read_text()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """The long commands, at sizes that take seconds: what is killed, and whose checkpoints are damaged.
 
 Each job is a function of a folder that runs a command with its checkpoint in there, goes on with what it finds, and
-answers with all numbers of the result. Run as a program, `python -m benchmarks._long_jobs NAME FOLDER` says `ready` on
-its standard output when it begins, and leaves the digest of its answer in the folder. `_kills` starts and kills it;
-`_damage` takes the files that the jobs leave.
+answers with all numbers of the result. Run as a program it starts a process for each line of its input, as `_kills`
+asks it to, which then kills them; `_damage` takes the files that the jobs leave.
 """
 
 import contextlib
 import hashlib
+import importlib
 import json
+import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +32,7 @@ from jaxsci.parallel import Checkpoint
 from jaxsci.runs import _progress
 from jaxsci.xpcs import correlate
 
-ANSWER = "answer.txt"
+ANSWER, ERROR = "answer.txt", "error.txt"
 
 
 class Peaks(js.AbstractModel):
@@ -68,7 +70,7 @@ def fit_batch(folder: Path, small: bool) -> list[Any]:
     """Curves with nine parameters each, in lanes of eight."""
     rng, x = np.random.default_rng(0), np.linspace(0.0, 10.0, 60)
     truth = Peaks(jnp.array([3.0, 2.0, 1.0]), jnp.array([2.0, 5.0, 8.0]), jnp.array([0.7, 0.5, 0.9]))
-    y = np.asarray(truth(jnp.asarray(x))) + 0.05 * rng.normal(size=(24 if small else 1200, len(x)))
+    y = np.asarray(truth(jnp.asarray(x))) + 0.05 * rng.normal(size=(24 if small else 600, len(x)))
     data = [js.Dataset(jnp.asarray(x), jnp.asarray(each), js.White(0.05)) for each in y]
     start = Peaks(jnp.ones(3), jnp.array([2.5, 5.5, 7.5]), jnp.ones(3))
     found = js.fit_batch(start, data, batch_size=8, checkpoint=folder / "state")
@@ -79,22 +81,22 @@ def shared(folder: Path, small: bool) -> list[Any]:
     """Decays with one life time for all of them, some steps at a time."""
     _shared._STEPS = 1  # so that it is kept more often than it need be
     start = Decay(1.0, 30.0, 3.0)
-    found = js.fit_batch(start, _decays(24 if small else 4000), shared="tau", checkpoint=folder / "state")
+    found = js.fit_batch(start, _decays(24 if small else 2000), shared="tau", checkpoint=folder / "state")
     return jax.tree.leaves((found.groups, found.shared))
 
 
 def sample(folder: Path, small: bool) -> list[Any]:
     """Chains of several decays."""
-    data = _decays(2 if small else 6)
+    data = _decays(2 if small else 4)
     fits = js.fit_batch(Decay(1.0, 1.0, 0.0), data)
-    settings = {"num_warmup": 100, "num_samples": 100 if small else 500, "num_chains": 2 if small else 4}
+    settings = {"num_warmup": 100, "num_samples": 100 if small else 300, "num_chains": 2 if small else 4}
     found = js.sample(fits, data, key=jax.random.key(0), checkpoint=folder / "state", **settings)
     return [jax.tree.leaves((group.first, group.trace)) for group in found.groups]
 
 
 def particles(folder: Path, small: bool) -> list[Any]:
     """Particles in a well, in stretches of time."""
-    count, steps = (200, 64) if small else (40_000, 640)
+    count, steps = (200, 64) if small else (20_000, 480)
     sde = SDE(_well, 0.5)
     start, save = Ensemble(np.zeros(count), key=1), {"moments": Moments(), "some": Snapshots()}
     ts = np.linspace(0.0, 1.0, steps + 1)
@@ -108,7 +110,7 @@ def _well(t: Any, x: Any) -> Any:
 
 def multitau(folder: Path, small: bool) -> list[Any]:
     """Photons on a detector, a few frames at a time."""
-    frames, side = (64, 16) if small else (4096, 64)
+    frames, side = (64, 16) if small else (2048, 64)
     movie = np.random.default_rng(0).poisson(1.0, (frames, side, side)).astype(np.uint8)
     labels = 1 + np.arange(side * side).reshape(side, side) % 4
     found = correlate(movie, labels, method="dense", block=8, every=0, two_time=(1,), checkpoint=folder / "state")
@@ -119,7 +121,7 @@ def blocks(folder: Path, small: bool) -> list[Any]:
     """A sky that is separated a few hundred pixels at a time."""
     instrument = compsep.Instrument.named("LiteBIRD")
     mixing = compsep.MixingMatrix(cmb=compsep.CMB(), dust=compsep.ModifiedBlackBody(1.54, 20.0))
-    rng, npix = np.random.default_rng(0), 96 if small else 6144
+    rng, npix = np.random.default_rng(0), 96 if small else 3072
     nu = np.asarray(instrument.frequency)
     dust = (nu / 353) ** 1.5
     maps = (rng.normal(0, 50, npix) + dust[:, None] * rng.uniform(20, 60, npix))[:, None]
@@ -208,16 +210,38 @@ def digest(leaves: Iterable[Any]) -> str:
     return said.hexdigest()
 
 
-def main(name: str, folder: Path) -> None:
-    """Run a job from where it is, and leave the digest of its answer."""
-    runs.prepare("cpu")
-    keep_always()
-    print("ready", flush=True)
-    found = digest(job_named(name).work(folder, False))
-    aside = folder / f"{ANSWER}.new"
+def main(name: str, folder: Path) -> int:
+    """Run a job from where it is, and leave the digest of its answer, or what went wrong; returns an exit code."""
+    try:
+        runs.prepare("cpu")
+        keep_always()
+        found, at = digest(job_named(name).work(folder, False)), ANSWER
+    except Exception as error:  # whatever it is, it is told as one that is stuck
+        found, at = f"{type(error).__name__}: {error}", ERROR
+    aside = folder / f"{at}.new"
     aside.write_text(found)
-    aside.replace(folder / ANSWER)
+    aside.replace(folder / at)
+    return int(at == ERROR)
+
+
+def serve() -> None:
+    """Start a process for each line `NAME<tab>FOLDER`; print its number, and its exit status when it has ended.
+
+    The processes have the imports, which take as long as all else, and nothing of JAX that may not be shared: there is
+    no backend yet, and one thread.
+    """
+    importlib.import_module("numpyro.infer.hmc")
+    importlib.import_module("matplotlib.figure")
+    assert len(os.listdir("/proc/self/task")) == 1
+    warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+    for line in sys.stdin:
+        name, folder = line.rstrip("\n").split("\t")
+        child = os.fork()
+        if child == 0:
+            os._exit(main(name, Path(folder)))
+        print(child, flush=True)
+        print(os.waitpid(child, 0)[1], flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    serve()

@@ -43,7 +43,7 @@ def fitted(folder, monkeypatch):
 
     def fit(members, *rest):
         names.extend(member.name for member in members)
-        if deadly & set(names):
+        if deadly & {member.name for member in members}:
             raise KilledError
         return fit_like(members, *rest)
 
