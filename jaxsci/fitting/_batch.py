@@ -170,13 +170,15 @@ def fit_batch(
     todo = list(blocks(models, datasets))
     total = sum(len(block.members) for block in todo)
     _check(solver, shared, mesh, checkpoint)
-    kept = None
-    if checkpoint is not None:
+
+    def opened() -> contextlib.AbstractContextManager[Checkpoint | None]:
+        if checkpoint is None:
+            return contextlib.nullcontext()
         given = (None if free is None else as_names(free), bounds, priors, solver, loss, max_steps, scale_covariance)
         data = [(block.members, block.length, block.data) for block in todo]
-        settings = (*given, as_names(shared))
-        belongs = {"data": data, "models": [block.models for block in todo], "settings": settings}
-        kept = Checkpoint(checkpoint, belongs, resume)
+        models, settings = [block.models for block in todo], (*given, as_names(shared))
+        return Checkpoint(checkpoint, {"data": data, "models": models, "settings": settings}, resume)
+
     prepare = functools.partial(_lanes, total=total, free=free, bounds=bounds, priors=priors, loss=loss)
     if shared:
         lanes = [prepare(block) for block in todo]
@@ -184,11 +186,11 @@ def fit_batch(
             raise ValueError("shared parameters make one joint fit, which frees whole arrays: name them without [...]")
         choices = [Choices(plan, solver, None, max_steps, scale_covariance) for plan, _ in lanes]
         parts = [Part(c, lane, block.length) for c, (_, lane), block in zip(choices, lanes, todo, strict=True)]
-        with kept or contextlib.nullcontext():
+        with opened() as kept:
             each, joint = fit_shared(parts, as_names(shared), batch_size, kept)
         return BatchSolution(*_merge(each, [block.members for block in todo]), {}, joint)
 
-    def run(k: int, report: Callable[[int], None]) -> Solution:
+    def run(k: int, report: Callable[[int], None], kept: Checkpoint | None) -> Solution:
         plan, varying = prepare(todo[k])
         width = lane_count(todo[k].length, len(plan.names), batch_size)
         chunks = chunk_count(todo[k].length, len(plan.names), width)
@@ -197,8 +199,8 @@ def fit_batch(
         fitted = fit_small if takes(job) else Job.run
         return fitted(job, report, kept, str(k))
 
-    with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():
-        return _separately(todo, lambda k: run(k, report))
+    with contextlib.contextmanager(progress_bar)(progress, total) as report, opened() as kept:
+        return _separately(todo, lambda k: run(k, report, kept))
 
 
 def _check(

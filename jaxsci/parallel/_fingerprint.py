@@ -79,7 +79,6 @@ def _add_code(digest: Any, node: Any, within: list[int]) -> None:
         return
     with contextlib.suppress(OSError, TypeError):  # where it was typed at a prompt, or is not written in Python
         digest.update(inspect.getsource(node).encode())
-    if isinstance(node, types.FunctionType):
-        for name, value in inspect.getclosurevars(node).nonlocals.items():
-            digest.update(f"{name}=".encode())
-            _add(digest, value, [*within, id(node)])
+    for cell in (node.__closure__ or ()) if isinstance(node, types.FunctionType) else ():
+        with contextlib.suppress(ValueError):  # nothing is in it yet
+            _add(digest, cell.cell_contents, [*within, id(node)])

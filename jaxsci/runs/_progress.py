@@ -20,7 +20,7 @@ from ._task import AbstractOutcome
 EVERY = 10.0
 """Seconds between two writes."""
 
-_NAME = "progress.jsci"
+_NAME, _LOCK = "progress.jsci", ".lock"
 _FOLDERS = ("", "solutions", "figures", "members")
 
 
@@ -40,11 +40,15 @@ class Progress:
         self.checkpoint: Checkpoint | None = None
         self.waiting: list[tuple[list[int], Sequence[AbstractOutcome]]] = []
         self.looked = time.monotonic()
+        used = (folder / _LOCK).exists()
         try:
-            self.lock = Lock(folder / ".lock", str(folder))
+            self.lock = Lock(folder / _LOCK, str(folder))
         except InUseError as error:
             raise ConfigError("--out", str(error)) from error
         try:
+            for name in _FOLDERS if used else ():  # a run was here, and may have been killed while it wrote
+                if (folder / name).is_dir():
+                    remove_leftovers(folder / name)
             self._open(resume)
         except ValueError as error:
             self.lock.release()
@@ -62,9 +66,6 @@ class Progress:
                 f"over, give another folder or remove {self.path}"
             )
         self._begun()
-        for name in _FOLDERS:
-            if (self.folder / name).is_dir():
-                remove_leftovers(self.folder / name)
 
     def _begun(self) -> Checkpoint:
         if self.checkpoint is None:

@@ -5,6 +5,7 @@ A folder has an array of each kind in a file of its own, and a checksummed ledge
 reading them.
 """
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from ...core import Tree, place_of
 from ...datasets import ArrayRows
 from ...fitting import verdict_of
-from ...parallel import Checkpoint, Kept
+from ...parallel import Checkpoint, Kept, WriteError
 from .._fit.fits import Fits
 from .._separation import goodness, verdict_lines
 
@@ -166,6 +167,7 @@ class Ledger:
             for name, shape in about.shapes().items():
                 kind = _KINDS.get(name, np.float64)
                 np.lib.format.open_memmap(self._path(name), "w+", kind, (*shape, about.npix)).flush()
+                _take_room(self._path(name))
 
     def write(self, start: int, stop: int, arrays: dict[str, np.ndarray], totals: Totals) -> None:
         """Put a block into the files, and only then on the list."""
@@ -186,6 +188,24 @@ class Ledger:
 
     def _record(self) -> None:
         self.kept.keep(_ROWS, np.array(self.rows, float).reshape(-1, 2 + len(Totals._fields)))
+
+
+def _take_room(path: Path) -> None:
+    """Have the disk set aside what a file is to hold: one that fills up later ends a process that writes to a map.
+
+    **Raises:** `WriteError` where there is not so much room.
+    """
+    allocate = getattr(os, "posix_fallocate", None)  # not everywhere
+    if allocate is None:
+        return
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        try:
+            allocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # a disk that cannot set anything aside
+                return
+            raise WriteError(error.errno, f"there is no room for {size} bytes: {error.strerror}", str(path)) from error
 
 
 def _read(folder: Path) -> tuple[About, np.ndarray]:

@@ -103,10 +103,10 @@ def separate_blocks(
         check_global(settings, files)
     at = cuts(runs, npix, block)
     kept = Ledger(out, _belongs(settings, files, runs, at), _about(settings, files.shape), resume)
-    todo = [(a, b) for a, b in itertools.pairwise(at) if a not in kept.done]
-    known = fit_globally(settings, files, at) if everywhere and todo else None
-    one = functools.partial(_block, Common(settings, files, runs, known))
     with kept.kept, contextlib.contextmanager(progress_bar)(progress, npix) as report:
+        todo = [(a, b) for a, b in itertools.pairwise(at) if a not in kept.done]
+        known = fit_globally(settings, files, at) if everywhere and todo else None
+        one = functools.partial(_block, Common(settings, files, runs, known))
         report(npix - sum(b - a for a, b in todo))
 
         def done(block: tuple[int, int], found: tuple[Arrays, Totals]) -> None:
