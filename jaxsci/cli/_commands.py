@@ -47,11 +47,17 @@ class _Bars:
 
 
 def run(
-    file: str, out: Path | None, device: str, imports: Sequence[Path], settings: Sequence[str], allow_outside: bool
+    file: str,
+    out: Path | None,
+    device: str,
+    imports: Sequence[Path],
+    settings: Sequence[str],
+    allow_outside: bool,
+    resume: bool = False,
 ) -> int:
     """Run what a config describes, write the output folder, and say how it went; returns the exit code."""
     with contextlib.ExitStack() as until:
-        ran = runs.run(file, out, device, imports, settings, allow_outside, _Bars(until))
+        ran = runs.run(file, out, device, imports, settings, allow_outside, _Bars(until), resume)
     tell(ran)
     return ran.code
 

@@ -50,15 +50,16 @@ def run(
     device: Device = "auto",
     settings: Settings = None,
     allow_outside: AllowOutside = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in --out.")] = False,
 ) -> None:
     """Fit what a config file describes and write a report.
 
-    Exit code 0: all fits fine; 3: some failed; 2: bad input.
+    Exit code 0: all fits fine; 3: some failed; 2: bad input; 4: the disk is full or not to be written to; 130: stopped.
     """
     with bad_input():
         from . import _commands
 
-        code = _commands.run(file, out, device, imports or [], settings or [], allow_outside)
+        code = _commands.run(file, out, device, imports or [], settings or [], allow_outside, resume)
     raise typer.Exit(code)
 
 

@@ -1,7 +1,7 @@
 """From a config to a report: checked jobs, outcomes, an output folder, an exit code. Knows no science."""
 
 from . import fits as fits
-from ._bad_input import BAD_INPUT as BAD_INPUT, bad_input as bad_input
+from ._bad_input import BAD_INPUT as BAD_INPUT, CANNOT_WRITE as CANNOT_WRITE, bad_input as bad_input
 from ._config import (
     BUNDLED as BUNDLED,
     Config as Config,

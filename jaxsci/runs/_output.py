@@ -23,11 +23,11 @@ from ._task import AbstractOutcome, AbstractTask, Untried
 
 
 class Log:
-    """`log.txt`: lines with the time, the file written anew as a whole at each `say`."""
+    """`log.txt`: lines with the time, the file written anew as a whole at each `say`; of a run that goes on, more."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, more: bool = False):
         self.path = path
-        self.lines: list[str] = []
+        self.lines = path.read_text().splitlines() if more and path.exists() else []
 
     def say(self, *texts: str) -> None:
         """Add lines and write the file."""

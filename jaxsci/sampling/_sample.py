@@ -164,10 +164,11 @@ def sample(
             "parameters in common make one joint posterior, whose chains are on one device: leave mesh= out"
         )
     placement = Placement.of(mesh)
-    belongs = ([tuple(part) for part in parts], options._asdict(), *placement.dealing)
     kept = None
     if checkpoint is not None:
-        kept = Checkpoint(placement.file(checkpoint), belongs, resume, of="fits, data or settings")
+        fits, seen_by = [(part.members, part.start) for part in parts], [part.data for part in parts]
+        belongs = {"fits": fits, "data": seen_by, "settings": options, "processes": placement.dealing}
+        kept = Checkpoint(placement.file(checkpoint), belongs, resume)
     count = 1 if joint else sum(len(part.members) for part in parts)
     total = count * num_chains * (num_warmup + num_samples)
     bar = contextlib.contextmanager(progress_bar)(progress, total, "sampling")
