@@ -239,11 +239,12 @@ def _foresee(manifest: Path, items: Sequence[Item], orders: Sequence[Order]) -> 
     try:
         for alike in list(kinds.values())[:_KINDS]:
             for item in alike[:_TRIED]:
-                try:
-                    wrong, files = pool.submit(foresee, dataclasses.asdict(told[item.name])).result()
-                except BrokenProcessPool:
-                    pool = _process()  # what kills whoever loads it is for workers to find out
+                future = pool.submit(foresee, dataclasses.asdict(told[item.name]))
+                if (error := future.exception()) is not None:
+                    # what raises, or kills whoever loads it, is for workers to find out
+                    pool = _process() if isinstance(error, BrokenProcessPool) else pool
                     continue
+                wrong, files = future.result()
                 if wrong:
                     raise ConfigError(manifest.name, f"{item.row}, item {item.name}: {wrong}")
                 if files is not None:

@@ -48,6 +48,9 @@ _SETTINGS = {
 }
 
 
+_MOST_LOST = 20  # times that an item may wait beside a worker that dies: more is no chance, workers cannot even start
+
+
 @dataclasses.dataclass(frozen=True)
 class Workers:
     """Who works on the items of a batch.
@@ -85,7 +88,7 @@ def work(
     **Arguments:** `retries`: how often more an item is tried that raised or whose worker died; `cache`: the folder of
     compiled programs, where it is not the user's.
     """
-    waiting, tries = collections.deque(orders), collections.Counter[str]()
+    waiting, tries, lost = collections.deque(orders), collections.Counter[str](), collections.Counter[str]()
     with _cluster(workers, Path(orders[0].folder).parent, cache) as (client, width):
         from distributed import as_completed
 
@@ -93,8 +96,8 @@ def work(
         ended = as_completed(raise_errors=False)
 
         def fill() -> None:
-            # no more than there are workers: what waits beside a worker would be lost with it
-            while waiting and len(running) < width():
+            # the next one waits beside a worker while it is told that the one before is done
+            while waiting and len(running) < 2 * width():
                 order, key = waiting.popleft(), f"item-{uuid.uuid4().hex}"
                 running[key] = order
                 ended.add(client.submit(carry_out, dataclasses.asdict(order), key=key, pure=False))
@@ -103,14 +106,14 @@ def work(
             fill()
             for future in ended:
                 order = running.pop(future.key)
-                why = "" if future.status == "finished" else _failure(future.exception(), order, tries)
+                why = "" if future.status == "finished" else _failure(future.exception(), order, tries, lost)
                 future.release()
-                if why and tries[order.item] <= retries:
+                if why and tries[order.item] <= retries and lost[order.item] <= _MOST_LOST:
                     log.say(f"{order.item}: {why} It is tried again.")
                     waiting.append(order)
                 else:
                     if why:
-                        log.say(f"{order.item}: given up after {tries[order.item]} tries. {why}")
+                        log.say(f"{order.item}: given up. {why}")
                     yield order.item, why
                 fill()
         except KeyboardInterrupt:
@@ -118,8 +121,10 @@ def work(
             raise
 
 
-def _failure(error: BaseException | None, order: Order, tries: collections.Counter[str]) -> str:
-    """Say why an order was not carried out, and count the try where the item is to blame.
+def _failure(
+    error: BaseException | None, order: Order, tries: collections.Counter[str], lost: collections.Counter[str]
+) -> str:
+    """Say why an order was not carried out, and count the try where the item is to blame, or that it was lost.
 
     Whoever kills a worker leaves a trace of having begun; an order without one only waited beside another.
     """
@@ -130,6 +135,7 @@ def _failure(error: BaseException | None, order: Order, tries: collections.Count
         shutil.rmtree(trace, ignore_errors=True)
     if isinstance(error, KilledWorker):
         if not traces:
+            lost[order.item] += 1
             return "Its worker died before it began."
         tries[order.item] += error.allowed_failures + 1
         return "Its worker died while running it: out of memory or time, or a fault in compiled code."
