@@ -48,6 +48,7 @@ _SETTINGS = {
 }
 
 
+_ANY_PORT = ":0"  # for what else the scheduler serves: another batch may run beside this one
 _MOST_LOST = 20  # times that an item may wait beside a worker that dies: more is no chance, workers cannot even start
 
 
@@ -185,7 +186,8 @@ def _local(workers: Workers, folder: Path, environment: Mapping[str, str]) -> An
         memory_limit=MEMORY_LIMIT // workers.count,
         env=dict(environment),
         preload=["jaxsci.runs._batch.worker"],
-        dashboard_address=None,
+        dashboard_address=_ANY_PORT,
+        scheduler_kwargs={"dashboard": False},
         silence_logs=logging.CRITICAL,
     )
 
@@ -216,7 +218,7 @@ def _slurm(workers: Workers, folder: Path, environment: Mapping[str, str]) -> An
         job_script_prologue=[f"export {name}={shlex.quote(value)}" for name, value in exported.items()],
         log_directory=str(folder / "slurm"),
         death_timeout=300,
-        scheduler_options={"dashboard_address": None},
+        scheduler_options={"dashboard": False, "dashboard_address": _ANY_PORT},
         silence_logs=logging.CRITICAL,
     )
     said = subprocess.run(
