@@ -1,14 +1,21 @@
 """`jaxsci batch`: manifests, workers that die, what goes on later, and that an item is the run that it would be."""
 
 import json
+import re
 import shutil
 
 import pytest
 from filelock import FileLock
 from written import MODELS, write_csv
 
-from jaxsci.runs import ConfigError
+from jaxsci.curvefit.task import CurveFitTask
+from jaxsci.runs import ConfigError, Untried
+from jaxsci.runs._batch.item import Named
 from jaxsci.runs._batch.manifest import read_manifest
+from jaxsci.runs._batch_report import batch_report
+from jaxsci.runs._records import counts, record_of
+from jaxsci.runs._report import MOST_DETAILS
+from jaxsci.runs._task import GIVEN_UP
 
 FIT = """
 [fit]
@@ -181,6 +188,19 @@ def test_names_in_items_are_found_before_anything_runs(place, command):
     assert done.exit_code == 2
     assert "row 2, item a: fit.toml: fit.max_stepps: there is no key 'max_stepps'" in done.stderr
     assert not (place / "out" / "items").exists()
+
+
+def test_failures_of_a_large_batch_can_be_searched():
+    task = CurveFitTask()
+    lost = [Untried(Named(f"item-{k}"), GIVEN_UP, f"Its worker died. <{k}>") for k in range(MOST_DETAILS + 1)]
+    records = [record_of(outcome, task.words) for outcome in lost]
+    about = {"title": "", "description": "", "complete": True, "created": "", "seconds": 1.0, "config_file": ""}
+    device = {"platform": "cpu", "count": 1, "kind": "cpu"}
+    about |= {"members": records, "counts": counts(records, task), "versions": {"jaxsci": ""}, "device": device}
+    page = batch_report({**about, "config": {}, "choices": []}, task, {}, {}, [], {})
+    shown = json.loads(re.search(r'id="rows">(.*?)</script>', page).group(1))
+    assert shown["why"]["item-60"] == "Its worker died. <60>"
+    assert len(shown["rows"]) == len(shown["why"]) == 61
 
 
 @pytest.mark.parametrize(
