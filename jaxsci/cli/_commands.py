@@ -84,8 +84,13 @@ def batch(manifest: Path, out: Path | None, workers: Workers, shared: Shared, re
 
     Of processes that were started together, those that do not lead do what they are told.
     """
-    if workers.executor == SPMD and start_hosts().rank > 0:
-        return runs.follow()
+    if workers.executor == SPMD:
+        try:
+            rank = start_hosts().rank
+        except RuntimeError as error:
+            raise ConfigError("--spmd", str(error)) from error
+        if rank > 0:
+            return runs.follow()
     with contextlib.ExitStack() as until:
         ran = runs.batch(manifest, out, workers, shared, resume, retries, _Bars(until))
     tell(ran)

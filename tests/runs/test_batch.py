@@ -176,6 +176,21 @@ def test_two_batches_do_not_share_a_folder(place, command):
     assert "--resume" in done.stderr
 
 
+def test_options_that_make_no_sense(place, command):
+    write(place / "items.csv", *WORKING)
+    for words, message in (
+        (("--executor", "ray"), "--executor: should be one of local, dask, slurm"),
+        (("-j", 0), "-j: should be 1 or more"),
+        (("--executor", "dask"), "--scheduler: goes with"),
+        (("--retries", -1), "--retries: should be 0 or more"),
+        (("--resume",), "--resume: says to go on in a folder"),
+        (("--spmd",), "--spmd: these processes do not know of each other"),
+    ):
+        done = command("batch", "items.csv", *words)
+        assert done.exit_code == 2
+        assert message in done.stderr
+
+
 def test_names_in_items_are_found_before_anything_runs(place, command):
     """In one process: a key that no config has, and a file that one of many items names and that is not there."""
     write(place / "items.csv", *WORKING, "d,fit.toml,d.csv,")

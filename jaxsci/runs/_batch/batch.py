@@ -110,12 +110,14 @@ def _batch(
         kept, notes = _kept(orders, folder / "items")
         waiting = [order for order in orders if order.item not in kept]
         _foresee(manifest, items, waiting)
+        for order in waiting:  # a result that does not stand makes room for another
+            if (fallen := Path(order.folder) / order.item).exists():
+                shutil.rmtree(fallen)
         log = Log(folder / "log.txt")
         log.lines += log.path.read_text().splitlines() if log.path.exists() else []
         log.say(f"manifest {manifest.resolve()}, {plural(len(items), 'item')}, {len(kept)} of them kept", *notes)
         given_up: dict[str, str] = {}
-        report = watch.counting(len(items), "items")
-        report(len(kept))
+        report = watch.counting(len(waiting), "items")
         ended = _ended(waiting, workers, retries, log)
         with _interruptible(workers, log), contextlib.closing(ended):
             for item, why in ended:
@@ -185,12 +187,12 @@ def _interruptible(workers: cluster.Workers, log: Log) -> Iterator[None]:
 
 
 def _kept(orders: Sequence[Order], folder: Path) -> tuple[set[str], list[str]]:
-    """The items that need not be run, and what to say of the others; results that do not stand are taken away.
+    """The items whose results stand, and what to say of damaged ones.
 
-    **Raises:** `ConfigError` where a result that would stand is not of what the manifest now says; all is left then.
+    **Raises:** `ConfigError` where a result that would stand is not of what the manifest now says.
     """
     kept: set[str] = set()
-    notes, changed, fallen = [], [], []
+    notes, changed = [], []
     for order in orders:
         place = folder / order.item
         if not place.exists():
@@ -203,7 +205,6 @@ def _kept(orders: Sequence[Order], folder: Path) -> tuple[set[str], list[str]]:
         if why:
             notes.append(f"{order.item}: {why}: it is run again")
         if why or not result.success:
-            fallen.append(place)
             continue
         kept.add(order.item)
         changed += [f"{order.item}: {what} is not what it was" for what in changes(order, result)]
@@ -220,8 +221,6 @@ def _kept(orders: Sequence[Order], folder: Path) -> tuple[set[str], list[str]]:
             f"there are results of something else ({'; '.join(changed[:_NAMED])}{more}). Remove their folders in "
             f"{folder} to run them again, or choose another --out",
         )
-    for place in fallen:
-        shutil.rmtree(place)
     return kept, notes
 
 
@@ -293,6 +292,7 @@ def _reported(
     records: list[dict[str, Any]] = []
     figures: list[Path] = []
     device: dict[str, Any] = {}
+    said: list[str] = []
     for order in orders:
         found, place = _result(order, given_up.get(order.item, "")), Path(order.folder) / order.item
         if isinstance(found, Untried):
@@ -300,7 +300,7 @@ def _reported(
             figures.append(place)
             continue
         device = device or found.device
-        log.say(*(f"{order.item}: {note}" for note in found.notes))
+        said += [f"{order.item}: {note}" for note in found.notes]
         names = [str(record["name"]) for record in found.records]
         for slug, record in zip(slugs(names), found.records, strict=True):
             name = order.item if len(names) == 1 else f"{order.item}: {record['name']}"
@@ -328,7 +328,7 @@ def _reported(
     write_whole(folder / "results.csv", as_csv(records, task.columns))
     write_whole(folder / "results.json", as_json(document))
     _write_report(folder, document, task, figures, about.notes)
-    log.say(f"report written after {time.perf_counter() - about.began:.1f} s")
+    log.say(*said, f"report written after {time.perf_counter() - about.began:.1f} s")
     return Ran(task, records, document["counts"], folder / "report.html", exit_code(records))
 
 
