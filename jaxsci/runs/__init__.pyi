@@ -2,6 +2,9 @@
 
 from . import fits as fits
 from ._bad_input import BAD_INPUT as BAD_INPUT, CANNOT_WRITE as CANNOT_WRITE, bad_input as bad_input
+from ._batch.batch import SPMD as SPMD, Shared as Shared, batch as batch
+from ._batch.cluster import EXECUTORS as EXECUTORS, Workers as Workers
+from ._batch.together import follow as follow
 from ._config import (
     BUNDLED as BUNDLED,
     Config as Config,

@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from ..core import suggest
-from ._errors import ConfigError
+from ._errors import ConfigError, StructureError
 
 BUNDLED = "bundled:"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A config file as read: its tables, and the folder that its relative paths start from."""
+    """A config file as read: its tables, and the folder that its relative paths start from.
+
+    `resolved` grows: the files that were asked for so far, by the names that the config gives them.
+    """
 
     path: Path
     tables: dict[str, Any]
     allow_outside: bool = False
+    resolved: dict[str, Path] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def resolve(self, name: str, where: str) -> Path:
         """The file that a config names: `bundled:NAME`, or a path relative to the config's folder.
@@ -33,7 +37,7 @@ class Config:
         without `--allow-outside`.
         """
         if name.startswith(BUNDLED):
-            return bundled(name, where)
+            return self.resolved.setdefault(name, bundled(name, where))
         folder = self.path.parent.resolve()
         path = (folder / Path(name).expanduser()).resolve()
         if not self.allow_outside and not path.is_relative_to(folder):
@@ -42,8 +46,8 @@ class Config:
             raise ConfigError(where, f"{path} is a folder: name a file in it")
         if not path.is_file():
             near = suggest(path.name, (entry.name for entry in path.parent.iterdir())) if path.parent.is_dir() else ""
-            raise ConfigError(where, f"there is no file {path}{near}")
-        return path
+            raise StructureError(where, f"there is no file {path}{near}")
+        return self.resolved.setdefault(name, path)
 
 
 def read_config(name: str, settings: Collection[str] = (), allow_outside: bool = False) -> Config:
@@ -101,7 +105,7 @@ def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> 
     for key in table:
         if key not in known:
             path = f"{where}.{key}" if where else key
-            raise ConfigError(path, f"there is no key {key!r} here{suggest(key, known) or _listed(known)}")
+            raise StructureError(path, f"there is no key {key!r} here{suggest(key, known) or _listed(known)}")
 
 
 def take(table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str, default: Any = None) -> Any:
@@ -165,9 +169,9 @@ def _apply(tables: dict[str, Any], setting: str) -> None:
     for parent in parents:
         node = _child(node, parent, where)
     if isinstance(node, list):
-        node[_index(node, last, where)] = _value(text)
+        node[_index(node, last, where)] = setting_value(text)
     elif isinstance(node, dict):
-        node[last] = _value(text)
+        node[last] = setting_value(text)
     else:
         raise ConfigError(where, f"{parents[-1]!r} holds {shown(node)}, which has no keys")
 
@@ -186,7 +190,7 @@ def _index(node: list[Any], key: str, where: str) -> int:
     return int(key)
 
 
-def _value(text: str) -> Any:
+def setting_value(text: str) -> Any:
     """A value as TOML reads it; what is no TOML value is a text, so that names need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]

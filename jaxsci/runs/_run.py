@@ -102,7 +102,7 @@ def _naming(config: Config) -> Any:
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(config.path.name, str(error)) from error
+        raise type(error)(config.path.name, str(error)) from error
 
 
 def run(
