@@ -332,6 +332,8 @@ def parse(expression: str) -> ast.Expression:
     **Raises:** `ValueError` with the column of the first thing that is something else, and for one that is too long or
     whose numbers are too large, or divided by zero.
     """
+    if not isinstance(expression, str):
+        raise ValueError(f"an expression is a text, but it is {expression!r:.60}")
     if len(expression) > _LONGEST:
         raise ValueError(f"{expression!r:.60} has {len(expression)} characters, where {_LONGEST} are the most")
     try:

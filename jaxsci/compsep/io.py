@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import suggest
-from ..datasets import DAMAGED, FilePath, check_promise, unpacked
+from ..datasets import DAMAGED, FilePath, check_promise, open_unpacked
 from ..runs import first_line
 from ._given import Given, plain
 from ._healpix import nest_to_ring, nside_of, ring_to_nest
@@ -107,6 +107,8 @@ def read_sky_map(path: str | os.PathLike[str], fields: Sequence[str] | None = No
         names = _wanted(fields, columns, path)
         nest, nside = _order(header, path), _nside(header, path)
         iau = _iau(header, file[0].header, path)
+        units = tuple(_unit(columns[name], header, f"{path}, column {name}") for name in names)
+        coordinates = str(header.get("COORDSYS", "")).strip()[:1].upper()
         marks = [header.get("BAD_DATA"), *(_null(header, name) for name in names)]
         masks = tuple(name for name in (*columns, *(table.name for table in file[1:])) if _is_mask(name, names))
         rows = int(header["NAXIS1"]) * int(header["NAXIS2"])
@@ -127,14 +129,13 @@ def read_sky_map(path: str | os.PathLike[str], fields: Sequence[str] | None = No
     if iau:
         flip = np.array([name.upper() in _STOKES["U"] for name in names])
         values = np.where(flip[:, None] & (values != UNSEEN), -values, values)
-    units = tuple(_unit(columns[name], header, f"{path}, column {name}") for name in names)
     if masks:
         warnings.warn(
             f"{path} has masks that are not read: {', '.join(masks)}. Where they are to count, give "
             f"jaxsci.compsep.io.read_mask(path, field={masks[0]!r}) as mask=",
             stacklevel=2,
         )
-    return SkyMap(values, tuple(names), units, nest, str(header.get("COORDSYS", "")).strip()[:1].upper(), masks)
+    return SkyMap(values, tuple(names), units, nest, coordinates, masks)
 
 
 @contextlib.contextmanager
@@ -146,16 +147,16 @@ def opened_fits(path: FilePath) -> "Iterator[HDUList]":
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyUserWarning
 
-    content = unpacked(path)
-    size = Path(path).stat().st_size if content is path else content.getbuffer().nbytes  # type: ignore[union-attr]
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*truncated", category=AstropyUserWarning)  # an error, below
-            file = fits.open(content, memmap=False)
-            ends = [(hdu.name, hdu.fileinfo()["datLoc"] + hdu.size) for hdu in file]
-    except (*DAMAGED, fits.VerifyError) as error:
-        raise ValueError(f"{path} is no FITS file, or a damaged one: {first_line(error)}") from error
-    with file:
+    with open_unpacked(path) as content:
+        size = content.seek(0, os.SEEK_END)
+        content.seek(0)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*truncated", category=AstropyUserWarning)  # said below
+                file = fits.open(content, memmap=False)
+                ends = [(hdu.name, hdu.fileinfo()["datLoc"] + hdu.size) for hdu in file]
+        except (*DAMAGED, fits.VerifyError) as error:
+            raise ValueError(f"{path} is no FITS file, or a damaged one: {first_line(error)}") from error
         for name, end in ends:
             if end > size:
                 raise ValueError(f"{path} is cut short: {name or 'a table'} ends at byte {end}, the file at {size}")
@@ -386,7 +387,8 @@ def _iau(header: "Header", primary: "Header", path: str | os.PathLike[str]) -> b
 
 def _null(header: "Header", name: str) -> Any:
     """The TNULL of a column of integers."""
-    k = next(k for k in range(1, int(header["TFIELDS"]) + 1) if str(header[f"TTYPE{k}"]).strip() == name)
+    every = range(1, int(header["TFIELDS"]) + 1)
+    k = next((k for k in every if str(header.get(f"TTYPE{k}", "")).strip() == name), 0)
     return header.get(f"TNULL{k}")
 
 

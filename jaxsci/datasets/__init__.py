@@ -16,7 +16,9 @@ from ._files import (
     check_promise as check_promise,
     decoded as decoded,
     find_item as find_item,
+    names_in as names_in,
     open_hdf5 as open_hdf5,
+    open_unpacked as open_unpacked,
     parse_json as parse_json,
     parse_toml as parse_toml,
     read_array as read_array,
@@ -24,7 +26,6 @@ from ._files import (
     read_bytes as read_bytes,
     read_dataset as read_dataset,
     read_text as read_text,
-    unpacked as unpacked,
 )
 from ._first_bad import (
     Bad as Bad,

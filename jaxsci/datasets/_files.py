@@ -15,11 +15,12 @@ import os
 import re
 import stat
 import struct
+import tokenize
 import tomllib
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -35,7 +36,8 @@ class FileError(ValueError):
 
 DAMAGED = (
     *(ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, LookupError, MemoryError, OSError),
-    *(RuntimeError, SyntaxError, TypeError, ValueError, lzma.LZMAError, struct.error, zipfile.BadZipFile, zlib.error),
+    *(RuntimeError, SyntaxError, TypeError, ValueError, lzma.LZMAError, struct.error, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error),
 )
 """What the libraries that read files raise where a file is damaged."""
 
@@ -207,7 +209,8 @@ def read_array(path: FilePath, mapped: bool = False) -> np.ndarray:
     """
     check_file(path)
     try:
-        found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        with np.errstate(all="ignore"):  # sizes beyond 64 bits are refused, after NumPy has multiplied them
+            found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except DAMAGED as error:
         raise FileError(f"{path} cannot be read as a NumPy file: {_brief(error)}") from error
     if not isinstance(found, np.ndarray):
@@ -317,13 +320,27 @@ def _check_inside(item: Any, file: str, within: Path | None, name: str) -> None:
         raise FileError(f"{name} leads to {file!r}, outside of {within}; {_PERMIT}")
 
 
+def names_in(group: "h5py.Group") -> list[str]:
+    """Name what is in a group of an HDF5 file and in its groups, as far as no links are in between.
+
+    **Raises:** `FileError` where the file is damaged.
+    """
+    found: list[str] = []
+    try:
+        group.visit(found.append)
+    except DAMAGED as error:
+        raise FileError(f"{group.file.filename} cannot be read, it is damaged: {_brief(error)}") from error
+    return found
+
+
 def read_dataset(data: "h5py.Dataset") -> Any:
     """Read all of a data set of an HDF5 file, as h5py gives it.
 
     **Raises:** `FileError` where it is damaged, or promises far more than is in the file.
     """
-    name = f"{data.file.filename}: {data.name}"
+    name = "a data set"
     try:
+        name = f"{data.file.filename}: {data.name}"
         if not data.is_virtual:
             check_promise(data.nbytes, data.id.get_storage_size(), name)
         return data[()]
@@ -333,15 +350,15 @@ def read_dataset(data: "h5py.Dataset") -> Any:
         raise FileError(f"{name} cannot be read, the file is damaged: {_brief(error)}") from error
 
 
-def unpacked(path: FilePath) -> FilePath | io.BytesIO:
-    """Give what a reader of FITS files should open: the path, or the content of one that is packed with gzip.
+def open_unpacked(path: FilePath) -> BinaryIO:
+    """Open a file for reading; of one that is packed with gzip, give the content, which is in memory then.
 
     **Raises:** as `check_file`; `FileError` for a packed file that is damaged, or unfolds too far.
     """
     size = check_file(path)
     with open(path, "rb") as raw:
         if raw.read(2) != b"\x1f\x8b":
-            return path
+            return open(path, "rb")
         raw.seek(0)
         most = max(_LARGE, _RATIO * size)
         try:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..datasets import read_text
+from ..datasets import check_file, read_text
 
 COMMANDS = {  # those that PINT applies
     *("FORMAT", "MODE", "TIME", "PHASE", "EFAC", "EQUAD", "EMAX", "EMIN", "FMAX", "FMIN", "JUMP", "SKIP", "NOSKIP"),
@@ -146,13 +146,20 @@ def _gather(path: Path, above: tuple[Path, ...], files: list[TimFile], within: P
         if len(words) != 2:
             raise ValueError(f"{path}:{k + 1}: {line.strip()!r} should name one file, without spaces in its name")
         found = path.parent / words[1]
-        if within is not None and not found.resolve().is_relative_to(within):
+        try:
+            outside = within is not None and not found.resolve().is_relative_to(within)
+            outside or check_file(found)
+        except FileNotFoundError:
+            raise ValueError(
+                f"{path}:{k + 1}: there is no file {found} to include; paths are relative to {path.name}"
+            ) from None
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{path}:{k + 1}: {words[1]!r:.60} cannot be included: {error}") from None
+        if outside:
             raise ValueError(
                 f"{path}:{k + 1}: {words[1]!r} lies outside of {within}; `within=None` permits it, on the command line "
                 "--allow-outside"
             )
-        if not found.is_file():
-            raise ValueError(f"{path}:{k + 1}: there is no file {found} to include; paths are relative to {path.name}")
         includes[k] = _gather(found, (*above, path.resolve()), files, within)
     return place
 

@@ -87,12 +87,12 @@ def qmap_of(group: "h5py.Group", where: str) -> QMap:
     **Raises:** `ValueError` as `read_qmap` does.
     """
     names: tuple[str, ...] = ("q", "phi")
-    if "map_names" in group:
+    if _has(group, "map_names", where):
         found = _get(group, "map_names", where).ravel()[:2]
         names = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in found)
     dynamic = _labels(group, "dynamic", names, where)
-    static = _labels(group, "static", names, where) if "static_roi_map" in group else dynamic
-    mask = _get(group, "mask", where) > 0 if "mask" in group else np.asarray(dynamic.labels) > 0
+    static = _labels(group, "static", names, where) if _has(group, "static_roi_map", where) else dynamic
+    mask = _get(group, "mask", where) > 0 if _has(group, "mask", where) else np.asarray(dynamic.labels) > 0
     if mask.shape != dynamic.labels.shape:
         raise ValueError(f"{where}: the mask has shape {mask.shape}, but dynamic_roi_map {dynamic.labels.shape}")
     try:
@@ -132,10 +132,15 @@ def _labels(group: "h5py.Group", prefix: str, names: tuple[str, ...], where: str
         labels = whole_labels(np.atleast_2d(_get(group, f"{prefix}_roi_map", where)))
     except ValueError as error:
         raise ValueError(f"{where}: {prefix}_roi_map: {error}") from None
-    if prefix == "static" and f"{prefix}_index_mapping" not in group:
+    if prefix == "static" and not _has(group, f"{prefix}_index_mapping", where):
         return Labels.of(labels)
     values = tuple(np.atleast_1d(_get(group, f"{prefix}_v_list_dim{axis}", where)).ravel() for axis in range(2))
-    index = np.atleast_1d(_get(group, f"{prefix}_index_mapping", where)).ravel().astype(np.int32)
+    index = np.atleast_1d(_get(group, f"{prefix}_index_mapping", where)).ravel()
+    if index.dtype.kind not in "biuf":
+        raise ValueError(f"{where}: {prefix}_index_mapping holds {index.dtype}, where places should be")
+    index = index.astype(np.int32)
+    if any(x.dtype.kind not in "biuf" for x in values) or index.min(initial=0) < 0:
+        raise ValueError(f"{where}: {prefix}_v_list_dim0 and 1 should be numbers, {prefix}_index_mapping places from 0")
     if labels.max(initial=0) > index.size:
         raise ValueError(
             f"{where}: {prefix}_roi_map has the bin {labels.max()}, but {prefix}_index_mapping knows {index.size}"
@@ -145,6 +150,10 @@ def _labels(group: "h5py.Group", prefix: str, names: tuple[str, ...], where: str
             f"{where}: {prefix}_index_mapping points to bin {index.max()} of {values[0].size} x {values[1].size}"
         )
     return Labels.of(labels, index, (jnp.asarray(values[0]), jnp.asarray(values[1])), names)
+
+
+def _has(group: "h5py.Group", name: str, where: str) -> bool:
+    return find_item(group, name, Path(where).resolve().parent) is not None
 
 
 def _get(group: "h5py.Group", name: str, where: str) -> np.ndarray:

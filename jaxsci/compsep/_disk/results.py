@@ -107,7 +107,8 @@ class StoredSeparation(NamedTuple):
         have = int(np.sum(rows[:, 1] - rows[:, 0]))
         if have != about.npix:
             raise ValueError(f"{folder} has {have} of {about.npix} pixels: run separate_blocks again, it goes on")
-        arrays: dict[str, Any] = {name: read_array(Path(folder) / f"{name}.npy", mapped=True) for name in about.shapes()}
+        files = {name: Path(folder) / f"{name}.npy" for name in about.shapes()}
+        arrays: dict[str, Any] = {name: read_array(path, mapped=True) for name, path in files.items()}
         for name, shape in about.shapes().items():
             if arrays[name].shape != (*shape, about.npix):
                 raise ValueError(f"{folder}: {name}.npy has shape {arrays[name].shape}, not {(*shape, about.npix)}")

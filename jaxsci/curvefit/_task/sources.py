@@ -154,9 +154,7 @@ def _table(entry: dict[str, Any], where: str) -> dict[str, Any]:
     return take(entry, "columns", dict, where, {})
 
 
-def _columns(
-    entry: dict[str, Any], path: Path, where: str, name: str, registry: Registry, config: Config
-) -> Source:
+def _columns(entry: dict[str, Any], path: Path, where: str, name: str, registry: Registry, config: Config) -> Source:
     """Columns of a table: one data set, or one for each value of the `member` column."""
     names = _Names.of(entry, where)
     texts = () if names.member is None else (names.member,)

@@ -23,6 +23,7 @@ from ...datasets import (
     check_promise,
     decoded,
     find_item,
+    names_in,
     open_hdf5,
     read_array,
     read_arrays,
@@ -298,12 +299,10 @@ def _hdf5(path: Path, where: str, within: Path | None) -> dict[str, Any]:
     _need("h5py", where, path)
     import h5py
 
-    names: list[str] = []
     try:
         file = open_hdf5(path)
-        file.visit(names.append)
-        items = {name: find_item(file, name, within) for name in names}
-    except (OSError, RuntimeError, ValueError) as error:
+        items = {name: find_item(file, name, within) for name in names_in(file)}
+    except (OSError, ValueError) as error:
         raise ConfigError(where, f"{path.name} cannot be read as HDF5: {error}") from error
     return {name: item for name, item in items.items() if isinstance(item, h5py.Dataset)}
 

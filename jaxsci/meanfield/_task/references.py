@@ -183,6 +183,7 @@ def _columns(path: Path, where: str) -> dict[str, np.ndarray]:
     names = rows.dtype.names or ()
     if "t" not in names or "x" not in names:
         raise ConfigError(where, f"{path.name} should have columns t, x and density, but it has {', '.join(names)}")
+    rows = np.atleast_1d(rows)  # a table of one row comes without an axis
     ts, x = np.unique(rows["t"]), np.unique(rows["x"])
     order = np.lexsort((rows["x"], rows["t"]))
     if rows.size != ts.size * x.size:

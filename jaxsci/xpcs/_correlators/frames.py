@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Num
 
-from ...datasets import find_item, open_hdf5
+from ...datasets import find_item, names_in, open_hdf5
 
 PLACE = "entry/data/data"
 """The data set of frames in a NeXus file."""
@@ -189,13 +189,9 @@ def data_sets(group: object, most: int = 12) -> list[str]:
     """The data sets below a group of an HDF5 file that may be frames, by their full names; all where none may be."""
     import h5py
 
-    found: dict[str, int] = {}
-
-    def see(_: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[str(item.name)] = len(item.shape or ())
-
-    group.visititems(see)  # type: ignore[attr-defined]
+    assert isinstance(group, h5py.Group)
+    items = [group[name] for name in names_in(group)]
+    found = {str(item.name): len(item.shape or ()) for item in items if isinstance(item, h5py.Dataset)}
     likely = [name for name, axes in found.items() if axes == 3] or list(found)
     return [*likely[:most], *(["..."] if len(likely) > most else [])]
 

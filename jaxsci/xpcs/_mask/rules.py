@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...core import AnyArray, Given, Module, Scalar, as_array, numbers, suggest, traced
-from ...datasets import find_item, open_hdf5, read_array, read_dataset
+from ...datasets import find_item, names_in, open_hdf5, read_array, read_dataset
 from .._geometry import ANGLES, AbstractGeometry
 from .._groups import group_means, group_quantiles
 
@@ -358,9 +358,8 @@ def _read(path: Path, dataset: str) -> np.ndarray:
         # a mask is in one file: links lead no further than its folder
         found = find_item(file, dataset, path.resolve().parent)
         if not isinstance(found, h5py.Dataset):
-            held: list[str] = []
-            file.visit(held.append)
-            raise ValueError(f"{path} has no dataset {dataset!r}, but {', '.join(held[:20]) or 'nothing'}")
+            held = ", ".join(names_in(file)[:20]) or "nothing"
+            raise ValueError(f"{path} has no dataset {dataset!r}, but {held}")
         return _whole(np.asarray(read_dataset(found)), path)
 
 
