@@ -352,7 +352,10 @@ def _table(file: "HDUList", hdu: int, path: str | os.PathLike[str]) -> "tuple[He
     count = int(header["TFIELDS"])
     explicit = str(header.get("INDXSCHM", "")).strip() == "EXPLICIT" or str(header.get("OBJECT", "")) == "PARTIAL"
     kept = range(2 if explicit else 1, count + 1)
-    return header, {str(header[f"TTYPE{k}"]).strip(): str(header.get(f"TUNIT{k}", "")).strip() for k in kept}
+    columns = {str(header[f"TTYPE{k}"]).strip(): str(header.get(f"TUNIT{k}", "")).strip() for k in kept}
+    if not columns:
+        raise ValueError(f"{path} has no column of values in extension {hdu}: it is no HEALPix map")
+    return header, columns
 
 
 def _wanted(fields: Sequence[str] | None, columns: dict[str, str], path: str | os.PathLike[str]) -> list[str]:

@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import lzma
+import mmap
 import os
 import re
 import stat
@@ -260,8 +261,8 @@ def find_item(
     name = f"{group.file.filename}: {place}"
     if links > _MOST_LINKS:
         raise FileError(f"{name} is reached by more than {_MOST_LINKS} links, or by links in a circle")
-    here: Any = group.file["/"] if place.startswith("/") else group
     try:
+        here: Any = group.file["/"] if place.startswith("/") else group
         for part in filter(None, place.split("/")):
             link = here.get(part, getlink=True) if isinstance(here, h5py.Group) else None
             if link is None:
@@ -343,11 +344,36 @@ def read_dataset(data: "h5py.Dataset") -> Any:
         name = f"{data.file.filename}: {data.name}"
         if not data.is_virtual:
             check_promise(data.nbytes, data.id.get_storage_size(), name)
+        if data.dtype.hasobject:
+            _check_heaps(data.file.filename)
         return data[()]
     except FileError:
         raise
     except DAMAGED as error:
         raise FileError(f"{name} cannot be read, the file is damaged: {_brief(error)}") from error
+
+
+_HEAP, _OBJECT = struct.Struct("<4s4sQ"), struct.Struct("<HHIQ")
+
+
+def _check_heaps(path: FilePath) -> None:
+    """Look at the heaps in which an HDF5 file keeps texts of any length.
+
+    The library goes through the objects of such a heap one after another, and never ends at one that has no length.
+    HDF5 File Format Specification 3.0, III.E.
+    """
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for found in re.finditer(rb"GCOL\x01", content):
+            start, at = found.start(), _HEAP.size
+            if start + at > len(content):
+                return
+            end = min(_HEAP.unpack_from(content, start)[2], len(content) - start)
+            while at + _OBJECT.size <= end:
+                number, _, _, size = _OBJECT.unpack_from(content, start + at)
+                step = size if number == 0 else (_OBJECT.size + -(-size // 8) * 8) % 2**64
+                if step == 0:
+                    raise FileError(f"{path} is damaged: the texts that it keeps at byte {start} have no end")
+                at += step
 
 
 def open_unpacked(path: FilePath) -> BinaryIO:

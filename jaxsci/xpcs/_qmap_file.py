@@ -149,7 +149,7 @@ def _labels(group: "h5py.Group", prefix: str, names: tuple[str, ...], where: str
         raise ValueError(
             f"{where}: {prefix}_index_mapping points to bin {index.max()} of {values[0].size} x {values[1].size}"
         )
-    return Labels.of(labels, index, (jnp.asarray(values[0]), jnp.asarray(values[1])), names)
+    return Labels.of(labels, index, (jnp.asarray(values[0], float), jnp.asarray(values[1], float)), names)
 
 
 def _has(group: "h5py.Group", name: str, where: str) -> bool:

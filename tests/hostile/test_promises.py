@@ -272,7 +272,7 @@ EXPRESSIONS = {
 
 @pytest.mark.parametrize("case", EXPRESSIONS)
 def test_expressions_that_are_refused(case):
-    with pytest.raises(ValueError, match="column|characters") as caught:
+    with pytest.raises(ValueError, match=r"column|characters") as caught:
         compsep.AnalyticSED(EXPRESSIONS[case])
     assert len(str(caught.value)) < 600
 
