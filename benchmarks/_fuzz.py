@@ -348,7 +348,7 @@ def recarded(dice: random.Random, content: bytes, others: Sequence[bytes]) -> by
             (*_NUMBERS[:8], b"T", b"'RING'", b"'1PJ(99999999)'", b"'1024E'", b"''", b"2", b"1000000000")
         )
         card = dice.choice((
-            lambda at, other: bytes(x[at : at + 10]) + value[:70].rjust(20).ljust(70),
+            lambda at, other, value=value: bytes(x[at : at + 10]) + value[:70].rjust(20).ljust(70),
             lambda at, other: bytes(x[other : other + 80]),
             lambda at, other: b" " * 80,
             lambda at, other: b"HIERARCH " + bytes(x[at : at + 71]),
@@ -387,7 +387,9 @@ def _par(path: Path) -> object:
 def _tim_corpus() -> Sequence[bytes]:
     from jaxsci.timing.io import tim_text
 
-    rest = b"FORMAT 1\nJUMP\na 1400 55000.1 1.0 gbt -f x\nJUMP\nINCLUDE a.tim\nSKIP\nb 1400 55001 1 gbt -pn 5\nNOSKIP\nEND\n"
+    rest = (
+        b"FORMAT 1\nJUMP\na 1400 55000.1 1.0 gbt -f x\nJUMP\nINCLUDE a.tim\nSKIP\nb 14 55001 1 gbt -pn 5\nNOSKIP\nEND\n"
+    )
     return [tim_text("NGC6440E").encode(), tim_text("J1909-3744")[:6000].encode(), rest]
 
 
@@ -808,7 +810,7 @@ def _outcome(reader: Reader, path: Path) -> dict[str, str]:
         # a message should name the file, or the place in a text that has no file
         named = path.name in str(error) or type(error).__name__ == "ConfigError" or reader.name in ("spectra", "par")
         return {"kind": "refused", "error": type(error).__name__, "named": str(named), "said": str(error)[:300]}
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what is looked for
+    except BaseException as error:  # whatever it is, it is what is looked for
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "jaxsci" in f.filename]
         at = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
         return {"kind": "unexpected", "error": f"{type(error).__name__} at {at}", "said": str(error)[:300]}

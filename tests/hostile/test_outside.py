@@ -47,8 +47,8 @@ KEYS = {
     "geometry": f'geometry = "PATH"\n{XPCS}{PARTS}{FRAMES}',
     "partition": f'partition = "PATH"\n{XPCS}{FRAMES}',
     "mask[0].path": f'mask = [{{ type = "Blemish", path = "PATH" }}]\n{XPCS}{GEOMETRY}{PARTS}{FRAMES}',
-    "mask[0].of.masks[0].path": 'mask = [{ type = "Not", of = { type = "And", masks = [{ type = "Blemish", path = "PATH"'
-    f" }}] }} }}]\n{XPCS}{GEOMETRY}{PARTS}{FRAMES}",
+    "mask[0].of.masks[0].path": 'mask = [{ type = "Not", of = { type = "And", masks = [{ type = "Blemish",'
+    f' path = "PATH" }}] }} }}]\n{XPCS}{GEOMETRY}{PARTS}{FRAMES}',
     "sky.maps[0]": f'{SKY}maps = ["PATH"]\n',
     "sky.mask": f'{SKY}maps = ["bundled:compsep/wmap_V.fits"]\nassume = "mK_CMB"\nmask = "PATH"\n',
     "sky.mask ": f'{SKY}templates = "bundled:compsep/sky16.npz"\nmask = "PATH"\n',
