@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...core import Tree, place_of
-from ...datasets import ArrayRows
+from ...datasets import ArrayRows, read_array
 from ...fitting import verdict_of
 from ...parallel import Checkpoint, Kept, WriteError
 from .._fit.fits import Fits
@@ -109,7 +109,11 @@ class StoredSeparation(NamedTuple):
         have = int(np.sum(rows[:, 1] - rows[:, 0]))
         if have != about.npix:
             raise ValueError(f"{folder} has {have} of {about.npix} pixels: run separate_blocks again, it goes on")
-        arrays = {name: np.load(Path(folder) / f"{name}.npy", mmap_mode="r") for name in about.shapes()}
+        files = {name: Path(folder) / f"{name}.npy" for name in about.shapes()}
+        arrays: dict[str, Any] = {name: read_array(path, mapped=True) for name, path in files.items()}
+        for name, shape in about.shapes().items():
+            if arrays[name].shape != (*shape, about.npix):
+                raise ValueError(f"{folder}: {name}.npy has shape {arrays[name].shape}, not {(*shape, about.npix)}")
         sums, most = rows[:, 2:].sum(axis=0), int(rows[:, 8].max())
         used, bad, failed, dof = map(int, sums[:4])
         totals = Totals(used, bad, failed, dof, float(sums[4]), float(sums[5]), most)
