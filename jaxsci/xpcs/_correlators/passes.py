@@ -5,6 +5,7 @@ Two-time maps need their frames together, which are collected on the way. `corre
 pixels as fit into memory, in a group for each device.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
