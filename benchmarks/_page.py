@@ -1,4 +1,8 @@
-"""The rows of a run as a table within a page of the documentation, between two marks that stay."""
+"""The rows of a run as a table within a page of the documentation, between two marks that stay.
+
+A run of some cases (`--only`) takes the place of their rows and leaves the others, so that cases which take long can be
+run one at a time.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +13,7 @@ _HOLDS = {True: "yes", False: "**no**", None: ""}
 
 
 def write_page(path: Path, area: str, rows: Sequence[Row]) -> None:
-    """Replace what stands in the page between `<!-- area -->` and `<!-- end of area -->` by the table of these rows.
+    """Put the rows into the table that stands in the page between `<!-- area -->` and `<!-- end of area -->`.
 
     **Raises:** `ValueError` for a page without these marks; nothing is written then.
     """
@@ -17,10 +21,13 @@ def write_page(path: Path, area: str, rows: Sequence[Row]) -> None:
     if begin not in text or end not in text:
         raise ValueError(f"{path} has no place for the table: put {begin} and {end} into it")
     head, _, rest = text.partition(begin)
+    old = [line for line in rest[: rest.index(end)].splitlines() if line.startswith("| ")][1:]
+    table = {line.split(" | ")[0]: line for line in old if not line.startswith("| | ")}
+    new = ("| " + " | ".join(_cells(row)) + " |" for row in rows)
+    table |= {line.split(" | ")[0]: line for line in new}
     told = machine()
-    lines = ["", "| | measured | of | bar | holds | |", "|---|---|---|---|---|---|"]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
-    lines += ["", f"Python {told['python']}, jax {told['jax']}, two shared cores of {told['machine']}.", ""]
+    lines = ["", "", "| what | measured | of | bar | holds | |", "|---|---|---|---|---|---|", *table.values(), ""]
+    lines += [f"Python {told['python']}, jax {told['jax']}, two shared cores of {told['machine']}.", ""]
     path.write_text(head + begin + "\n".join(lines) + rest[rest.index(end) :])
 
 

@@ -257,3 +257,68 @@ def _new_fit(k: int) -> None:
         return a * x + b
 
     curve_fit(model, x, np.asarray(2 * x + 1), p0=(1.0, 1.0))
+
+
+@case(AREA, "devices and processes", slow=True)
+def devices(quick: bool) -> Iterator[Row]:
+    """The same work on devices and processes beside one alone: bits of members, roundings of sums."""
+    from . import _hosts
+
+    for told in _hosts.rows():
+        where = f"{told['devices']} devices" if told["processes"] == 1 else f"{told['processes']} processes"
+        note = "the same bits" if told["same_bits"] else "sums: the largest relative difference"
+        wall = told["wall"]
+        yield Row(f"{told['door']} on {where}", told["difference"], bar=at_most(1e-12), wall=wall, note=note)
+
+
+@case(AREA, "kills", slow=True)
+def kills(quick: bool) -> Iterator[Row]:
+    """Long commands killed by SIGKILL at random moments and gone on with, until 100 kills are over."""
+    from . import _kills
+
+    for told in _kills.rows():
+        note = (
+            f"{told['run to the end']} answers of the same bits; something was kept at {told['with something kept']} "
+            f"of the kills; {told['seconds']:.0f} s"
+        )
+        yield Row(f"killed {told['command']}: lost", float(told["lost"]), n=told["kills"], bar=at_most(0), note=note)
+
+
+@case(AREA, "damaged checkpoints")
+def damaged(quick: bool) -> Iterator[Row]:
+    """Bits flipped, ends cut, stretches zeroed, files of other jobs in place: what is read without a word."""
+    from . import _damage
+
+    for told in _damage.rows(1000 if quick else 10_000):
+        note = f"{told['refused']} refused, {told['gone on from the one before']} gone on from the one before"
+        name = f"damaged checkpoints of {told['state']}: read as if whole"
+        yield Row(name, float(told["loaded silently"]), n=told["damaged"], bar=at_most(0), note=note)
+
+
+@case(AREA, "fuzzed readers", slow=True)
+def fuzzed(quick: bool) -> Iterator[Row]:
+    """Files of every kind, mutated: errors that are none of the reader's own, time and memory of the worst."""
+    from . import _fuzz
+
+    for told in _fuzz.rows():
+        errors = sum(told["errors"].values())
+        note = f"{errors} refused by name; slowest {told['slowest_s']:.2g} s, most {told['memory_mb']:.0f} MB"
+        yield Row(
+            f"fuzzed {told['reader']}: unexpected",
+            float(told["unexpected"]),
+            n=told["cases"],
+            bar=at_most(0),
+            note=note,
+        )
+
+
+@case(AREA, "items per hour", slow=True)
+def items(quick: bool) -> Iterator[Row]:
+    """Simulated pulsars, a config and a fit each, by one worker process and by two."""
+    from . import _items
+
+    for told in _items.rows():
+        name = f"items of jaxsci batch, {told['workers']} worker{'s' * (told['workers'] > 1)}"
+        yield Row(f"{name}: an hour", told["items per hour"], n=told["items"], note=f"{told['seconds']:.0f} s in all")
+        note = f"load {told['load, ms']:.0f} ms, fit {told['fit, ms']:.0f} ms"
+        yield Row(f"{name}: beside load and fit", told["beside, ms"], "ms", n=told["items"], bar=at_most(50), note=note)

@@ -136,11 +136,17 @@ def _name(thing: Any) -> str:
 
 
 def _found(name: str) -> Any:
+    """What is defined under a name in a module that is loaded.
+
+    Not what a module has imported from elsewhere, nor anything of the standard library: a file that was tampered with
+    must not put `os.system` where a function of a science stood.
+    """
     module, _, path = name.partition(":")
     thing: Any = sys.modules.get(module)
     for part in path.split("."):
         thing = getattr(thing, part, None)
-    if thing is None:
+    own = getattr(thing, "__module__", None) == module and getattr(thing, "__qualname__", None) == path
+    if not own or module.partition(".")[0] in sys.stdlib_module_names:
         raise ValueError(f"there is no {name}")
     return thing
 

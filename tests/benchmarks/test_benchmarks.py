@@ -22,6 +22,7 @@ from benchmarks._harness import (
     timing_rows,
     write_json,
 )
+from benchmarks._page import write_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -124,3 +125,23 @@ def test_a_row_end_to_end(tmp_path: Path) -> None:
     rows = json.loads(record.read_text())["rows"]
     assert {row["holds"] for row in rows} == {True}
     assert "gradient at an active bound" in done.stdout
+
+
+def test_rows_take_their_places_in_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n<!-- area -->\n<!-- end of area -->\n\nmore\n")
+    write_page(
+        page, "area", [Row("one", 1.0, "s", n=1000, bar=at_most(2)), Row("two", 5.0, bar=at_most(2), note="a|b")]
+    )
+    write_page(page, "area", [Row("two", 1.5, bar=at_most(2)), Row("three", note="not run")])
+    text = page.read_text()
+    assert text.startswith("# Title\n\n<!-- area -->\n\n| what | measured |")
+    assert text.endswith("<!-- end of area -->\n\nmore\n")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows[1:] == [
+        "| one | 1 s | 1,000 | <= 2 | yes |  |",
+        "| two | 1.5 |  | <= 2 | yes |  |",
+        "| three |  |  |  |  | not run |",
+    ]
+    with pytest.raises(ValueError, match="no place for the table"):
+        write_page(page, "other", [])
