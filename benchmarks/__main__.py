@@ -1,4 +1,4 @@
-"""`python -m benchmarks AREA [--quick] [--json FILE] [--compare OLD.json]`."""
+"""`python -m benchmarks AREA [--quick] [--json FILE] [--compare OLD.json] [--page PAGE.md]`."""
 
 import argparse
 import difflib
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from . import _threads as _threads  # before anything that imports NumPy
 from ._harness import Row, change, read_json, write_json
+from ._page import write_page
 from ._table import print_rows
 
-AREAS = ("curvefit", "compsep", "startup", "timing", "particles", "xpcs")
+AREAS = ("curvefit", "compsep", "startup", "timing", "particles", "xpcs", "reliability")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     print_rows(options.area, rows, None if old is None else [change(r, old.get((r.name, r.peer))) for r in rows])
     if options.json is not None:
         write_json(options.json, options.area, options.quick, rows)
+    if options.page is not None:
+        write_page(options.page, options.area, rows)
     return 1 if any(row.holds is False for row in rows) else 0
 
 
@@ -40,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="show the change from an earlier --json")
+    parser.add_argument("--page", type=Path, metavar="PAGE.md", help="write the table into this page, at its marks")
     return parser
 
 

@@ -63,6 +63,7 @@ from .fitting import (
 from .parallel import (
     mesh as mesh,
     start_hosts as start_hosts,
+    use_compile_cache as use_compile_cache,
 )
 from .sampling import (
     BatchPosterior as BatchPosterior,

@@ -39,6 +39,10 @@ LAZY = {
     "pyarrow",
     "diffrax",
     "jinja2",
+    "dask",
+    "distributed",
+    "dask_jobqueue",
+    "filelock",
 }
 SCREEN = {"rich", "typer", "click"}
 

@@ -10,12 +10,34 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from .. import runs
 from ..core import suggest
-from ..runs import BAD_INPUT, FAILED, FINE, REFUSED, ConfigError, Kind, Registry, Report, plural
+from ..parallel import start_hosts
+from ..runs import (
+    BAD_INPUT,
+    FAILED,
+    FINE,
+    REFUSED,
+    SPMD,
+    ConfigError,
+    Kind,
+    Registry,
+    Report,
+    Shared,
+    Workers,
+    plural,
+)
 from ._terminal import MOST_ROWS, listed, tell
 
 T = TypeVar("T")
@@ -30,6 +52,7 @@ class _Bars:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.description}"),
         )
         self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
@@ -47,11 +70,35 @@ class _Bars:
 
 
 def run(
-    file: str, out: Path | None, device: str, imports: Sequence[Path], settings: Sequence[str], allow_outside: bool
+    file: str,
+    out: Path | None,
+    device: str,
+    imports: Sequence[Path],
+    settings: Sequence[str],
+    allow_outside: bool,
+    resume: bool = False,
 ) -> int:
     """Run what a config describes, write the output folder, and say how it went; returns the exit code."""
     with contextlib.ExitStack() as until:
-        ran = runs.run(file, out, device, imports, settings, allow_outside, _Bars(until))
+        ran = runs.run(file, out, device, imports, settings, allow_outside, _Bars(until), resume)
+    tell(ran)
+    return ran.code
+
+
+def batch(manifest: Path, out: Path | None, workers: Workers, shared: Shared, resume: bool, retries: int) -> int:
+    """Run all items of a manifest and say how it went; returns the exit code.
+
+    Of processes that were started together, those that do not lead do what they are told.
+    """
+    if workers.executor == SPMD:
+        try:
+            rank = start_hosts().rank
+        except RuntimeError as error:
+            raise ConfigError("--spmd", str(error)) from error
+        if rank > 0:
+            return runs.follow()
+    with contextlib.ExitStack() as until:
+        ran = runs.batch(manifest, out, workers, shared, resume, retries, _Bars(until))
     tell(ran)
     return ran.code
 

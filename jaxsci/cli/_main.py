@@ -50,15 +50,64 @@ def run(
     device: Device = "auto",
     settings: Settings = None,
     allow_outside: AllowOutside = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in --out.")] = False,
 ) -> None:
     """Fit what a config file describes and write a report.
 
-    Exit code 0: all fits fine; 3: some failed; 2: bad input.
+    Exit code 0: all fits fine; 3: some failed; 2: bad input; 4: the disk is full or not to be written to; 130: stopped.
     """
     with bad_input():
         from . import _commands
 
-        code = _commands.run(file, out, device, imports or [], settings or [], allow_outside)
+        code = _commands.run(file, out, device, imports or [], settings or [], allow_outside, resume)
+    raise typer.Exit(code)
+
+
+@app.command()
+def batch(
+    manifest: Annotated[
+        Path,
+        typer.Argument(metavar="MANIFEST", help="A .toml or .csv file of items: name, config, settings."),
+    ],
+    executor: Annotated[
+        str, typer.Option("--executor", metavar="local|dask|slurm", help="Who works: processes here, dask's, or jobs.")
+    ] = "local",
+    workers: Annotated[int, typer.Option("-j", "--workers", metavar="N", help="How many work at a time.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Output folder; by default runs/<manifest name>-<UTC time>.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in --out: only what is missing, failed or damaged is run.")
+    ] = False,
+    retries: Annotated[
+        int, typer.Option("--retries", metavar="K", help="Tries beside the first of an item that ends its worker.")
+    ] = 1,
+    imports: Imports = None,
+    device: Device = "auto",
+    allow_outside: AllowOutside = False,
+    scheduler: Annotated[str, typer.Option("--scheduler", metavar="ADDRESS", help="Of dask, as tcp://host:8786.")] = "",
+    partition: Annotated[str, typer.Option("--partition", help="Of SLURM.")] = "",
+    time: Annotated[str, typer.Option("--time", help="Limit of each job of SLURM; another follows.")] = "01:00:00",
+    memory: Annotated[str, typer.Option("--memory", help="Of each job of SLURM.")] = "4GB",
+    sbatch: Annotated[
+        list[str] | None, typer.Option("--sbatch", metavar='"--account=x"', help="More options of sbatch; repeatable.")
+    ] = None,
+    spmd: Annotated[
+        bool, typer.Option("--spmd", help="This is one of several processes, as of srun -n N: share the items.")
+    ] = False,
+) -> None:
+    """Run many configs, or one with many settings, on workers that may die, and write one report.
+
+    Exit codes are those of run.
+    """
+    with bad_input():
+        from ..runs import SPMD, Shared, Workers
+        from . import _commands
+
+        chosen = Workers(SPMD if spmd else executor, workers, scheduler, partition, time, memory, tuple(sbatch or ()))
+        shared = Shared(tuple(imports or ()), device, allow_outside)
+        code = _commands.batch(manifest, out, chosen, shared, resume, retries)
     raise typer.Exit(code)
 
 

@@ -39,6 +39,9 @@ def tell(ran: Ran) -> None:
     for line in (*listed(failed), *listed(to_look_at, "yellow")):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"{'; '.join(_counted(ran))}.", highlight=False, soft_wrap=True)
+    if ran.counts["not_run"]:
+        again = f"the same command with --out {ran.page.parent} --resume goes on"
+        console.print(again, highlight=False, soft_wrap=True, markup=False)
     console.print(f"report: {ran.page.resolve()}", highlight=False, soft_wrap=True, markup=False)
 
 

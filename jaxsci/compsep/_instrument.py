@@ -84,10 +84,10 @@ class Bands(Module):
         **Raises:** `ValueError` for a file without such tables, a channel that it has not, an unknown unit, and what
         `calibrated` raises; `ModuleNotFoundError` without astropy, which `pip install 'jaxsci[sky]'` brings.
         """
-        from astropy.io import fits
+        from .io import opened_fits
 
         nus, responses = [], []
-        with fits.open(path, memmap=False) as file:
+        with opened_fits(path) as file:
             tables = {hdu.name.removeprefix(_BANDPASS): hdu for hdu in file if hdu.name.startswith(_BANDPASS)}
             wanted = [name for name in tables if "-" not in name] if channels is None else list(channels)
             if not tables:

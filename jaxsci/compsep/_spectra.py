@@ -8,8 +8,9 @@ one of their own. A `MixingMatrix` puts them side by side; nothing else of this 
 import abc
 import ast
 import itertools
+import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -261,7 +262,7 @@ _FUNCTIONS: dict[str, Any] = {
     name: getattr(jnp, name)
     for name in ("exp", "expm1", "log", "log10", "log1p", "sqrt", "abs", "sin", "cos", "tan", "sinh", "cosh", "tanh")
 }
-_CONSTANTS = {"pi": jnp.pi, "E": jnp.e, "h_over_k": H_OVER_K}
+_CONSTANTS: dict[str, float] = {"pi": jnp.pi, "E": jnp.e, "h_over_k": H_OVER_K}
 _BINARY: dict[Any, Any] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -270,6 +271,7 @@ _BINARY: dict[Any, Any] = {
     ast.Pow: operator.pow,
 }
 _UNARY: dict[Any, Any] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
+_LONGEST = 10_000  # characters: an expression of more is slow to read, and was not written by hand
 _DEEPEST = 100  # nested operations; Python's own limit is not to be met
 
 
@@ -309,7 +311,7 @@ class AnalyticSED(AbstractSED):
         values: dict[str, Any] = dict(start or {})
         for name in (*values, *fixed):
             if name not in used or name == "nu":
-                raise ValueError(f"{expression!r} has no name {name!r} to give a value to{suggest(name, used)}")
+                raise ValueError(f"{expression!r:.200} has no name {name!r} to give a value to{suggest(name, used)}")
         self.expression, self.units, self.given = expression, units, given
         self.names = tuple(n for n in used if n not in fixed and n not in _CONSTANTS and n != "nu")
         self.values = tuple(values.get(name, 1.0) for name in self.names)
@@ -327,18 +329,24 @@ class AnalyticSED(AbstractSED):
 def parse(expression: str) -> ast.Expression:
     """The syntax tree of an expression that holds nothing but arithmetic.
 
-    **Raises:** `ValueError` with the column of the first thing that is something else.
+    **Raises:** `ValueError` with the column of the first thing that is something else, and for one that is too long or
+    whose numbers are too large, or divided by zero.
     """
+    if not isinstance(expression, str):
+        raise ValueError(f"an expression is a text, but it is {expression!r:.60}")
+    if len(expression) > _LONGEST:
+        raise ValueError(f"{expression!r:.60} has {len(expression)} characters, where {_LONGEST} are the most")
     try:
         tree = ast.parse(expression, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         column = getattr(error, "offset", None) or 1
-        raise ValueError(f"column {column} of {expression!r}: {getattr(error, 'msg', error)}") from None
+        raise ValueError(f"column {column} of {expression!r:.200}: {getattr(error, 'msg', error)}") from None
     _check(tree.body, expression, 0)
     return tree
 
 
-def _check(node: ast.AST, text: str, depth: int) -> None:
+def _check(node: ast.AST, text: str, depth: int) -> float | None:
+    """Check an expression; returns its value where it is one of numbers alone, whose overflows Python raises."""
     parts = _parts(node)
     if parts is None or depth > _DEEPEST:
         column = getattr(node, "col_offset", 0) + 1
@@ -346,8 +354,26 @@ def _check(node: ast.AST, text: str, depth: int) -> None:
         near = suggest(node.func.id, _FUNCTIONS) if _is_call(node) else ""  # type: ignore[attr-defined]
         why = "is nested too deeply" if depth > _DEEPEST else f"is not arithmetic{near}"
         raise ValueError(f"column {column} of {text!r:.200}: {what!r:.60} {why}")
-    for part in parts:
-        _check(part, text, depth + 1)
+    inner = [_check(part, text, depth + 1) for part in parts]
+    try:
+        value = _of_numbers(node, inner)
+        if value is None or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        why = f"is {value}"
+    except ArithmeticError as error:
+        why = f"is no number ({error})"
+    raise ValueError(f"column {getattr(node, 'col_offset', 0) + 1} of {text!r:.200}: {why}")
+
+
+def _of_numbers(node: ast.AST, inner: Sequence[float | None]) -> complex | float | None:
+    """The value of an operation on numbers; `None` where a name or a function is in it."""
+    if isinstance(node, ast.Constant):
+        return float(node.value)  # type: ignore[arg-type]
+    if isinstance(node, ast.BinOp) and None not in inner:
+        return _BINARY[type(node.op)](*inner)  # type: ignore[no-any-return]
+    if isinstance(node, ast.UnaryOp) and None not in inner:
+        return _UNARY[type(node.op)](*inner)  # type: ignore[no-any-return]
+    return _CONSTANTS.get(node.id) if isinstance(node, ast.Name) else None
 
 
 def _is_call(node: ast.AST) -> bool:

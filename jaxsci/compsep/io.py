@@ -5,10 +5,11 @@ Any of these spoils an analysis unseen. A user reads maps and masks here and han
 separations; the command line does the same. healpy is imported inside the functions: `pip install 'jaxsci[sky]'`.
 """
 
+import contextlib
 import importlib.resources
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import suggest
+from ..datasets import DAMAGED, FilePath, check_promise, open_unpacked
+from ..runs import first_line
 from ._given import Given, plain
 from ._healpix import nest_to_ring, nside_of, ring_to_nest
 from ._noise import UNSEEN
@@ -99,28 +102,25 @@ def read_sky_map(path: str | os.PathLike[str], fields: Sequence[str] | None = No
     for words of POLCCONV, TEMPTYPE and units that are not known or contradict each other.
     """
     healpy = _healpy()
-    from astropy.io import fits
-
-    try:
-        file = fits.open(path, memmap=False)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{path} is no FITS file: {error}") from error
-    with file:
+    with opened_fits(path) as file:
         header, columns = _table(file, hdu, path)
         names = _wanted(fields, columns, path)
         nest, nside = _order(header, path), _nside(header, path)
         iau = _iau(header, file[0].header, path)
+        units = tuple(_unit(columns[name], header, f"{path}, column {name}") for name in names)
+        coordinates = str(header.get("COORDSYS", "")).strip()[:1].upper()
         marks = [header.get("BAD_DATA"), *(_null(header, name) for name in names)]
         masks = tuple(name for name in (*columns, *(table.name for table in file[1:])) if _is_mask(name, names))
+        rows = int(header["NAXIS1"]) * int(header["NAXIS2"])
+        check_promise(12.0 * nside**2 * 8 * len(names), rows, f"{path}, by its NSIDE {nside},")
         try:
-            values = healpy.read_map(file, field=names, hdu=hdu, nest=None, dtype=np.float64)
-        except (ValueError, TypeError, IndexError, KeyError) as error:
+            values = np.atleast_2d(healpy.read_map(file, field=names, hdu=hdu, nest=None, dtype=np.float64))
+        except DAMAGED as error:
             raise ValueError(
                 f"{path} cannot be read as a map of NSIDE {nside} ({12 * nside**2} pixels): {error}"
             ) from error
-    values = np.atleast_2d(values)
+        if values.shape != (len(names), 12 * nside**2):
+            raise ValueError(f"{path} has {values.shape[-1]} pixels, but its NSIDE {nside} needs {12 * nside**2}")
     bad = ~np.isfinite(values) | (values <= 0.99 * UNSEEN)
     for mark in marks:
         if isinstance(mark, int | float):
@@ -129,14 +129,43 @@ def read_sky_map(path: str | os.PathLike[str], fields: Sequence[str] | None = No
     if iau:
         flip = np.array([name.upper() in _STOKES["U"] for name in names])
         values = np.where(flip[:, None] & (values != UNSEEN), -values, values)
-    units = tuple(_unit(columns[name], header, f"{path}, column {name}") for name in names)
     if masks:
         warnings.warn(
             f"{path} has masks that are not read: {', '.join(masks)}. Where they are to count, give "
             f"jaxsci.compsep.io.read_mask(path, field={masks[0]!r}) as mask=",
             stacklevel=2,
         )
-    return SkyMap(values, tuple(names), units, nest, str(header.get("COORDSYS", "")).strip()[:1].upper(), masks)
+    return SkyMap(values, tuple(names), units, nest, coordinates, masks)
+
+
+@contextlib.contextmanager
+def opened_fits(path: FilePath) -> "Iterator[HDUList]":
+    """A FITS file to read, whose headers and tables were looked at: nothing in it promises more than the file has.
+
+    **Raises:** `ValueError` where it is none, is damaged or cut short; `FileNotFoundError`.
+    """
+    from astropy.io import fits
+    from astropy.utils.exceptions import AstropyUserWarning
+
+    with open_unpacked(path) as content:
+        size = content.seek(0, os.SEEK_END)
+        content.seek(0)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*truncated", category=AstropyUserWarning)  # said below
+                file = fits.open(content, memmap=False)
+                ends = [(hdu.name, hdu.fileinfo()["datLoc"] + hdu.size) for hdu in file]
+        except (*DAMAGED, fits.VerifyError) as error:
+            raise ValueError(f"{path} is no FITS file, or a damaged one: {first_line(error)}") from error
+        for name, end in ends:
+            if end > size:
+                raise ValueError(f"{path} is cut short: {name or 'a table'} ends at byte {end}, the file at {size}")
+        try:
+            yield file
+        except (*DAMAGED, fits.VerifyError) as error:
+            if isinstance(error, ValueError) and str(path) in str(error):
+                raise
+            raise ValueError(f"{path} is a damaged FITS file: {first_line(error)}") from error
 
 
 def read_map(
@@ -317,13 +346,16 @@ def _healpy() -> Any:
 
 def _table(file: "HDUList", hdu: int, path: str | os.PathLike[str]) -> "tuple[Header, dict[str, str]]":
     """(header, {column: unit}) of a table."""
-    if hdu >= len(file) or "TTYPE1" not in file[hdu].header:
+    if not 0 < hdu < len(file) or "TTYPE1" not in file[hdu].header:
         raise ValueError(f"{path} has no table in extension {hdu}: it is no HEALPix map")
     header = file[hdu].header
     count = int(header["TFIELDS"])
     explicit = str(header.get("INDXSCHM", "")).strip() == "EXPLICIT" or str(header.get("OBJECT", "")) == "PARTIAL"
     kept = range(2 if explicit else 1, count + 1)
-    return header, {str(header[f"TTYPE{k}"]).strip(): str(header.get(f"TUNIT{k}", "")).strip() for k in kept}
+    columns = {str(header[f"TTYPE{k}"]).strip(): str(header.get(f"TUNIT{k}", "")).strip() for k in kept}
+    if not columns:
+        raise ValueError(f"{path} has no column of values in extension {hdu}: it is no HEALPix map")
+    return header, columns
 
 
 def _wanted(fields: Sequence[str] | None, columns: dict[str, str], path: str | os.PathLike[str]) -> list[str]:
@@ -358,7 +390,8 @@ def _iau(header: "Header", primary: "Header", path: str | os.PathLike[str]) -> b
 
 def _null(header: "Header", name: str) -> Any:
     """The TNULL of a column of integers."""
-    k = next(k for k in range(1, int(header["TFIELDS"]) + 1) if str(header[f"TTYPE{k}"]).strip() == name)
+    every = range(1, int(header["TFIELDS"]) + 1)
+    k = next((k for k in every if str(header.get(f"TTYPE{k}", "")).strip() == name), 0)
     return header.get(f"TNULL{k}")
 
 

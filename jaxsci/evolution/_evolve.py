@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
 from ..core import Given, Module, Tree, describe, is_traced, traced
 from ..fitting import compiled
-from ..parallel import Placement, brought_home, laid_out
+from ..parallel import Placement, brought_home, laid_out, require_memory
 from ._ensemble import Draw, Ensemble, raw_key, start_key
 from ._filled import Filled, bucket_of, filled, size_of
 from ._program import STRIDE, Leg, Plan, first_of, program
@@ -119,6 +119,10 @@ def evolve(
         _check_chunk(sde, 1 if chunk is None else chunk)
     if isinstance(ensemble, Draw) or chunk is not None or mesh is not None:
         _check_sums(kept)
+    whole = sum(summary.per_particle for summary in kept.values())
+    size = whole * (steps // stride + 1) * size_of(ensemble) * d * dtype.itemsize
+    what = f"keeping {size_of(ensemble)} particles at {steps // stride + 1} times"
+    require_memory(size, what, "give a larger every=, fewer particles, or a summary that is no particle's own")
     leg, watch = Leg(sde, stepper, kept, times), Watch(checkpoint, progress)
     within = traced((leg, ensemble))
     _check_watch(watch, mesh, within)

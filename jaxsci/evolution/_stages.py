@@ -43,10 +43,12 @@ class Watch(NamedTuple):
 
 def in_stages(leg: Leg, crowd: Filled, plan: Plan, watch: Watch) -> Deposits:
     """The same as `program`, stage after stage."""
-    belongs = (closed(leg), closed(crowd), tuple(map(str, plan)))
     kept = None
     if watch.checkpoint is not None:
-        kept = Checkpoint(watch.checkpoint, belongs, of="particles, equations or times")
+        equations = (closed(leg.sde), leg.stepper)
+        settings = (closed(leg.save), leg.ts, tuple(map(str, plan)))
+        belongs = {"equations": equations, "particles": closed(crowd), "times or settings": settings}
+        kept = Checkpoint(watch.checkpoint, belongs)
     chunks = plan.chunk is not None
     total = crowd.size // plan.chunk if plan.chunk is not None else leg.ts.shape[0] - 1
     with (

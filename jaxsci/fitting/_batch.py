@@ -163,13 +163,25 @@ def fit_batch(
 
     **Returns:** a `BatchSolution`. No member can make it raise: look at `.failed`.
 
-    **Raises:** `ValueError` for wrong names or choices, and for a checkpoint of another batch.
+    **Raises:** `ValueError` for wrong names or choices, and for a checkpoint of another batch, or one that another
+    process writes; `WriteError` where it cannot be written.
     """
     for model in models if isinstance(models, Sequence) else (models,):
         check_given(model, None, free, bounds, priors, solver, loss)
     todo = list(blocks(models, datasets))
     total = sum(len(block.members) for block in todo)
     _check(solver, shared, mesh, checkpoint)
+    placement = Placement.of(mesh)
+
+    def opened() -> contextlib.AbstractContextManager[Checkpoint | None]:
+        if checkpoint is None:
+            return contextlib.nullcontext()
+        given = (None if free is None else as_names(free), bounds, priors, solver, loss, max_steps, scale_covariance)
+        data = [(block.members, block.length, block.data) for block in todo]
+        models, settings = [block.models for block in todo], (*given, as_names(shared))
+        belongs = {"data": data, "models": models, "settings": settings, "processes": placement.dealing}
+        return Checkpoint(placement.file(checkpoint), belongs, resume)
+
     prepare = functools.partial(_lanes, total=total, free=free, bounds=bounds, priors=priors, loss=loss)
     if shared:
         lanes = [prepare(block) for block in todo]
@@ -177,14 +189,11 @@ def fit_batch(
             raise ValueError("shared parameters make one joint fit, which frees whole arrays: name them without [...]")
         choices = [Choices(plan, solver, None, max_steps, scale_covariance) for plan, _ in lanes]
         parts = [Part(c, lane, block.length) for c, (_, lane), block in zip(choices, lanes, todo, strict=True)]
-        each, joint = fit_shared(parts, as_names(shared), batch_size)
+        with opened() as kept:
+            each, joint = fit_shared(parts, as_names(shared), batch_size, kept)
         return BatchSolution(*_merge(each, [block.members for block in todo]), {}, joint)
-    words = repr((None if free is None else as_names(free), solver, type(loss), scale_covariance))
-    placement = Placement.of(mesh)
-    task = ([tuple(block) for block in todo], bounds, priors, loss, words, max_steps, *placement.dealing)
-    kept = None if checkpoint is None else Checkpoint(placement.file(checkpoint), task, resume)
 
-    def run(k: int, report: Callable[[int], None]) -> Solution:
+    def run(k: int, report: Callable[[int], None], kept: Checkpoint | None) -> Solution:
         plan, varying = prepare(todo[k])
         width = lane_count(todo[k].length, len(plan.names), batch_size)
         chunks = chunk_count(todo[k].length, len(plan.names), width)
@@ -195,16 +204,16 @@ def fit_batch(
         report(job.size - len(placement.share(job.size, size)))  # those of other processes
         return solution
 
-    with contextlib.contextmanager(progress_bar)(progress, total) as report, kept or contextlib.nullcontext():
-        return _separately(todo, lambda k: run(k, report))
+    with contextlib.contextmanager(progress_bar)(progress, total) as report, opened() as kept:
+        return _separately(todo, lambda k: run(k, report, kept))
 
 
 def _check(
     solver: Solver, shared: Sequence[str], mesh: jax.sharding.Mesh | None, checkpoint: str | os.PathLike[str] | None
 ) -> None:
     """Raise `ValueError` for choices that do not go together."""
-    if shared and (mesh is not None or checkpoint is not None):
-        raise ValueError("shared parameters make one joint fit, which takes neither a mesh nor a checkpoint")
+    if shared and mesh is not None:
+        raise ValueError("shared parameters make one joint fit, which takes no mesh")
     if checkpoint is not None and not isinstance(solver, AbstractTrustSolver):
         raise ValueError(f"a checkpoint needs TRF() or GaussNewton(), not {type(solver).__name__}")
 

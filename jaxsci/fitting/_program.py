@@ -7,8 +7,12 @@ is part of a compiled program too. It is watched, so that a program is never run
 import collections
 import contextlib
 import functools
+import gc
+import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,11 +21,13 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..core import Tree, traced
+from ..parallel import in_words, require_memory
 from ._keys import Key, Same, Unkeyed, jaxpr_key
 from ._seen import Unknown, Watch, roots_of
 
 _ARRAYS = (jax.Array, np.ndarray)
 _REFUSED = "compiler_options"  # what JAX says of an inner jit that has them
+_LARGE = 1 << 23  # numbers in the arguments: a program of so many is asked what it takes before it is run
 
 
 def compiled(
@@ -37,16 +43,26 @@ def compiled(
     becomes part of the caller's program, with the choices `inside` if given. The work of `equinox.filter_jit` on a flat
     list of leaves, because that costs as much as a small fit. `program` should live as long as the process. What runs
     `once` is compiled quickly, without optimisation.
+
+    **Raises:** `MemoryError` where a program of large arrays needs more than there is.
     """
     leaves, structure = jtu.tree_flatten(args)
     arrays = [leaf for leaf in leaves if isinstance(leaf, _ARRAYS)]
     rest = tuple([None if isinstance(leaf, _ARRAYS) else leaf for leaf in leaves])
     nested = traced(arrays)
+    if not nested:
+        programs.look()
 
     def compute() -> Any:
         if not nested:
+            call = arrays, structure, rest, choices
             try:
-                return _jitted(program, False, once)(arrays, structure, rest, choices)
+                jitted = _jitted(program, False, once)
+                if (
+                    sum([math.prod(leaf.shape) for leaf in arrays]) > _LARGE
+                ):  # bytes of a JAX array take ten times as long
+                    _check_memory(jitted, call)
+                return jitted(*call)
             except ValueError as error:
                 if _REFUSED not in str(error):
                     raise
@@ -65,6 +81,63 @@ def compiled(
     if not known.settled:
         known.settle()
     return out
+
+
+def _check_memory(jitted: Any, call: tuple[Any, ...]) -> None:
+    """Raise `MemoryError` where results and temporaries do not fit beside the arguments.
+
+    The call that follows finds what is compiled here.
+    """
+    arrays, *static = call
+    shapes = tuple([(leaf.shape, leaf.dtype) for leaf in arrays])
+    asked = jitted, shapes, *static
+    with _LOCK:
+        if asked in _FITTING:
+            return
+    told = jitted.lower(*call).compile().memory_analysis()
+    if told is not None:
+        size = told.temp_size_in_bytes + told.output_size_in_bytes
+        what = f"this call, of {in_words(sum([leaf.nbytes for leaf in arrays]))} of arrays,"
+        remedy = "take rows in chunks (chunk=), fewer members (batch_size=), particles or times at once, or float32"
+        require_memory(size, what, remedy, next(iter(jax.devices())))
+    with _LOCK:
+        keep(_FITTING, asked, True)
+
+
+class _Programs:
+    """How many programs JAX has compiled in this process, and what becomes of them when they are too many.
+
+    A process may hold 65,530 pieces of memory on Linux, each program takes some, and one more ends in a segmentation
+    fault within whatever is compiled then. So they are counted as they are compiled, the pieces are looked at now and
+    again, and before they come to an end all programs are dropped: those still in use are compiled once more, or come
+    from the persistent cache.
+    """
+
+    def __init__(self) -> None:
+        self.compiled = self.looked = 0
+        self.maps = Path("/proc/self/maps")
+        if self.maps.exists():
+            jax.monitoring.register_event_duration_secs_listener(self._count)
+
+    def _count(self, event: str, duration_secs: float, **more: str | int) -> None:
+        self.compiled += event == _COMPILED
+
+    def look(self) -> None:
+        """Drop all programs where the process holds too many pieces of memory."""
+        if self.compiled - self.looked < _BETWEEN:
+            return
+        self.looked = self.compiled
+        if self.maps.read_bytes().count(b"\n") > _MOST_MAPS:
+            _LOG.info("dropping all compiled programs: the process holds nearly as much memory as the system lets it")
+            jax.clear_caches()
+            gc.collect()
+
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_BETWEEN = 256  # programs compiled between two looks: each takes some ten pieces, and a look some 10 ms
+_MOST_MAPS = 45_000
+_LOG = logging.getLogger(__name__)
+programs = _Programs()
 
 
 @functools.lru_cache(maxsize=512)
@@ -112,6 +185,7 @@ _LOCK = threading.RLock()
 _KEPT = 256
 _KNOWN: collections.OrderedDict[tuple[Same, ...], _Known] = collections.OrderedDict()
 _STATES: collections.OrderedDict[Any, State] = collections.OrderedDict()
+_FITTING: collections.OrderedDict[Any, bool] = collections.OrderedDict()
 
 
 def state_of(tree: Tree) -> State | None:

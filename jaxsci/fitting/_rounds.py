@@ -112,10 +112,10 @@ class Job(NamedTuple):
             steps[pending] += taken
             state.failed[pending] |= taken == 0  # optimistix takes no step from a start that is not a number
             over = search.over(max_steps)
-            report(int(np.sum(over[pending])))
-            pending = pending[~over[pending]]
             if checkpoint is not None:
                 checkpoint.keep(name, search)
+            report(int(np.sum(over[pending])))
+            pending = pending[~over[pending]]
         decrement = np.where(state.exact, state.decrement, np.inf)
         done = state.done & (steps <= max_steps)
         ended = Ended(y, done, state.failed, state.stalled, np.minimum(steps, max_steps), state.lin, decrement)

@@ -1,7 +1,8 @@
 """Fits of a batch in which some parameters are common to all members.
 
 One joint problem: the curvature is an `Arrow`, so that each step eliminates the members' own
-parameters block by block and costs as much for a member as a fit of its own would.
+parameters block by block and costs as much for a member as a fit of its own would. The search comes back to
+the host every so many steps, where a checkpoint keeps it.
 """
 
 import functools
@@ -19,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from ..core import Linearisation, Module, Scalar, Tree, as_array, element_names
 from ..core.arrow import Arrow, join, split
+from ..parallel import Checkpoint
 from ._adjoint import KKTAdjoint
 from ._ending import at_bound, ending_of
 from ._fit import End, Ready, conclude, exact_decrement, make_ready, unused
@@ -28,9 +30,11 @@ from ._problem import Choices, Problem
 from ._program import compiled
 from ._rounds import lane_count
 from ._solution import RESULTS, Solution
-from ._solver._trust_region import AbstractTrustSolver
+from ._solver._trust_region import AbstractTrustSolver, TrustState
 from ._terms import ShapedPrior
 from ._uncertainty import ArrowCovariance, marked, scaled_by_scatter, uncertainty
+
+_STEPS = 25  # of the solver between two looks; most searches need fewer
 
 
 class SharedSolution(Module):
@@ -227,13 +231,30 @@ class Group(NamedTuple):
     real: Any  # bool[c, w]: False where a member fills up the chunk
 
 
+class Search(NamedTuple):
+    """Where the joint search is, after so many `steps`: all that it needs to go on."""
+
+    y: Array
+    state: TrustState
+    steps: Int[Array, ""]
+
+
+class Found(NamedTuple):
+    """What is known after some steps: the members' Solutions, what is shared, and whether the search is to go on."""
+
+    members: tuple[Solution, ...]
+    shared: SharedSolution
+    more: Bool[Array, ""]
+
+
 def fit_shared(
-    parts: Sequence[Part], names: tuple[str, ...], batch_size: int | str
+    parts: Sequence[Part], names: tuple[str, ...], batch_size: int | str, checkpoint: Checkpoint | None = None
 ) -> tuple[list[Solution], SharedSolution]:
     """Fit all members with some parameters in common.
 
     **Arguments:** `parts`: the members; all have the same solver, steps and scaling of the covariance.
     `names`: of the shared parameters, globs allowed. `batch_size`: lanes at a time, as in `fit_batch`.
+    `checkpoint`: keeps the search, every so many steps.
 
     **Returns:** a stacked Solution for each part, and what is shared.
     """
@@ -257,8 +278,7 @@ def fit_shared(
         lanes = part.lanes._replace(terms=terms._replace(prior_weight=as_array(weight), shaped=own))
         groups.append(_chunks(part.choices, lanes, lane_count(part.length, len(layout.plan.names), batch_size)))
     _check(layouts, groups)
-    answer = compiled(_run, (tuple(groups), priors[0]), (layouts,))
-    solutions, shared = jtu.tree_map(np.asarray, answer)
+    solutions, shared = _searched(tuple(groups), priors[0], layouts, checkpoint)
     members = []
     for solution, part in zip(solutions, parts, strict=True):
         count = len(part.lanes.terms.prior_mean)
@@ -266,6 +286,28 @@ def fit_shared(
         # members are told on the terms that the caller gave, the priors of shared parameters among them
         members.append(eqx.tree_at(lambda s: s.terms, own, part.lanes.terms))
     return members, shared
+
+
+def _searched(
+    groups: tuple[Group, ...], prior: SharedPrior, layouts: tuple[Layout, ...], checkpoint: Checkpoint | None
+) -> tuple[tuple[Solution, ...], SharedSolution]:
+    """Search until the end, some steps at a time; what is kept is where the last of them began."""
+    most = groups[0].choices.max_steps
+    search: Search | None = None
+    if checkpoint is not None and _NAME in checkpoint.states:
+        shapes: Search = jax.eval_shape(lambda: _run(groups, prior, None, layouts, 1))[0]
+        search = checkpoint.state(_NAME, jtu.tree_map(lambda s: np.zeros((), s.dtype), shapes))
+    while True:
+        taken = 0 if search is None else int(search.steps)
+        moved, found = compiled(_run, (groups, prior, search), (layouts, min(_STEPS, most - taken)))
+        search = jtu.tree_map(np.asarray, moved)  # as it comes out of a file, so that the program is the same
+        if not bool(found.more) or int(search.steps) >= most:
+            return jtu.tree_map(np.asarray, (found.members, found.shared))
+        if checkpoint is not None:
+            checkpoint.keep(_NAME, search)
+
+
+_NAME = "shared"
 
 
 def _of_first(shaped: Sequence[ShapedPrior], shared: tuple[int, ...]) -> tuple[ShapedPrior, ...]:
@@ -310,8 +352,9 @@ def _chunks(choices: Choices, lanes: Problem, width: int) -> Group:
 
 
 def _run(
-    groups: tuple[Group, ...], prior: SharedPrior, layouts: tuple[Layout, ...]
-) -> tuple[tuple[Solution, ...], SharedSolution]:
+    groups: tuple[Group, ...], prior: SharedPrior, search: Search | None, layouts: tuple[Layout, ...], steps: int
+) -> tuple[Search, Found]:
+    """Go on for so many steps, from the start where there is no search yet, and conclude from where that leads."""
     readies, usable = [], []
     for group in groups:
         one = functools.partial(make_ready, choices=group.choices)
@@ -326,10 +369,15 @@ def _run(
     shapes = jax.eval_shape(joint, y0).gram
     options = {"linearise": joint, "gram": jtu.tree_map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)}
     options |= {"lower": lower, "upper": upper} if bounded else {}
+    if search is not None:
+        y0, options = search.y, {**options, "state": search.state}
     answer: Any = optx.least_squares(
-        unused, choices.solver, y0, None, options, max_steps=choices.max_steps, adjoint=KKTAdjoint(), throw=False
+        unused, choices.solver, y0, None, options, max_steps=steps, adjoint=KKTAdjoint(), throw=False
     )
-    return _conclude(joint, readies, groups, answer, lower >= upper)
+    total = jnp.asarray(answer.stats["num_steps"], int) + (0 if search is None else search.steps)
+    more = answer.result == optx.RESULTS.nonlinear_max_steps_reached
+    members, shared = _conclude(joint, readies, groups, answer, total, lower >= upper)
+    return Search(answer.value, answer.state, total), Found(members, shared, more)
 
 
 def _usable(ready: Ready) -> Array:
@@ -355,14 +403,14 @@ def _gather(readies: list[Ready], usable: list[Array], layouts: tuple[Layout, ..
 
 
 def _conclude(
-    joint: Joint, readies: list[Ready], groups: tuple[Group, ...], answer: optx.Solution, fixed: Array
+    joint: Joint, readies: list[Ready], groups: tuple[Group, ...], answer: optx.Solution, steps: Array, fixed: Array
 ) -> tuple[tuple[Solution, ...], SharedSolution]:
     y, layouts = answer.value, joint.layouts
     lin = joint(y)
     known = uncertainty(lin.gram, fixed)
     shared, local = joint.split(y)
     fixed_s, _ = joint.split(fixed)
-    end = End(y, answer.result, answer.stats["num_steps"], answer.state.stalled, None, exact_decrement(answer.state))
+    end = End(y, answer.result, steps, answer.state.stalled, None, exact_decrement(answer.state))
     alone = []
     for group, ready, used, layout, part in zip(groups, readies, joint.used, layouts, local, strict=True):
         own = functools.partial(_alone, choices=group.choices, layout=layout, shared=shared, joint=end)
@@ -391,7 +439,7 @@ def _conclude(
         num_data=total("num_data"),
         dof=dof,
         result=ending_of(answer, lin, jnp.sum(used), jnp.array(True)),
-        num_steps=answer.stats["num_steps"],
+        num_steps=steps,
         names=tuple(layouts[0].plan.names[k] for k in layouts[0].shared),
         units=tuple(layouts[0].plan.units[k] for k in layouts[0].shared),
     )

@@ -84,9 +84,9 @@ def fit_small(job: Job, report: Callable[[int], None], checkpoint: Checkpoint | 
     tell()
     for pending, most in progress.rounds(_ROUNDS, min(max_steps, _MOST)):
         rows[pending] = job.collect(pending, (job.lanes, rows), _advance, 0, most)
-        tell()
         if checkpoint is not None:
             checkpoint.keep(f"{name}.small", rows)
+        tell()
     solution, sound = job.collect(np.arange(count), (job.lanes, rows), each_lane(_conclude), 0)
     rest = np.flatnonzero(~sound)
     if len(rest):

@@ -6,6 +6,7 @@ whose texts are the advice.
 """
 
 import io
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -249,7 +250,14 @@ class Solution(Module):
         if header.get("kind") != "Solution":
             raise ValueError(f"{path} holds a {header.get('kind')}, not a Solution")
         model, noise = closed(model), closed(noise)
-        unknown = [name for name, _ in header["free"] if name not in parameters(Fitted(model, noise))]
+        try:
+            unknown = [name for name, _ in header["free"] if name not in parameters(Fitted(model, noise))]
+            # a covariance is in the file, so that no file is smaller than that
+            size = jnp.dtype(header["dtype"]).itemsize * math.prod(header["shape"]) * header["shape"][-1]
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no Solution that this version wrote: {error}") from error
+        if not 0 <= size <= len(payload):
+            raise ValueError(f"{path} promises a covariance of {size} bytes, but has {len(payload)}: it is damaged")
         if unknown:
             raise ValueError(
                 f"{path} was saved from another model than {type(model).__name__}, which has no {', '.join(unknown)}"
@@ -258,7 +266,7 @@ class Solution(Module):
             own = _loss(path, header, loss), _told(path, header, likelihood), _shaped(path, header, priors)
             like = _skeleton(header, Fitted(model, noise), *own)
             return eqx.tree_deserialise_leaves(io.BytesIO(payload), like)
-        except (RuntimeError, TypeError, ValueError, EOFError) as error:
+        except (AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{path} was saved from another model than {type(model).__name__}: {error}") from error
 
 

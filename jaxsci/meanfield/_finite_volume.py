@@ -20,6 +20,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ..core import Module, suggest, traced
 from ..evolution import AbstractDiffusion, Additive
 from ..fitting import compiled
+from ..parallel import require_memory
 from ._boundary import Grid
 
 Field = Callable[[Array, Array], Array]
@@ -501,6 +502,7 @@ def density_path(
     drift: Field | Faces, diffusion: Diffusion, p: Array, grid: Grid, ts: Array, scheme: Scheme, substeps: int
 ) -> DensityPath:
     """Evolve a density of which everything has been checked: see `solve_fokker_planck`."""
+    check_room(grid, ts.shape[0], p.dtype)
     return compiled(_density_path, (drift, diffusion, p, grid, ts), (scheme, substeps))
 
 
@@ -573,6 +575,13 @@ def checked_times(ts: Times, dtype: jnp.dtype, substeps: int = 1) -> Float[Array
     if substeps < 1:
         raise ValueError(f"substeps should be 1 or more, but it is {substeps}")
     return times
+
+
+def check_room(grid: Grid, times: int, dtype: jnp.dtype) -> None:
+    """Raise `MemoryError` where a path over these cells and times, and the fields that make it, cannot be held."""
+    cells = math.prod(grid.shape)
+    size = times * cells * (1 + grid.box.d) * jnp.dtype(dtype).itemsize
+    require_memory(size, f"a path of {times} times on {cells} cells", "take fewer times or cells, and more substeps")
 
 
 def check_density(p: Float[Array, "..."], grid: Grid) -> None:

@@ -30,6 +30,7 @@ from ._finite_volume import (
     cell_points,
     check_density,
     check_fields,
+    check_room,
     checked_times,
     density_path,
 )
@@ -403,6 +404,7 @@ def solve_game(
     numerics = Numerics(method, scheme, substeps, policies)
     make_problem(game.hamiltonian, game.diffusion, game.grid, method, scheme, policies)
     checked_times(game.ts, game.ts.dtype, substeps)
+    check_room(game.grid, 2 * game.ts.shape[0], game.initial.dtype)
     full, dtype = (game.ts.shape[0], *game.grid.shape), game.initial.dtype
     path = jnp.broadcast_to(game.initial[None], full) if start is None else jnp.asarray(start, dtype)
     if path.shape != full:

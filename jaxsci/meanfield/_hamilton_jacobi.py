@@ -31,6 +31,7 @@ from ._finite_volume import (
     axis_rates,
     cell_points,
     check_fields,
+    check_room,
     checked_times,
     diffusion_at_faces,
     face_points,
@@ -313,6 +314,7 @@ def solve_hamilton_jacobi(
     problem = make_problem(hamiltonian, diffusion, grid, method, scheme, policies)
     dtype = jnp.result_type(float)
     times = checked_times(ts, dtype, substeps)
+    check_room(grid, times.shape[0], dtype)
     last = cost_at_centres(terminal, grid, dtype, "the terminal cost")
     f = running if callable(running) else running_values(running, grid, times)
     check_fields((), diffusion, grid, times)

@@ -9,6 +9,7 @@ choice alone.
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import equinox as eqx
@@ -18,7 +19,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..core import Module, Scalar, Tree, closed, traced
 from ..evolution import SDE, AbstractStart, AbstractStepper, Draw, Ensemble, Evolution, evolve
-from ..parallel import Checkpoint, Kept
+from ..parallel import Checkpoint, Kept, fingerprint
 from ._bandwidth import AbstractBandwidth, Fixed, Silverman, as_bandwidth
 from ._boundary import Grid, averaged
 from ._clock import name_of, table, time_of
@@ -306,7 +307,7 @@ def evolve_density(
     if isinstance(start, EvolvedDensity):
         return _gone_on(sde, start, grid, ts, method, key, bandwidth, stepper, every, mesh, checkpoint)
     count = _count(start, n)
-    asked = (closed(sde), closed(grid), jnp.asarray(ts), accuracy is None)
+    asked = {"equations": closed(sde), "grid or times": (closed(grid), jnp.asarray(ts), accuracy is None)}
     recorded = _recorded(checkpoint, asked) if method == "auto" else None
     if recorded is not None:
         choice = recorded
@@ -403,15 +404,20 @@ def _beside_of(checkpoint: str | os.PathLike[str]) -> str:
     return f"{os.fspath(checkpoint)}.choice"
 
 
-def _recorded(checkpoint: str | os.PathLike[str] | None, asked: Tree) -> Choice | None:
+def _recorded(checkpoint: str | os.PathLike[str] | None, asked: Mapping[str, Tree]) -> Choice | None:
     """The choice that a run which was stopped had made."""
-    if checkpoint is None or not os.path.exists(_beside_of(checkpoint)):
+    if checkpoint is None:
         return None
-    Checkpoint(_beside_of(checkpoint), asked, of="equations, a grid or times")  # refuses what is another run's
-    about = Kept.read(_beside_of(checkpoint)).about
+    last = Kept.last(_beside_of(checkpoint))
+    if last is None:
+        return None
+    kept, path = last
+    kept.check(path, {name: fingerprint(tree) for name, tree in asked.items()})
+    about = kept.about
     rows = tuple(Candidate(*row) for row in about["candidates"])
     return Choice(about["method"], about["asked"], about["n"], about["limit"], rows, about["device"])
 
 
-def _record(checkpoint: str | os.PathLike[str], asked: Tree, choice: Choice) -> None:
-    Checkpoint(_beside_of(checkpoint), asked, resume=False, about=choice._asdict()).write()
+def _record(checkpoint: str | os.PathLike[str], asked: Mapping[str, Tree], choice: Choice) -> None:
+    with Checkpoint(_beside_of(checkpoint), asked, resume=False, about=choice._asdict()) as kept:
+        kept.write()

@@ -1,15 +1,16 @@
 """Anything in progress, kept on disk: killed at any moment, it goes on from where it was last kept, with the same bits.
 
-A `Checkpoint` is one file with named states (trees of arrays: the searches of a batch, the rows of a ledger, later
-particles or chains) and a digest of what they belong to, so that the progress of one job is never taken for that of
-another. The file is framed and checksummed: it is whole and as written, or it is refused. Batches of fits, fits of
-streams and skies in blocks keep theirs here.
+A `Checkpoint` is one file with named states (trees of arrays: the searches of a batch, the rows of a ledger, particles,
+chains) and digests of what they belong to, so that the progress of one job is never taken for that of another. The file
+is framed and checksummed: it is whole and as written, or it is refused; the one before it is kept beside it for that
+case. Only one process at a time has it. All that takes a `checkpoint=`, skies in blocks and runs keep theirs here.
 """
 
-import hashlib
-import io
+import math
 import os
+import platform
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,23 +18,29 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import jaxlib
 import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
-from ..core import Static, Tree, is_key
-from ._framed import read_framed, write_framed
+from ..core import Tree, is_key
+from ._fingerprint import fingerprint
+from ._framed import framed, read_framed, remove_leftovers, write_atomic
+from ._lock import Lock
 
 _EVERY = 10.0  # seconds between two writes
+_START_OVER = "start over with resume=False"
 
 
 class Kept(NamedTuple):
     """What a checkpoint's file holds.
 
-    - `belongs`: the digest of what it belongs to. `about`: what its writer put beside that.
+    - `belongs`: the digests of what it belongs to, by name. `made`: the versions and the device that made it.
+    - `about`: what its writer put beside that.
     - `states`: by name the leaves of each state, in order.
     """
 
-    belongs: str
+    belongs: dict[str, str]
+    made: dict[str, str]
     about: dict[str, Any]
     states: dict[str, list[np.ndarray]]
 
@@ -44,53 +51,111 @@ class Kept(NamedTuple):
         **Raises:** `ValueError` for a damaged file; `FileNotFoundError`.
         """
         header, payload = read_framed(path)
-        states: dict[str, list[np.ndarray]] = {}
-        with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-            for key in arrays.files:
-                states.setdefault(key.rpartition("/")[0], []).append(arrays[key])
-        return Kept(header["belongs"], header["about"], states)
+        if header.get("kind") != "Checkpoint":
+            raise ValueError(f"{path} is a jaxsci file, but no checkpoint")
+        try:
+            states = _unpacked(header["states"], memoryview(payload))
+            return Kept(header["belongs"], header["made"], header["about"], states)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+
+    @staticmethod
+    def last(path: str | os.PathLike[str]) -> "tuple[Kept, Path] | None":
+        """(content, file) of the last whole one of a checkpoint's two files; `None` where there is none at all.
+
+        **Raises:** `ValueError` where there are some, and none of them is whole. **Warns** where the newer is damaged.
+        """
+        path, older = Path(path), previous_of(path)
+        if not path.exists():  # killed between two renames, or never written
+            return (Kept.read(older), older) if older.exists() else None
+        try:
+            return Kept.read(path), path
+        except ValueError as damaged:
+            if not older.exists():
+                raise ValueError(f"checkpoint: {damaged}, and there is none before it: {_START_OVER}") from damaged
+            try:
+                kept = Kept.read(older)
+            except ValueError as too:
+                raise ValueError(f"checkpoint: {damaged}; so is the one before it ({too}): {_START_OVER}") from too
+            warnings.warn(f"checkpoint: {damaged}; going on from the one before it, {older}", stacklevel=3)
+            return kept, older
+
+    def check(self, path: str | os.PathLike[str], belongs: Mapping[str, str]) -> None:
+        """Hold it to what it should belong to (digests by name), and to what runs here.
+
+        **Raises:** `ValueError` naming what is another one. **Warns** of another processor, whose last bits may differ.
+        """
+        other = [name for name, digest in belongs.items() if self.belongs.get(name) != digest]
+        if other:
+            raise ValueError(
+                f"checkpoint: {path} was written for other {' and '.join(other)}: give another place, or start over "
+                "with resume=False"
+            )
+        here = made_here()
+        changed = [name for name in here if name != _PROCESSOR and self.made.get(name) != here[name]]
+        if changed:
+            was = ", ".join(f"{name} {self.made.get(name)} (here {here[name]})" for name in changed)
+            raise ValueError(
+                f"checkpoint: {path} was written with {was}, which need not go on with the same bits: go on with that, "
+                "or start over with resume=False"
+            )
+        if self.made.get(_PROCESSOR) != here[_PROCESSOR]:
+            warnings.warn(
+                f"checkpoint: {path} was written on {self.made.get(_PROCESSOR)}, and this is {here[_PROCESSOR]}: the "
+                "last bits may differ from those of a run on one of them",
+                stacklevel=3,
+            )
 
 
 class Checkpoint:
     """Named states of a job in progress, in one file that is whole or absent.
 
     Within its `with` block states are written as they are kept, though not more often than `every` so many seconds,
-    and once more when the block is left, also by an exception such as Ctrl-C.
+    and once more when the block is left, also by an exception such as Ctrl-C. The file belongs to this process from
+    when the Checkpoint is made until the block is left; without a block, as long as it exists.
 
     **Arguments:**
 
-    - `path`: the file; its folder should exist. `belongs`: a tree of arrays, numbers and words that tells this job
-      from others: data, models, settings.
+    - `path`: the file; its folder should exist. `belongs`: by name (`"data"`, `"settings"`) trees of arrays, numbers
+      and words that tell this job from others; an error names those that are others.
     - `resume`: False starts over, whatever the file says. `every`: seconds between two writes, 0 for each time.
-    - `about`: beside the states, what a reader of the file should know. `of`: what `belongs` stands for, in words.
+    - `about`: beside the states, what a reader of the file should know; of a file that is gone on with, what it says.
 
-    **Raises:** `ValueError` for a file of another job, a damaged one, and where there is no such folder.
+    **Raises:** `ValueError` for a file of another job, or of other versions of what computes, for a damaged one without
+    a whole one before it, for one that another process writes, and where there is no such folder.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        belongs: Tree,
+        belongs: Mapping[str, Tree],
         resume: bool = True,
         *,
         every: float | int = _EVERY,
         about: Mapping[str, Any] | None = None,
-        of: str = "data, models or settings",
     ) -> None:
-        self.path, self.belongs = Path(path), fingerprint(belongs)
+        self.path = Path(path)
         self.every, self.about = every, dict(about or {})
+        self.belongs = {name: fingerprint(tree) for name, tree in belongs.items()}
         self.states: dict[str, list[np.ndarray]] = {}
-        self.written = time.monotonic()
+        self.written, self.changed = time.monotonic(), False
+        # whether the newer file is whole: a damaged one must not take the place of the good one before it
+        self.whole = False
         if not self.path.parent.is_dir():
             raise ValueError(f"checkpoint: there is no folder {self.path.parent}")
-        if resume and self.path.exists():
-            kept = Kept.read(self.path)
-            if kept.belongs != self.belongs:
-                raise ValueError(
-                    f"checkpoint: {self.path} was written for other {of}; give another place, or resume=False to "
-                    "start over"
-                )
-            self.states = kept.states
+        self.lock = Lock(_lock_of(self.path), f"checkpoint: {self.path}")
+        try:
+            remove_leftovers(self.path.parent, self.path.name)
+            last = Kept.last(self.path) if resume else None
+            if last is not None:
+                kept, file = last
+                kept.check(file, self.belongs)
+                self.states, self.about, self.whole = kept.states, kept.about, file == self.path
+            elif not resume:
+                previous_of(self.path).unlink(missing_ok=True)
+        except BaseException:
+            self.lock.release()
+            raise
 
     def state(self, name: str, blank: Tree) -> PyTree:
         """The state that was kept under this name, in the form of `blank`; `blank` itself where there is none."""
@@ -101,28 +166,74 @@ class Checkpoint:
         return jtu.tree_unflatten(structure, [_opened(x, like) for x, like in zip(saved, leaves, strict=True)])
 
     def keep(self, name: str, state: Tree) -> None:
-        """Keep the state of this name as it is now; it is written with the next write."""
+        """Keep the state of this name as it is now, whatever becomes of it; it is written with the next write."""
         self.states[name] = [_closed(leaf) for leaf in jtu.tree_leaves(state)]
+        self.changed = True
         if time.monotonic() - self.written >= self.every:
             self.write()
 
     def __enter__(self) -> "Checkpoint":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.write()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if self.changed:
+                self.write()
+        except OSError as failed:
+            if error is None:
+                raise
+            error.add_note(f"checkpoint: {failed}")  # what stopped the job is told first
+        finally:
+            self.lock.release()
 
     def write(self) -> None:
-        """Write all states; the file before is kept until this one is whole."""
-        buffer = io.BytesIO()
-        arrays = {f"{name}/{k}": leaf for name, leaves in self.states.items() for k, leaf in enumerate(leaves)}
-        np.savez(buffer, allow_pickle=False, **arrays)
-        write_framed(self.path, buffer.getvalue(), {"belongs": self.belongs, "about": self.about})
-        self.written = time.monotonic()
+        """Write all states; the file before it is kept beside it."""
+        described, pieces = _packed(self.states)
+        header = {"kind": "Checkpoint", "belongs": self.belongs, "made": made_here(), "about": self.about}
+        before = previous_of(self.path) if self.whole else None
+        write_atomic(self.path, *framed(pieces, {**header, "states": described}), before=before)
+        self.whole, self.changed, self.written = True, False, time.monotonic()
+
+
+def remove_checkpoint(path: str | os.PathLike[str]) -> None:
+    """Remove a checkpoint's files, once what it was for is done."""
+    for each in (Path(path), previous_of(Path(path)), _lock_of(Path(path))):
+        each.unlink(missing_ok=True)
+
+
+def previous_of(path: Path) -> Path:
+    """Where the file that was written before the last one is."""
+    return path.with_name(f"{path.name}.previous")
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+_PROCESSOR = "processor"
+
+
+def made_here() -> dict[str, str]:
+    """What the bits of a result depend on beside the job: versions, the device, the kind of processor."""
+    from .. import __version__
+
+    device = jax.devices()[0]
+    versions = {"jaxsci": __version__, "jax": jax.__version__, "jaxlib": jaxlib.version.__version__}
+    return {**versions, "device": f"{device.platform} {device.device_kind}", _PROCESSOR: _processor()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), platform.machine())
 
 
 def _closed(leaf: ArrayLike) -> np.ndarray:
-    """As an array of NumPy; a typed PRNG key as its numbers."""
+    """As an array of NumPy that nobody else writes into; a typed PRNG key as its numbers."""
+    if isinstance(leaf, np.ndarray):
+        return leaf.copy()
     return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
@@ -130,23 +241,31 @@ def _opened(array: np.ndarray, like: ArrayLike) -> Any:
     return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like)) if is_key(like) else array
 
 
-def _is_static(node: object) -> bool:
-    return isinstance(node, Static)
+def _packed(states: Mapping[str, list[np.ndarray]]) -> tuple[dict[str, Any], list[memoryview]]:
+    """By state the dtypes and shapes of its arrays, and the bytes of all, without a copy where they lie in order."""
+    described = {name: [[_dtype_name(x.dtype), list(x.shape)] for x in leaves] for name, leaves in states.items()}
+    arrays = (np.ascontiguousarray(x) for leaves in states.values() for x in leaves)
+    return described, [x.reshape(-1).view(np.uint8).data for x in arrays]
 
 
-def fingerprint(tree: Tree) -> str:
-    """A digest of a tree's structure and of every bit in it: of arrays, numbers, words, and functions by name."""
-    digest = hashlib.sha256()
-    for path, leaf in jtu.tree_leaves_with_path(tree, is_leaf=_is_static):
-        digest.update(jtu.keystr(path).encode())
-        value = leaf.value if isinstance(leaf, Static) else leaf
-        if isinstance(value, str | int | float | bool):
-            digest.update(repr(value).encode())
-            continue
-        if isinstance(leaf, Static):  # a function, which has no text that the next process would find again
-            digest.update(getattr(value, "__qualname__", type(value).__qualname__).encode())
-            continue
-        array = np.ascontiguousarray(_closed(leaf))
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+def _unpacked(described: Mapping[str, Any], payload: memoryview) -> dict[str, list[np.ndarray]]:
+    """What `_packed` packed; arrays that may be written into. Room is taken for what is in the payload alone."""
+    states: dict[str, list[np.ndarray]] = {}
+    at = 0
+    for name, leaves in described.items():
+        states[name] = []
+        for word, shape in leaves:
+            dtype, count = np.dtype(word), math.prod(shape)
+            size = dtype.itemsize * count
+            if dtype.hasobject or count < 0 or at + size > len(payload):
+                raise ValueError(f"its state {name} is larger than the file")
+            states[name].append(np.frombuffer(payload[at : at + size], dtype).reshape(shape).copy())
+            at += size
+    if at != len(payload):
+        raise ValueError("it holds more than its states")
+    return states
+
+
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    """A name that `numpy.dtype` takes: with the order of bytes, but for the types that JAX has added."""
+    return dtype.name if dtype.kind == "V" else dtype.str

@@ -1,7 +1,10 @@
 """From a config to a report: checked jobs, outcomes, an output folder, an exit code. Knows no science."""
 
 from . import fits as fits
-from ._bad_input import BAD_INPUT as BAD_INPUT, bad_input as bad_input
+from ._bad_input import BAD_INPUT as BAD_INPUT, CANNOT_WRITE as CANNOT_WRITE, bad_input as bad_input
+from ._batch.batch import SPMD as SPMD, Shared as Shared, batch as batch
+from ._batch.cluster import EXECUTORS as EXECUTORS, Workers as Workers
+from ._batch.together import follow as follow
 from ._config import (
     BUNDLED as BUNDLED,
     Config as Config,
@@ -18,6 +21,7 @@ from ._entry_points import commands as commands
 from ._errors import CLASS_ERRORS as CLASS_ERRORS, ConfigError as ConfigError, first_line as first_line
 from ._figures import can_draw as can_draw
 from ._files import write_whole as write_whole
+from ._interrupt import STOPPED as STOPPED
 from ._records import (
     BAD as BAD,
     GOOD as GOOD,
@@ -40,7 +44,6 @@ from ._report import NO_FIGURES as NO_FIGURES
 from ._run import (
     FAILED as FAILED,
     FINE as FINE,
-    STOPPED as STOPPED,
     Loaded as Loaded,
     Ran as Ran,
     Unwatched as Unwatched,

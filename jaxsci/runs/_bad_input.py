@@ -9,22 +9,35 @@ import warnings
 from collections.abc import Iterator
 
 from ._errors import ConfigError
+from ._interrupt import STOPPED, orderly
 
-BAD_INPUT = 2
+BAD_INPUT, CANNOT_WRITE = 2, 4
+"""Exit codes: the input is wrong; the disk is full, or not to be written to."""
 
 
 @contextlib.contextmanager
 def bad_input() -> Iterator[None]:
-    """End on bad input with one line on stderr and exit code 2, not in a traceback; show warnings as short notes."""
+    """End with one line on stderr, not in a traceback, on bad input or a full disk; show warnings as short notes.
+
+    What does not fit into memory is bad input. Ctrl-C ends in exit code 130.
+    """
     import typer
 
     plain = warnings.formatwarning
     warnings.formatwarning = _note  # who records warnings, as tests do, still gets them as they are
     try:
-        yield
-    except (ConfigError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        with orderly():
+            yield
+    except (ConfigError, MemoryError) as error:
+        typer.echo(f"error: {error or 'there is not enough memory'}", err=True)
         raise typer.Exit(BAD_INPUT) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(STOPPED) from error
+    except OSError as error:
+        from ..parallel import WriteError  # here, because with it comes jax
+
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(CANNOT_WRITE if isinstance(error, WriteError) else BAD_INPUT) from error
     finally:
         warnings.formatwarning = plain
 

@@ -148,7 +148,8 @@ def _failures(members: Sequence[Record], pages: Mapping[int, str], noun: str) ->
         return Html("")
     rows = [(_name(k, m, pages), badge(m), m["message"]) for k, m in failed[:_MOST_REASONS]]
     more = len(failed) - len(rows)
-    note = tag("p", f"{more} more, with their reasons, are in results.json and log.txt.", class_="note")
+    where = f"in the table of all {noun}s, which can be searched, and in results.json"
+    note = tag("p", f"{more} more, with their reasons, are {where}.", class_="note")
     return join([tag("h2", "Failed"), table((noun, "result", "what to do"), rows), note if more > 0 else ""])
 
 
@@ -193,7 +194,8 @@ def _all(members: Sequence[Record], pages: Mapping[int, str], task: Task) -> Htm
         rows.append([pages.get(k, ""), *cells, *(_number(values.get(name)) for name in shown)])
     head = [noun, "result", *(column.heading for column in columns), *shown]
     kinds = {label(m): state(m) for m in members}
-    content = {"head": head, "rows": rows, "kinds": kinds, "noun": noun}
+    why = {m["name"]: m["message"] for m in members[:_MOST_ROWS] if m["message"]}
+    content = {"head": head, "rows": rows, "kinds": kinds, "noun": noun, "why": why}
     data = json.dumps(content, allow_nan=False).replace("</", "<\\/")
     notes = []
     if len(members) > len(rows):

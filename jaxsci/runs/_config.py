@@ -7,43 +7,59 @@ known key.
 
 import dataclasses
 import importlib.resources
-import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..core import suggest
-from ._errors import ConfigError
+from ..datasets import CONFIG_BYTES, check_file, parse_toml, read_text
+from ._errors import ConfigError, StructureError
 
 BUNDLED = "bundled:"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A config file as read: its tables, and the folder that its relative paths start from."""
+    """A config file as read: its tables, and the folder that its relative paths start from.
+
+    `resolved` grows: the files that were asked for so far, by the names that the config gives them.
+    """
 
     path: Path
     tables: dict[str, Any]
     allow_outside: bool = False
+    resolved: dict[str, Path] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
-    def resolve(self, name: str, where: str) -> Path:
+    @property
+    def within(self) -> Path | None:
+        """The folder in which all files should lie that a config leads to; `None` for anywhere."""
+        return None if self.allow_outside else self.path.parent.resolve()
+
+    def resolve(self, name: object, where: str) -> Path:
         """The file that a config names: `bundled:NAME`, or a path relative to the config's folder.
 
-        **Raises:** `ConfigError` where it does not exist, or lies outside the folder (links followed)
-        without `--allow-outside`.
+        **Raises:** `ConfigError` where it is no file, or lies outside the folder (links followed) without
+        `--allow-outside`.
         """
+        if not isinstance(name, str):
+            raise ConfigError(where, f"should be the name of a file, but it is {shown(name)}")
         if name.startswith(BUNDLED):
-            return bundled(name, where)
+            return self.resolved.setdefault(name, bundled(name, where))
         folder = self.path.parent.resolve()
-        path = (folder / Path(name).expanduser()).resolve()
+        try:
+            path = (folder / Path(name).expanduser()).resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # null bytes, links in a circle, a home of nobody
+            raise ConfigError(where, f"{name!r:.60} is no name of a file: {error}") from None
         if not self.allow_outside and not path.is_relative_to(folder):
             raise ConfigError(where, f"{name!r} lies outside the config's folder {folder}; --allow-outside permits it")
-        if path.is_dir():
-            raise ConfigError(where, f"{path} is a folder: name a file in it")
-        if not path.is_file():
+        try:
+            check_file(path)
+        except FileNotFoundError as error:
             near = suggest(path.name, (entry.name for entry in path.parent.iterdir())) if path.parent.is_dir() else ""
-            raise ConfigError(where, f"there is no file {path}{near}")
-        return path
+            raise StructureError(where, f"{error}{near}") from None
+        except ValueError as error:
+            raise ConfigError(where, str(error)) from None
+        return self.resolved.setdefault(name, path)
 
 
 def read_config(name: str, settings: Collection[str] = (), allow_outside: bool = False) -> Config:
@@ -55,15 +71,17 @@ def read_config(name: str, settings: Collection[str] = (), allow_outside: bool =
     **Raises:** `ConfigError` for a missing file, bad TOML, or a setting that fits nothing.
     """
     path = bundled(name, "") if name.startswith(BUNDLED) else Path(name)
-    if not path.is_file():
-        what = "it is a folder" if path.is_dir() else "there is no such file"
-        raise ConfigError(str(name), f"{what}; a config is a TOML file, for example bundled:quickstart.toml")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(path.name, f"this is not valid TOML: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(path.name, f"this is not valid TOML, which is written in UTF-8: {error}") from error
+        text = read_text(path, CONFIG_BYTES)
+    except FileNotFoundError:
+        example = "a config is a TOML file, for example bundled:quickstart.toml"
+        raise ConfigError(str(name), f"there is no such file; {example}") from None
+    except ValueError as error:
+        raise ConfigError("", f"{error}; a config is a TOML file, and data belong into files of their own") from error
+    try:
+        tables = parse_toml(text)
+    except ValueError as error:
+        raise ConfigError(path.name, str(error)) from error
     for setting in settings:
         _apply(tables, setting)
     return Config(path, tables, allow_outside)
@@ -101,7 +119,7 @@ def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> 
     for key in table:
         if key not in known:
             path = f"{where}.{key}" if where else key
-            raise ConfigError(path, f"there is no key {key!r} here{suggest(key, known) or _listed(known)}")
+            raise StructureError(path, f"there is no key {key!r} here{suggest(key, known) or _listed(known)}")
 
 
 def take(table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str, default: Any = None) -> Any:
@@ -165,9 +183,9 @@ def _apply(tables: dict[str, Any], setting: str) -> None:
     for parent in parents:
         node = _child(node, parent, where)
     if isinstance(node, list):
-        node[_index(node, last, where)] = _value(text)
+        node[_index(node, last, where)] = setting_value(text)
     elif isinstance(node, dict):
-        node[last] = _value(text)
+        node[last] = setting_value(text)
     else:
         raise ConfigError(where, f"{parents[-1]!r} holds {shown(node)}, which has no keys")
 
@@ -181,14 +199,14 @@ def _child(node: object, key: str, where: str) -> Any:
 
 
 def _index(node: list[Any], key: str, where: str) -> int:
-    if not key.isdecimal() or int(key) >= len(node):
+    if not (key.isdecimal() and len(key) < 10) or int(key) >= len(node):
         raise ConfigError(where, f"{key!r} should be a place in a list of {len(node)}, counted from 0")
     return int(key)
 
 
-def _value(text: str) -> Any:
+def setting_value(text: str) -> Any:
     """A value as TOML reads it; what is no TOML value is a text, so that names need no quotes."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text.strip()

@@ -4,8 +4,10 @@ In its own module because `jaxsci --help` shows the commands and must not wait f
 the standard library.
 """
 
+import functools
 import importlib.metadata
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 SCIENCES, COMMANDS = "jaxsci.sciences", "jaxsci.commands"
@@ -14,6 +16,12 @@ SCIENCES, COMMANDS = "jaxsci.sciences", "jaxsci.commands"
 
 def points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
     """Find the entry points of a group by name; those of this package come first, and no other can take their names."""
+    return dict(_points(group, tuple(sys.path)))
+
+
+@functools.lru_cache(maxsize=8)
+def _points(group: str, path: tuple[str, ...]) -> Mapping[str, importlib.metadata.EntryPoint]:
+    """Kept for a `sys.path`: looking through all packages takes longer than a small fit."""
     found: dict[str, importlib.metadata.EntryPoint] = {}
     every = importlib.metadata.entry_points(group=group)
     # by name, because an installer keeps no order

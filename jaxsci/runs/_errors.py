@@ -12,6 +12,10 @@ class ConfigError(ValueError):
         super().__init__(f"{where}: {message}" if where else message)
 
 
+class StructureError(ConfigError):
+    """What is wrong whatever the data are: a key, a class or a file that there is not, an import that cannot be run."""
+
+
 CLASS_ERRORS = (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
 """What a class may raise when it is given arguments that it cannot take, or is called on data that do not suit it."""
 

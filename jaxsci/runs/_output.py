@@ -5,7 +5,7 @@ number. `run` calls this with the records of all members and the task, which dra
 """
 
 import datetime
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from ._task import AbstractOutcome, AbstractTask, Untried
 
 
 class Log:
-    """`log.txt`: lines with the time, the file written anew as a whole at each `say`."""
+    """`log.txt`: lines with the time, the file written anew as a whole at each `say`; of a run that goes on, more."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, more: bool = False):
         self.path = path
-        self.lines: list[str] = []
+        self.lines = path.read_text().splitlines() if more and path.exists() else []
 
     def say(self, *texts: str) -> None:
         """Add lines and write the file."""
@@ -130,16 +130,34 @@ def write_report(
                 figures[name] = _figure(folder, name, _figures.draw_histograms(columns, name))
     except KeyboardInterrupt:
         notes.append("The drawing of figures was stopped.")
-    path = folder / "report.html"
+    write_pages(folder, document, task, anchors, chosen, figures, notes, pictures)
+    return folder / "report.html"
+
+
+def write_pages(
+    folder: Path,
+    document: dict[str, Any],
+    task: AbstractTask[Any, Any],
+    anchors: Sequence[str],
+    chosen: Sequence[int],
+    figures: Mapping[str, str],
+    notes: Sequence[str],
+    pictures: Mapping[str, str],
+) -> None:
+    """Write report.html, and members/ for a large batch.
+
+    **Arguments:** `anchors`: the file name of each member; `chosen`: the places of those that have a page of their own;
+    `figures`: SVG elements by anchor; `notes`: lines below the heading; `pictures`: SVG elements of all, by title.
+    """
+    records, path = document["members"], folder / "report.html"
     if len(records) <= MOST_DETAILS:
         write_whole(path, report(document, task, anchors, figures, notes, pictures))
-        return path
+        return
     for place in chosen:
         page = member_page(document, task, anchors[place], records[place], figures.get(anchors[place]))
         write_whole(folder / "members" / f"{anchors[place]}.html", page)
     pages = {place: anchors[place] for place in chosen}
     write_whole(path, batch_report(document, task, pages, figures, notes, pictures))
-    return path
 
 
 def _figure(folder: Path, name: str, svg: str) -> str:

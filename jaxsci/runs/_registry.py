@@ -5,6 +5,7 @@ that is given by `--import` is run, and its classes join the kinds whose base th
 """
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import suggest
-from ._errors import CLASS_ERRORS, ConfigError
+from ._errors import CLASS_ERRORS, ConfigError, StructureError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Kind:
         if name not in found:
             every = self.every()
             known = f" ({', '.join(every)})" if len(every) <= 12 else ""
-            raise ConfigError(where, f"no {self.noun} is called {name!r}{suggest(name, every) or known}")
+            raise StructureError(where, f"no {self.noun} is called {name!r}{suggest(name, every) or known}")
         return found[name]
 
     def knows(self, name: object) -> bool:
@@ -109,14 +110,10 @@ def _bases(registry: Registry) -> str:
 
 
 def _run_file(path: Path) -> Any:
-    name = f"jaxsci_imported_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or path.suffix != ".py" or spec is None or spec.loader is None:
-        raise ConfigError(f"--import {path}", "there is no such Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
+    if not path.is_file() or path.suffix != ".py":
+        raise StructureError(f"--import {path}", "there is no such Python file")
     try:
-        spec.loader.exec_module(module)
+        return _module(path.resolve(), path.read_bytes())
     except (SyntaxError, ImportError, OSError, *CLASS_ERRORS) as error:
         lines = [
             frame.lineno
@@ -124,7 +121,19 @@ def _run_file(path: Path) -> Any:
             if Path(frame.filename).name == path.name
         ]
         line = f", line {lines[-1]}" if lines else ""
-        raise ConfigError(f"--import {path}{line}", f"{type(error).__name__}: {error}") from error
+        raise StructureError(f"--import {path}{line}", f"{type(error).__name__}: {error}") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _module(path: Path, source: bytes) -> Any:
+    """The file run once, as it is now: a process of many configs compiles the programs of its classes once."""
+    name = f"jaxsci_imported_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
     return module
 
 

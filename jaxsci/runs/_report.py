@@ -12,7 +12,7 @@ from typing import Any
 
 from ._html import Html, join, number, table, tag
 from ._records import BAD, LOOK, as_json, label, looked_at, present, state
-from ._task import NOT_RUN, REFUSED, AbstractTask, Column, Record, Tile
+from ._task import GIVEN_UP, NOT_RUN, REFUSED, AbstractTask, Column, Record, Tile
 
 Task = AbstractTask[Any, Any]
 
@@ -163,7 +163,7 @@ def written(value: int | float, form: str) -> str:
 def section(anchor: str, member: Record, task: Task, figure: str | None) -> Html:
     """All of one member: how it ended, its facts, its figure, its parameters."""
     head = tag("h3", member["name"], " ", badge(member))
-    if member["result"] in (NOT_RUN, REFUSED):
+    if member["result"] in (NOT_RUN, REFUSED, GIVEN_UP):
         return tag("section", head, tag("p", member["message"]), id=anchor)
     on = f"{member['model']} on {member['source']}" if member["source"] else member["model"]
     kind = "note bad" if state(member) == BAD else "note"

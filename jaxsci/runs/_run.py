@@ -7,22 +7,24 @@ call them as well. Nothing here knows what a member is: the task that the config
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from ._bad_input import BAD_INPUT
 from ._config import Config, read_config
 from ._errors import ConfigError
+from ._interrupt import STOPPED
 from ._output import Log, now, output_folder, write_report, write_results
+from ._progress import Progress
 from ._records import counts, plural, record_of, verdicts
 from ._registry import Registry, extended
 from ._sciences import DEFAULT, task_named
 from ._session import prepare, versions
 from ._task import NOT_RUN, REFUSED, AbstractOutcome, AbstractTask, Job, Record, Report, Untried
 
-FINE, FAILED, STOPPED = 0, 3, 130
-"""Exit codes beside `BAD_INPUT`: all members fine; some failed; stopped by Ctrl-C."""
+FINE, FAILED = 0, 3
+"""Exit codes beside `BAD_INPUT` and `STOPPED`: all members fine; some failed."""
 
 T = TypeVar("T")
 
@@ -100,7 +102,7 @@ def _naming(config: Config) -> Any:
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(config.path.name, str(error)) from error
+        raise type(error)(config.path.name, str(error)) from error
 
 
 def run(
@@ -111,24 +113,44 @@ def run(
     settings: Sequence[str] = (),
     allow_outside: bool = False,
     watch: Watch = Unwatched(),
+    resume: bool = False,
 ) -> Ran:
     """Run what a config describes and write the output folder.
 
     **Arguments:** those of `load`; `out`: the folder, by default `runs/<config name>-<UTC time>`; `device`: `"auto"`,
-    `"cpu"` or `"gpu"`; `watch`: is told how far the run is.
+    `"cpu"` or `"gpu"`; `watch`: is told how far the run is; `resume`: go on with a run that was stopped in `out`.
 
-    **Raises:** `ConfigError` for bad input. Members that fail are told in the records.
+    **Raises:** `ConfigError` for bad input, and for a folder where another run is under way or was stopped;
+    `WriteError` where it cannot be written. Members that fail are told in the records.
     """
+    if resume and out is None:
+        raise ConfigError("--resume", "say where the run was stopped: --out DIR")
     began = time.perf_counter()
     used = prepare(device)
     loaded = load(file, imports, settings, allow_outside)
-    config, task, job = loaded.config, loaded.task, loaded.job
+    config, job = loaded.config, loaded.job
     folder = output_folder(out, config.path)
-    log = Log(folder / "log.txt")
+    imported = [path.read_bytes() for path in imports]
+    belongs = {"config": config.tables, "data": job.members, "imported files": imported}
+    with Progress(folder, belongs, job.members, resume) as progress:
+        return _reported(loaded, used, folder, progress, watch, beside=not imports, began=began)
+
+
+def _reported(
+    loaded: Loaded, used: dict[str, Any], folder: Path, progress: Progress, watch: Watch, beside: bool, began: float
+) -> Ran:
+    """Run the members that are not done yet, and write all that follows from the outcomes."""
+    config, task, job = loaded.config, loaded.task, loaded.job
+    done = progress.found()
+    log = Log(folder / "log.txt", more=bool(done))
     noun = task.words.noun
     log.say(f"config {config.path}, {len(job.members)} {noun}s, device {used['platform']} ({used['kind']})")
+    if done:
+        log.say(f"going on: {plural(len(done), noun)} of {len(job.members)} were done before")
+    report = watch.counting(len(job.members), f"{noun}s")
+    report(len(done))
     # a researcher's own model may call LAPACK, which hangs some versions of jaxlib when threads do so beside each other
-    outcomes = _carried_out(task, job, log, watch.counting(len(job.members), f"{noun}s"), beside=not imports)
+    outcomes = _carried_out(loaded, done, progress, log, report, beside)
     records = [record_of(outcome, task.words) for outcome in outcomes]
     device_choice = [f"device auto: {used['platform']}"] if used["asked"] == "auto" else []
     document: dict[str, Any] = {
@@ -149,6 +171,7 @@ def run(
     write_results(folder, document, outcomes, task)
     page = write_report(folder, document, outcomes, task, watch.drawing)
     log.say(f"report written after {time.perf_counter() - began:.1f} s")
+    progress.over = document["complete"]
     return Ran(task, records, document["counts"], page, exit_code(records))
 
 
@@ -166,15 +189,26 @@ def exit_code(records: Sequence[Record]) -> int:
 
 
 def _carried_out(
-    task: AbstractTask[Any, Any], job: Job[Any], log: Log, report: Callable[[int], None], beside: bool
+    loaded: Loaded,
+    done: Mapping[int, AbstractOutcome],
+    progress: Progress,
+    log: Log,
+    report: Callable[[int], None],
+    beside: bool,
 ) -> list[AbstractOutcome]:
-    """Run all members; Ctrl-C ends it, and what was not reached has no result."""
+    """Run all members that are not done; Ctrl-C ends it, and what was not reached has no result."""
+    task, job = loaded.task, loaded.job
     why = f"The run was stopped before this {task.words.noun}."
     outcomes: list[AbstractOutcome] = [Untried(member, NOT_RUN, why) for member in job.members]
+    for place, outcome in done.items():
+        outcomes[place] = outcome
+    left = [place for place in range(len(outcomes)) if place not in done]
     try:
-        for places, done in task.run(job.members, report, beside):
-            log.say(*map(_told, done))
-            for place, outcome in zip(places, done, strict=True):
+        for at, found in task.run([job.members[place] for place in left], report, beside) if left else ():
+            places = [left[k] for k in at]
+            progress.add(places, found)
+            log.say(*map(_told, found))
+            for place, outcome in zip(places, found, strict=True):
                 outcomes[place] = outcome
     except KeyboardInterrupt:
         log.say("stopped by the user; what was finished is written")

@@ -32,7 +32,7 @@ def task_named(name: object, where: str = "task") -> AbstractTask[Any, Any]:
     found = points(SCIENCES)
     if not found:
         raise ConfigError(where, "no science is installed: install jaxsci again, so that its entry points are known")
-    if name not in found:
+    if not isinstance(name, str) or name not in found:
         *names, last = (f'"{known}"' for known in found)
         known = f"{', '.join(names)} or {last}" if names else last
         raise ConfigError(where, f"should be {known}, but it is {shown(name)}")

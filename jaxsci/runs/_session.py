@@ -4,10 +4,8 @@ Commands call `prepare` before anything else; importing jaxsci sets none of this
 may have chosen otherwise.
 """
 
-import os
 import platform
-import sys
-from pathlib import Path
+import warnings
 from typing import Any
 
 import equinox
@@ -17,6 +15,7 @@ import numpy
 import optimistix
 
 from ..core import enable_x64
+from ..parallel import use_compile_cache
 from ._errors import ConfigError
 
 DEVICES = ("auto", "cpu", "gpu")
@@ -66,15 +65,7 @@ def _gpu() -> Any:
 
 def _use_compile_cache() -> None:
     """Keep compiled programs in the user's cache folder, unless a folder is set already (JAX_COMPILATION_CACHE_DIR)."""
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        jax.config.update("jax_compilation_cache_dir", str(_cache_folder() / "jaxsci" / "xla"))
-
-
-def _cache_folder() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        use_compile_cache()
+    except OSError as error:  # a home that is read-only costs time, not the run
+        warnings.warn(f"compiled programs are not kept for the next run: {error}", stacklevel=2)

@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 from ._config import Config
 from ._registry import Registry
 
-SUCCESSFUL, REFUSED, NOT_RUN = "successful", "refused", "not_run"
-"""Results that every science has: it went well; it could not be tried at all; the run was stopped before it."""
+SUCCESSFUL, REFUSED, NOT_RUN, GIVEN_UP = "successful", "refused", "not_run", "given_up"
+"""Results that every science has: it went well; it could not be tried at all; the run was stopped before it; it raised
+or ended its worker whenever a batch tried it."""
 
 Record = Mapping[str, Any]
 """A member as `results.json` has it: its name and ending, and the numbers of `AbstractOutcome.record`."""
@@ -172,7 +173,7 @@ class AbstractOutcome(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Untried(AbstractOutcome):
-    """A member without a result: `refused` because it could not be tried, or `not_run` because the run was stopped."""
+    """A member without a result: `refused`, `not_run` or `given_up`."""
 
     member: Any
     result: str
@@ -180,7 +181,7 @@ class Untried(AbstractOutcome):
 
     @property
     def code(self) -> str:
-        """`refused` or `not_run`."""
+        """`refused`, `not_run` or `given_up`."""
         return self.result
 
     @property

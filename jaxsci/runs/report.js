@@ -1,6 +1,6 @@
 "use strict";
-// The table of all members: sorted by a click on a heading, filtered by name or result, fifty rows at a time.
-const { head, rows, kinds, noun } = JSON.parse(document.getElementById("rows").textContent);
+// The table of all members: sorted by a click on a heading, filtered by name, result or why it failed, fifty rows at a time.
+const { head, rows, kinds, noun, why } = JSON.parse(document.getElementById("rows").textContent);
 const place = document.getElementById("all");
 const state = { column: null, up: true, page: 0, text: "" };
 const size = 50;
@@ -19,6 +19,10 @@ function compare(a, b) {
   return state.up ? order : -order;
 }
 
+function reason(row) {
+  return Object.hasOwn(why, row[1]) ? why[row[1]] : "";
+}
+
 function cell(row, k) {
   const value = row[k + 1];
   if (k === 0) {
@@ -29,12 +33,13 @@ function cell(row, k) {
   if (k > 1) return element("td", value, { className: "number" });
   const td = element("td");
   td.append(element("span", value, { className: `badge ${kinds[value] ?? "bad"}` }));
+  if (reason(row)) td.append(element("p", reason(row), { className: "why" }));
   return td;
 }
 
 function draw() {
   const wanted = state.text.toLowerCase();
-  const kept = rows.filter((row) => `${row[1]} ${row[2]}`.toLowerCase().includes(wanted));
+  const kept = rows.filter((row) => `${row[1]} ${row[2]} ${reason(row)}`.toLowerCase().includes(wanted));
   if (state.column !== null) kept.sort(compare);
   const pages = Math.max(Math.ceil(kept.length / size), 1);
   state.page = Math.min(Math.max(state.page, 0), pages - 1);
@@ -58,7 +63,7 @@ function change(step) {
   draw();
 }
 
-const field = element("input", null, { type: "search", placeholder: "name or result", ariaLabel: "filter" });
+const field = element("input", null, { type: "search", placeholder: "name, result or reason", ariaLabel: "filter" });
 field.addEventListener("input", () => change(() => Object.assign(state, { text: field.value, page: 0 })));
 const back = element("button", "‹ previous", { type: "button" });
 back.addEventListener("click", () => change(() => state.page--));

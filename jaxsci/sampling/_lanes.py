@@ -126,10 +126,11 @@ class Run(NamedTuple):
             back = np.argsort(order, kind="stable")
             state, trace = jtu.tree_map(lambda x, back=back: x[back], moved)
             self._keep(kept, trace, int(done))
-            report(min(self.settings.segment, self.total - int(done)) * self.lanes)
+            drawn = min(self.settings.segment, self.total - int(done))
             done, sizes = done + self.settings.segment, trace.num_steps.mean(axis=1)
             if checkpoint is not None:
                 checkpoint.keep(name, Progress(done, sizes, state, kept))
+            report(drawn * self.lanes)
         return Drawn(self._by_member(begun.first), jtu.tree_map(self._by_member, kept))
 
     def _blank(self, begun: Begun) -> Trace:

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from ..core import AbstractLikelihood, AbstractNoise, Linear, Poisson, Scalar, free_spec, opened
 from ..datasets import AbstractDataset, Dataset
 from ..fitting import Fitted, compiled
+from ..parallel import require_memory
 
 if TYPE_CHECKING:
     from ._posterior import Posterior
@@ -65,6 +66,7 @@ def predicted(posterior: Posterior, fn: Callable[[Any], Array] | None, most: int
     if fn is None and not isinstance(posterior.data, Dataset):
         raise ValueError(f"{type(posterior.data).__name__} has no inputs at which the model could be called: give fn=")
     these, told = asked(posterior, most)
+    _check_room(these)
     return compiled(_predicted, (these,), (told, fn))
 
 
@@ -76,8 +78,16 @@ def replicated(posterior: Posterior, key: Array, most: int | None) -> Array:
             "robust loss: use predict() for the model alone"
         )
     these, told = asked(posterior, most)
+    _check_room(these)
     seed = jax.random.bits(key, (2,), jnp.uint32)
     return compiled(_replicated, (these, seed), (told,))
+
+
+def _check_room(these: Asked) -> None:
+    """Raise `MemoryError` where the rows of all draws cannot be held."""
+    draws, rows = these.y.shape[0], these.data.mask.shape[0]
+    size = 2 * draws * rows * these.y.dtype.itemsize
+    require_memory(size, f"{draws} draws at {rows} rows", "give most=, a number of draws, or a function fn= of less")
 
 
 def scatter_is_known(posterior: Posterior) -> bool:

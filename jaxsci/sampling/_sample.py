@@ -19,7 +19,7 @@ from jaxtyping import Array, Int, UInt32
 from ..core import Module, Tree, closed, is_key, is_traced
 from ..datasets import blocks
 from ..fitting import BatchSolution, Solution, compiled, progress_bar
-from ..parallel import Checkpoint, Placement
+from ..parallel import Checkpoint, Placement, require_memory
 from ._batch import BatchPosterior, Group, nothing_drawn
 from ._joint import Fits, of_members, pose_jointly
 from ._kernel import Settings, Trace, numpyro_hmc
@@ -149,23 +149,26 @@ def sample(
     **Returns:** a `Posterior`; a `BatchPosterior` for a batch.
 
     **Raises:** `ValueError` for a fit whose posterior cannot be sampled (in a batch see `.refused`), for data that are
-    not those of the fit, and for a checkpoint of another run; `ImportError` without numpyro.
+    not those of the fit, and for a checkpoint of another run; `MemoryError` for more draws than there is room for;
+    `ImportError` without numpyro.
     """
     options = _Options(_seed(key), num_warmup, num_samples, num_chains, target_accept, max_tree_depth, jitter)
     options.check()
     numpyro_hmc()
     answer, seen = fit_of(solution, data)
     parts = list(_parts_of_batch(answer, seen)) if isinstance(answer, BatchSolution) else [_part_of_one(answer, seen)]
+    _check_room(parts, options)
     joint = isinstance(answer, BatchSolution) and answer.shared is not None
     if joint and mesh is not None:
         raise ValueError(
             "parameters in common make one joint posterior, whose chains are on one device: leave mesh= out"
         )
     placement = Placement.of(mesh)
-    belongs = ([tuple(part) for part in parts], options._asdict(), *placement.dealing)
     kept = None
     if checkpoint is not None:
-        kept = Checkpoint(placement.file(checkpoint), belongs, resume, of="fits, data or settings")
+        fits, seen_by = [(part.members, part.start) for part in parts], [part.data for part in parts]
+        belongs = {"fits": fits, "data": seen_by, "settings": options, "processes": placement.dealing}
+        kept = Checkpoint(placement.file(checkpoint), belongs, resume)
     count = 1 if joint else sum(len(part.members) for part in parts)
     total = count * num_chains * (num_warmup + num_samples)
     bar = contextlib.contextmanager(progress_bar)(progress, total, "sampling")
@@ -190,6 +193,17 @@ class _Part(NamedTuple):
     start: Solution
     data: Any
     rows: int
+
+
+def _check_room(parts: list[_Part], options: _Options) -> None:
+    """Raise `MemoryError` where the draws of all members do not fit into memory."""
+    lanes = [(len(part.members), part.start.y.shape[-1]) for part in parts]
+    kept = options.num_chains * options.num_samples
+    # each draw is kept with five numbers about it; a checkpoint and the answer hold them once more
+    size = 2 * 8 * kept * sum(count * (p + 5) for count, p in lanes)
+    members = sum(count for count, _ in lanes)
+    what = f"keeping {options.num_chains} chains of {options.num_samples} draws of {members} members"
+    require_memory(size, what, "take fewer draws or chains, or sample the batch in parts")
 
 
 class _Drawn(NamedTuple):

@@ -33,6 +33,7 @@ _PLAIN = [e.name for e in LINES if e.form in (FROM_ZERO, FROM_ONE, SERIES) and e
 _LEADING_ZEROS = re.compile(rf"({'|'.join(_PLAIN)})0+([1-9]\d*)$")  # DM001 is DM1, but DMX_0001 keeps its name
 _WORDS = {entry.name for entry in LINES if entry.look == WORD} | {"DILATEFREQ"}
 _SPANS = {"START", "FINISH"}  # a flag there says that only TOAs within are used: nothing is fitted
+_LONGEST = 60  # of a name
 _RANGES = {"MJD", "FREQ"}
 _COLUMNS = {"TEL", "NAME"}  # what selects TOAs by a column of the tim file
 
@@ -76,6 +77,8 @@ def _lines(text: str) -> Iterator[Line]:
         words = row.split("#")[0].split()
         if not words or words[0] == "C":
             continue
+        if len(words[0]) > _LONGEST:
+            raise ValueError(f"{row.strip()[:_LONGEST]!r} is no line of a par file: its name has no end")
         name = words[0].upper()
         for theirs, ours in _RESPELLED:
             name = theirs.sub(ours, name)

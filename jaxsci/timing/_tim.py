@@ -5,11 +5,11 @@ the cache to know by its content. `check_commands` and `unread_flags` hold what 
 what is read: what is on no list is refused or told, so that nothing is dropped in silence.
 """
 
-import lzma
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from ..datasets import check_file, read_text
 
 COMMANDS = {  # those that PINT applies
     *("FORMAT", "MODE", "TIME", "PHASE", "EFAC", "EQUAD", "EMAX", "EMIN", "FMAX", "FMIN", "JUMP", "SKIP", "NOSKIP"),
@@ -72,6 +72,13 @@ _LABELS = {  # which receiver, which template and how good: they change nothing 
 }
 
 
+TIM_BYTES = 2**28
+"""The largest tim file with all that it includes: some million TOAs, more than PINT reads in a day."""
+
+_MOST_FILES = 1000  # included: files that include two others, which include two others, would have no end
+_DEEPEST = 20
+
+
 class TimFile(NamedTuple):
     """A tim file: where it is, its text, and which of the gathered files each line with an INCLUDE names."""
 
@@ -90,8 +97,9 @@ def gather(path: Path, within: Path | None = None) -> tuple[TimFile, ...]:
 
     **Arguments:** `within`: a folder that all included files should lie in, links followed; `None` for anywhere.
 
-    **Raises:** `ValueError` for a file that is no text, is empty or includes itself, an INCLUDE without a file or of
-    one outside of `within`, and an END in an included file, at which PINT ends all reading.
+    **Raises:** `ValueError` for a file that is no text, is empty, too large or includes itself, an INCLUDE without a
+    file or of one outside of `within`, too many of them, and an END in an included file, at which PINT ends all
+    reading.
     """
     files: list[TimFile] = []
     _gather(path, (), files, None if within is None else within.resolve())
@@ -105,20 +113,6 @@ def write(files: Sequence[TimFile], folder: Path) -> Path:
     return folder / _name(0)
 
 
-def text_of(raw: bytes, path: str | os.PathLike[str]) -> str:
-    """The text of a file in UTF-8, with or without a byte-order mark.
-
-    **Raises:** `ValueError` for other bytes.
-    """
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 (byte {error.start}): save it as such") from error
-    if "\0" in text:
-        raise ValueError(f"{path} is no text in UTF-8: it has null bytes")
-    return text
-
-
 def _name(k: int) -> str:
     return f"{k}.tim"
 
@@ -128,13 +122,12 @@ def _gather(path: Path, above: tuple[Path, ...], files: list[TimFile], within: P
     # links followed: a file may include itself under another name
     if path.resolve() in above:
         raise ValueError(f"{path} includes itself")
-    raw = path.read_bytes()
-    if path.suffix == ".xz":
-        try:
-            raw = lzma.decompress(raw)
-        except (lzma.LZMAError, EOFError) as error:
-            raise ValueError(f"{path} is no whole xz file: {error}") from error
-    text = text_of(raw, path)
+    if len(files) >= _MOST_FILES or len(above) > _DEEPEST:
+        raise ValueError(
+            f"{above[0]} includes more than {_MOST_FILES} files, or files that include others more than {_DEEPEST} "
+            f"times: put their TOAs into one file"
+        )
+    text = read_text(path, TIM_BYTES - sum(len(file.text) for file in files))
     if not text.strip():
         raise ValueError(f"{path} is empty")
     # its place is taken before those that it includes take theirs
@@ -153,13 +146,20 @@ def _gather(path: Path, above: tuple[Path, ...], files: list[TimFile], within: P
         if len(words) != 2:
             raise ValueError(f"{path}:{k + 1}: {line.strip()!r} should name one file, without spaces in its name")
         found = path.parent / words[1]
-        if within is not None and not found.resolve().is_relative_to(within):
+        try:
+            outside = within is not None and not found.resolve().is_relative_to(within)
+            outside or check_file(found)
+        except FileNotFoundError:
+            raise ValueError(
+                f"{path}:{k + 1}: there is no file {found} to include; paths are relative to {path.name}"
+            ) from None
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{path}:{k + 1}: {words[1]!r:.60} cannot be included: {error}") from None
+        if outside:
             raise ValueError(
                 f"{path}:{k + 1}: {words[1]!r} lies outside of {within}; `within=None` permits it, on the command line "
                 "--allow-outside"
             )
-        if not found.is_file():
-            raise ValueError(f"{path}:{k + 1}: there is no file {found} to include; paths are relative to {path.name}")
         includes[k] = _gather(found, (*above, path.resolve()), files, within)
     return place
 

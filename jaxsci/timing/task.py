@@ -246,8 +246,7 @@ def _read(entry: dict[str, Any], where: str, config: Config) -> PulsarFiles:
     clocks = take(entry, "clock_dir", str, where)
     folder = None if clocks is None else config.resolve(f"{clocks}/index.txt", f"{where}.clock_dir").parent
     words = {key: take(entry, key, str, where) for key in ("ephem", "unknown", "duplicates") if key in entry}
-    within = None if config.allow_outside else config.path.parent
-    return read_pulsar(str(par), tim, where, Reading(clock_dir=folder, **words), within)
+    return read_pulsar(str(par), tim, where, Reading(clock_dir=folder, **words), config.within)
 
 
 def refusals(members: Sequence[Pulsar]) -> dict[int, Refusal]:

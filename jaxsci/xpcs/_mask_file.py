@@ -7,9 +7,9 @@ The task of this room calls `masks_from_tables`; users save and load a `MaskHist
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import AnyArray
+from ..datasets import CONFIG_BYTES, find_item, parse_json, read_dataset, read_text
 from ..runs import Kind, Registry, construct, write_whole
 from ._mask import (
     AbstractMask,
@@ -50,15 +51,35 @@ _REGISTRY: Registry = {"masks": MASKS}
 _FORMAT = "jaxsci masks 1"
 
 
-def masks_from_tables(tables: Sequence[object], where: str = "mask", registry: Registry = _REGISTRY) -> MaskHistory:
+Resolve: TypeAlias = Callable[[object, str], Path]
+"""From the name of a file, as a config has it, and its place there to the file; `Config.resolve` is one."""
+
+
+def masks_from_tables(
+    tables: Sequence[object], where: str = "mask", registry: Registry = _REGISTRY, resolve: Resolve | None = None
+) -> MaskHistory:
     """Build a history from tables such as `{type = "Circle", centre = [60, 41], radius = 8}`, applied in their order.
 
     **Arguments:** `tables`: of a config, or of `tables_of_masks`. `where`: their place, for messages. `registry`: what
-    they may name; the masks of this package by default.
+    they may name; the masks of this package by default. `resolve`: finds the files that blemishes name; `None` for
+    paths from the working folder.
 
     **Raises:** `ConfigError` for an unknown class or argument, a missing one, a value of the wrong type or shape.
     """
-    return MaskHistory(construct(table, "masks", registry, f"{where}[{i}]") for i, table in enumerate(tables))
+    found = [_resolved(table, f"{where}[{i}]", resolve) for i, table in enumerate(tables)]
+    return MaskHistory(construct(table, "masks", registry, f"{where}[{i}]") for i, table in enumerate(found))
+
+
+def _resolved(table: object, where: str, resolve: Resolve | None) -> object:
+    """The same table, with the files that it and its inner tables name as their paths."""
+    if isinstance(table, list):
+        return [_resolved(item, f"{where}[{i}]", resolve) for i, item in enumerate(table)]
+    if not isinstance(table, dict) or resolve is None:
+        return table
+    inner = {key: _resolved(value, f"{where}.{key}", resolve) for key, value in table.items()}
+    if table.get("type") == "Blemish" and "path" in table:
+        inner["path"] = str(resolve(table["path"], f"{where}.path"))
+    return inner
 
 
 def tables_of_masks(history: MaskHistory) -> list[dict[str, Any]]:
@@ -97,23 +118,32 @@ def read_masks(path: str | Path) -> MaskHistory:
     **Raises:** `ValueError` naming the file where it holds no masks; `ConfigError` where one of them is wrong.
     """
     path = Path(path)
+    text = _text(path)
     try:
-        found = json.loads(_text(path))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        found = parse_json(text)
+    except ValueError as error:
         raise ValueError(f"{path} holds no masks: {error}") from None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         raise ValueError(f"{path} holds no masks that were saved by write_masks")
-    masks = masks_from_tables(found["masks"], path.name).masks
-    return MaskHistory(masks, found["cursor"])
+    tables, cursor = found.get("masks"), found.get("cursor")
+    if not isinstance(tables, list) or type(cursor) is not int:
+        raise ValueError(f"{path} holds no masks that were saved by write_masks: it has no list, or no cursor")
+    return MaskHistory(masks_from_tables(tables, path.name).masks, cursor)
 
 
 def _text(path: Path) -> str:
     if path.suffix not in (".h5", ".hdf5", ".hdf"):
-        return path.read_text()
+        return read_text(path, CONFIG_BYTES)
+    import h5py
+
     from ._qmap_file import opened
 
     with opened(path) as file:
-        return file["history"][()].decode() if "history" in file else "{}"
+        found = find_item(file, "history", path.resolve().parent)
+        text = read_dataset(found) if isinstance(found, h5py.Dataset) else b"{}"
+    if not isinstance(text, bytes):
+        raise ValueError(f"{path} holds no masks that were saved by write_masks: its history is no text")
+    return text.decode("utf-8", "replace")
 
 
 def _encoded(mask: AbstractMask) -> dict[str, Any]:

@@ -7,6 +7,7 @@ are read.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..datasets import CONFIG_BYTES, parse_json, read_text
 from ._geometry import HC, TransmissionGeometry, detector_axes
 
 _NUMBERS = ("Distance", "Poni1", "Poni2", "Rot1", "Rot2", "Rot3", "Wavelength")
@@ -37,11 +39,19 @@ def read_poni(path: str | Path, shape: Sequence[int] | None = None) -> Transmiss
     distance, poni1, poni2, rot1, rot2, rot3, wavelength = (_number(entries, key, path) for key in _NUMBERS)
     pixel = [_number(config, "pixel1", path), _number(config, "pixel2", path)]
     shape = config.get("max_shape") or shape  # type: ignore[assignment]
+    if shape is not None and not (
+        isinstance(shape, list | tuple) and len(shape) == 2 and all(type(n) is int and 0 < n < 2**20 for n in shape)
+    ):
+        raise ValueError(f"{path}: max_shape should be two numbers, of rows and columns, but it is {shape}")
     if shape is None:
         raise ValueError(f"{path} does not say how many rows and columns there are: give shape=(rows, columns)")
     corner = config.get("orientation", 3)
-    if corner not in _FLIPPED:
+    if type(corner) is not int or corner not in _FLIPPED:
         raise ValueError(f"{path} has the orientation {corner}, but 1 to 4 are known")
+    if not all(map(math.isfinite, (distance, poni1, poni2, rot1, rot2, rot3, wavelength, *pixel))) or 0 in pixel:
+        raise ValueError(f"{path}: distances, rotations, wavelength and pixels should be finite, pixels not 0")
+    if wavelength <= 0:
+        raise ValueError(f"{path}: Wavelength is {wavelength}, but it should be above 0, in m")
     centre = [poni1 / pixel[0] - 0.5, poni2 / pixel[1] - 0.5]
     for axis, flipped in enumerate(_FLIPPED[corner]):  # type: ignore[index]
         if flipped:  # a pixel of negative size counts from the other end
@@ -94,7 +104,7 @@ def write_poni(path: str | Path, geometry: TransmissionGeometry) -> None:
 
 def _entries(path: Path) -> dict[str, object]:
     """The last value of each key."""
-    lines = (line for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
+    lines = (line for line in read_text(path, CONFIG_BYTES).splitlines() if not line.lstrip().startswith("#"))
     pairs = (line.partition(":") for line in lines if ":" in line)
     return {key.strip(): value.strip() for key, _, value in pairs}
 
@@ -104,9 +114,11 @@ def _config(entries: dict[str, object], path: Path) -> dict[str, object]:
     if "Detector_config" not in entries:
         return {"pixel1": entries.get("PixelSize1"), "pixel2": entries.get("PixelSize2")}
     try:
-        config = json.loads(str(entries["Detector_config"]))
-    except json.JSONDecodeError as error:
+        config = parse_json(str(entries["Detector_config"]))
+    except ValueError as error:
         raise ValueError(f"{path}: Detector_config is not JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: Detector_config should be a table of JSON, but it is {entries['Detector_config']}")
     for key in ("pixel1", "pixel2"):
         if key not in config:
             raise ValueError(

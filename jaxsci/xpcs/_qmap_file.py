@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from ..core import AnyArray, as_array
+from ..datasets import DAMAGED, find_item, open_hdf5, parse_json, read_dataset
 from ..parallel import write_atomic
 from ._geometry import AbstractGeometry, ReflectionGeometry, TransmissionGeometry
 from ._partition import Labels, Partition, whole_labels
@@ -70,11 +71,14 @@ def read_qmap(path: str | Path, group: str = "/qmap") -> QMap:
 
     **Raises:** `ValueError` naming the file and the dataset that is missing or does not fit the others.
     """
+    import h5py
+
     path = Path(path)
     with opened(path) as file:
-        if group not in file:
+        found = find_item(file, group, path.resolve().parent)
+        if not isinstance(found, h5py.Group):
             raise ValueError(f"{path} has no group {group}: is it a q-map file?")
-        return qmap_of(file[group], str(path))
+        return qmap_of(found, str(path))
 
 
 def qmap_of(group: "h5py.Group", where: str) -> QMap:
@@ -82,15 +86,21 @@ def qmap_of(group: "h5py.Group", where: str) -> QMap:
 
     **Raises:** `ValueError` as `read_qmap` does.
     """
-    names = tuple(str(name) for name in _get(group, "map_names", where).astype(str)) if "map_names" in group else (
-        "q", "phi")  # fmt: skip
+    names: tuple[str, ...] = ("q", "phi")
+    if _has(group, "map_names", where):
+        found = _get(group, "map_names", where).ravel()[:2]
+        names = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in found)
     dynamic = _labels(group, "dynamic", names, where)
-    static = _labels(group, "static", names, where) if "static_roi_map" in group else dynamic
-    mask = _get(group, "mask", where) > 0 if "mask" in group else np.asarray(dynamic.labels) > 0
+    static = _labels(group, "static", names, where) if _has(group, "static_roi_map", where) else dynamic
+    mask = _get(group, "mask", where) > 0 if _has(group, "mask", where) else np.asarray(dynamic.labels) > 0
     if mask.shape != dynamic.labels.shape:
         raise ValueError(f"{where}: the mask has shape {mask.shape}, but dynamic_roi_map {dynamic.labels.shape}")
-    text = group.attrs.get("geometry")
-    return QMap(Partition(dynamic, static), as_array(mask), None if text is None else _from_json(text))
+    try:
+        text = group.attrs.get("geometry")
+        geometry = None if text is None else _from_json(text)
+    except DAMAGED as error:
+        raise ValueError(f"{where}: the attribute geometry of {group.name} is no geometry: {error}") from None
+    return QMap(Partition(dynamic, static), as_array(mask), geometry)
 
 
 @contextlib.contextmanager
@@ -108,14 +118,10 @@ def written(path: Path) -> Iterator["h5py.File"]:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator["h5py.File"]:
     """An HDF5 file to read; raises `ValueError`, naming it, where it is none."""
-    import h5py
-
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path} is no HDF5 file, or a damaged one: {error}") from None
+        file = open_hdf5(path)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from None
     with file:
         yield file
 
@@ -126,10 +132,15 @@ def _labels(group: "h5py.Group", prefix: str, names: tuple[str, ...], where: str
         labels = whole_labels(np.atleast_2d(_get(group, f"{prefix}_roi_map", where)))
     except ValueError as error:
         raise ValueError(f"{where}: {prefix}_roi_map: {error}") from None
-    if prefix == "static" and f"{prefix}_index_mapping" not in group:
+    if prefix == "static" and not _has(group, f"{prefix}_index_mapping", where):
         return Labels.of(labels)
     values = tuple(np.atleast_1d(_get(group, f"{prefix}_v_list_dim{axis}", where)).ravel() for axis in range(2))
-    index = np.atleast_1d(_get(group, f"{prefix}_index_mapping", where)).ravel().astype(np.int32)
+    index = np.atleast_1d(_get(group, f"{prefix}_index_mapping", where)).ravel()
+    if index.dtype.kind not in "biuf":
+        raise ValueError(f"{where}: {prefix}_index_mapping holds {index.dtype}, where places should be")
+    index = index.astype(np.int32)
+    if any(x.dtype.kind not in "biuf" for x in values) or index.min(initial=0) < 0:
+        raise ValueError(f"{where}: {prefix}_v_list_dim0 and 1 should be numbers, {prefix}_index_mapping places from 0")
     if labels.max(initial=0) > index.size:
         raise ValueError(
             f"{where}: {prefix}_roi_map has the bin {labels.max()}, but {prefix}_index_mapping knows {index.size}"
@@ -138,16 +149,20 @@ def _labels(group: "h5py.Group", prefix: str, names: tuple[str, ...], where: str
         raise ValueError(
             f"{where}: {prefix}_index_mapping points to bin {index.max()} of {values[0].size} x {values[1].size}"
         )
-    return Labels.of(labels, index, (jnp.asarray(values[0]), jnp.asarray(values[1])), names)
+    return Labels.of(labels, index, (jnp.asarray(values[0], float), jnp.asarray(values[1], float)), names)
+
+
+def _has(group: "h5py.Group", name: str, where: str) -> bool:
+    return find_item(group, name, Path(where).resolve().parent) is not None
 
 
 def _get(group: "h5py.Group", name: str, where: str) -> np.ndarray:
-    if name not in group:
+    import h5py
+
+    found = find_item(group, name, Path(where).resolve().parent)
+    if not isinstance(found, h5py.Dataset):
         raise ValueError(f"{where} has no dataset {group.name}/{name}")
-    try:
-        return np.asarray(group[name][()])
-    except OSError as error:
-        raise ValueError(f"{where}: the dataset {group.name}/{name} is damaged: {error}") from None
+    return np.asarray(read_dataset(found))
 
 
 def _as_json(geometry: AbstractGeometry) -> str:
@@ -156,7 +171,7 @@ def _as_json(geometry: AbstractGeometry) -> str:
 
 
 def _from_json(text: str) -> AbstractGeometry:
-    table = json.loads(text)
+    table = parse_json(text)
     cls = _GEOMETRIES[table.pop("type")]
     given: dict[str, Any] = {name: jnp.asarray(value) for name, value in table.items() if name != "shape"}
     return cls(shape=table["shape"], **given)

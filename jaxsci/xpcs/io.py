@@ -6,12 +6,10 @@ of another kind is refused with its name and that of the data set. `jaxsci xpcs`
 and `write_result`. Files are read and written on the host, by NumPy and h5py.
 """
 
-import contextlib
-import importlib.util
 import os
-import tomllib
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import suggest
+from ..datasets import CONFIG_BYTES, FileError, find_item, open_hdf5, parse_toml, read_dataset, read_text
 from ._geometry import HC, TransmissionGeometry
 from ._global import Curves
 from ._result import Pixels, Scattering, TwoTimeMaps, XPCSResult
@@ -59,7 +58,9 @@ PATHS: dict[str, tuple[str, ...]] = {
 """Where each quantity is looked for, in this order; `read_layout` puts other places in front."""
 
 _NEEDED = ("g2", "delays", "frame_time", "q")
+_NUMBERED = re.compile(r"_\d{1,9}$", re.ASCII)
 _UNITS = 1000.0  # a length in m is tried as mm too
+_WORDS = 100  # names of maps that are looked at, where two are what there can be
 _LOW = 0.5  # below it the middle of no g2 lies
 
 
@@ -68,10 +69,11 @@ def read_layout(path: str | os.PathLike[str]) -> dict[str, str]:
 
     **Raises:** `ValueError` for a name that is no quantity of `PATHS`.
     """
+    text = read_text(path, CONFIG_BYTES)
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no valid TOML: {error}") from error
+        table = parse_toml(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return check_layout(table, str(path))
 
 
@@ -88,45 +90,33 @@ def check_layout(table: Mapping[str, object], where: str) -> dict[str, str]:
     return {name: str(place) for name, place in table.items()}
 
 
-def read_result(path: str | os.PathLike[str], layout: Mapping[str, str] | None = None) -> XPCSResult:
+def read_result(
+    path: str | os.PathLike[str],
+    layout: Mapping[str, str] | None = None,
+    *,
+    within: str | os.PathLike[str] | None = None,
+) -> XPCSResult:
     """Read the result file of a correlated measurement.
 
     **Arguments:** `path`: an HDF5 file. `layout`: places of quantities that are not where `PATHS` has them, as
-    `read_layout` reads them.
+    `read_layout` reads them. `within`: a folder that all files should lie in to which links of the file lead; `None`
+    for anywhere.
 
     **Returns:** an `XPCSResult`; delays in s, q in 1/Å.
 
     **Raises:** `ValueError` naming file and data set where one is missing, damaged, or does not fit the others;
     `FileNotFoundError`.
     """
-    with _opened(path) as file:
-        reader = _Reader(file, Path(path), check_layout(layout or {}, str(path)))
-        return _result(reader)
-
-
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    if importlib.util.find_spec("h5py") is None:
-        raise ValueError(f"{path} needs h5py, which is not installed: pip install 'jaxsci[xpcs]'")
-    import h5py
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be opened as HDF5: it is of another kind, cut short, or still being written ({error})"
-        ) from error
-    with file:
-        yield file
+    with open_hdf5(path) as file:
+        places = check_layout(layout or {}, str(path))
+        return _result(_Reader(file, Path(path), places, None if within is None else Path(within)))
 
 
 class _Reader:
     """Looks a file's data sets up and reads them whole, with errors that say which."""
 
-    def __init__(self, file: Any, path: Path, layout: Mapping[str, str]):
-        self.file, self.path = file, path
+    def __init__(self, file: Any, path: Path, layout: Mapping[str, str], within: Path | None):
+        self.file, self.path, self.within = file, path, within
         self.places = {name: self._place(name, layout) for name in PATHS}
         missing = [name for name in _NEEDED if self.places[name] is None]
         if missing:
@@ -137,9 +127,12 @@ class _Reader:
             )
 
     def _place(self, name: str, layout: Mapping[str, str]) -> str | None:
-        if name in layout:
-            return layout[name] if layout[name] in self.file else None
-        return next((place for place in PATHS[name] if place in self.file), None)
+        places = (layout[name],) if name in layout else PATHS[name]
+        return next((place for place in places if self.find(place) is not None), None)
+
+    def find(self, place: str) -> Any:
+        """The data set or group at a place; `None` where there is none."""
+        return find_item(self.file, place, self.within)
 
     def array(self, name: str) -> Any:
         """A data set as it stands in the file; `None` where there is none."""
@@ -148,15 +141,15 @@ class _Reader:
 
     def read(self, place: str) -> Any:
         """The data set at a place; raises `ValueError` where it is damaged, empty or a group."""
+        import h5py
+
+        item = self.find(place)
+        if isinstance(item, h5py.Group):
+            raise ValueError(f"{self.path}: {place} is a group, where a data set should be")
         try:
-            item = self.file[place]
-            if isinstance(item, type(self.file["/"])):
-                raise ValueError(f"{self.path}: {place} is a group, where a data set should be")
-            value = item[()]
-        except (OSError, KeyError, RuntimeError) as error:
-            raise ValueError(
-                f"{self.path}: the data set {place} cannot be read, the file is damaged: {error}"
-            ) from error
+            value = read_dataset(item)
+        except FileError as error:
+            raise ValueError(f"{self.path}: the data set {place} cannot be read: {error}") from error
         if not isinstance(value, np.ndarray | np.generic | bytes | str) or (
             isinstance(value, np.ndarray) and not value.size
         ):
@@ -190,7 +183,7 @@ class _Reader:
     def words(self, name: str) -> tuple[str, ...]:
         """Texts, written as bytes or as text."""
         value = self.array(name)
-        found = () if value is None else np.ravel(np.asarray(value, object))
+        found = () if value is None else np.ravel(np.asarray(value, object))[:_WORDS]
         return tuple(w.decode("utf-8", "replace") if isinstance(w, bytes) else str(w) for w in found)
 
     def wrong(self, name: str, what: str) -> ValueError:
@@ -382,10 +375,15 @@ def _intensity(reader: _Reader, frame_time: float) -> Any:
 
 def _two_time(reader: _Reader, frame_time: float) -> TwoTimeMaps | None:
     """Matrices of a group, of which the upper half is written."""
+    import h5py
+
     place = reader.places["two_time"]
     if place is None:
         return None
-    names = sorted(name for name in reader.file[place] if name.rpartition("_")[2].isdecimal())
+    group = reader.find(place)
+    if isinstance(group, h5py.Dataset):
+        raise ValueError(f"{reader.path}: {place} is a data set, where a group of matrices should be")
+    names = sorted(name for name in group if _NUMBERED.search(name))
     if not names:
         return None
     halves = [reader.floats(reader.read(f"{place}/{name}"), "two_time") for name in names]

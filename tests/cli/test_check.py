@@ -214,7 +214,7 @@ def test_no_such_config(folder, command):
     result = command("check", "fits.toml")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "fits.toml: there is no such file" in result.stderr
-    assert "it is a folder" in command("check", ".").stderr
+    assert " is a folder" in command("check", ".").stderr
     assert "did you mean 'quickstart.toml'?" in command("check", "bundled:quikstart.toml").stderr
 
 

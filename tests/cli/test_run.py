@@ -166,6 +166,12 @@ def test_ctrl_c_writes_what_was_finished(folder, command, monkeypatch):
     assert [m["result"] for m in document["members"]] == ["successful", "successful", "not_run"]
     assert document["counts"]["not_run"] == 1
     assert "The run was stopped" in (folder / "out" / "report.html").read_text()
+    assert "the same command with --out out --resume goes on" in done.stdout
+    monkeypatch.setattr(run, "_fit_like", fit_like)
+    again = command("run", "nist.toml", "--out", "out", "--resume")
+    assert again.exit_code == 0
+    assert "--resume" not in again.stdout
+    assert json.loads((folder / "out" / "results.json").read_text())["complete"] is True
 
 
 def test_default_folder_is_named_after_the_config_and_never_reused(folder, command, unfitted):

@@ -128,7 +128,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_file(tmp_path, chunk, monkeypat
     same_bits(found.ensemble, plain.ensemble)
     same_bits(found["x"], plain["x"])
     np.testing.assert_allclose(found["m"].mean, plain["m"].mean, rtol=1e-12, atol=1e-13)
-    with pytest.raises(ValueError, match="other particles, equations or times"):
+    with pytest.raises(ValueError, match="for other times or settings:"):
         evolve(SDE_, start(), 2 * TS, save=KEPT, chunk=chunk, every=2, checkpoint=path)
 
 

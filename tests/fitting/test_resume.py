@@ -1,5 +1,6 @@
 """A batch that was stopped goes on with the same bits; a checkpoint of another batch is refused."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from problems import START, TIMES, N, decay_data
 
 import jaxsci as js
-from jaxsci.parallel import fingerprint
+from jaxsci.fitting import _shared
+from jaxsci.parallel import Kept, fingerprint
 
 
 def members() -> list:
@@ -78,12 +80,49 @@ def test_refusals(tmp_path):
     path.write_bytes(bytes(damaged))
     with pytest.raises(ValueError, match="is damaged"):
         js.fit_batch(START, members()[:8], batch_size=8, checkpoint=path)
+    path.unlink()
+    js.fit_batch(START, members()[:8], batch_size=8, checkpoint=path)
+    for what, changed in (
+        ("models", {"models": eqx.tree_at(lambda m: m.tau, START, 1.1)}),
+        ("settings", {"loss": js.Huber(1.0)}),
+    ):
+        given = {"models": START, "datasets": members()[:8], "batch_size": 8, "checkpoint": path, **changed}
+        with pytest.raises(ValueError, match=f"was written for other {what}:"):
+            js.fit_batch(**given)
     with pytest.raises(ValueError, match="there is no folder"):
         js.fit_batch(START, other, checkpoint=tmp_path / "nowhere" / "x")
     with pytest.raises(ValueError, match="a checkpoint needs TRF"):
         js.fit_batch(START, other, solver=js.Adam(), checkpoint=path)
-    with pytest.raises(ValueError, match="neither a mesh nor a checkpoint"):
-        js.fit_batch(START, other, shared="tau", checkpoint=path)
+
+
+def test_a_joint_fit_stopped_and_resumed(tmp_path, monkeypatch):
+    path, data = tmp_path / "joint.jaxsci", members()[:6]
+    in_one_piece = js.fit_batch(START, data, shared="tau")
+    monkeypatch.setattr(_shared, "_STEPS", 3)
+    whole = js.fit_batch(START, data, shared="tau")
+    assert int(whole.shared.num_steps) == int(in_one_piece.shared.num_steps) > 6
+    np.testing.assert_allclose(whole.shared.y, in_one_piece.shared.y, rtol=1e-13)
+    compiled = _shared.compiled
+    for stop, steps in ((1, 3), (0, 3), (1, 6)):
+        calls = []
+
+        def interrupted(*args, calls=calls, stop=stop):
+            calls.append(args)
+            if len(calls) > stop:
+                raise Stopped
+            return compiled(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_shared, "compiled", interrupted)
+            with pytest.raises(Stopped):
+                js.fit_batch(START, data, shared="tau", checkpoint=path)
+        assert Kept.read(path).states["shared"][-1] == steps  # it went on, and did not begin again
+    resumed = js.fit_batch(START, data, shared="tau", checkpoint=path)
+    same_bits(resumed, whole)
+    for x, y in zip(jax.tree.leaves(resumed.shared), jax.tree.leaves(whole.shared), strict=True):
+        np.testing.assert_array_equal(x, y)
+    with pytest.raises(ValueError, match="written for other settings"):
+        js.fit_batch(START, data, shared="amp", checkpoint=path)
 
 
 def test_every_choice_is_in_the_fingerprint():

@@ -1,11 +1,15 @@
 import errno
 import hashlib
 import os
+import resource
+import shutil
+import signal
+import subprocess
 
 import numpy as np
 import pytest
 
-from jaxsci.parallel import read_framed, write_framed
+from jaxsci.parallel import Checkpoint, Kept, WriteError, read_framed, write_framed
 
 PAYLOAD, HEADER = bytes(range(64)), {"kind": "test", "round": 3, "name": "µ"}
 
@@ -100,3 +104,46 @@ def test_overwriting_is_whole(file):
 
 def test_the_digest_is_sha256_of_the_payload(file):
     assert hashlib.sha256(PAYLOAD).hexdigest().encode() in file.read_bytes()
+
+
+def test_a_file_that_may_not_grow_leaves_the_old_one_and_says_what_to_do(file):
+    """The limit that a process has on the size of its files is one that the system enforces in earnest."""
+    heard, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(WriteError, match=r"\(the file before it is whole\); free some space, and run again.*state"):
+            write_framed(file, bytes(10_000), {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, heard)
+    assert read_framed(file) == (HEADER, PAYLOAD)
+    assert [p.name for p in file.parent.iterdir()] == ["state.eqx"]
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of 64 kB; only root may make one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, check=False)
+    if made.returncode != 0:
+        pytest.skip("no disk can be mounted here")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="there is no mount")
+def test_a_full_disk_and_one_that_is_read_only(disk):
+    with Checkpoint(disk / "x", {}, every=0) as kept:
+        kept.keep("a", [np.arange(1000.0)])
+        kept.keep("a", [np.arange(1000.0) + 1])
+        with pytest.raises(WriteError, match="No space left on device"):
+            kept.keep("b", [np.zeros(5000)])
+        assert sorted(p.name for p in disk.iterdir()) == [".x.lock", "x", "x.previous"]
+        del kept.states["b"]
+    assert Kept.read(disk / "x").states["a"][0][0] == 1
+    assert Kept.read(disk / "x.previous").states["a"][0][0] in (0, 1)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    with pytest.raises(WriteError, match="look at its permissions"):
+        write_framed(disk / "x", b"", {})
+    assert Kept.read(disk / "x").states["a"][0][0] == 1

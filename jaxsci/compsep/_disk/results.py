@@ -5,16 +5,18 @@ A folder has an array of each kind in a file of its own, and a checksummed ledge
 reading them.
 """
 
+import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...core import Tree, place_of
-from ...datasets import ArrayRows
+from ...datasets import ArrayRows, read_array
 from ...fitting import verdict_of
-from ...parallel import Checkpoint, Kept
+from ...parallel import Checkpoint, Kept, WriteError
 from .._fit.fits import Fits
 from .._separation import goodness, verdict_lines
 
@@ -107,7 +109,11 @@ class StoredSeparation(NamedTuple):
         have = int(np.sum(rows[:, 1] - rows[:, 0]))
         if have != about.npix:
             raise ValueError(f"{folder} has {have} of {about.npix} pixels: run separate_blocks again, it goes on")
-        arrays = {name: np.load(Path(folder) / f"{name}.npy", mmap_mode="r") for name in about.shapes()}
+        files = {name: Path(folder) / f"{name}.npy" for name in about.shapes()}
+        arrays: dict[str, Any] = {name: read_array(path, mapped=True) for name, path in files.items()}
+        for name, shape in about.shapes().items():
+            if arrays[name].shape != (*shape, about.npix):
+                raise ValueError(f"{folder}: {name}.npy has shape {arrays[name].shape}, not {(*shape, about.npix)}")
         sums, most = rows[:, 2:].sum(axis=0), int(rows[:, 8].max())
         used, bad, failed, dof = map(int, sums[:4])
         totals = Totals(used, bad, failed, dof, float(sums[4]), float(sums[5]), most)
@@ -153,11 +159,11 @@ class StoredSeparation(NamedTuple):
 class Ledger:
     """Which blocks of a folder are whole. A block counts once its numbers are on the disk, never before."""
 
-    def __init__(self, folder: str | os.PathLike[str], task: Tree, about: About, resume: bool):
+    def __init__(self, folder: str | os.PathLike[str], belongs: Mapping[str, Tree], about: About, resume: bool):
         self.folder, self.about = Path(folder), about
         self.folder.mkdir(parents=True, exist_ok=True)
         told = about._asdict()
-        self.kept = Checkpoint(self.folder / _LEDGER, task, resume, every=0, about=told, of="maps, models or settings")
+        self.kept = Checkpoint(self.folder / _LEDGER, belongs, resume, every=0, about=told)
         self.rows = [tuple(row) for row in self.kept.state(_ROWS, np.zeros((0, 2 + len(Totals._fields))))]
         self.done = {int(row[0]) for row in self.rows}
         if not self.rows:
@@ -165,6 +171,7 @@ class Ledger:
             for name, shape in about.shapes().items():
                 kind = _KINDS.get(name, np.float64)
                 np.lib.format.open_memmap(self._path(name), "w+", kind, (*shape, about.npix)).flush()
+                _take_room(self._path(name))
 
     def write(self, start: int, stop: int, arrays: dict[str, np.ndarray], totals: Totals) -> None:
         """Put a block into the files, and only then on the list."""
@@ -181,6 +188,24 @@ class Ledger:
 
     def _record(self) -> None:
         self.kept.keep(_ROWS, np.array(self.rows, float).reshape(-1, 2 + len(Totals._fields)))
+
+
+def _take_room(path: Path) -> None:
+    """Have the disk set aside what a file is to hold: one that fills up later ends a process that writes to a map.
+
+    **Raises:** `WriteError` where there is not so much room.
+    """
+    allocate = getattr(os, "posix_fallocate", None)  # not everywhere
+    if allocate is None:
+        return
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        try:
+            allocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # a disk that cannot set anything aside
+                return
+            raise WriteError(error.errno, f"there is no room for {size} bytes: {error.strerror}", str(path)) from error
 
 
 def _read(folder: Path) -> tuple[About, np.ndarray]:

@@ -104,16 +104,17 @@ def separate_blocks(
         check_global(settings, files)
     at = cuts(runs, npix, block)
     placement, kept = Placement.of(mesh), list[Ledger]()  # none in a process that does not write
+    with contextlib.ExitStack() as held, contextlib.contextmanager(progress_bar)(progress, npix) as report:
 
-    def begin() -> np.ndarray:
-        kept.append(Ledger(out, _mark(settings, files, runs, at), _about(settings, files.shape), resume))
-        return np.array(sorted(kept[0].done), int)
+        def begin() -> np.ndarray:
+            kept.append(Ledger(out, _belongs(settings, files, runs, at), _about(settings, files.shape), resume))
+            held.enter_context(kept[0].kept)
+            return np.array(sorted(kept[0].done), int)
 
-    finished = set(placement.by_first(begin).tolist())
-    todo = [(a, b) for a, b in itertools.pairwise(at) if a not in finished]
-    known = fit_globally(settings, files, at) if everywhere and todo else None
-    one = functools.partial(_block, Common(settings, files, runs, known))
-    with contextlib.contextmanager(progress_bar)(progress, npix) as report:
+        finished = set(placement.by_first(begin).tolist())
+        todo = [(a, b) for a, b in itertools.pairwise(at) if a not in finished]
+        known = fit_globally(settings, files, at) if everywhere and todo else None
+        one = functools.partial(_block, Common(settings, files, runs, known))
         report(npix - sum(b - a for a, b in todo))
 
         def done(block: tuple[int, int], found: tuple[Arrays, Totals]) -> None:
@@ -125,18 +126,11 @@ def separate_blocks(
     return StoredSeparation.open(out)
 
 
-def _mark(settings: Settings, files: SkyFiles, runs: Runs, at: list[int]) -> Tree:
+def _belongs(settings: Settings, files: SkyFiles, runs: Runs, at: list[int]) -> dict[str, Tree]:
     """What tells this separation from others."""
-    words = repr((jax.tree.structure(settings.mixing), *settings[2:], files.shape, sorted(files.fixed)))
-    parts = (
-        settings.mixing,
-        settings.nu,
-        settings.bounds,
-        settings.priors,
-        files.sample(),
-        sample(list(runs.values())),
-    )
-    return parts, words, np.array(at)
+    maps = (files.sample(), files.shape, sorted(files.fixed))
+    choices = (settings[2:], sorted(runs), sample(list(runs.values())), np.array(at))
+    return {"maps": maps, "models": (settings.mixing, settings.nu), "settings": choices}
 
 
 def _about(settings: Settings, shape: tuple[int, int, int]) -> About:

@@ -19,12 +19,14 @@ import numpy as np
 
 from ... import compsep
 from ...core import free_spec
+from ...datasets import read_arrays
 from ...runs import CLASS_ERRORS, Config, ConfigError, Registry, check_keys, first_line, flatten, shown, take
 from .. import io
 from .._patches import lay_out
 
 _INSTRUMENT = ("name", "frequency", "depth_i", "depth_p", "fwhm")
 _SKY = ("templates", "seed", "noise", "varies", "maps", "assume", "mask", "sigma", "stokes", "units", "cmb")
+_PARTS = ("cmb_uKcmb", "dust353_uKrj", "sync30_uKrj")
 _TEMPLATES = {"dust.beta": "beta_d", "dust.temp": "temp_d", "sync.beta": "beta_s"}
 
 
@@ -130,8 +132,10 @@ def _observed(config: Config, table: dict[str, Any], instrument: compsep.Instrum
 
 def _simulated(config: Config, table: dict[str, Any], instrument: compsep.Instrument, stokes: str) -> SkyData:
     path = config.resolve(take(table, "templates", str, "sky"), "sky.templates")
-    with np.load(path) as file:
-        parts = {name: file[name].astype(float) for name in file.files}
+    parts = {name: np.asarray(array, float) for name, array in read_arrays(path).items()}
+    missing = [name for name in (*_PARTS, *_TEMPLATES.values()) if name not in parts]
+    if missing:
+        raise ConfigError("sky.templates", f"{path.name} has no {', '.join(missing)}; it has {', '.join(parts)}")
     rows = ["IQU".index(letter) for letter in stokes]
     varies = flatten(take(table, "varies", dict, "sky", {}))
     check_keys(varies, list(_TEMPLATES), "sky.varies")

@@ -9,11 +9,12 @@ import dataclasses
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
@@ -23,7 +24,7 @@ from ...fitting import Solution, explain_result, fit, fit_batch, lane_count, mak
 from ...runs import CLASS_ERRORS, REFUSED, AbstractOutcome, ConfigError, Report, Untried, first_line
 from ...runs.fits import item, result_of
 from .._compile import compile_quickly
-from .build import Member
+from .build import Member, Settings
 from .figures import draw
 from .record import record
 
@@ -163,27 +164,49 @@ def _fit_like(members: Sequence[Member], report: Report, stop: threading.Event) 
 
 def _fit_few(members: Sequence[Member], progress: Callable[[int, int], None]) -> list[Outcome | Untried]:
     """Like members one by one, through one program for each length."""
-    programs: dict[Any, Any] = {}
     outcomes: list[Outcome | Untried] = []
     for k, member in enumerate(members, 1):
         model, data = member.on_device()
-        shapes = tuple(leaf.shape for leaf in jtu.tree_leaves(data))
-        if shapes not in programs:
-            programs[shapes] = _program(member, model, data)
-        solution = jax.device_get(programs[shapes](model, data))
+        few = isinstance(data, Dataset) and data.mask.shape[0] <= _FEW_ROWS
+        run = _program(_like(member, model, data)) if few else _fit(member.settings)
+        solution = jax.device_get(run(model, data))
         outcomes += _outcomes([member], [0], jtu.tree_map(lambda leaf: leaf[None, ...], solution))
         progress(k, len(members))
     return outcomes
 
 
-def _program(member: Member, model: AbstractModel, data: AbstractDataset) -> Callable[[Any, Any], Solution]:
-    """`fit` with the settings of a member; compiled without optimisation where rows are few."""
+@dataclasses.dataclass(frozen=True)
+class _Like:
+    """Model, data and settings that stand for all of the same `key`: those whose fits are one program.
 
+    Numbers in settings, such as bounds, are constants of the program; those of model and data are its arguments.
+    """
+
+    key: Hashable
+    model: AbstractModel = dataclasses.field(compare=False)
+    data: AbstractDataset = dataclasses.field(compare=False)
+    settings: Settings = dataclasses.field(compare=False)
+
+
+def _like(member: Member, model: AbstractModel, data: AbstractDataset) -> _Like:
+    chosen, how = jtu.tree_flatten(member.settings.arguments())
+    constants = tuple(x if isinstance(x, str) else (np.asarray(x).dtype, np.asarray(x).tobytes()) for x in chosen)
+    leaves, structure = jtu.tree_flatten((model, data))
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    return _Like((how, constants, structure, shapes), model, data, member.settings)
+
+
+@functools.lru_cache(maxsize=256)
+def _program(like: _Like) -> Callable[[Any, Any], Solution]:
+    """A fit of few rows, compiled without optimisation, and kept: a worker is given one config after the other."""
+    return compile_quickly(_fit(like.settings), like.model, like.data)
+
+
+def _fit(settings: Settings) -> Callable[[Any, Any], Solution]:
     def fit_one(model: AbstractModel, data: AbstractDataset) -> Solution:
-        return fit(model, data, throw=False, **member.settings.arguments())
+        return fit(model, data, throw=False, **settings.arguments())
 
-    few = isinstance(data, Dataset) and data.mask.shape[0] <= _FEW_ROWS
-    return compile_quickly(fit_one, model, data) if few else fit_one
+    return fit_one
 
 
 def _fit_many(members: Sequence[Member], progress: Callable[[int, int], None]) -> list[Outcome | Untried]:

@@ -78,11 +78,11 @@ def read_source(entry: dict[str, Any], where: str, config: Config, registry: Reg
     name = take(entry, "file", str, where)
     path = config.resolve(name, f"{where}.file")
     if take(entry, "stream", (bool, int), where, False):
-        return _streamed(entry, path, where, name)
+        return _streamed(entry, path, where, name, config)
     if is_stack(path, f"{where}.file"):
         return _stack(entry, path, where, name, registry)
     if not is_nist(path, f"{where}.file"):
-        return _columns(entry, path, where, name, registry)
+        return _columns(entry, path, where, name, registry, config)
     if "columns" in entry:
         raise ConfigError(f"{where}.columns", "a NIST file (.dat) has no named columns")
     problem = read_nist(path, f"{where}.file")
@@ -154,11 +154,12 @@ def _table(entry: dict[str, Any], where: str) -> dict[str, Any]:
     return take(entry, "columns", dict, where, {})
 
 
-def _columns(entry: dict[str, Any], path: Path, where: str, name: str, registry: Registry) -> Source:
+def _columns(entry: dict[str, Any], path: Path, where: str, name: str, registry: Registry, config: Config) -> Source:
     """Columns of a table: one data set, or one for each value of the `member` column."""
     names = _Names.of(entry, where)
     texts = () if names.member is None else (names.member,)
-    table = read_table(path, f"{where}.file", (*names.x, names.y, names.sigma or SIGMA, *texts), texts)
+    wanted = (*names.x, names.y, names.sigma or SIGMA, *texts)
+    table = read_table(path, f"{where}.file", wanted, texts, config.within)
     inputs, observed, errors = (
         jtu.tree_map(_numbers(where), column)
         for column in (names.inputs(table), names.observed(table), names.errors(table))
@@ -260,7 +261,7 @@ def _abscissa(names: _Names, table: Table, y: np.ndarray, path: Path, where: str
     return x
 
 
-def _streamed(entry: dict[str, Any], path: Path, where: str, name: str) -> Source:
+def _streamed(entry: dict[str, Any], path: Path, where: str, name: str, config: Config) -> Source:
     """A file whose rows pass through memory a piece at a time."""
     for key in ("noise", "omit_nonfinite"):
         if key in entry:
@@ -269,7 +270,7 @@ def _streamed(entry: dict[str, Any], path: Path, where: str, name: str) -> Sourc
     chunk = STREAM_ROWS if rows is True else rows
     if chunk < 1:
         raise ConfigError(f"{where}.stream", f"should be true, or the rows to read at a time, but it is {shown(rows)}")
-    names, table = _Names.of(entry, where), read_rows(path, f"{where}.file")
+    names, table = _Names.of(entry, where), read_rows(path, f"{where}.file", config.within)
     if names.member is not None:
         raise ConfigError(f"{where}.columns.member", "a streamed file is one data set")
     inputs, observed, errors = names.inputs(table), names.observed(table), names.errors(table)

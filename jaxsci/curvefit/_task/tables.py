@@ -12,16 +12,29 @@ import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ...core import suggest
 from ...data.nist import NIST, NistProblem, parse_nist
+from ...datasets import (
+    check_file,
+    check_promise,
+    decoded,
+    find_item,
+    names_in,
+    open_hdf5,
+    read_array,
+    read_arrays,
+    read_bytes,
+    read_dataset,
+)
 from ...runs import ConfigError
 
 PARQUET, HDF5, STACKS = (".parquet", ".pq"), (".h5", ".hdf5"), (".npy", ".npz")
 _SHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
+_MOST_COLUMNS = 10_000  # of a text table: a record of many more is slow to make
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +57,14 @@ class Table:
         return self.columns[name]
 
 
-def read_table(path: Path, where: str, wanted: Collection[str], texts: Collection[str] = ()) -> Table:
+def read_table(
+    path: Path, where: str, wanted: Collection[str], texts: Collection[str] = (), within: Path | None = None
+) -> Table:
     """Read the columns of a text table, a Parquet file, an HDF5 file or a .npy file of records.
 
-    **Arguments:** `wanted`: the columns that matter, by name or, in a text table, by place: the others of a text table
-    may hold anything. `texts`: those that need not be numbers.
+    **Arguments:** `wanted`: the columns that matter, by name or, except in HDF5, by place: the others may hold
+    anything. `texts`: those that need not be numbers. `within`: the folder in which files should lie that an HDF5 file
+    leads to; `None` for anywhere.
 
     **Raises:** `ConfigError` where the file is no such table, or the package that reads it is not installed.
     """
@@ -60,23 +76,28 @@ def read_table(path: Path, where: str, wanted: Collection[str], texts: Collectio
     if kind in PARQUET:
         return _parquet(path, where)
     if kind in HDF5:
-        return _table({name: data[()] for name, data in _hdf5(path, where).items()})
+        found = _hdf5(path, where, within)
+        try:
+            columns = {name: read_dataset(found[name]) for name in wanted if name in found}
+        except ValueError as error:
+            raise ConfigError(where, str(error)) from error
+        return Table(columns, tuple(found))
     return read_rows(path, where) if kind in STACKS else _text_table(path, where, wanted, texts)
 
 
-def read_rows(path: Path, where: str) -> Table:
+def read_rows(path: Path, where: str, within: Path | None = None) -> Table:
     """Open a file for reading a few rows at a time: HDF5, or .npy of records or of two axes (columns "0", "1", ...).
 
-    Nothing but the rows that are asked for is ever in memory.
+    Nothing but the rows that are asked for is ever in memory. `within`: as of `read_table`.
 
     **Raises:** `ConfigError` where the file is of another kind.
     """
     kind = path.suffix.lower()
     if kind in HDF5:
-        return _table(_hdf5(path, where))
+        return _table(_hdf5(path, where, within))
     if kind != ".npy":
         raise ConfigError(where, f"{path.name} cannot be streamed: rows are read from .npy, .h5 and .hdf5 files")
-    array = _numpy(path, where, mmap_mode="r")
+    array = _numpy(path, where, mapped=True)
     if array.dtype.names:
         return _table({name: array[name] for name in array.dtype.names})
     if array.ndim != 2:
@@ -94,13 +115,17 @@ def is_stack(path: Path, where: str) -> bool:
     Such are .npz, and .npy without named fields.
     """
     kind = path.suffix.lower()
-    return kind == ".npz" or (kind == ".npy" and _numpy(path, where, mmap_mode="r").dtype.names is None)
+    return kind == ".npz" or (kind == ".npy" and _numpy(path, where, mapped=True).dtype.names is None)
 
 
 def read_stack(path: Path, where: str) -> Table:
     """Read the arrays of an .npz file; the one of an .npy file is called `y`."""
-    content = _numpy(path, where)
-    return _table({"y": content}) if isinstance(content, np.ndarray) else _table(dict(content))
+    if path.suffix.lower() == ".npy":
+        return _table({"y": _numpy(path, where)})
+    try:
+        return _table(read_arrays(path))
+    except ValueError as error:
+        raise ConfigError(where, str(error)) from error
 
 
 def is_nist(path: Path, where: str) -> bool:
@@ -161,7 +186,8 @@ class _Layout:
         """Where a column is that a config gives by name, or by its place from 0."""
         if name in self.names:
             return self.names.index(name)
-        return int(name) if name.isdecimal() and int(name) < len(self.names) else None
+        short = name.isdecimal() and len(name) < 10
+        return int(name) if short and int(name) < len(self.names) else None
 
 
 def _layout(lines: Sequence[str], rows: Sequence[int]) -> _Layout:
@@ -170,6 +196,8 @@ def _layout(lines: Sequence[str], rows: Sequence[int]) -> _Layout:
     first = lines[rows[0]]
     separator = next((mark for mark in "\t;," if mark in first), None)
     cells = _split(first, separator)
+    if len(cells) > _MOST_COLUMNS:
+        raise ValueError(f", line {rows[0] + 1}: {len(cells)} columns, where {_MOST_COLUMNS} are the most")
     if any(map(_DECIMAL_COMMA.fullmatch, cells)):
         raise ValueError(f", line {rows[0] + 1}: {first.strip()!r} has decimal commas; {_POINTS}")
     if not any(map(_is_number, cells)):
@@ -258,29 +286,25 @@ def _parquet(path: Path, where: str) -> Table:
     import pyarrow.parquet
 
     try:
+        size, about = check_file(path), pyarrow.parquet.read_metadata(path)
+        check_promise(8 * about.num_rows * about.num_columns, size, path.name)
         table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        return _table({name: table.column(name).to_numpy() for name in table.column_names})
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise ConfigError(where, f"{path.name} cannot be read as Parquet: {error}") from error
-    return _table({name: table.column(name).to_numpy() for name in table.column_names})
 
 
-def _hdf5(path: Path, where: str) -> dict[str, Any]:
+def _hdf5(path: Path, where: str, within: Path | None) -> dict[str, Any]:
     """Every data set of the file by its path, such as `scan/time`; the file stays open for as long as they live."""
     _need("h5py", where, path)
     import h5py
 
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        file = open_hdf5(path)
+        items = {name: find_item(file, name, within) for name in names_in(file)}
+    except (OSError, ValueError) as error:
         raise ConfigError(where, f"{path.name} cannot be read as HDF5: {error}") from error
-    found: dict[str, Any] = {}
-
-    def note(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = item
-
-    file.visititems(note)
-    return found
+    return {name: item for name, item in items.items() if isinstance(item, h5py.Dataset)}
 
 
 def _need(package: str, where: str, path: Path) -> None:
@@ -288,30 +312,34 @@ def _need(package: str, where: str, path: Path) -> None:
         raise ConfigError(where, f"{path.name} needs {package}, which is not installed: pip install 'jaxsci[tables]'")
 
 
-def _numpy(path: Path, where: str, mmap_mode: Literal["r"] | None = None) -> Any:
+def _numpy(path: Path, where: str, mapped: bool = False) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(where, f"{path.name} cannot be read as a NumPy file: {error}") from error
+        return read_array(path, mapped)
+    except (OSError, ValueError) as error:
+        raise ConfigError(where, str(error)) from error
 
 
 def _text(path: Path, where: str) -> str:
     """The text of a file: UTF-8, UTF-16 that says so, else Latin-1, which the instruments of many labs write."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return content.decode("utf-16")
-        if b"\0" in content:
-            raise ConfigError(where, f"{path.name} is no text: save it as CSV, Parquet, HDF5 or .npy")
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(where, f"{path} cannot be read: {error}") from error
+    if b"\0" in content:
+        raise ConfigError(where, f"{path.name} is no text: save it as CSV, Parquet, HDF5 or .npy")
+    try:
+        return decoded(content, path)
+    except ValueError:
+        return content.decode("latin-1")
 
 
 def _split(line: str, separator: str | None) -> list[str]:
-    cells = line.split() if separator is None else next(csv.reader([line], delimiter=separator))
+    try:
+        cells = line.split() if separator is None else next(csv.reader([line], delimiter=separator), [])
+    except csv.Error as error:
+        raise ValueError(f": {line[:60]!r} cannot be cut into cells: {error}") from error
     return [cell.strip() for cell in cells]
 
 

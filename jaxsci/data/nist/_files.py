@@ -53,7 +53,7 @@ def parse_nist(text: str) -> NistProblem:
     x, y = _data(text)
     return NistProblem(
         name=_field(text, r"Dataset Name:\s*(\S+)"),
-        difficulty=_field(text, r"(\w+) Level of Difficulty").lower(),
+        difficulty=_field(text, r"\b(\w++) Level of Difficulty").lower(),
         response=roles.get("Response", "y"),
         predictor=roles.get("Predictor", "x"),
         starts=tuple(dict(zip(names, column, strict=True)) for column in columns[:2]),

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from ...datasets import read_arrays, read_text
 from ...evolution import SDE, AbstractStart
 from ...runs import CLASS_ERRORS, Config, ConfigError, check_keys, first_line, shown, take
 from .._boundary import Grid, averaged
@@ -171,11 +172,10 @@ def _columns(path: Path, where: str) -> dict[str, np.ndarray]:
     """The arrays of a file by name; a table of t, x and more becomes arrays over times and cells."""
     try:
         if path.suffix == ".npz":
-            with np.load(path) as file:
-                return {name: np.asarray(file[name], float) for name in file.files}
+            return {name: np.asarray(array, float) for name, array in read_arrays(path).items()}
         if path.suffix != ".csv":
             raise ConfigError(where, f"{path.name} should be an .npz or a .csv file")
-        rows = np.genfromtxt(path, delimiter=",", names=True, comments="#")
+        rows = np.genfromtxt(read_text(path).splitlines(), delimiter=",", names=True, comments="#")
     except (OSError, *CLASS_ERRORS) as error:
         if isinstance(error, ConfigError):
             raise
@@ -183,6 +183,7 @@ def _columns(path: Path, where: str) -> dict[str, np.ndarray]:
     names = rows.dtype.names or ()
     if "t" not in names or "x" not in names:
         raise ConfigError(where, f"{path.name} should have columns t, x and density, but it has {', '.join(names)}")
+    rows = np.atleast_1d(rows)  # a table of one row comes without an axis
     ts, x = np.unique(rows["t"]), np.unique(rows["x"])
     order = np.lexsort((rows["x"], rows["t"]))
     if rows.size != ts.size * x.size:

@@ -30,6 +30,8 @@ SEXAGESIMAL, PICO, WORD, PAIR, MASKED = "sexagesimal", "pico", "word", "pair", "
 TCB = ("TCB", "SI")
 """What UNITS says of a par file in TCB; SI is tempo2's word for it."""
 
+_MOST = 1000  # of lines numbered from one end to the other: those between are names too, and take memory
+_RANGE = 300
 _LARGE = Decimal("1e-7")  # no derivative is larger: a number above this was written in units of 1e-12
 _YES, _NO = {"Y", "YES", "1", "TRUE", "T"}, {"N", "NO", "0", "FALSE", "F"}
 
@@ -117,6 +119,8 @@ class Par(NamedTuple):
     def numbered(self, stem: str, first: int = 1) -> tuple[str, ...]:
         """The names stem<first>, stem<first + 1>, ... up to the last that is there."""
         found = [int(line.name[len(stem) :]) for line in self.lines if is_numbered(line.name, stem)]
+        if max(found, default=0) > _MOST:
+            raise ValueError(f"the par file has {stem}{max(found)}, but {stem}{_MOST} is the last that there may be")
         return tuple(f"{stem}{k}" for k in range(first, max(found, default=first - 1) + 1))
 
     def prefixed(self, stem: str) -> tuple[str, ...]:
@@ -227,8 +231,9 @@ class Component(NamedTuple):
 
 
 def is_numbered(name: str, stem: str) -> bool:
-    """True for a name that is a stem with a number after it."""
-    return name.startswith(stem) and name[len(stem) :].isdigit()
+    """True for a name that is a stem with a number after it, of nine digits at most."""
+    digits = name[len(stem) :]
+    return name.startswith(stem) and digits.isascii() and digits.isdigit() and len(digits) < 10
 
 
 def says_zero(text: str) -> bool:
@@ -239,12 +244,16 @@ def says_zero(text: str) -> bool:
 def number(text: str, name: str) -> Decimal:
     """A decimal number, Fortran's D exponents too.
 
-    **Raises:** `ValueError` naming the parameter.
+    **Raises:** `ValueError` naming the parameter, also for a number that no float64 holds.
     """
     try:
-        return Decimal(text.upper().replace("D", "E"))
+        value = Decimal(text.upper().replace("D", "E"))
     except InvalidOperation:
-        raise ValueError(f"{name} should be a number, but it is {text!r}") from None
+        raise ValueError(f"{name} should be a number, but it is {text!r:.60}") from None
+    # a whole number of 10^9 digits, which a decimal may stand for, is never worked out to its end
+    if not (value.is_finite() and abs(value.adjusted()) <= _RANGE) and not (value.is_infinite() and name == "TZRFRQ"):
+        raise ValueError(f"{name} should be a number within 1e-{_RANGE} to 1e{_RANGE}, but it is {text!r:.60}")
+    return value
 
 
 def _of_angle(text: str) -> Decimal:

@@ -6,7 +6,6 @@ screen as tables, and to the files that the options name.
 
 import csv
 import io
-import lzma
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ... import timing
+from ...datasets import read_text
 from ...runs import (
     BUNDLED,
     CLASS_ERRORS,
@@ -36,6 +36,7 @@ from .._fit import TimingSolution
 from .._model import TimingModel
 from .._notation import notation
 from .._par_out import PREFIX
+from .._tim import TIM_BYTES
 from .._tim_out import retimed
 from .._toas import TOAs
 from .._whitened import ordered
@@ -129,8 +130,7 @@ def _text(par: str, tim: Path | None) -> str:
         return tim_text(par.removeprefix(BUNDLED))
     if tim.suffix == ".npz":
         raise ConfigError("-o", "a .tim file needs a .tim file to start from; write .npz, or give the TIM itself")
-    raw = tim.read_bytes()
-    return (lzma.decompress(raw) if tim.suffix == ".xz" else raw).decode("utf-8")
+    return read_text(tim, TIM_BYTES)
 
 
 def _names(free: Sequence[str], model: TimingModel, toas: TOAs) -> tuple[str, ...] | None:

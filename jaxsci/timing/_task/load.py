@@ -6,7 +6,6 @@ or npz file. What PINT or a damaged file raises becomes a `ConfigError`.
 
 import dataclasses
 import os
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +53,7 @@ def read_pulsar(
             model, toas = bundled(name)
             return PulsarFiles(name, model, toas, par)
         model, toas = load(par, tim, within=within, **dataclasses.asdict(reading))
-    except (ImportError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise ConfigError(where, first_line(error)) from error
     assert model.par is not None
     return PulsarFiles(model.par.word("PSR") or Path(par).stem, model, toas, f"{Path(par).name}, {tim.name}")

@@ -8,7 +8,6 @@ result. A run that was stopped goes on from its checkpoint to the same bits.
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -19,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...core import AnyArray, Module, Tree, place_of
 from ...fitting import progress_bar
-from ...parallel import Checkpoint, Placement
+from ...parallel import Checkpoint, Placement, free_memory
 from .._partition import Labels, Partition
 from .covariance import G2Covariance, jackknife_static
 from .frames import PLACE, GivenFrames, Source, opened_frames
@@ -32,6 +31,7 @@ ERRORS = ("auto", "static", "pixel")
 _SPARSE = 1e-3  # photons a pixel and frame below which lists are faster: 3 us each, against 5 ns of a pixel
 _BLOCKS = (256, 128, 64, 32, 16, 8)  # frames at a time: 256, so that the state is read less often than the counts
 _ENOUGH = 8  # static bins of a dynamic one, below which a jackknife over them says little: its error is 27 % off
+_LOOKED_AT = 16  # frames by which others are told from these
 _GROUPS = 64  # times that frames are read at most, for some of the pixels each time
 
 
@@ -137,16 +137,17 @@ def correlate(
         choices = _chosen(source, labels, frame_mask, per_level, tile, dtype, two_time)
         share = _occupancy(source, choices)
         plan = _planned(source, choices, method, share, block, memory)
-        placement = Placement.of(mesh)
-        work = list(_groups(choices, plan.groups * max(len(placement.devices), 1)))
-        belongs = (_mark(source), *choices[:4], repr(plan), *choices[4:8], sorted(choices.two_time), len(work))
-        kept = None
+        placement, kept = Placement.of(mesh), None
         if checkpoint is not None:
-            file, belongs = placement.file(checkpoint), (*belongs, *placement.dealing)
-            kept = Checkpoint(file, belongs, resume, every=every, of="frames or choices")
-        with contextlib.contextmanager(progress_bar)(
-            progress, source.num_frames * plan.groups, "correlating"
-        ) as report:
+            of_pixels = (choices.used, choices.static, choices.dynamic)
+            settings = (*choices[:4], choices.present, sorted(choices.two_time), method, block, memory)
+            devices = (len(placement.devices), *placement.dealing)
+            belongs = {"frames": _mark(source), "partition": of_pixels, "settings": settings, "devices": devices}
+            kept = Checkpoint(placement.file(checkpoint), belongs, resume, every=every, about=plan._asdict())
+            plan = Plan(**kept.about)  # what was planned by the memory that was free when the run began
+        work = list(_groups(choices, plan.groups * max(len(placement.devices), 1)))
+        bar = contextlib.contextmanager(progress_bar)(progress, source.num_frames * plan.groups, "correlating")
+        with bar as report, kept or contextlib.nullcontext():
             parts, maps = _passed(source, choices, work, plan, placement, kept, report)
     return _concluded(labels, choices, plan, share, parts, maps, normalise, error)
 
@@ -245,7 +246,7 @@ def _planned(
     whole = source.dtype.kind in "ui"
     if method == "auto":
         method = "events" if whole and share < _SPARSE else "dense"
-    free = _free() / 2 if memory is None else memory
+    free = free_memory() / 2 if memory is None else memory
     item, pixels, mt = source.dtype.itemsize, source.num_pixels, choices.dense
     fixed = sum(TwoTime(choices.frames, choices.dtype).bytes(len(at), item) for at in choices.two_time.values())
     state = 2 * mt.state_bytes(len(choices.used))
@@ -267,20 +268,11 @@ def _planned(
     )
 
 
-def _free() -> float:
-    """Bytes of memory that can be had now; what the system keeps of files it gives back."""
-    known = Path("/proc/meminfo")
-    if known.exists():
-        for line in known.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024.0 * int(line.split()[1])
-    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-
-
 def _mark(source: Source) -> Tree:
-    """What tells these frames from others: how many, and the first of them."""
-    sample = next(source.blocks(0, 1)) if source.again else np.zeros(0)
-    return np.asarray(sample), source.num_frames, str(source.dtype)
+    """What tells these frames from others: how many, and some of them."""
+    some = np.linspace(0, source.num_frames - 1, min(_LOOKED_AT, source.num_frames)).astype(int)
+    sample = [np.asarray(next(source.blocks(int(k), 1))) for k in some] if source.again else []
+    return sample, source.num_frames, str(source.dtype)
 
 
 def _groups(choices: Choices, count: int) -> Iterator[Choices]:

@@ -8,12 +8,13 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Num
+
+from ...datasets import find_item, names_in, open_hdf5
 
 PLACE = "entry/data/data"
 """The data set of frames in a NeXus file."""
@@ -168,17 +169,14 @@ def ahead(blocks: Iterator[Block]) -> Iterator[Block]:
 def _opened(stack: contextlib.ExitStack, path: FilePath, dataset: str) -> Stored:
     import h5py  # here, because frames in memory need none
 
-    if not Path(path).exists():
-        raise ValueError(f"frames: there is no file {path}")
     try:
-        file = stack.enter_context(h5py.File(path, "r"))
-    except OSError as error:
-        raise ValueError(f"frames: {path} is no HDF5 file, or only a part of one ({error})") from error
-    try:
-        found = file[dataset]
-    except KeyError as error:
+        file = stack.enter_context(open_hdf5(path))
+        found = find_item(file, dataset)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"frames: {error}") from error
+    if found is None:
         known = ", ".join(data_sets(file)) or "none"
-        raise ValueError(f"frames: {path} has no data set {dataset!r}: give dataset=, it has {known}") from error
+        raise ValueError(f"frames: {path} has no data set {dataset!r}: give dataset=, it has {known}")
     if not isinstance(found, h5py.Dataset):
         raise ValueError(
             f"frames: {dataset!r} of {path} is a group: give dataset= of the frames in it, it has "
@@ -191,13 +189,9 @@ def data_sets(group: object, most: int = 12) -> list[str]:
     """The data sets below a group of an HDF5 file that may be frames, by their full names; all where none may be."""
     import h5py
 
-    found: dict[str, int] = {}
-
-    def see(_: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[str(item.name)] = len(item.shape or ())
-
-    group.visititems(see)  # type: ignore[attr-defined]
+    assert isinstance(group, h5py.Group)
+    items = [group[name] for name in names_in(group)]
+    found = {str(item.name): len(item.shape or ()) for item in items if isinstance(item, h5py.Dataset)}
     likely = [name for name, axes in found.items() if axes == 3] or list(found)
     return [*likely[:most], *(["..."] if len(likely) > most else [])]
 

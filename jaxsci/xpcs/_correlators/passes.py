@@ -196,27 +196,26 @@ def read_through(
             states = [engine.closed(state) for (engine, _), state in zip(engines, now[1], strict=True)]
             kept.keep(name, (np.asarray(now[0]), states, intensity, buffers))
 
-    with kept or contextlib.nullcontext():
-        try:
-            for block in ahead(source.blocks(now[0], plan.block)):
-                rows = slice(now[0], now[0] + len(block))
-                if rows.stop > frames:
-                    raise ValueError(f"there are more than num_frames={frames} frames: give their number")
-                fed = []
-                for (engine, here), part, state in zip(engines, parts, now[1], strict=True):
-                    mine = block if len(part.used) == source.num_pixels else np.take(block, part.used, axis=1)
-                    with here():
-                        fed.append(engine.feed(state, mine, part.present[rows]))
-                for k, (_, mean) in enumerate(fed):  # once all devices are at work
-                    intensity[k, rows] = mean
-                for k, pixels in collected.items():
-                    buffers[k][rows] = block[:, pixels]
-                now = (rows.stop, [state for state, _ in fed])
-                report(len(block))
-                if kept is not None and time.monotonic() - kept.written >= kept.every:
-                    keep()
-        finally:
-            keep()
+    try:
+        for block in ahead(source.blocks(now[0], plan.block)):
+            rows = slice(now[0], now[0] + len(block))
+            if rows.stop > frames:
+                raise ValueError(f"there are more than num_frames={frames} frames: give their number")
+            fed = []
+            for (engine, here), part, state in zip(engines, parts, now[1], strict=True):
+                mine = block if len(part.used) == source.num_pixels else np.take(block, part.used, axis=1)
+                with here():
+                    fed.append(engine.feed(state, mine, part.present[rows]))
+            for k, (_, mean) in enumerate(fed):  # once all devices are at work
+                intensity[k, rows] = mean
+            for k, pixels in collected.items():
+                buffers[k][rows] = block[:, pixels]
+            now = (rows.stop, [state for state, _ in fed])
+            report(len(block))
+            if kept is not None and time.monotonic() - kept.written >= kept.every:
+                keep()
+    finally:
+        keep()
     if now[0] < frames:
         raise ValueError(f"only {now[0]} of {frames} frames came: give the number that there are")
     ended = [engine.end(state) for (engine, _), state in zip(engines, now[1], strict=True)]

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ...core import AnyArray, Given, Module, Scalar, as_array, numbers, suggest, traced
+from ...datasets import find_item, names_in, open_hdf5, read_array, read_dataset
 from .._geometry import ANGLES, AbstractGeometry
 from .._groups import group_means, group_quantiles
 
@@ -346,15 +347,23 @@ def _read(path: Path, dataset: str) -> np.ndarray:
     if not path.is_file():
         raise ValueError(f"there is no blemish file {path}")
     if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
+        return _whole(read_array(path), path)
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
-            if dataset not in file:
-                held: list[str] = []
-                file.visit(held.append)
-                raise ValueError(f"{path} has no dataset {dataset!r}, but {', '.join(held) or 'nothing'}")
-            return np.asarray(file[dataset])
-    except OSError as error:
+        file = open_hdf5(path)
+    except ValueError as error:
         raise ValueError(f"{path} is neither an HDF5 file nor a .npy file: {error}") from None
+    with file:
+        # a mask is in one file: links lead no further than its folder
+        found = find_item(file, dataset, path.resolve().parent)
+        if not isinstance(found, h5py.Dataset):
+            held = ", ".join(names_in(file)[:20]) or "nothing"
+            raise ValueError(f"{path} has no dataset {dataset!r}, but {held}")
+        return _whole(np.asarray(read_dataset(found)), path)
+
+
+def _whole(image: np.ndarray, path: Path) -> np.ndarray:
+    if image.dtype.kind not in "biuf" or image.ndim != 2:
+        raise ValueError(f"{path} holds {image.dtype} of shape {image.shape}, but a mask is an image of numbers")
+    return image

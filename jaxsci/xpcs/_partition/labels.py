@@ -17,6 +17,8 @@ from ...core import AnyArray, Module, as_array
 from .._geometry import AbstractGeometry, cached_map
 from .axis import Axis, Cut, cut_map, labels_of, split_cut
 
+_MOST = 2**20  # bins, where a detector has fewer pixels than that: arrays have an entry for each
+
 
 class Labels(Module):
     """One partition: the bin of each pixel, and the pixels of each bin.
@@ -172,6 +174,8 @@ def whole_labels(labels: AnyArray) -> Int32[np.ndarray, "v h"]:
         raise ValueError(
             f"labels are whole numbers, 0 for a masked pixel and 1, 2, ... for bins, but one is {wrong[0]}"
         )
+    if given.max(initial=0) > max(given.size, _MOST) or given.min(initial=0) < -_MOST:
+        raise ValueError(f"labels number bins from 1 on, but one is {given.max()}, where there are {given.size} pixels")
     return given.astype(np.int32)
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ...parallel import remove_checkpoint
 from ...runs import (
     BUNDLED,
     CLASS_ERRORS,
@@ -193,7 +194,7 @@ def correlate(frames: Path, qmap: Path, out: Path, how: Correlating) -> None:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError("correlate", first_line(error).replace("resume=False", "--restart")) from error
-    beside.unlink(missing_ok=True)
+    remove_checkpoint(beside)
     lags, bins = found.g2.shape
     out_of = int(found.sums.left_out)
     if out_of:

@@ -197,7 +197,7 @@ def _read(name: str, table: Mapping[str, Any], where: str, config: Config) -> XP
             places = read_layout(config.resolve(layout, "layout"))
         else:
             places = check_layout(layout or {}, "layout")
-        return read_result(path, places)
+        return read_result(path, places, within=config.within)
     except CLASS_ERRORS as error:
         if isinstance(error, ConfigError):
             raise

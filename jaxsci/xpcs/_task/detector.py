@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...core import as_array
+from ...datasets import check_promise, find_item
 from ...runs import CLASS_ERRORS, Config, ConfigError, Registry, check_keys, construct, first_line, shown, take
 from .._correlators.correlate import ERRORS, METHODS
 from .._correlators.frames import data_sets
@@ -66,7 +67,7 @@ def read_frames(table: Mapping[str, Any], where: str, config: Config, registry: 
     name = take(table, "frames", str, where)
     path = config.resolve(name, f"{where}.frames")
     place = take(table, "dataset", str, where, _PLACE)
-    shape, image = look(path, place, f"{where}.frames")
+    shape, image = look(path, place, f"{where}.frames", within=config.within)
     step = take(table, "frame_time", (int, float), where)
     if step is None or not step > 0:
         raise ConfigError(f"{where}.frame_time", f"should be the time between two frames in s, but it is {shown(step)}")
@@ -95,17 +96,21 @@ def _options(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key != "two_time"}
 
 
-def look(path: Path, place: str, where: str, option: str = 'dataset = "..."') -> tuple[tuple[int, ...], np.ndarray]:
+def look(
+    path: Path, place: str, where: str, option: str = 'dataset = "..."', within: Path | None = None
+) -> tuple[tuple[int, ...], np.ndarray]:
     """The shape of the frames, and the mean of the first ones, nan where marked as dead in one of them.
+
+    **Arguments:** `within`: the folder in which files should lie that links lead to; `None` for anywhere.
 
     **Raises:** `ConfigError` where they cannot be read, with the `option` by which another data set is named.
     """
     try:
         with opened(path) as file:
-            if place not in file:
+            data = find_item(file, place, within)
+            if data is None:
                 known = ", ".join(data_sets(file)) or "none"
                 raise ConfigError(where, f"{path.name} has no data set {place}: give {option}, it has {known}")
-            data = file[place]
             if not isinstance(getattr(data, "shape", None), tuple):
                 known = ", ".join(data_sets(data)) or "none"
                 raise ConfigError(where, f"{path.name}: {place} is a group: give {option}, it has {known}")
@@ -113,10 +118,14 @@ def look(path: Path, place: str, where: str, option: str = 'dataset = "..."') ->
                 raise ConfigError(
                     where, f"{path.name}: {place} has shape {data.shape}, but frames need (n, rows, columns)"
                 )
+            if data.dtype.kind not in "iuf":
+                raise ConfigError(where, f"{path.name}: {place} holds {data.dtype}, but frames are numbers")
+            per = data.nbytes / data.shape[0]
+            check_promise(per * min(_SEEN, data.shape[0]), path.stat().st_size, f"{path.name}: {place}")
             first = np.asarray(data[:_SEEN])
             dead, real = no_count(first), first.astype(float)
             return tuple(data.shape), (real if dead is None else np.where(dead, np.nan, real)).mean(axis=0)
-    except (OSError, ValueError) as error:
+    except (OSError, *CLASS_ERRORS) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(where, first_line(error)) from error
@@ -140,7 +149,8 @@ def read_detector(
     geometry = _geometry(table, shape, config, registry)
     tables = take(table, "mask", list, "", [])
     try:
-        used = np.asarray(masks_from_tables(tables, "mask", registry).evaluate(View(shape, image, geometry)))
+        masks = masks_from_tables(tables, "mask", registry, config.resolve)
+        used = np.asarray(masks.evaluate(View(shape, image, geometry)))
         axes = [
             construct(
                 {"type": "Axis", **axis} if isinstance(axis, dict) else axis, "axes", registry, f"partition.axes[{k}]"

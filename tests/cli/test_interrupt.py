@@ -1,0 +1,80 @@
+"""Ctrl-C on a command: what is finished is written, the exit code says so, and a second one ends it at once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SLOW = """
+import time
+import jax
+import jax.numpy as jnp
+import numpy as np
+import jaxsci as js
+
+
+class Slow(js.AbstractModel):
+    a: js.Scalar = js.param()
+
+    def __call__(self, x):
+        def wait(x):
+            time.sleep(0.2)
+            return x
+
+        return self.a * jax.pure_callback(wait, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Fits that take seconds each, of data sets with different numbers of rows."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    (folder / "slow.py").write_text(SLOW)
+    tables = []
+    for k in range(6):
+        rows = "\n".join(f"{x},{2 * x}" for x in range(1, 5 + k))
+        (folder / f"d{k}.csv").write_text(f"x,y\n{rows}\n")
+        tables.append(f'[[data]]\nfile = "d{k}.csv"\ncolumns = {{ x = "x", y = "y" }}\n')
+    (folder / "fit.toml").write_text('task = "curvefit"\n[model]\ntype = "Slow"\na = 1.0\n\n' + "\n".join(tables))
+    return folder / "fit.toml"
+
+
+def _started(config, out):
+    command = [sys.executable, "-m", "jaxsci", "run", str(config), "--import", str(config.with_name("slow.py"))]
+    process = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    until = time.monotonic() + 240
+    while not (out / "log.txt").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(1.0)  # members are being run
+    return process
+
+
+def test_the_first_is_orderly(config, tmp_path):
+    process = _started(config, tmp_path / "out")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 130
+    assert "what is finished is kept (Ctrl-C again stops at once)" in said
+    assert "Traceback" not in said
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert not results["complete"]
+    assert len(results["members"]) == 6
+    assert (tmp_path / "out" / "report.html").exists()
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_the_second_is_at_once(config, tmp_path):
+    process = _started(config, tmp_path / "out")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.communicate(timeout=60)
+    assert time.monotonic() - began < 20
+    assert process.returncode in (-signal.SIGINT, 130)
