@@ -44,6 +44,7 @@ def compare(folder, doors, of_eight):
         same(alone, found, doors)
 
 
+@pytest.mark.timeout(1800)  # two minutes of two processors, which may have much else to do
 def test_devices_and_processes_give_what_one_gives(tmp_path):
     compare(tmp_path, QUICK, EIGHT)
 
