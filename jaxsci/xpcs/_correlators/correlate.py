@@ -18,15 +18,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...core import AnyArray, Module, Tree, place_of
 from ...fitting import progress_bar
-from ...parallel import Checkpoint, Placement, free_memory
+from ...parallel import Checkpoint, Placement, free_memory, together
 from .._partition import Labels, Partition
 from .covariance import G2Covariance, jackknife_static
 from .frames import PLACE, GivenFrames, Source, opened_frames
-from .passes import Choices, Frames, Passed, Plan, read_through, two_time_map
+from .passes import METHODS, Choices, Frames, Passed, Plan, read_through, two_time_map
 from .sums import NORMALISE, BinSums, no_count
 from .twotime import TwoTime, TwoTimeMap
 
-METHODS = ("auto", "dense", "events")
 ERRORS = ("auto", "static", "pixel")
 _SPARSE = 1e-3  # photons a pixel and frame below which lists are faster: 3 us each, against 5 ns of a pixel
 _BLOCKS = (256, 128, 64, 32, 16, 8)  # frames at a time: 256, so that the state is read less often than the counts
@@ -136,20 +135,37 @@ def correlate(
     with opened_frames(frames, dataset, num_frames, first, last) as source:
         choices = _chosen(source, labels, frame_mask, per_level, tile, dtype, two_time)
         share = _occupancy(source, choices)
-        plan = _planned(source, choices, method, share, block, memory)
         placement, kept = Placement.of(mesh), None
+        # the first of several processes plans for all, by the memory that it has
+        cut = placement.by_first(lambda: _planned(source, choices, method, share, block, memory).numbers)
+        plan = Plan(METHODS[cut[0]], int(cut[1]), int(cut[2]))
         if checkpoint is not None:
             of_pixels = (choices.used, choices.static, choices.dynamic)
             settings = (*choices[:4], choices.present, sorted(choices.two_time), method, block, memory)
             devices = (len(placement.devices), *placement.dealing)
             belongs = {"frames": _mark(source), "partition": of_pixels, "settings": settings, "devices": devices}
             kept = Checkpoint(placement.file(checkpoint), belongs, resume, every=every, about=plan._asdict())
-            plan = Plan(**kept.about)  # what was planned by the memory that was free when the run began
+            # what was planned by the memory that was free when the run began
+            plan = _agreed(Plan(**kept.about), placement, kept)
         work = list(_groups(choices, plan.groups * max(len(placement.devices), 1)))
         bar = contextlib.contextmanager(progress_bar)(progress, source.num_frames * plan.groups, "correlating")
         with bar as report, kept or contextlib.nullcontext():
             parts, maps = _passed(source, choices, work, plan, placement, kept, report)
     return _concluded(labels, choices, plan, share, parts, maps, normalise, error)
+
+
+def _agreed(plan: Plan, placement: Placement, kept: Checkpoint) -> Plan:
+    """The plan that the checkpoints of all processes have.
+
+    **Raises:** `ValueError` where some of them were stopped before they had written one.
+    """
+    told = together(lambda: repr(plan).encode()) if placement.dealing else []
+    if len(set(told)) > 1:
+        raise ValueError(
+            f"checkpoint: {kept.path} was begun with another plan than that of other processes, which were stopped "
+            "before they wrote theirs; give resume=False to start over"
+        )
+    return plan
 
 
 def _passed(

@@ -47,12 +47,20 @@ class Choices(NamedTuple):
         return MultiTau(self.frames, self.per_level, self.tile, self.dtype)
 
 
+METHODS = ("auto", "dense", "events")
+
+
 class Plan(NamedTuple):
     """How the work is cut: frames at a time, and how often they are read, each time for some of the pixels."""
 
     method: str
     block: int
     groups: int
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """As numbers, the method by its place among `METHODS`, for other processes."""
+        return np.array([METHODS.index(self.method), self.block, self.groups])
 
 
 class Passed(NamedTuple):

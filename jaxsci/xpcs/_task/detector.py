@@ -15,8 +15,9 @@ import numpy as np
 from ...core import as_array
 from ...datasets import check_promise, find_item
 from ...runs import CLASS_ERRORS, Config, ConfigError, Registry, check_keys, construct, first_line, shown, take
-from .._correlators.correlate import ERRORS, METHODS
+from .._correlators.correlate import ERRORS
 from .._correlators.frames import data_sets
+from .._correlators.passes import METHODS
 from .._correlators.sums import NORMALISE, no_count
 from .._geometry import AbstractGeometry
 from .._mask import View
