@@ -81,15 +81,15 @@ def shared(folder: Path, small: bool) -> list[Any]:
     """Decays with one life time for all of them, some steps at a time."""
     _shared._STEPS = 1  # so that it is kept more often than it need be
     start = Decay(1.0, 30.0, 3.0)
-    found = js.fit_batch(start, _decays(24 if small else 2000), shared="tau", checkpoint=folder / "state")
+    found = js.fit_batch(start, _decays(24 if small else 256), shared="tau", checkpoint=folder / "state")
     return jax.tree.leaves((found.groups, found.shared))
 
 
 def sample(folder: Path, small: bool) -> list[Any]:
     """Chains of several decays."""
-    data = _decays(2 if small else 4)
+    data = _decays(2 if small else 3)
     fits = js.fit_batch(Decay(1.0, 1.0, 0.0), data)
-    settings = {"num_warmup": 100, "num_samples": 100 if small else 300, "num_chains": 2 if small else 4}
+    settings = {"num_warmup": 100, "num_samples": 100 if small else 200, "num_chains": 2 if small else 4}
     found = js.sample(fits, data, key=jax.random.key(0), checkpoint=folder / "state", **settings)
     return [jax.tree.leaves((group.first, group.trace)) for group in found.groups]
 

@@ -6,6 +6,7 @@ is framed and checksummed: it is whole and as written, or it is refused; the one
 case. Only one process at a time has it. All that takes a `checkpoint=`, skies in blocks and runs keep theirs here.
 """
 
+import contextlib
 import math
 import os
 import platform
@@ -144,7 +145,8 @@ class Checkpoint:
         if not self.path.parent.is_dir():
             raise ValueError(f"checkpoint: there is no folder {self.path.parent}")
         self.lock = Lock(_lock_of(self.path), f"checkpoint: {self.path}")
-        try:
+        with contextlib.ExitStack() as refused:
+            refused.callback(self.lock.release)
             remove_leftovers(self.path.parent, self.path.name)
             last = Kept.last(self.path) if resume else None
             if last is not None:
@@ -153,9 +155,7 @@ class Checkpoint:
                 self.states, self.about, self.whole = kept.states, kept.about, file == self.path
             elif not resume:
                 previous_of(self.path).unlink(missing_ok=True)
-        except BaseException:
-            self.lock.release()
-            raise
+            refused.pop_all()
 
     def state(self, name: str, blank: Tree) -> PyTree:
         """The state that was kept under this name, in the form of `blank`; `blank` itself where there is none."""

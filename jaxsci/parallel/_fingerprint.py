@@ -12,8 +12,7 @@ import hashlib
 import inspect
 import re
 import types
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -35,7 +34,7 @@ def fingerprint(tree: Tree) -> str:
     return digest.hexdigest()
 
 
-def _add(digest: Any, node: Any, within: list[int]) -> None:
+def _add(digest: "hashlib._Hash", node: object, within: list[int]) -> None:
     """Add a node and all below it. `within`: the functions that are being described, as one may hold itself."""
     add = functools.partial(_add, digest, within=within)
     if node is None or isinstance(node, str | int | float | complex | bool | bytes):
@@ -71,7 +70,7 @@ def _add(digest: Any, node: Any, within: list[int]) -> None:
             add(inner)
 
 
-def _add_code(digest: Any, node: Any, within: list[int]) -> None:
+def _add_code(digest: "hashlib._Hash", node: type | Callable[..., object], within: list[int]) -> None:
     """Add the name of a class or function and, where it is the user's own, its source and what it has closed over."""
     module = getattr(node, "__module__", None) or ""
     digest.update(f"{getattr(node, '__qualname__', type(node).__qualname__)};".encode())

@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import is_key
+from ..core import AnyArray, is_key
 
-NoneType = type(None)
+_ABSENT = object()
+"""Stands for a field that was never given."""
 
 
 class UnkeptError(Exception):
@@ -30,7 +31,7 @@ class UnkeptError(Exception):
 class Plain:
     """Writes and reads values of one job, whose `members` stand for themselves."""
 
-    def __init__(self, members: Sequence[Any]) -> None:
+    def __init__(self, members: Sequence[object]) -> None:
         self.members = members
         self.places = {id(member): place for place, member in enumerate(members)}
 
@@ -50,7 +51,7 @@ class Plain:
 
     def _node(self, value: Any, arrays: list[np.ndarray]) -> Any:
         kind = type(value)
-        if kind in (NoneType, bool, int, str):
+        if kind in (type(None), bool, int, str):
             return value
         if kind is float:
             return {"float": value.hex()}
@@ -66,15 +67,15 @@ class Plain:
             return {"path": str(value)}
         if isinstance(value, np.dtype):
             return {"dtype": value.str}
-        if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        if isinstance(value, tuple) and getattr(kind, "_fields", None) is not None:
             return {"named": _name(kind), "items": [self._node(item, arrays) for item in value]}
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
-            items = [[name, self._node(getattr(value, name), arrays)] for name in names]
+            held = ((field.name, getattr(value, field.name, _ABSENT)) for field in dataclasses.fields(value))
+            items = [[name, self._node(item, arrays)] for name, item in held if item is not _ABSENT]
             return {"class": _name(kind), "items": items}
         return {"name": _name(value)}
 
-    def _array(self, value: Any, arrays: list[np.ndarray]) -> dict[str, Any]:
+    def _array(self, value: AnyArray | np.generic, arrays: list[np.ndarray]) -> dict[str, Any]:
         if isinstance(value, jax.Array) and is_key(value):
             arrays.append(np.asarray(jax.random.key_data(value)))
             return {"key": len(arrays) - 1, "impl": str(jax.random.key_impl(value))}
@@ -85,7 +86,7 @@ class Plain:
         kind = "jax" if isinstance(value, jax.Array) else "numpy" if isinstance(value, np.ndarray) else "number"
         return {kind: len(arrays) - 1}
 
-    def _value(self, node: Any, arrays: Sequence[np.ndarray]) -> Any:
+    def _value(self, node: object, arrays: Sequence[np.ndarray]) -> Any:
         if not isinstance(node, dict):
             return node
         of = functools.partial(self._value, arrays=arrays)
@@ -124,7 +125,7 @@ class Plain:
         raise ValueError(f"nothing is known of {node!r:.60}")
 
 
-def _name(thing: Any) -> str:
+def _name(thing: object) -> str:
     """The name by which a class or function is found again."""
     name = f"{getattr(thing, '__module__', '')}:{getattr(thing, '__qualname__', '')}"
     try:
@@ -155,6 +156,6 @@ def _class(name: str, base: type) -> Any:
     found = _found(name)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ValueError(f"{name} is no such class")
-    if not (dataclasses.is_dataclass(found) or hasattr(found, "_fields")):
+    if not (dataclasses.is_dataclass(found) or getattr(found, "_fields", None) is not None):
         raise ValueError(f"{name} is no class of plain fields")
     return found

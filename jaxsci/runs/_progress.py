@@ -8,14 +8,14 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ..core import Tree
 from ..parallel import Checkpoint, InUseError, Kept, Lock, remove_checkpoint, remove_leftovers
 from ._errors import ConfigError
 from ._plain import Plain, UnkeptError
-from ._task import AbstractOutcome
+from ._task import AbstractOutcome, Member
 
 EVERY = 10.0
 """Seconds between two writes."""
@@ -33,7 +33,7 @@ class Progress:
     **Raises:** `ConfigError` naming what is in the way.
     """
 
-    def __init__(self, folder: Path, belongs: Mapping[str, Any], members: Sequence[Any], resume: bool) -> None:
+    def __init__(self, folder: Path, belongs: Mapping[str, Tree], members: Sequence[Member], resume: bool) -> None:
         self.folder, self.path, self.belongs = folder, folder / _NAME, belongs
         self.plain = Plain(members)
         self.over = False

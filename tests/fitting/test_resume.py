@@ -77,6 +77,7 @@ def test_refusals(tmp_path):
     assert path.read_bytes() != before
     damaged = bytearray(before)
     damaged[-7] ^= 1
+    path.with_name("batch.jaxsci.previous").unlink(missing_ok=True)
     path.write_bytes(bytes(damaged))
     with pytest.raises(ValueError, match="is damaged"):
         js.fit_batch(START, members()[:8], batch_size=8, checkpoint=path)

@@ -125,6 +125,7 @@ def test_a_checkpoint_of_another_run_is_refused(fits, data, tmp_path):
     with pytest.raises(ValueError, match="for other settings:"):
         drawn(fits, data, seed=1, checkpoint=path)
     content = path.read_bytes()
+    path.with_name("chains.previous").unlink(missing_ok=True)
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ValueError, match="damaged"):
         drawn(fits, data, checkpoint=path)
