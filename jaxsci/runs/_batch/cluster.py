@@ -51,7 +51,7 @@ _SETTINGS = {
 }
 
 
-# A worker that has died is started anew by dask's nanny beside it, which takes as long as the imports on a busy machine;
+# A worker that has died is started anew by dask's nanny beside it, which takes as long as imports on a busy machine do;
 # dask would end it within 15 s, for good. Only a job of SLURM may be gone as a whole: then another is submitted.
 _BACK_WITHIN = {"local": "1 hour", "slurm": "1 minute"}
 
