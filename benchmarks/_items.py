@@ -1,7 +1,7 @@
 """Items per hour of `jaxsci batch`, and what an item costs beside loading and fitting.
 
-`python -m benchmarks._items [COUNT]` prints the rows that `rows` makes, for one worker and for two. An item is a par
-file and its own TOAs, simulated from a bundled pulsar, and fitted by itself, as of thousands of pulsars in a night.
+`python -m benchmarks._items [COUNT [KINDS]]` prints the rows that `rows` makes, for one worker and for two. An item is
+a par file and its own TOAs, simulated from a bundled pulsar, and fitted by itself, as of thousands in a night.
 """
 
 import itertools
@@ -23,8 +23,8 @@ tim = "none.npz"
 """
 
 
-def simulate(folder: Path, count: int) -> None:
-    """Write so many simulated pulsars, the bundled ones in turn, and a manifest of all."""
+def simulate(folder: Path, count: int, kinds: int) -> None:
+    """Write so many simulated pulsars, the first `kinds` bundled ones in turn, and a manifest of all."""
     import jax
 
     import jaxsci as js
@@ -33,7 +33,7 @@ def simulate(folder: Path, count: int) -> None:
 
     js.enable_x64()
     (folder / "toas").mkdir()
-    names = timing.bundled()
+    names = timing.bundled()[:kinds]
     pulsars = {name: timing.bundled(name) for name in names}
     items = ['[defaults]\nconfig = "pulsar.toml"']
     for name in names:
@@ -74,10 +74,10 @@ def measure(folder: Path, workers: int) -> dict[str, Any]:
     }
 
 
-def rows(count: int = 1000) -> list[dict[str, Any]]:
-    """A row for one worker and one for two."""
+def rows(count: int = 1000, kinds: int = 9) -> list[dict[str, Any]]:
+    """A row for one worker and one for two, with so many pulsars made of so many bundled ones."""
     with tempfile.TemporaryDirectory() as folder:
-        simulate(Path(folder), count)
+        simulate(Path(folder), count, kinds)
         return [measure(Path(folder), workers) for workers in (1, 2)]
 
 

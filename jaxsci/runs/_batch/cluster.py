@@ -38,8 +38,11 @@ _THREADS = {
 }
 _SETTINGS = {
     "distributed.worker.multiprocessing-method": "spawn",
-    # a death is told at once, because `work` counts them by item, not by what else the worker had waiting
+    # a death is told at once, because `work` counts them by item
     "distributed.scheduler.allowed-failures": 0,
+    # orders wait with the scheduler, not beside a worker that may die of another one: so there is nothing to steal
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.work-stealing": False,
     # no worker may pause for good because of memory that JAX keeps; one that takes too much is ended
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -48,7 +51,12 @@ _SETTINGS = {
 }
 
 
+# A worker that has died is started anew by dask's nanny beside it, which takes as long as imports on a busy machine do;
+# dask would end it within 15 s, for good. Only a job of SLURM may be gone as a whole: then another is submitted.
+_BACK_WITHIN = {"local": "1 hour", "slurm": "1 minute"}
+
 _ANY_PORT = ":0"  # for what else the scheduler serves: another batch may run beside this one
+_AHEAD = 4  # orders for each worker: from more than 2 on, the scheduler keeps them until a worker is free
 _MOST_LOST = 20  # times that an item may wait beside a worker that dies: more is no chance, workers cannot even start
 
 
@@ -97,8 +105,7 @@ def work(
         ended = as_completed(raise_errors=False)
 
         def fill() -> None:
-            # the next one waits beside a worker while it is told that the one before is done
-            while waiting and len(running) < 2 * width():
+            while waiting and len(running) < _AHEAD * width():
                 order, key = waiting.popleft(), f"item-{uuid.uuid4().hex}"
                 running[key] = order
                 ended.add(client.submit(carry_out, dataclasses.asdict(order), key=key, pure=False))
@@ -155,7 +162,8 @@ def _cluster(workers: Workers, folder: Path, cache: str | None) -> Iterator[tupl
     except ImportError as error:
         raise ConfigError("batch", "workers need dask: pip install 'jaxsci[cluster]'") from error
     environment = _THREADS | ({} if cache is None else {"JAX_COMPILATION_CACHE_DIR": cache})
-    with dask.config.set(_SETTINGS), contextlib.ExitStack() as until:
+    patience = {"distributed.deploy.lost-worker-timeout": _BACK_WITHIN.get(workers.executor, "15 s")}
+    with dask.config.set(_SETTINGS | patience), contextlib.ExitStack() as until:
         if workers.executor == "dask":
             client = until.enter_context(_client_of(workers.scheduler))
             if any(threads != 1 for threads in client.nthreads().values()):
