@@ -536,7 +536,7 @@ def _csv(path: Path) -> object:
     assert not is_stack(path, "file")
     if is_nist(path, "file"):
         return read_nist(path, "file")
-    return read_table(path, "file", ("x", "y", "sigma", "0", "1", "time"), ("sample",))
+    return read_table(path, "file", ("x", "y", "sigma", "time", "volts"))
 
 
 def _table(path: Path) -> object:
@@ -732,7 +732,7 @@ def _checkpoint_file(path: Path) -> None:
 
     from jaxsci.parallel import Checkpoint
 
-    with Checkpoint(path, (np.zeros(2), "fit"), every=0, about={"free": ["a"]}) as kept:
+    with Checkpoint(path, {"data": (np.zeros(2), "fit")}, every=0, about={"free": ["a"]}) as kept:
         kept.keep("lanes", (np.arange(3.0), np.ones(2, bool)))
 
 
@@ -745,9 +745,33 @@ def _density(path: Path) -> object:
 def _density_corpus() -> Sequence[bytes]:
     return [
         b"t,x,density\n0,0.5,1\n0,1.5,2\n1,0.5,2\n1,1.5,1\n",
-        b"# of a run\nt,x,density,err\n0,0.5,1,.1\n1,0.5,2,.1\n",
+        b"t,x,density,err\n0,0.5,1,.1\n1,0.5,2,.1\n",
     ]
 
+
+def _manifest(path: Path) -> object:
+    from jaxsci.runs._batch.manifest import read_manifest
+
+    return read_manifest(path)
+
+
+_MANIFESTS = (
+    """[defaults]
+config = "bundled:curvefit/own-data"
+fit.max_steps = 50
+[[item]]
+name = "one"
+[[item]]
+name = "two"
+fit = { max_steps = 10 }
+""",
+    """[[each]]
+files = "*.toml"
+config = "bundled:curvefit/own-data"
+name = "{stem}"
+title = "{file}"
+""",
+)
 
 READERS = (
     Reader("par", _par, ".par", _files("timing/*.par"), 12_000, mutated),
@@ -756,7 +780,8 @@ READERS = (
     Reader("TOAs, npz", _toas, ".npz", _files("timing/NGC6440E.npz"), 8_000, rezipped),
     Reader("TOML", _toml, ".toml", _toml_corpus, 15_000, mutated),
     Reader("configs, checked", _config, ".toml", _small, 2_000, retold),
-    Reader("text tables", _csv, ".csv", _files("curvefit/*.csv", "nist/Misra1a.dat", "nist/ENSO.dat"), 12_000, mutated),
+    Reader("manifests", _manifest, ".toml", _texts(*_MANIFESTS), 1_500, retold),
+    Reader("text tables", _csv, ".csv", _files("curvefit/*.csv"), 12_000, mutated),
     Reader("NIST files", _csv, ".dat", _files("nist/*.dat"), 6_000, mutated),
     Reader("npy tables", _table, ".npy", _made(_npy_table, "a.npy"), 4_000, mutated),
     Reader("Parquet tables", _table, ".parquet", _made(_parquet_table, "a.parquet"), 3_000, inplace, "pyarrow"),

@@ -48,7 +48,7 @@ CONFIG_BYTES = 2**22
 TEXT_BYTES = 2**30
 """The largest text: more than that is read from .npy or HDF5 files, some rows at a time."""
 
-_LARGE = 2**28  # bytes up to which a promise costs little, kept or not
+_LARGE = 2**26  # bytes up to which a promise costs little, kept or not
 _RATIO = 500  # no array but one that is all alike is compressed better
 _DEEPEST = 32  # of tables in tables: more would be ten times what any task reads
 _NAME = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
@@ -170,7 +170,7 @@ def check_promise(promised: float | int, stored: float | int, what: str) -> None
 
     **Arguments:** `promised`: bytes in memory; `stored`: bytes in the file. `what`: names both in the message.
 
-    **Raises:** `FileError` above 256 MiB and 500 times what is stored.
+    **Raises:** `FileError` above 64 MiB and 500 times what is stored.
     """
     if promised > max(_LARGE, _RATIO * stored):
         raise FileError(
@@ -284,7 +284,7 @@ def find_item(
         raise
     except DAMAGED as error:
         raise FileError(f"{name} cannot be read, the file is damaged: {_brief(error)}") from error
-    return here  # type: ignore[no-any-return]
+    return here if isinstance(here, h5py.Dataset | h5py.Group) else None  # a named type is neither
 
 
 def _check_sources(data: "h5py.Dataset", within: Path | None, links: int) -> None:
@@ -331,7 +331,8 @@ def names_in(group: "h5py.Group") -> list[str]:
         group.visit(found.append)
     except DAMAGED as error:
         raise FileError(f"{group.file.filename} cannot be read, it is damaged: {_brief(error)}") from error
-    return found
+    # a name that is no UTF-8 comes as bytes
+    return [name if isinstance(name, str) else bytes(name).decode("utf-8", "replace") for name in found]
 
 
 def read_dataset(data: "h5py.Dataset") -> Any:

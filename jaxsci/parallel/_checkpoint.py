@@ -57,7 +57,7 @@ class Kept(NamedTuple):
         try:
             states = _unpacked(header["states"], memoryview(payload))
             return Kept(header["belongs"], header["made"], header["about"], states)
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
 
     @staticmethod

@@ -108,7 +108,11 @@ def read_framed(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
     head, payload = content[start : start + size], content[start + size :]
     if hashlib.sha256(head).digest() != content[len(_MAGIC) + 4 : start]:
         raise ValueError(f"{path} is damaged: its header is not as it was written")
-    header = json.loads(head)
-    if len(payload) != header.pop("size") or hashlib.sha256(payload).hexdigest() != header.pop("sha256"):
+    try:
+        header = json.loads(head)
+        size, digest = header.pop("size"), header.pop("sha256")
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:  # forged: its digest is right
+        raise ValueError(f"{path} is damaged: its header is not what jaxsci writes ({error})") from error
+    if len(payload) != size or hashlib.sha256(payload).hexdigest() != digest:
         raise ValueError(f"{path} is damaged: its content is not as it was written")
     return header, payload

@@ -22,7 +22,9 @@ HEAVY = {"configs, checked", "results, HDF5", "q-maps, HDF5", "maps, FITS", "sol
 
 DOCUMENTED = {
     **dict.fromkeys([reader.name for reader in _fuzz.READERS], (ValueError,)),
-    **dict.fromkeys(["text tables", "NIST files", "configs, checked", "TOML", "npy tables"], (ConfigError,)),
+    **dict.fromkeys(
+        ["text tables", "NIST files", "configs, checked", "TOML", "npy tables", "manifests"], (ConfigError,)
+    ),
     **dict.fromkeys(["Parquet tables", "HDF5 tables", "densities, csv", "densities, npz"], (ConfigError,)),
 }
 """The errors that each reader says it raises for a file that is there."""
@@ -159,8 +161,11 @@ def test_nothing_is_unpickled(trap):
         write_framed(trap / "a.jsci", payload + bytes(10_000), about)
         with pytest.raises(ValueError, match=r"a\.jsci"):
             js.Solution.load(trap / "a.jsci", model)
-        write_framed(trap / "b.jsci", payload, {"belongs": "", "about": {}})
-        with pytest.raises((ValueError, OSError)):
+        states = {"lanes": [["O", [1]]]}
+        write_framed(
+            trap / "b.jsci", payload, {"kind": "Checkpoint", "belongs": {}, "about": {}, "made": {}, "states": states}
+        )
+        with pytest.raises(ValueError, match=r"b\.jsci"):
             Kept.read(trap / "b.jsci")
     assert not (trap / "run").exists()
 
@@ -181,7 +186,8 @@ def test_no_reader_can_run_what_it_reads():
         text = path.read_text()
         found = [word for word in words if word in text]
         assert not found, f"{path}: {found}"
-        # each way to a file of arrays goes through the one that looks at it first
-        loads = text.count("np.load(") - text.count("np.load(io.BytesIO(payload), allow_pickle=False)")
-        inside = {"_files.py": 1, "results.py": 1, "_forecast.py": 1}
-        assert loads == inside.get(path.name, 0), f"{path} reads arrays by itself: jaxsci.datasets.read_arrays does"
+        # each way to a file of arrays goes through the one that looks at it first; what is framed was looked at
+        loads = text.count("np.load(") - text.count(", allow_pickle=False)")
+        inside = {"compsep/_disk/results.py": 1, "compsep/_forecast.py": 1}  # an own file, and one of the package
+        name = path.relative_to(package).as_posix()
+        assert loads <= inside.get(name, 0), f"{path} reads arrays by itself: jaxsci.datasets.read_arrays does"

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...datasets import read_arrays, read_text
 from ...evolution import SDE, AbstractStart
-from ...runs import CLASS_ERRORS, Config, ConfigError, check_keys, first_line, shown, take
+from ...runs import CLASS_ERRORS, Config, ConfigError, check_keys, shown, take
 from .._boundary import Grid, averaged
 from .._finite_volume import DensityPath, solve_fokker_planck, tensor_of
 from .._initial import density_on
@@ -179,7 +179,7 @@ def _columns(path: Path, where: str) -> dict[str, np.ndarray]:
     except (OSError, *CLASS_ERRORS) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(where, f"{path.name} cannot be read: {first_line(error)}") from error
+        raise ConfigError(where, f"{path.name} cannot be read: {' '.join(str(error).split())}") from error
     names = rows.dtype.names or ()
     if "t" not in names or "x" not in names:
         raise ConfigError(where, f"{path.name} should have columns t, x and density, but it has {', '.join(names)}")

@@ -9,10 +9,10 @@ import dataclasses
 import glob
 import io
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ...datasets import parse_toml, read_text
 from .._config import BUNDLED, Config, check_keys, flatten, read_config, shown, take
 from .._errors import ConfigError
 from .._sciences import DEFAULT, task_named
@@ -20,6 +20,7 @@ from .._sciences import DEFAULT, task_named
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}")
 """What an item may be called: it is the name of its folder too."""
 
+_BYTES = 2**26  # of a manifest: some hundred thousand items
 _OWN = ("name", "config")
 
 
@@ -51,18 +52,16 @@ def read_manifest(path: Path, allow_outside: bool = False) -> tuple[Item, ...]:
         what = "there is no such file" if path.suffix in (".toml", ".csv") else "a manifest is a .toml or a .csv file"
         raise ConfigError(str(path), what)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, _BYTES)
         rows = _csv_rows(text) if path.suffix == ".csv" else _toml_rows(text, path.parent)
         items = tuple(_item(row, where, path, allow_outside) for where, row in rows)
         if not items:
             raise ConfigError("", "it has no items")
         _unique(items)
-    except UnicodeDecodeError as error:
-        raise ConfigError(path.name, f"this is not written in UTF-8: {error}") from error
-    except (tomllib.TOMLDecodeError, csv.Error) as error:
-        raise ConfigError(path.name, f"this cannot be read: {error}") from error
     except ConfigError as error:
         raise ConfigError(path.name, str(error)) from error
+    except (ValueError, csv.Error) as error:
+        raise ConfigError(path.name, f"this cannot be read: {error}") from error
     return items
 
 
@@ -83,7 +82,7 @@ def _csv_rows(text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _toml_rows(text: str, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, row) of each `[[item]]`, and of each file of an `[[each]]`, upon `[defaults]`."""
-    tables = tomllib.loads(text)
+    tables = parse_toml(text)
     check_keys(tables, ("defaults", "item", "each"), "")
     defaults = flatten(take(tables, "defaults", dict, "", {}))
     for key in ("item", "each"):
