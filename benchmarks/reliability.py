@@ -303,13 +303,8 @@ def fuzzed(quick: bool) -> Iterator[Row]:
     for told in _fuzz.rows():
         errors = sum(told["errors"].values())
         note = f"{errors} refused by name; slowest {told['slowest_s']:.2g} s, most {told['memory_mb']:.0f} MB"
-        yield Row(
-            f"fuzzed {told['reader']}: unexpected",
-            float(told["unexpected"]),
-            n=told["cases"],
-            bar=at_most(0),
-            note=note,
-        )
+        name, wrong = f"fuzzed {told['reader']}: unexpected", float(told["unexpected"])
+        yield Row(name, wrong, n=told["cases"], bar=at_most(0), note=note)
 
 
 @case(AREA, "items per hour", slow=True)
