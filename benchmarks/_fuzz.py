@@ -1,9 +1,8 @@
 """Damaged and hostile files by the ten thousand: each reader should read them, or refuse them by its documented errors.
 
 Cases are mutations of real files, by their number: a case that is found can be made again. Each reader runs in a
-process of its own that is watched from outside, so that a crash or a hang is counted and not met. The texts are also
-given to atheris, where it is installed, which looks for cases by the branches that they take. `rows` is what the area
-`reliability` shows; `python -m benchmarks._fuzz READER FIRST COUNT` runs some cases and prints what came of each.
+process of its own that is watched from outside, so that a crash or a hang is counted and not met. `rows` is what the
+area `reliability` shows; `python -m benchmarks._fuzz READER FIRST COUNT` runs some cases and prints what came of each.
 """
 
 import collections

@@ -202,7 +202,14 @@ def test_reading_makes_plain_classes_alone():
 
 @pytest.mark.parametrize(
     "name",
-    ["os:system", "builtins:eval", "jaxsci.runs._plain:sys", "jaxsci.runs._plain:json.loads", "subprocess:Popen", "no:x"],
+    [
+        "os:system",
+        "builtins:eval",
+        "jaxsci.runs._plain:sys",
+        "jaxsci.runs._plain:json.loads",
+        "subprocess:Popen",
+        "no:x",
+    ],
 )
 def test_nothing_but_what_the_library_defines_is_found_by_name(name):
     """A file in a run's folder that was tampered with cannot bring in what was not there."""
