@@ -277,7 +277,6 @@ def _draw(
     each = options.num_chains * (options.num_warmup + options.num_samples)
     first, trace = nothing_drawn(len(said), options.num_chains, options.num_samples, part.start.y)
     fine = np.flatnonzero([not why for why in said])
-    report((len(said) - len(fine)) * each)
     if len(fine):
         size = Shape.of(part.rows, len(kind.moving)).members(options.num_chains)
 
@@ -289,6 +288,7 @@ def _draw(
         for k, why in zip(fine, _complaints(members_of(part.start, fine), tried), strict=True):
             said[k] = why
         jtu.tree_map(lambda out, x: out.__setitem__(fine, x), (first, trace), (tried.first, tried.trace))
+    report((len(said) - len(fine)) * each)
     group = Group(part.members, part.start, part.data, first, trace, options.max_tree_depth, kind.free_scale)
     return _Drawn(group, said)
 
@@ -302,7 +302,6 @@ def _try(
     finite = np.all(np.asarray(begun.finite).reshape(-1, chains), axis=1)
     tried = _Tried(first, trace, np.asarray(begun.cost)[::chains], finite)
     good = np.array([not why for why in _complaints(members_of(part.start, fine), tried)])
-    report(int(np.sum(~good)) * chains * run.total)
     if good.any():
         if not good.all():
             lanes = np.repeat(good, chains)
@@ -310,6 +309,7 @@ def _try(
             begun = jtu.tree_map(lambda x: x[lanes], begun)
         drawn = run.run(begun, report, checkpoint, name)
         jtu.tree_map(lambda out, x: out.__setitem__(good, x), (first, trace), tuple(drawn))
+    report(int(np.sum(~good)) * chains * run.total)
     return tried
 
 
