@@ -51,6 +51,10 @@ _SETTINGS = {
 }
 
 
+# A worker that has died is started anew by dask's nanny beside it, which takes as long as imports on a busy machine do;
+# dask would end it within 15 s, for good. Only a job of SLURM may be gone as a whole: then another is submitted.
+_BACK_WITHIN = {"local": "1 hour", "slurm": "1 minute"}
+
 _ANY_PORT = ":0"  # for what else the scheduler serves: another batch may run beside this one
 _AHEAD = 4  # orders for each worker: from more than 2 on, the scheduler keeps them until a worker is free
 _MOST_LOST = 20  # times that an item may wait beside a worker that dies: more is no chance, workers cannot even start
@@ -158,7 +162,8 @@ def _cluster(workers: Workers, folder: Path, cache: str | None) -> Iterator[tupl
     except ImportError as error:
         raise ConfigError("batch", "workers need dask: pip install 'jaxsci[cluster]'") from error
     environment = _THREADS | ({} if cache is None else {"JAX_COMPILATION_CACHE_DIR": cache})
-    with dask.config.set(_SETTINGS), contextlib.ExitStack() as until:
+    patience = {"distributed.deploy.lost-worker-timeout": _BACK_WITHIN.get(workers.executor, "15 s")}
+    with dask.config.set(_SETTINGS | patience), contextlib.ExitStack() as until:
         if workers.executor == "dask":
             client = until.enter_context(_client_of(workers.scheduler))
             if any(threads != 1 for threads in client.nthreads().values()):
