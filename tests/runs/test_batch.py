@@ -135,9 +135,8 @@ def _goes_on(place, command):
     assert results == {**fine, "nan": "nonfinite_data"}
     assert solution(out, "a") == before
     assert {name: (out / "items" / name / "item.jsci").stat().st_mtime_ns for name in stamps} == stamps
-    assert f"a: {damaged.relative_to(place / 'out').name}" not in done.output
     log = (out / "log.txt").read_text()
-    assert f"a: {damaged.resolve()} is damaged: it is run again" in log
+    assert f"a: {damaged.relative_to(place)} is damaged: it is run again" in log
     assert "deadly: given up" in log, "of what was before"
     assert "is damaged" in (out / "report.html").read_text()
 
@@ -184,7 +183,7 @@ def test_options_that_make_no_sense(place, command):
         (("--executor", "dask"), "--scheduler: goes with"),
         (("--retries", -1), "--retries: should be 0 or more"),
         (("--resume",), "--resume: says to go on in a folder"),
-        (("--spmd",), "--spmd: these processes do not know of each other"),
+        (("--spmd",), "error: --spmd: "),
     ):
         done = command("batch", "items.csv", *words)
         assert done.exit_code == 2
