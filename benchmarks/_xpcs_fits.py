@@ -32,7 +32,7 @@ def _missing(name: str) -> Row:
     return Row(name, note=f"not run: {_DATA} is not there")
 
 
-def _curves(t: Any, g2: Any, sigma: Any, q: Any) -> xpcs.Curves:
+def curves_of(t: Any, g2: Any, sigma: Any, q: Any) -> xpcs.Curves:
     """From arrays that lead with the delays."""
     g2 = jnp.asarray(g2, float)
     return xpcs.Curves(jnp.asarray(t), g2, jnp.asarray(sigma, float), jnp.ones(g2.shape, bool), jnp.asarray(q))
@@ -53,7 +53,7 @@ def fits(quick: bool) -> Iterator[Row]:
     t, g2, sigma = staged["t"], staged["g2"], staged["g2_err"]
     lower, upper = staged["bounds"]
     bounds = {name: (lower[k], upper[k]) for k, name in enumerate(_NAMES)}
-    curves = _curves(t, np.tile(g2.T, copies), np.tile(sigma.T, copies), np.ones(200 * copies))
+    curves = curves_of(t, np.tile(g2.T, copies), np.tile(sigma.T, copies), np.ones(200 * copies))
     starts = xpcs.starts_of(curves, xpcs.StretchedExponential)
     first = np.stack([np.clip(np.asarray(getattr(starts, name)), *bounds[name]) for name in _NAMES], 1)
 
@@ -98,7 +98,7 @@ def shared(quick: bool) -> Iterator[Row]:
     if staged is None:
         yield _missing("g2 global")
         return
-    curves = _curves(staged["t"], staged["g2"].T, staged["sigma"].T, staged["q"])
+    curves = curves_of(staged["t"], staged["g2"].T, staged["sigma"].T, staged["q"])
     shared = ("D", "p")
     times = race({"ours": lambda: xpcs.fit_g2(curves, xpcs.DispersedExponential, shared=shared)}, repeats=3)
     found, timing = times["ours"].value.shared, times["ours"]

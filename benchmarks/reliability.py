@@ -79,8 +79,8 @@ def curves(quick: bool) -> Iterator[Row]:
     broken[bad[0::4], 7], inputs[bad[1::4], 3], masks[bad[2::4]], sigma[bad[3::4], 2] = np.nan, np.inf, False, 0.0
 
     def fitted(y: np.ndarray, x: np.ndarray, sigma: np.ndarray, mask: np.ndarray) -> js.BatchSolution:
-        data = js.Dataset(x, y, js.Diagonal(sigma), mask=mask)
-        return js.fit_batch(Line(2.0, 1.0), data)
+        rows = zip(x, y, sigma, mask, strict=True)
+        return js.fit_batch(Line(2.0, 1.0), [js.Dataset(x, y, js.Diagonal(s), mask=m) for x, y, s, m in rows])
 
     good = fitted(y, np.tile(x, (count, 1)), np.full((count, 20), 0.01), np.ones((count, 20), bool))
     spoilt = fitted(broken, inputs, sigma, masks)
@@ -100,28 +100,31 @@ def bins(quick: bool) -> Iterator[Row]:
     broken[:, bad] = np.nan
 
     def fitted(g2: np.ndarray) -> Any:
-        return xpcs.fit_g2(xpcs.Curves(delay, g2, np.full_like(g2, 3e-3), np.linspace(0.01, 0.1, count)))
+        from ._xpcs_fits import curves_of
+
+        return xpcs.fit_g2(curves_of(delay, g2, np.full_like(g2, 3e-3), np.linspace(0.01, 0.1, count)))
 
     good, spoilt = fitted(g2), fitted(broken)
-    values = [(np.stack([s.y for s in f]), np.stack([s.covariance for s in f])) for f in (good.fits, spoilt.fits)]
-    yield from _isolated("xpcs", count, _changed(*values, bad), len(set(spoilt.fits.failed) & set(bad.tolist())), bad)
+    values = [(np.stack([s.y for s in f]), np.stack([s.covariance for s in f])) for f in (good, spoilt)]
+    yield from _isolated("xpcs", count, _changed(*values, bad), len(set(spoilt.failed) & set(bad.tolist())), bad)
 
 
 @case(AREA, "poisoned pixels")
 def pixels(quick: bool) -> Iterator[Row]:
-    """Sky pixels with a NaN in one band, each pixel a patch of its own."""
+    """Sky pixels with a NaN in one band, each a patch of its own, within `jax.jit`: outside, they are named and refused."""
     nside = 16 if quick else 32
     maps = np.asarray(_skies.maps(nside, "QU"))
     count = maps.shape[-1]
     bad, broken = _poisons(count, count // 100), maps.copy()
     broken[3, :, bad] = np.nan
 
-    def separated(maps: np.ndarray) -> Any:
+    @jax.jit
+    def separated(maps: jax.Array) -> Any:
         return compsep.separate(_skies.mixing(), _skies.LITEBIRD, maps, patches=nside)
 
-    good, spoilt = separated(maps), separated(broken)
+    good, spoilt = separated(jnp.asarray(maps)), separated(jnp.asarray(broken))
     values = [tuple(np.asarray(f.parameter_map(name)) for name in f.free) for f in (good, spoilt)]
-    told = np.isnan(np.asarray(spoilt.parameter_map(spoilt.free[0])))[bad].sum()
+    told = (~np.asarray(spoilt.success_map()))[bad].sum()
     yield from _isolated("compsep", count, _changed(*values, bad), int(told), bad)
 
 

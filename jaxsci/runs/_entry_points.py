@@ -8,21 +8,32 @@ import functools
 import importlib.metadata
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 SCIENCES, COMMANDS = "jaxsci.sciences", "jaxsci.commands"
 """Groups: subclasses of `AbstractTask` under the names that configs give as `task`, and typer apps."""
 
 
-def points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
+@runtime_checkable
+class Point(Protocol):
+    """An entry point: of `importlib.metadata`, or of its backport, which takes over once a package has imported it."""
+
+    name: str
+    value: str
+
+    def load(self) -> Any:
+        """Import what it names."""
+
+
+def points(group: str) -> dict[str, Point]:
     """Find the entry points of a group by name; those of this package come first, and no other can take their names."""
     return dict(_points(group, tuple(sys.path)))
 
 
 @functools.lru_cache(maxsize=8)
-def _points(group: str, path: tuple[str, ...]) -> Mapping[str, importlib.metadata.EntryPoint]:
+def _points(group: str, path: tuple[str, ...]) -> Mapping[str, Point]:
     """Kept for a `sys.path`: looking through all packages takes longer than a small fit."""
-    found: dict[str, importlib.metadata.EntryPoint] = {}
+    found: dict[str, Point] = {}
     every = importlib.metadata.entry_points(group=group)
     # by name, because an installer keeps no order
     for point in sorted(every, key=lambda point: (point.dist is None or point.dist.name != "jaxsci", point.name)):

@@ -1,7 +1,6 @@
 """Ctrl-C on a command: what is finished is written, the exit code says so, and a second one ends it at once."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -45,7 +44,13 @@ def config(tmp_path_factory):
 
 def _started(config, out):
     command = [sys.executable, "-m", "jaxsci", "run", str(config), "--import", str(config.with_name("slow.py"))]
-    process = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    process = subprocess.Popen(
+        [*command, "--out", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # shells have what they start in the background ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until = time.monotonic() + 240
     while not (out / "log.txt").exists():
         assert process.poll() is None, process.stderr.read()
