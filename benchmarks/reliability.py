@@ -111,7 +111,7 @@ def bins(quick: bool) -> Iterator[Row]:
 
 @case(AREA, "poisoned pixels")
 def pixels(quick: bool) -> Iterator[Row]:
-    """Sky pixels with a NaN in one band, each a patch of its own, within `jax.jit`: outside, they are named and refused."""
+    """Sky pixels with a NaN, each a patch of its own, within `jax.jit`: outside of it they are named and refused."""
     nside = 16 if quick else 32
     maps = np.asarray(_skies.maps(nside, "QU"))
     count = maps.shape[-1]
@@ -124,7 +124,7 @@ def pixels(quick: bool) -> Iterator[Row]:
 
     good, spoilt = separated(jnp.asarray(maps)), separated(jnp.asarray(broken))
     values = [tuple(np.asarray(f.parameter_map(name)) for name in f.free) for f in (good, spoilt)]
-    told = (~np.asarray(spoilt.success_map()))[bad].sum()
+    told = (~np.asarray(spoilt.success))[np.asarray(spoilt.group)[bad]].sum()
     yield from _isolated("compsep", count, _changed(*values, bad), int(told), bad)
 
 
