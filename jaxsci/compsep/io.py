@@ -152,9 +152,8 @@ def opened_fits(path: FilePath) -> "Iterator[HDUList]":
         content.seek(0)
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*truncated", category=AstropyUserWarning)  # said below
-                # a letter with an accent in a comment is no reason to refuse a map
-                warnings.filterwarnings("ignore", message="non-ASCII", category=AstropyUserWarning)
+                # accents in a comment are no reason to speak; what is cut short or no table is an error below
+                warnings.simplefilter("ignore", AstropyUserWarning)
                 file = fits.open(content, memmap=False)
                 ends = [(hdu.name, hdu.fileinfo()["datLoc"] + hdu.size) for hdu in file]
         except (*DAMAGED, fits.VerifyError) as error:
