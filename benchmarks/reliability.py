@@ -61,6 +61,14 @@ def _changed(good: Any, spoilt: Any, bad: np.ndarray) -> float:
     return float(different.sum())
 
 
+def _values(found: js.BatchSolution) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters and covariances of all members of one structure, in their order."""
+    order = np.argsort(np.concatenate([np.asarray(places) for places in found.members]))
+    each = [(np.asarray(group.y), np.asarray(group.covariance)) for group in found.groups]
+    y, covariance = (np.concatenate(parts)[order] for parts in zip(*each, strict=True))
+    return y, covariance
+
+
 def _isolated(science: str, n: int, changed: float, named: int, bad: np.ndarray) -> Iterator[Row]:
     yield Row(f"{science}: good members changed by {len(bad)} poisoned ones", changed, n=n, bar=at_most(0))
     yield Row(f"{science}: poisoned members told as failed", float(named), n=len(bad), bar=at_least(len(bad)))
@@ -84,7 +92,7 @@ def curves(quick: bool) -> Iterator[Row]:
 
     good = fitted(y, np.tile(x, (count, 1)), np.full((count, 20), 0.01), np.ones((count, 20), bool))
     spoilt = fitted(broken, inputs, sigma, masks)
-    values = [(np.stack([s.y for s in found]), np.stack([s.covariance for s in found])) for found in (good, spoilt)]
+    values = [_values(found) for found in (good, spoilt)]
     yield from _isolated("curvefit", count, _changed(*values, bad), len(set(spoilt.failed) & set(bad.tolist())), bad)
 
 
@@ -105,7 +113,7 @@ def bins(quick: bool) -> Iterator[Row]:
         return xpcs.fit_g2(curves_of(delay, g2, np.full_like(g2, 3e-3), np.linspace(0.01, 0.1, count)))
 
     good, spoilt = fitted(g2), fitted(broken)
-    values = [(np.stack([s.y for s in f]), np.stack([s.covariance for s in f])) for f in (good, spoilt)]
+    values = [_values(found) for found in (good, spoilt)]
     yield from _isolated("xpcs", count, _changed(*values, bad), len(set(spoilt.failed) & set(bad.tolist())), bad)
 
 

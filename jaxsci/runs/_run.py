@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from ._bad_input import BAD_INPUT
 from ._config import Config, read_config
 from ._errors import ConfigError
-from ._interrupt import STOPPED
+from ._interrupt import STOPPED, check_interrupt
 from ._output import Log, now, output_folder, write_report, write_results
 from ._progress import Progress
 from ._records import counts, plural, record_of, verdicts
@@ -205,6 +205,7 @@ def _carried_out(
     left = [place for place in range(len(outcomes)) if place not in done]
     try:
         for at, found in task.run([job.members[place] for place in left], report, beside) if left else ():
+            check_interrupt()  # what failed just now may have failed of that
             places = [left[k] for k in at]
             progress.add(places, found)
             log.say(*map(_told, found))

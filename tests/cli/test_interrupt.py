@@ -1,12 +1,16 @@
 """Ctrl-C on a command: what is finished is written, the exit code says so, and a second one ends it at once."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
+from jaxsci.runs._interrupt import check_interrupt, orderly
 
 SLOW = """
 import time
@@ -83,3 +87,21 @@ def test_the_second_is_at_once(config, tmp_path):
     process.communicate(timeout=60)
     assert time.monotonic() - began < 20
     assert process.returncode in (-signal.SIGINT, 130)
+
+
+def test_one_that_a_callback_swallows_is_not_lost():
+    def swallow():
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with orderly():
+            check_interrupt()
+            swallow()
+            with pytest.raises(KeyboardInterrupt):
+                check_interrupt()
+        check_interrupt()  # the next command begins anew
+    finally:
+        signal.signal(signal.SIGINT, before)
