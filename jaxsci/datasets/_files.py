@@ -21,7 +21,7 @@ import tomllib
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -377,7 +377,7 @@ def _check_heaps(path: FilePath) -> None:
                 at += step
 
 
-def open_unpacked(path: FilePath) -> BinaryIO:
+def open_unpacked(path: FilePath) -> io.BufferedIOBase:
     """Open a file for reading; of one that is packed with gzip, give the content, which is in memory then.
 
     **Raises:** as `check_file`; `FileError` for a packed file that is damaged, or unfolds too far.
