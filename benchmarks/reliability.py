@@ -87,8 +87,8 @@ def curves(quick: bool) -> Iterator[Row]:
     broken[bad[0::4], 7], inputs[bad[1::4], 3], masks[bad[2::4]], sigma[bad[3::4], 2] = np.nan, np.inf, False, 0.0
 
     def fitted(y: np.ndarray, x: np.ndarray, sigma: np.ndarray, mask: np.ndarray) -> js.BatchSolution:
-        rows = zip(x, y, sigma, mask, strict=True)
-        return js.fit_batch(Line(2.0, 1.0), [js.Dataset(x, y, js.Diagonal(s), mask=m) for x, y, s, m in rows])
+        rows = js.Dataset(x.ravel(), y.ravel(), js.Diagonal(sigma.ravel()), mask=mask.ravel())
+        return js.fit_batch(Line(2.0, 1.0), js.RaggedDataset(rows, np.arange(len(y) + 1) * y.shape[1]))
 
     good = fitted(y, np.tile(x, (count, 1)), np.full((count, 20), 0.01), np.ones((count, 20), bool))
     spoilt = fitted(broken, inputs, sigma, masks)
