@@ -120,7 +120,7 @@ def bins(quick: bool) -> Iterator[Row]:
 @case(AREA, "poisoned pixels")
 def pixels(quick: bool) -> Iterator[Row]:
     """Sky pixels with a NaN, each a patch of its own, within `jax.jit`: outside of it they are named and refused."""
-    nside = 16 if quick else 32
+    nside = 16
     maps = np.asarray(_skies.maps(nside, "QU"))
     count = maps.shape[-1]
     bad, broken = _poisons(count, count // 100), maps.copy()
