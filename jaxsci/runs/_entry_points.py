@@ -20,6 +20,7 @@ class Point(Protocol):
 
     name: str
     value: str
+    dist: Any  # the package's metadata, or None: of either of the two as well
 
     def load(self) -> Any:
         """Import what it names."""
