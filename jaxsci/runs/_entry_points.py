@@ -20,7 +20,10 @@ class Point(Protocol):
 
     name: str
     value: str
-    dist: Any  # the package's metadata, or None: of either of the two as well
+
+    @property
+    def dist(self) -> Any:
+        """The metadata of its package, of either of the two as well, or None."""
 
     def load(self) -> Any:
         """Import what it names."""
