@@ -17,7 +17,19 @@ class Decay(js.AbstractModel):
         return self.amp * jnp.exp(-t / self.tau) + self.base
 """
 
-CONFIG = """
+TWO_NIST = """
+[[data]]
+file = "bundled:nist/DanWood.dat"
+model = "nist.DanWood"
+
+[[data]]
+name = "box"
+file = "bundled:nist/BoxBOD.dat"
+model = "nist.BoxBOD"
+start = { b1 = 100.0, b2 = 0.75 }
+"""
+
+DECAY = """
 [fit]
 max_steps = 60
 
@@ -25,7 +37,11 @@ max_steps = 60
 type = "Decay"
 amp = 1.0
 tau = 1.0
+"""
 
+CONFIG = (
+    DECAY
+    + """
 [[data]]
 file = "decay.csv"
 
@@ -35,6 +51,7 @@ file = "decay.csv"
 start = { tau = 2.0 }
 reference = { amp = 3.0, tau = { value = 1.4, std = 0.05 } }
 """
+)
 
 
 def write_csv(path: Path, seed: int = 0, **broken: tuple[int, float]) -> None:

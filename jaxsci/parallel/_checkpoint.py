@@ -9,7 +9,6 @@ case. Only one process at a time has it. All that takes a `checkpoint=`, skies i
 import contextlib
 import math
 import os
-import platform
 import time
 import warnings
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from ..core import Tree, is_key
 from ._fingerprint import fingerprint
 from ._framed import framed, read_framed, remove_leftovers, write_atomic
 from ._lock import Lock
+from ._processor import processor_name
 
 _EVERY = 10.0  # seconds between two writes
 _START_OVER = "start over with resume=False"
@@ -219,15 +219,7 @@ def made_here() -> dict[str, str]:
 
     device = jax.devices()[0]
     versions = {"jaxsci": __version__, "jax": jax.__version__, "jaxlib": jaxlib.version.__version__}
-    return {**versions, "device": f"{device.platform} {device.device_kind}", _PROCESSOR: _processor()}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), platform.machine())
+    return {**versions, "device": f"{device.platform} {device.device_kind}", _PROCESSOR: processor_name()}
 
 
 def _closed(leaf: ArrayLike) -> np.ndarray:

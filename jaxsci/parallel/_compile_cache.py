@@ -8,9 +8,7 @@ Commands and workers of a batch call it; a program of the user's own may call it
 """
 
 import contextlib
-import hashlib
 import os
-import platform
 import sys
 import time
 import warnings
@@ -20,6 +18,8 @@ from typing import NamedTuple
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
+
+from ._processor import processor_kind
 
 _ENTRY, _STAMP = "*-cache", ".tidied"
 _MOST = 2 << 30  # bytes: some ten thousand programs
@@ -49,7 +49,7 @@ def use_compile_cache(folder: str | os.PathLike[str] | None = None, *, max_bytes
     if folder is None and told is not None:
         place = Path(told)
     else:
-        place = Path(_user_folder() / "jaxsci" / "xla" if folder is None else folder) / _processor()
+        place = Path(_user_folder() / "jaxsci" / "xla" if folder is None else folder) / processor_kind()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(place, os.W_OK | os.X_OK):
         raise PermissionError(f"compiled programs cannot be kept in {place}: it is not writable; name another folder")
@@ -111,15 +111,6 @@ def _is_whole(content: bytes) -> bool:
     except zlib.error:
         return False
     return unpacker.eof
-
-
-def _processor() -> str:
-    """The kind of processor and the system, in a word: programs that were compiled for one may not run on another."""
-    told = [platform.system(), platform.machine(), platform.processor()]
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-        told += sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
-    return f"{platform.machine() or 'cpu'}-{hashlib.sha256('|'.join(told).encode()).hexdigest()[:10]}"
 
 
 def _user_folder() -> Path:

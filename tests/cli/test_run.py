@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from written import write_csv
+from written import TWO_NIST, write_csv
 
 import jaxsci as js
 from jaxsci.curvefit._task import run
@@ -16,22 +16,12 @@ from jaxsci.curvefit.task import CurveFitTask
 from jaxsci.data.nist import MODELS as NIST_MODELS
 from jaxsci.runs import _figures, extended, fits
 
-NIST = """
+NIST = f"""
 title = "Two of <NIST>"
 
 [fit]
 max_steps = 200
-
-[[data]]
-file = "bundled:nist/DanWood.dat"
-model = "nist.DanWood"
-
-[[data]]
-name = "box"
-file = "bundled:nist/BoxBOD.dat"
-model = "nist.BoxBOD"
-start = { b1 = 100.0, b2 = 0.75 }
-"""
+{TWO_NIST}"""
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import re
 import shutil
 
 import pytest
-from filelock import FileLock
-from written import MODELS, write_csv
+from written import DECAY, MODELS, write_csv
 
 from jaxsci.curvefit.task import CurveFitTask
+from jaxsci.parallel import Lock
 from jaxsci.runs import ConfigError, Untried
 from jaxsci.runs._batch.item import Named
 from jaxsci.runs._batch.manifest import read_manifest
@@ -17,18 +17,13 @@ from jaxsci.runs._records import counts, record_of
 from jaxsci.runs._report import MOST_DETAILS
 from jaxsci.runs._task import GIVEN_UP
 
-FIT = """
-[fit]
-max_steps = 60
-
-[model]
-type = "Decay"
-amp = 1.0
-tau = 1.0
-
+FIT = (
+    DECAY
+    + """
 [[data]]
 file = "a.csv"
 """
+)
 
 OTHERS = """
 import os
@@ -165,10 +160,10 @@ def _refuses_what_has_changed(place, command):
 def test_two_batches_do_not_share_a_folder(place, command):
     write(place / "items.csv", *WORKING)
     (place / "out").mkdir()
-    with FileLock(place / "out" / "batch.lock"):
+    with Lock(place / "out" / ".lock", "out"):
         done = command("batch", "items.csv", *SETTINGS)
     assert done.exit_code == 2
-    assert "another batch writes to out" in done.stderr
+    assert "out is in use by process" in done.stderr
     (place / "out" / "items").mkdir()
     done = command("batch", "items.csv", *SETTINGS)
     assert done.exit_code == 2

@@ -9,23 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from written import TWO_NIST
 
 import jaxsci as js
 from jaxsci.curvefit._task import run
 from jaxsci.parallel import Kept, Lock
 from jaxsci.runs import CANNOT_WRITE, _progress
 from jaxsci.runs._plain import Plain, UnkeptError
-
-CONFIG = """
-[[data]]
-file = "bundled:nist/DanWood.dat"
-model = "nist.DanWood"
-[[data]]
-name = "box"
-file = "bundled:nist/BoxBOD.dat"
-model = "nist.BoxBOD"
-start = { b1 = 100.0, b2 = 0.75 }
-"""
 
 
 class KilledError(Exception):
@@ -35,7 +25,7 @@ class KilledError(Exception):
 @pytest.fixture
 def fitted(folder, monkeypatch):
     """A working folder with a config whose fits are written at once; the names of what is fitted; who is to die."""
-    (folder / "nist.toml").write_text(CONFIG)
+    (folder / "nist.toml").write_text(TWO_NIST)
     monkeypatch.setattr(_progress, "EVERY", 0.0)
     monkeypatch.setattr(run.os, "cpu_count", lambda: 1)
     monkeypatch.setattr("jaxsci.runs._figures.can_draw", lambda: False)
@@ -110,7 +100,7 @@ def test_a_run_killed_while_it_writes_goes_on_without_a_fit(folder, command, fit
 def test_what_is_in_the_way_is_named(folder, command, fitted):
     _, deadly = fitted
     words = ("run", "fit.toml", "--import", "my_models.py", "--out", "out")
-    own = CONFIG.replace("bundled:nist/BoxBOD.dat", "decay.csv").replace("nist.BoxBOD", "Decay")
+    own = TWO_NIST.replace("bundled:nist/BoxBOD.dat", "decay.csv").replace("nist.BoxBOD", "Decay")
     (folder / "fit.toml").write_text(own.replace("b1 = 100.0, b2 = 0.75", "amp = 1.0, tau = 1.0"))
     deadly.add("box")
     with pytest.raises(KilledError):
@@ -137,9 +127,9 @@ def test_what_is_in_the_way_is_named(folder, command, fitted):
 
 
 def test_bad_input_leaves_nothing_in_the_way(folder, command, fitted):
-    (folder / "nist.toml").write_text(CONFIG.replace("b1 = 100.0", "b1 = 'a text'"))
+    (folder / "nist.toml").write_text(TWO_NIST.replace("b1 = 100.0", "b1 = 'a text'"))
     assert command("run", "nist.toml", "--out", "out").exit_code == 2
-    (folder / "nist.toml").write_text(CONFIG)
+    (folder / "nist.toml").write_text(TWO_NIST)
     assert command("run", "nist.toml", "--out", "out").exit_code == 0
 
 

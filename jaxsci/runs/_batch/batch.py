@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 
+from ...parallel import InUseError, Lock
 from .._bad_input import BAD_INPUT
 from .._batch_report import histogram_columns, worth_a_look
 from .._config import Config, setting_value
@@ -146,13 +147,11 @@ def _order(item: Item, place: int, items: Sequence[Item], folder: Path, shared: 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """No two batches write to one folder."""
-    from filelock import FileLock, Timeout
-
+    """No two batches or runs write to one folder."""
     try:
-        lock = FileLock(folder / "batch.lock").acquire(blocking=False)
-    except Timeout as error:
-        raise ConfigError("--out", f"another batch writes to {folder}: wait for it, or choose another") from error
+        lock = Lock(folder / ".lock", str(folder))
+    except InUseError as error:
+        raise ConfigError("--out", str(error)) from error
     with lock:
         yield
 
