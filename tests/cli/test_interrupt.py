@@ -12,6 +12,14 @@ import pytest
 
 from jaxsci.runs._interrupt import check_interrupt, orderly
 
+# shells have what they start in the background ignore Ctrl-C, and so would the command
+START = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from jaxsci.cli import app
+app()
+"""
+
 SLOW = """
 import time
 import jax
@@ -47,14 +55,8 @@ def config(tmp_path_factory):
 
 
 def _started(config, out):
-    command = [sys.executable, "-m", "jaxsci", "run", str(config), "--import", str(config.with_name("slow.py"))]
-    process = subprocess.Popen(
-        [*command, "--out", str(out)],
-        stderr=subprocess.PIPE,
-        text=True,
-        # shells have what they start in the background ignore Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    words = ["run", str(config), "--import", str(config.with_name("slow.py")), "--out", str(out)]
+    process = subprocess.Popen([sys.executable, "-c", START, *words], stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 240
     while not (out / "log.txt").exists():
         assert process.poll() is None, process.stderr.read()
