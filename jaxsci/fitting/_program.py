@@ -7,12 +7,9 @@ is part of a compiled program too. It is watched, so that a program is never run
 import collections
 import contextlib
 import functools
-import gc
-import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,7 +18,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..core import Tree, traced
-from ..parallel import in_words, require_memory
+from ..parallel import give_back_programs, in_words, require_memory
 from ._keys import Key, Same, Unkeyed, jaxpr_key
 from ._seen import Unknown, Watch, roots_of
 
@@ -51,7 +48,7 @@ def compiled(
     rest = tuple([None if isinstance(leaf, _ARRAYS) else leaf for leaf in leaves])
     nested = traced(arrays)
     if not nested:
-        programs.look()
+        give_back_programs()
 
     def compute() -> Any:
         if not nested:
@@ -102,42 +99,6 @@ def _check_memory(jitted: Any, call: tuple[Any, ...]) -> None:
         require_memory(size, what, remedy, next(iter(jax.devices())))
     with _LOCK:
         keep(_FITTING, asked, True)
-
-
-class _Programs:
-    """How many programs JAX has compiled in this process, and what becomes of them when they are too many.
-
-    A process may hold 65,530 pieces of memory on Linux, each program takes some, and one more ends in a segmentation
-    fault within whatever is compiled then. So they are counted as they are compiled, the pieces are looked at now and
-    again, and before they come to an end all programs are dropped: those still in use are compiled once more, or come
-    from the persistent cache.
-    """
-
-    def __init__(self) -> None:
-        self.compiled = self.looked = 0
-        self.maps = Path("/proc/self/maps")
-        if self.maps.exists():
-            jax.monitoring.register_event_duration_secs_listener(self._count)
-
-    def _count(self, event: str, duration_secs: float, **more: str | int) -> None:
-        self.compiled += event == _COMPILED
-
-    def look(self) -> None:
-        """Drop all programs where the process holds too many pieces of memory."""
-        if self.compiled - self.looked < _BETWEEN:
-            return
-        self.looked = self.compiled
-        if self.maps.read_bytes().count(b"\n") > _MOST_MAPS:
-            _LOG.info("dropping all compiled programs: the process holds nearly as much memory as the system lets it")
-            jax.clear_caches()
-            gc.collect()
-
-
-_COMPILED = "/jax/core/compile/backend_compile_duration"
-_BETWEEN = 256  # programs compiled between two looks: each takes some ten pieces, and a look some 10 ms
-_MOST_MAPS = 45_000
-_LOG = logging.getLogger(__name__)
-programs = _Programs()
 
 
 @functools.lru_cache(maxsize=512)

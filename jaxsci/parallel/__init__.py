@@ -34,3 +34,4 @@ from ._hosts import (
 from ._lock import InUseError as InUseError, Lock as Lock
 from ._memory import free_memory as free_memory, in_words as in_words, require_memory as require_memory
 from ._placement import Placement as Placement
+from ._programs import give_back_programs as give_back_programs

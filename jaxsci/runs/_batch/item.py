@@ -6,7 +6,6 @@ knows what is damaged and what has changed. `order` of the batch makes orders; w
 """
 
 import dataclasses
-import gc
 import hashlib
 import json
 import os
@@ -18,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from ...parallel import read_framed, write_framed
+from ...parallel import give_back_programs, read_framed, write_framed
 from .. import _figures
 from .._config import BUNDLED, bundled
 from .._errors import ConfigError, StructureError
@@ -33,7 +31,6 @@ from .._session import prepare, versions
 from .._task import NOT_RUN, REFUSED, AbstractOutcome, Untried, Words
 
 SEAL = "item.jsci"
-_MOST_PIECES = 35_000  # of memory: a process may hold 65,530, and each compiled program takes some
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +95,7 @@ def carry_out(order: Mapping[str, Any]) -> None:
         put_into_place(aside, place)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    _give_back_programs()
+    give_back_programs()
 
 
 def put_into_place(aside: Path, place: Path) -> None:
@@ -283,11 +280,3 @@ def foresee(order: Mapping[str, Any]) -> tuple[str, list[str] | None]:
         except (ConfigError, OSError):
             return "", None
     return "", list(loaded.config.resolved)
-
-
-def _give_back_programs() -> None:
-    """Drop what was compiled once it is much: one piece of memory more than a process may have is a segfault."""
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > _MOST_PIECES:
-        jax.clear_caches()
-        gc.collect()
