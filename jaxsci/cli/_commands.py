@@ -26,6 +26,7 @@ from ..core import suggest
 from ..parallel import start_hosts
 from ..runs import (
     BAD_INPUT,
+    BUNDLED,
     FAILED,
     FINE,
     REFUSED,
@@ -38,15 +39,15 @@ from ..runs import (
     Workers,
     plural,
 )
-from ._terminal import MOST_ROWS, listed, tell
+from ._terminal import MOST_ROWS, Show as Show, listed, print_json, tell
 
 T = TypeVar("T")
 
 
 class _Bars:
-    """Progress bars on stderr, from when there is something to count until the run is done."""
+    """Progress bars on stderr, from when there is something to count until the run is done; none for those who ask."""
 
-    def __init__(self, until: contextlib.ExitStack):
+    def __init__(self, until: contextlib.ExitStack, show: Show):
         columns = (
             SpinnerColumn(),
             BarColumn(),
@@ -55,7 +56,7 @@ class _Bars:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
         )
-        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.progress = Progress(*columns, console=Console(stderr=True), transient=True, disable=show.quiet)
         self.until = until
 
     def counting(self, total: int, what: str) -> Report:
@@ -76,16 +77,19 @@ def run(
     imports: Sequence[Path],
     settings: Sequence[str],
     allow_outside: bool,
-    resume: bool = False,
+    resume: bool,
+    show: Show,
 ) -> int:
     """Run what a config describes, write the output folder, and say how it went; returns the exit code."""
     with contextlib.ExitStack() as until:
-        ran = runs.run(file, out, device, imports, settings, allow_outside, _Bars(until), resume)
-    tell(ran)
+        ran = runs.run(file, out, device, imports, settings, allow_outside, _Bars(until, show), resume)
+    tell(ran, show)
     return ran.code
 
 
-def batch(manifest: Path, out: Path | None, workers: Workers, shared: Shared, resume: bool, retries: int) -> int:
+def batch(
+    manifest: Path, out: Path | None, workers: Workers, shared: Shared, resume: bool, retries: int, show: Show
+) -> int:
     """Run all items of a manifest and say how it went; returns the exit code.
 
     Of processes that were started together, those that do not lead do what they are told.
@@ -98,12 +102,12 @@ def batch(manifest: Path, out: Path | None, workers: Workers, shared: Shared, re
         if rank > 0:
             return runs.follow()
     with contextlib.ExitStack() as until:
-        ran = runs.batch(manifest, out, workers, shared, resume, retries, _Bars(until))
-    tell(ran)
+        ran = runs.batch(manifest, out, workers, shared, resume, retries, _Bars(until, show))
+    tell(ran, show)
     return ran.code
 
 
-def check(file: str, imports: Sequence[Path], settings: Sequence[str], allow_outside: bool) -> int:
+def check(file: str, imports: Sequence[Path], settings: Sequence[str], allow_outside: bool, as_json: bool) -> int:
     """Build and check all that a config describes; say what it is, and what would end before its first step.
 
     **Returns:** the exit code that the run would have, as far as it is known without running.
@@ -111,6 +115,16 @@ def check(file: str, imports: Sequence[Path], settings: Sequence[str], allow_out
     runs.prepare("auto")
     loaded = runs.load(file, imports, settings, allow_outside)
     task, members, name, noun = loaded.task, loaded.job.members, loaded.config.path.name, loaded.task.words.noun
+    wrong = task.refusals(members)
+    code = FINE
+    if wrong:
+        code = BAD_INPUT if any(why.result == REFUSED for why in wrong.values()) else FAILED
+    if as_json:
+        every = [{"name": member.name, **task.describe(member)} for member in members]
+        for place, why in wrong.items():
+            every[place]["would_fail"] = why.message
+        print_json({"config": str(loaded.config.path), "exit_code": code, "members": every})
+        return code
     console = Console()
     shown = [(member.name, task.describe(member)) for member in members[:MOST_ROWS]]
     table = Table(noun, *(shown[0][1] if shown else ()), box=None)
@@ -120,28 +134,56 @@ def check(file: str, imports: Sequence[Path], settings: Sequence[str], allow_out
     more = len(members) - MOST_ROWS
     if more > 0:
         console.print(f"and {more} more", highlight=False)
-    wrong = task.refusals(members)
     if not wrong:
         console.print(f"{name} is fine: {loaded.count}.", highlight=False)
-        return FINE
+        return code
     for line in listed({members[place].name: why.message for place, why in wrong.items()}):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"{name}: {len(wrong)} of {plural(len(members), noun)} would fail.", highlight=False)
-    return BAD_INPUT if any(why.result == REFUSED for why in wrong.values()) else FAILED
+    return code
 
 
-def list_names(kind: str | None, imports: Sequence[Path]) -> int:
-    """Show the names that a config may use, with their arguments; returns the exit code."""
+def list_names(kind: str | None, imports: Sequence[Path], as_json: bool) -> int:
+    """Show the names that a config may use, with their arguments, and the bundled configs; returns the exit code."""
     registry = runs.extended(_registry(), imports)
-    if kind is not None and kind not in registry:
-        raise ConfigError("list", f"there is no kind {kind!r}{suggest(kind, registry)} ({', '.join(registry)})")
+    known = [*registry, _CONFIGS]
+    if kind is not None and kind not in known:
+        raise ConfigError("list", f"there is no kind {kind!r}{suggest(kind, known)} ({', '.join(known)})")
+    listed = {
+        key: _configs() if key == _CONFIGS else {n: runs.describe(cls) for n, cls in registry[key].every().items()}
+        for key in (known if kind is None else [kind])
+    }
+    if as_json:
+        print_json(
+            {
+                key: {name: {"arguments": arguments, "about": about} for name, (arguments, about) in names.items()}
+                for key, names in listed.items()
+            }
+        )
+        return FINE
     console = Console()
-    for key in registry if kind is None else [kind]:
-        table = Table("name", "arguments", "", box=None, title=key, title_justify="left", pad_edge=False)
-        for name, cls in registry[key].every().items():
-            table.add_row(name, *runs.describe(cls))
+    for key, names in listed.items():
+        table = Table(box=None, title=key, title_justify="left", pad_edge=False)
+        table.add_column("name", no_wrap=True)
+        if any(arguments for arguments, about in names.values()):
+            table.add_column("arguments")
+            table.add_column("about")
+        else:
+            table.add_column("about")
+            names = {name: (about,) for name, (arguments, about) in names.items()}
+        for name, cells in names.items():
+            table.add_row(name, *cells)
         console.print(table, "", markup=False)
     return FINE
+
+
+_CONFIGS = "configs"
+
+
+def _configs() -> dict[str, tuple[str, str]]:
+    """The bundled configs by the name that commands take, with their titles."""
+    names = {f"{BUNDLED}{name.removesuffix('.toml')}" for name in runs.bundled_configs()}
+    return {name: ("", str(runs.read_config(name).tables.get("title", ""))) for name in sorted(names)}
 
 
 def _registry() -> Registry:

@@ -10,16 +10,24 @@ from typing import Annotated
 import typer
 
 from ..runs import bad_input, commands
+from ._complete import configs, starters
 
 app = typer.Typer(
     name="jaxsci",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Fit models to many data sets from a config file, and report.",
+    help="Fit, sample and evolve models over many data sets from a config file, and report.",
 )
 
-File = Annotated[str, typer.Argument(metavar="FILE.toml", help="A config file, or bundled:NAME.")]
+
+def _examples(*lines: str) -> str:
+    """The end of a help text; the blank lines keep apart what would flow together."""
+    return "\n\n".join(["Examples:", *lines])
+
+
+File = Annotated[
+    str, typer.Argument(metavar="FILE.toml", help="A config file, or bundled:NAME.", autocompletion=configs)
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", help="Output folder; by default runs/<config name>-<UTC time>.", show_default=False),
@@ -40,9 +48,18 @@ Settings = Annotated[
 AllowOutside = Annotated[
     bool, typer.Option("--allow-outside", help="Let the config name files outside its own folder.")
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no tables: only where the report is.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object in place of tables.")]
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "jaxsci run fit.toml --import my_models.py",
+        "jaxsci run bundled:timing/array.toml --out array",
+        "jaxsci run fit.toml --set fit.max_steps=500 --json",
+        "jaxsci run fit.toml --out night --resume",
+    )
+)
 def run(
     file: File,
     out: Out = None,
@@ -51,19 +68,29 @@ def run(
     settings: Settings = None,
     allow_outside: AllowOutside = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in --out.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
-    """Fit what a config file describes and write a report.
+    """Run what a config file describes and write a report.
 
-    Exit code 0: all fits fine; 3: some failed; 2: bad input; 4: the disk is full or not to be written to; 130: stopped.
+    Exit code 0: all went well; 3: some failed; 2: bad input; 4: the disk is full or not to be written to; 130: stopped.
     """
     with bad_input():
         from . import _commands
 
-        code = _commands.run(file, out, device, imports or [], settings or [], allow_outside, resume)
+        show = _commands.Show(quiet, as_json)
+        code = _commands.run(file, out, device, imports or [], settings or [], allow_outside, resume, show)
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "jaxsci batch items.csv -j 8",
+        "jaxsci batch items.toml --executor slurm -j 40 --partition long --out survey",
+        "jaxsci batch items.toml --out survey --resume",
+        "srun -n 64 jaxsci batch items.toml --spmd --out survey",
+    )
+)
 def batch(
     manifest: Annotated[
         Path,
@@ -96,6 +123,8 @@ def batch(
     spmd: Annotated[
         bool, typer.Option("--spmd", help="This is one of several processes, as of srun -n N: share the items.")
     ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Run many configs, or one with many settings, on workers that may die, and write one report.
 
@@ -107,28 +136,32 @@ def batch(
 
         chosen = Workers(SPMD if spmd else executor, workers, scheduler, partition, time, memory, tuple(sbatch or ()))
         shared = Shared(tuple(imports or ()), device, allow_outside)
-        code = _commands.batch(manifest, out, chosen, shared, resume, retries)
+        code = _commands.batch(manifest, out, chosen, shared, resume, retries, _commands.Show(quiet, as_json))
     raise typer.Exit(code)
 
 
-@app.command()
-def demo(out: Out = None, device: Device = "auto") -> None:
+@app.command(epilog=_examples("jaxsci demo", "jaxsci demo --out my-first-report"))
+def demo(out: Out = None, device: Device = "auto", quiet: Quiet = False, as_json: Json = False) -> None:
     """Fit the nine bundled pulsars in one batch, by generalised least squares, and write a report."""
     with bad_input():
         from . import _commands
 
-        code = _commands.run("bundled:quickstart.toml", out, device, [], [], False)
+        show = _commands.Show(quiet, as_json)
+        code = _commands.run("bundled:quickstart.toml", out, device, [], [], False, False, show)
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(epilog=_examples("jaxsci new curvefit my-fit", "jaxsci new timing"))
 def new(
-    kind: Annotated[str, typer.Argument(metavar="SCIENCE", help="What to start with, such as curvefit.")],
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="SCIENCE", help="What to start with, such as curvefit.", autocompletion=starters),
+    ],
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Where to write; a new folder of that name by default.")
     ] = None,
 ) -> None:
-    """Write a commented config, a model of your own and a small data file, to start from."""
+    """Write a commented config to start from, with a model of your own or data beside it."""
     with bad_input():
         from . import _new
 
@@ -136,28 +169,56 @@ def new(
     typer.echo(f"Now run: {command}")
 
 
-@app.command()
-def check(file: File, imports: Imports = None, settings: Settings = None, allow_outside: AllowOutside = False) -> None:
-    """Check everything in a config file without fitting."""
+@app.command(
+    epilog=_examples("jaxsci check fit.toml --import my_models.py", "jaxsci check bundled:compsep/wmap.toml --json")
+)
+def check(
+    file: File,
+    imports: Imports = None,
+    settings: Settings = None,
+    allow_outside: AllowOutside = False,
+    as_json: Json = False,
+) -> None:
+    """Check everything in a config file without running it.
+
+    Exit code 0: it is fine; 3: some members would fail; 2: bad input.
+    """
     with bad_input():
         from . import _commands
 
-        code = _commands.check(file, imports or [], settings or [], allow_outside)
+        code = _commands.check(file, imports or [], settings or [], allow_outside, as_json)
     raise typer.Exit(code)
 
 
-@app.command(name="list")
+@app.command(
+    name="list", epilog=_examples("jaxsci list", "jaxsci list solvers", "jaxsci list models --import my_models.py")
+)
 def list_names(
     kind: Annotated[
-        str | None, typer.Argument(metavar="[KIND]", help="Such as models, solvers or losses; all kinds by default.")
+        str | None,
+        typer.Argument(metavar="[KIND]", help="Such as models, solvers, losses or configs; all kinds by default."),
     ] = None,
     imports: Imports = None,
+    as_json: Json = False,
 ) -> None:
-    """List the names that a config may use."""
+    """List the names that a config may use, and the bundled configs."""
     with bad_input():
         from . import _commands
 
-        code = _commands.list_names(kind, imports or [])
+        code = _commands.list_names(kind, imports or [], as_json)
+    raise typer.Exit(code)
+
+
+@app.command(epilog=_examples("jaxsci doctor", "jaxsci doctor --json > doctor.json"))
+def doctor(as_json: Json = False) -> None:
+    """Look at what is installed here, say what works, and the one line that enables the rest.
+
+    Exit code 0: what is installed works; 3: something that is installed does not.
+    """
+    with bad_input():
+        from . import _doctor
+
+        code = _doctor.doctor(as_json)
     raise typer.Exit(code)
 
 
@@ -169,13 +230,13 @@ def _show_version(wanted: bool | None) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=_examples("jaxsci demo", "jaxsci new curvefit my-fit", "jaxsci doctor"))
 def main(
     version: Annotated[
         bool | None, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = None,
 ) -> None:
-    """Fit models to many data sets from a config file, and report."""
+    """Fit, sample and evolve models over many data sets from a config file, and report."""
 
 
 def _add_commands() -> None:

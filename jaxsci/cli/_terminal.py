@@ -5,16 +5,18 @@ command `run` calls `tell`.
 """
 
 import collections
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ..fitting import format_pm
-from ..runs import GOOD, LOOK, NOT_RUN, Ran, Record, label, looked_at, plural, present, state
+from ..runs import GOOD, LOOK, NOT_RUN, Ran, Record, as_json, label, looked_at, plural, present, state
 
 MOST_ROWS = 60
 """So many members have a line each."""
@@ -24,9 +26,29 @@ _MOST_COLUMNS = 4
 _WIDEST = 200
 
 
-def tell(ran: Ran) -> None:
+@dataclasses.dataclass(frozen=True)
+class Show:
+    """How much is shown: `quiet`, no bars and no tables; `as_json`, one JSON object on stdout in place of tables."""
+
+    quiet: bool = False
+    as_json: bool = False
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    typer.echo(as_json(document), nl=False)
+
+
+def tell(ran: Ran, show: Show) -> None:
     """The results in short, and where the report is."""
     console, records = Console(), ran.records
+    if show.as_json:
+        ended = {"report": str(ran.page.resolve()), "exit_code": ran.code, "counts": ran.counts}
+        print_json({**ended, "members": records})
+        return
+    if show.quiet:
+        console.print(f"{ran.page.resolve()}", highlight=False, soft_wrap=True, markup=False)
+        return
     console.print(_endings(ran))
     found = _found(records, ran.task.words.noun)
     if found is not None:

@@ -6,7 +6,6 @@ The entry point of curve fitting in the group `jaxsci.sciences`. The steps are i
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from ..core import AbstractModel, Product, Sum
@@ -115,7 +114,3 @@ class CurveFitTask(AbstractFitTask[Member, Outcome]):
             f"to 9 digits in {counts['values_to_9_digits']}",
             f"standard errors to 6 digits in {counts['std_to_6_digits']}",
         )
-
-    def starter(self) -> Path:
-        """A config, a model of one's own and a small data file."""
-        return Path(__file__).with_name("starter")

@@ -132,10 +132,6 @@ class MeanFieldTask(AbstractTask[Member, Outcome]):
                 found[f"densities/{name}-method.txt"] = f"{outcome.found.choice}\n"
         return found
 
-    def starter(self) -> Path:
-        """A config, a drift of one's own, and nothing else."""
-        return Path(__file__).with_name("starter")
-
 
 def _arrays(outcome: Evolved | Chosen | Played) -> dict[str, np.ndarray]:
     """Times, centres of cells by axis, densities with their standard errors."""

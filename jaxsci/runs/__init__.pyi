@@ -5,11 +5,11 @@ from ._bad_input import BAD_INPUT as BAD_INPUT, CANNOT_WRITE as CANNOT_WRITE, ba
 from ._batch.batch import SPMD as SPMD, Shared as Shared, batch as batch
 from ._batch.cluster import EXECUTORS as EXECUTORS, Workers as Workers
 from ._batch.together import follow as follow
+from ._bundled import bundled_configs as bundled_configs, bundled_files as bundled_files
 from ._config import (
     BUNDLED as BUNDLED,
     Config as Config,
     bundled as bundled,
-    bundled_files as bundled_files,
     check_keys as check_keys,
     flatten as flatten,
     read_config as read_config,
@@ -17,7 +17,7 @@ from ._config import (
     take as take,
 )
 from ._construct import construct as construct
-from ._entry_points import commands as commands
+from ._entry_points import commands as commands, sciences as sciences
 from ._errors import CLASS_ERRORS as CLASS_ERRORS, ConfigError as ConfigError, first_line as first_line
 from ._figures import can_draw as can_draw
 from ._files import write_whole as write_whole
@@ -27,6 +27,7 @@ from ._records import (
     GOOD as GOOD,
     LOOK as LOOK,
     OFF as OFF,
+    as_json as as_json,
     label as label,
     looked_at as looked_at,
     plural as plural,
@@ -52,7 +53,7 @@ from ._run import (
     load as load,
     run as run,
 )
-from ._sciences import sciences as sciences, task_named as task_named
+from ._sciences import task_named as task_named
 from ._session import prepare as prepare, versions as versions
 from ._task import (
     NOT_RUN as NOT_RUN,

@@ -6,13 +6,13 @@ known key.
 """
 
 import dataclasses
-import importlib.resources
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..core import suggest
 from ..datasets import CONFIG_BYTES, check_file, parse_toml, read_text
+from ._bundled import bundled_files
 from ._errors import ConfigError, StructureError
 
 BUNDLED = "bundled:"
@@ -98,20 +98,6 @@ def bundled(name: str, where: str) -> Path:
     if wanted not in files:
         raise ConfigError(where, f"nothing is bundled as {wanted!r}{suggest(wanted, files) or _listed(files)}")
     return files[wanted]
-
-
-def bundled_files() -> dict[str, Path]:
-    """List every bundled data file and config by its name, such as `nist/Hahn1.dat` or `curvefit/own-data.toml`."""
-    package = Path(str(importlib.resources.files("jaxsci")))
-    # A wheel carries the configs inside the package; a checkout has them beside it.
-    configs = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
-    kinds = (".dat", ".csv", ".parquet", ".npy", ".npz", ".h5", ".toml", ".par", ".xz", ".fits")
-    return {
-        path.relative_to(root).as_posix(): path
-        for root in (package / "data", configs)
-        for path in sorted(root.rglob("*"))
-        if path.suffix in kinds
-    }
 
 
 def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> None:

@@ -49,3 +49,8 @@ def commands() -> Iterator[tuple[str, Callable[[], Any]]]:
     """(name, a function that imports its typer app) of each science that has commands of its own."""
     for name, point in points(COMMANDS).items():
         yield name, point.load
+
+
+def sciences() -> tuple[str, ...]:
+    """List the names that a config may give as its task, those of this package in front."""
+    return tuple(points(SCIENCES))

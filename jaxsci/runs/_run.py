@@ -65,8 +65,10 @@ class Loaded:
     def count(self) -> str:
         """How many members there are, and how they are batched, in words."""
         sizes = self.task.batches(self.job.members)
-        batches = f"{len(sizes)} batches of up to {max(sizes)}" if len(sizes) > 1 else "one batch"
-        return f"{plural(sum(sizes), self.task.words.noun)} in {batches}"
+        many = plural(sum(sizes), self.task.words.noun)
+        if len(sizes) == 1:
+            return f"{many} in one batch"
+        return f"{many}, each by itself" if max(sizes) == 1 else f"{many} in {len(sizes)} batches of up to {max(sizes)}"
 
 
 @dataclasses.dataclass(frozen=True)

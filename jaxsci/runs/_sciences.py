@@ -17,11 +17,6 @@ DEFAULT = "curvefit"
 """The task of a config that names none."""
 
 
-def sciences() -> tuple[str, ...]:
-    """List the names that a config may give as its task, those of this package in front."""
-    return tuple(points(SCIENCES))
-
-
 def task_named(name: object, where: str = "task") -> AbstractTask[Any, Any]:
     """Load the task of a name.
 

@@ -8,6 +8,7 @@ comes from a subclass of the two classes here. `jaxsci.runs.fits` has both for s
 
 import abc
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
@@ -270,5 +271,6 @@ class AbstractTask(abc.ABC, Generic[M, R]):
         return {}
 
     def starter(self) -> Path | None:
-        """The folder that `jaxsci new` copies: a config `fit.toml` with what it needs beside it; None for no such."""
-        return None
+        """The folder that `jaxsci new` copies: `starter` beside the task, with a config `fit.toml`; None without it."""
+        folder = Path(inspect.getfile(type(self))).with_name("starter")
+        return folder if folder.is_dir() else None

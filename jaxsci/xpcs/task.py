@@ -111,10 +111,6 @@ class XPCSTask(AbstractTask[Measurement, Analysed]):
                 found[f"correlated/{name}.h5"] = partial(_write_result, outcome)
         return found
 
-    def starter(self) -> Path:
-        """A config, and a model of g2 of one's own."""
-        return Path(__file__).with_name("starter")
-
 
 def fits_csv(outcome: Analysed) -> str:
     """One row for each q-bin: its place, q, phi, how its fit ended, and its parameters with their errors."""
