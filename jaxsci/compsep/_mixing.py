@@ -14,7 +14,7 @@ import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from ..core import Module, free_spec, labelled, leaf_names, match, parameters, snake, suggest
 from ._given import Values
@@ -125,7 +125,7 @@ def _one_pixel(component: AbstractSED) -> AbstractSED:
     """The shapes of a component whose parameters are scalars."""
     spec = free_spec(component, parameters(component))
 
-    def shape(free: bool, leaf: ArrayLike) -> jax.ShapeDtypeStruct:
+    def shape(free: bool, leaf: Array) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(() if free else jnp.shape(leaf), jnp.result_type(leaf))
 
     return jax.tree_util.tree_map(shape, spec, component)

@@ -1,6 +1,6 @@
 """Your own spectra. `jaxsci run ... --import my_spectra.py` gives each class its name in the config."""
 
-import jax.numpy as jnp
+import equinox as eqx
 
 import jaxsci as js
 from jaxsci import compsep
@@ -11,8 +11,8 @@ class Ageing(compsep.AbstractSED):
 
     beta: js.Scalar = js.param(default=-3.0, bounds=(-5, -1), doc="spectral index of brightness temperature")
     steepening: js.Scalar = js.param(default=0.0, bounds=(-2, 2), doc="change of the index above nu_break")
-    nu0: float = 30.0
-    nu_break: float = 60.0
+    nu0: float = eqx.field(static=True, default=30.0)
+    nu_break: float = eqx.field(static=True, default=60.0)
 
     def __call__(self, nu):
         """Values at nu (GHz), relative to the one at nu0, in the unit of the maps: K_CMB."""
@@ -20,4 +20,4 @@ class Ageing(compsep.AbstractSED):
 
     def brightness(self, nu):
         power = (nu / self.nu_break) ** self.beta * (1 + (nu / self.nu_break) ** 2) ** (-self.steepening / 2)
-        return jnp.asarray(power) * compsep.conversion(nu, "K_RJ", "K_CMB")
+        return power * compsep.conversion(nu, "K_RJ", "K_CMB")
