@@ -32,7 +32,7 @@ def split_unit(unit: str) -> tuple[float, str]:
     raise ValueError(f"unknown unit {unit!r}{suggest(unit, known)} (units: {', '.join(known)})")
 
 
-def conversion(nu: Float[Array, "*f"], source: str, target: str) -> Float[Array, "*f"]:
+def conversion(nu: Float[Array, "*f"] | float, source: str, target: str) -> Float[Array, "*f"]:
     """Compute what one `source` is in `target` at frequency nu.
 
     **Arguments:** `nu`: GHz. `source`, `target`: `K_CMB` (thermodynamic temperature), `K_RJ` (brightness
@@ -42,6 +42,7 @@ def conversion(nu: Float[Array, "*f"], source: str, target: str) -> Float[Array,
 
     **Raises:** `ValueError` for a unit that is not known.
     """
+    nu = jnp.asarray(nu)
     (from_factor, from_base), (to_factor, to_base) = split_unit(source), split_unit(target)
     if from_base == to_base:
         return jnp.full_like(nu, from_factor / to_factor)
