@@ -112,9 +112,8 @@ def _of_one(record: Record) -> Table:
     shown = [row for row in record["parameters"] if not row.get("folded")][:MOST_ROWS]
     for row in shown:
         value, error = _with_error(row)
-        table.add_row(
-            escape(row["name"]), row.get("text", value), error, row["unit"], escape(", ".join(row["remarks"]))
-        )
+        error, unit = row.get("std_text", error), row.get("unit_text", row["unit"])
+        table.add_row(escape(row["name"]), row.get("text", value), error, unit, escape(", ".join(row["remarks"])))
     if len(shown) < len(record["parameters"]):
         table.add_row(f"and {len(record['parameters']) - len(shown)} more, in results.csv")
     return table

@@ -184,14 +184,15 @@ def _parameters(rows: Sequence[Record]) -> Html:
     body: list[tuple[bool, list[Any]]] = []
     for r in rows:
         cells: list[Any] = [tag("td", r["name"], class_="name")]
+        error = "" if "std" not in r else _exact(r["std"]) if compared else f"{r['std']:.2g}"
         cells += [
             number(r.get("text") or _value(r["value"], r.get("std", math.nan), compared)),
-            number("" if "std" not in r else _exact(r["std"]) if compared else f"{r['std']:.2g}"),
+            number(r.get("std_text", error)),
         ]
         if compared:
             cells += [number(_exact(r.get("reference"))), _digits(r, "lre")]
             cells += [number(_exact(r.get("reference_std"))), _digits(r, "lre_std")]
-        cells += ([r["unit"]] if units else []) + ([", ".join(r["remarks"])] if remarks else [])
+        cells += ([r.get("unit_text", r["unit"])] if units else []) + ([", ".join(r["remarks"])] if remarks else [])
         body.append((r.get("folded", False), cells))
     shown, folded = ([cells for fold, cells in body if fold is which] for which in (False, True))
     if not folded:

@@ -29,6 +29,23 @@ def notation(name: str, value: Decimal, std: float) -> str:
     return _with_error(value, std) if known else f"{float(value):.16g}"
 
 
+def said(name: str, value: Decimal, std: float, unit: str) -> dict[str, str]:
+    """The texts of a row of a report: `text`, a value in `notation`, and those of angles.
+
+    An angle in hours or degrees, minutes and seconds has `std_text` as well, its error in seconds of time or of arc,
+    and `unit_text`.
+
+    **Arguments:** those of `notation`; `unit`: in which value and error are.
+    """
+    entry = entry_of(name)
+    texts = {"text": notation(name, value, std)}
+    if entry is None or entry.look != SEXAGESIMAL:
+        return texts
+    hours = unit == "hourangle"
+    error = f"{3600 * std:.2g} {'s' if hours else 'arcsec'}" if math.isfinite(std) else f"{std}"
+    return texts | {"std_text": error, "unit_text": "h:m:s" if hours else "d:m:s"}
+
+
 def _with_error(value: Decimal, std: float) -> str:
     """Two digits of the error; with a power of ten where the value is far from 1."""
     error = Decimal(std)

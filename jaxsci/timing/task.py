@@ -38,7 +38,7 @@ from ._binary.from_par import kind_of
 from ._fit import SOLVER, TimingSolution, chosen, fit
 from ._grid import chi2_grid
 from ._model import TimingModel, elements
-from ._notation import notation
+from ._notation import said
 from ._par_out import PREFIX, noise_places, par_text
 from ._residual_summary import Look, looks
 from ._task.figures import draw, draw_sky
@@ -351,7 +351,7 @@ def _parameters(solution: TimingSolution) -> list[dict[str, Any]]:
                 "std": std[name],
                 "exact": f"{_rounded(exact[name], std[name])}",
                 "offset": offsets[name],
-                "text": notation(name, exact[name], std[name]),
+                **said(name, exact[name], std[name], units[name]),
                 "folded": name.startswith(_FOLDED),
                 "remarks": remarks,
             }

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from decimal import Decimal
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +12,7 @@ import jaxsci as js
 from jaxsci import timing
 from jaxsci.cli import app
 from jaxsci.runs import bundled_files, read_config
+from jaxsci.timing._notation import said
 from jaxsci.timing._par import read_par
 
 CONFIG = """
@@ -168,3 +170,22 @@ def test_a_tim_file_includes_files_from_outside_on_request(tmp_path):
     assert "x.tim:2: '../rest.tim' lies outside of" in said
     assert "--allow-outside" in said
     assert CliRunner().invoke(app, [*words, "--allow-outside"]).exit_code == 0
+
+
+@pytest.mark.parametrize("std", [3.8e-8, 2.5e-5, 0.1, 0.0099999 / 3600])
+@pytest.mark.parametrize(
+    ("name", "unit", "seconds"), [("RAJ", "hourangle", "s"), ("DECJ", "deg", "arcsec"), ("F0", "Hz", None)]
+)
+def test_errors_of_angles_are_in_the_seconds_of_their_values(name, unit, seconds, std):
+    """17:48:52.80035(14) with 0.00014 s: parentheses and the error beside them are the same number."""
+    texts = said(name, Decimal("17.8146667639"), std, unit)
+    if seconds is None:
+        assert set(texts) == {"text"}
+        return
+    error, written = texts["std_text"].split()
+    assert written == seconds
+    assert float(error) == pytest.approx(3600 * std, rel=0.05)
+    value, digits = re.fullmatch(r"17:48:([\d.]+)\((\d+)\)", texts["text"]).groups()
+    places = len(value.partition(".")[2])
+    assert float(digits) * 10.0**-places == pytest.approx(3600 * std, rel=0.05)
+    assert texts["unit_text"] == ("h:m:s" if name == "RAJ" else "d:m:s")

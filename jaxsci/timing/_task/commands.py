@@ -34,7 +34,7 @@ from ...runs import (
 from .._anchor import lay_out
 from .._fit import TimingSolution
 from .._model import TimingModel
-from .._notation import notation
+from .._notation import said
 from .._par_out import PREFIX
 from .._tim import TIM_BYTES
 from .._tim_out import retimed
@@ -153,9 +153,9 @@ def _table(solution: TimingSolution, toas: TOAs) -> Table:
         line = par.find(name)
         known = math.isfinite(std[name]) and std[name] > 0
         change = f"{offsets[name] / std[name]:.3f}" if known else "not determined"
-        table.add_row(
-            name, "" if line is None else line.text, notation(name, exact[name], std[name]), change, units[name]
-        )
+        texts = said(name, exact[name], std[name], units[name])
+        unit = texts.get("unit_text", units[name])
+        table.add_row(name, "" if line is None else line.text, texts["text"], change, unit)
     for row in noise_rows(solution, toas):
         known = math.isfinite(row["std"]) and row["std"] > 0
         change = f"{row['offset'] / row['std']:.3f}" if known else "not determined"

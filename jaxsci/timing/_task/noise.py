@@ -16,7 +16,7 @@ from ...runs import ConfigError
 from .._anchor import lay_out
 from .._fit import TimingSolution, noise_there
 from .._model import TimingModel
-from .._notation import notation
+from .._notation import said
 from .._par_out import PREFIX, noise_places, of_pint
 from .._toas import TOAs
 
@@ -63,7 +63,7 @@ def noise_rows(solution: TimingSolution, toas: TOAs) -> list[dict[str, Any]]:
                 "std": error,
                 "exact": repr(value),
                 "offset": value - start[name],
-                "text": notation(name, Decimal(value), error),
+                **said(name, Decimal(value), error, solution.fit.units[k]),
                 "folded": False,
                 "remarks": remarks,
             }
