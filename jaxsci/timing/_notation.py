@@ -22,7 +22,7 @@ def notation(name: str, value: Decimal, std: float) -> str:
     if entry is not None and entry.look == SEXAGESIMAL:
         seconds = _EXACT.multiply(abs(value), Decimal(3600))
         whole, rest = divmod(seconds, 60)
-        text = _with_error(rest, 3600 * std) if known else f"{rest:.9f}"
+        text = _digits(rest, Decimal(3600 * std)) if known else f"{rest:.9f}"
         minutes = int(whole)
         padded = text if text.split("(")[0].split(".")[0][1:2] else f"0{text}"
         return f"{'-' if value < 0 else ''}{minutes // 60:02d}:{minutes % 60:02d}:{padded}"
