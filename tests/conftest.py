@@ -11,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # the tests compile hundreds of programs and run each for milliseconds: LLVM may spend less on them
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest
@@ -42,6 +42,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compile_fast() -> Iterator[None]:
+    """Compile the package's own programs without optimisation, all of a process alike, or bits would differ.
+
+    That takes a third of a test's time and changes no fact asserted here.
+    """
+    from helpers import quick_compile
+
+    from jaxsci.fitting import _fresh, _program
+
+    options = quick_compile()
+    quick = None if options is None else options | {"xla_cpu_parallel_codegen_split_count": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (_fresh, _program):
+            patch.setattr(module, "compiler_options", lambda once=False: quick)
+        yield
 
 
 MAPS = Path("/proc/self/maps")

@@ -23,7 +23,7 @@ DOMAINS = {"timing", "compsep", "curvefit", "meanfield", "xpcs"}
 ORDER = ["core", ["parallel", "data"], "datasets", "fitting", ["sampling", "evolution"], "runs", DOMAINS, "cli"]
 FLOORS = {name: floor for floor, level in enumerate(ORDER) for name in ([level] if isinstance(level, str) else level)}
 HOST = re.compile(
-    r"(^|/)(io|plot|_diagnose|_summary|_figures|_html|_given|_checkpoint|_fingerprint|_hosts|_placement)\.py$"
+    r"(^|/)(io|plot|_diagnose|_summary|_figures|_html|_given|_checkpoint|_fingerprint|_hosts|_placement|_shown)\.py$"
 )  # these may use NumPy on the host
 LAZY = {
     "scipy",

@@ -165,14 +165,11 @@ def list_names(kind: str | None, imports: Sequence[Path], as_json: bool) -> int:
     for key, names in listed.items():
         table = Table(box=None, title=key, title_justify="left", pad_edge=False)
         table.add_column("name", no_wrap=True)
-        if any(arguments for arguments, about in names.values()):
-            table.add_column("arguments")
-            table.add_column("about")
-        else:
-            table.add_column("about")
-            names = {name: (about,) for name, (arguments, about) in names.items()}
+        alone = not any(arguments for arguments, about in names.values())  # configs take none
+        for column in ("about",) if alone else ("arguments", "about"):
+            table.add_column(column)
         for name, cells in names.items():
-            table.add_row(name, *cells)
+            table.add_row(name, *cells[alone:])
         console.print(table, "", markup=False)
     return FINE
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from packaging.requirements import Requirement
 from packaging.version import Version
 from rich.console import Console
@@ -92,8 +93,9 @@ def doctor(as_json: bool) -> int:
 def _machine() -> Iterator[Finding]:
     versions = runs.versions()
     yield Finding("jaxsci", GOOD, f"{versions['jaxsci']} on Python {versions['python']}, {versions['platform']}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("machine", GOOD, f"{runs.plural(cores or 1, 'core')}, {in_words(free_memory())} of memory free")
+    yield Finding(
+        "machine", GOOD, f"{runs.plural(psutil.cpu_count() or 1, 'core')}, {in_words(free_memory())} of memory free"
+    )
 
 
 def _jax(platform: str) -> Iterator[Finding]:

@@ -4,6 +4,7 @@
 package, by the same rule; plots, files and reports read its fields.
 """
 
+import html
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import Module, Scalar, place_of
+from ..core import Module, Scalar, place_of, traced, value_text
 from ..fitting import RESULTS, Facts, remarks, verdict_of
 from ._mixing import MixingMatrix
 from ._patches import mean
@@ -161,6 +162,13 @@ class Separation(Module):
             bound = int(np.sum(np.asarray(self.at_bound[name]) != 0))
             lines.append(f"{name:<16} {value.size:>8} {np.median(value):>12.6g} {np.median(error):>13.3g} {bound:>11}")
         return "\n".join([*lines, *verdict_lines(self.verdict, self.remarks)])
+
+    def __repr__(self) -> str:
+        return value_text(self) if traced(self) or self.result.ndim != 1 else self.summary()
+
+    def _repr_html_(self) -> str:
+        """The `summary` for a notebook."""
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
     def _place(self, name: str) -> int:
         return place_of(name, self.free, "fitted parameter")

@@ -15,7 +15,8 @@ from jaxtyping import Array
 from ._errors import suggest
 from ._given import as_float, is_real_number
 from ._module import Module
-from ._parameter import labelled, numbers, transparent
+from ._parameter import labelled, leaf_values, numbers, parameters, transparent
+from ._shown import bounds_text, notebook_table, value_text
 from ._typing import Inputs, Scalar
 
 
@@ -58,7 +59,24 @@ class AbstractModel(Module):
     def __neg__(self) -> "AbstractModel":
         return Negative(self)
 
+    def _repr_html_(self) -> str:
+        return _notebook(self)
+
     __array_ufunc__ = None  # so that a NumPy number on the left leaves the operation to the model
+
+
+def _notebook(model: AbstractModel) -> str:
+    """The parameters of a model as a table: value, unit, bounds, prior, what it is."""
+    values = dict(leaf_values(model))
+    every: list[tuple[str, ...]] = []
+    for name, about in parameters(model).items():
+        prior = "" if about.prior is None else value_text(about.prior)
+        every.append((name, value_text(values[name]), about.unit, bounds_text(about.bounds), prior, about.doc))
+    head = ("parameter", "value", "unit", "bounds", "prior", "")
+    kept = [k for k in range(len(head)) if k < 2 or any(row[k] for row in every)]
+    rows = [tuple(row[k] for k in kept) for row in every]
+    left = [place for place, k in enumerate(kept) if k != 1]
+    return notebook_table(type(model).__name__, [head[k] for k in kept], rows, left=left)
 
 
 class _AbstractComposite(AbstractModel):

@@ -15,6 +15,8 @@ import numpy as np
 from beartype.door import is_bearable
 from jaxtyping import jaxtyped
 
+from ._shown import value_text
+
 
 class Module(eqx.Module):
     """An `equinox.Module` whose fields are held to their jaxtyping annotations, in every subclass.
@@ -41,6 +43,9 @@ class Module(eqx.Module):
                         f"{type(self).__name__}.{field.name} should be {_expected(field.type)}, "
                         f"but it is {describe(value)}{_axes(self, field.name)}{_remedy(field)}"
                     )
+
+    def __repr__(self) -> str:
+        return value_text(self)
 
 
 def _remedy(field: dataclasses.Field[Any]) -> str:

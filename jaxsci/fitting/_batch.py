@@ -29,6 +29,7 @@ from ._small_batch import fit_small, takes
 from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver
 from ._solver.trf import TRF
+from ._summary import DataFrame, frame, html_of_batch
 from ._verdict import CONVERGED, FAILED, LOOK, facts_of, remarks, to_look_at
 
 _EACH = ("determined", "fixed", "projected", "at_bound", "rank", "chi2", "dof")  # facts that each member has its own of
@@ -118,6 +119,16 @@ class BatchSolution(Module):
             for name, values in new.items():
                 columns.setdefault(name, np.full(len(self), np.nan))[members] = values
         return columns
+
+    def to_pandas(self) -> DataFrame:
+        """The `table` as a DataFrame, a row for each member.
+
+        **Raises:** `ImportError` without pandas.
+        """
+        return frame(self.table(), "member")
+
+    def _repr_html_(self) -> str:
+        return html_of_batch(self)
 
 
 def fit_batch(

@@ -271,7 +271,7 @@ def compiler_options(once: bool = False) -> dict[str, Any] | None:
     if jax.default_backend() != "cpu":
         return None
     options = next((options for options in _CHEAP if _accepted(options)), {})
-    options |= _WIDE if _accepted(_WIDE) else {}
+    options = options | (_WIDE if _accepted(_WIDE) else {})
     return options | {"xla_backend_optimization_level": 0} if once else options
 
 

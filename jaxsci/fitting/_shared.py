@@ -31,6 +31,7 @@ from ._program import compiled
 from ._rounds import lane_count
 from ._solution import RESULTS, Solution
 from ._solver._trust_region import AbstractTrustSolver, TrustState
+from ._summary import html_of_shared
 from ._terms import ShapedPrior
 from ._uncertainty import ArrowCovariance, marked, scaled_by_scatter, uncertainty
 
@@ -66,6 +67,9 @@ class SharedSolution(Module):
     def success(self) -> Bool[Array, ""]:
         """True where the joint fit converged."""
         return self.result == RESULTS.successful
+
+    def _repr_html_(self) -> str:
+        return html_of_shared(self)
 
 
 class Halves(NamedTuple):

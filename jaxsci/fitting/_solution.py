@@ -42,7 +42,7 @@ from ..core import (
 )
 from ..parallel import read_framed, write_framed
 from ._by_name import ByName
-from ._summary import html_summary, text_summary
+from ._summary import DataFrame, Dataset, as_pandas, as_xarray, html_summary, shown, text_summary
 from ._terms import Fitted, ShapedPrior, Terms
 from ._uncertainty import propagate
 from ._verdict import remarks_of, verdict_of
@@ -220,8 +220,25 @@ class Solution(Module):
         """A table of values, errors and flags, and how good the fit is. For one fit, not a batch."""
         return text_summary(self)
 
+    def __repr__(self) -> str:
+        return shown(self)
+
     def _repr_html_(self) -> str:
         return html_summary(self)
+
+    def to_pandas(self) -> DataFrame:
+        """A table of one fit: for each parameter its value, std, unit, and whether it is determined or at a bound.
+
+        **Raises:** `ImportError` without pandas; `ValueError` for a batch, which is `to_xarray`'s.
+        """
+        return as_pandas(self)
+
+    def to_xarray(self) -> Dataset:
+        """Labelled arrays: value, std and covariance by `parameter`, of a batch also by `member`; chi2, dof, success.
+
+        **Raises:** `ImportError` without xarray.
+        """
+        return as_xarray(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to one checksummed file, whole or not at all; no pickle."""

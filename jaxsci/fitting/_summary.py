@@ -4,16 +4,25 @@ Values are rounded to two digits of their errors, so that a table can be copied 
 notebook show these; the command line and its reports take the rows and write their own.
 """
 
-import html
+import importlib
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..core import notebook_table, traced, value_text
+
 if TYPE_CHECKING:
+    from pandas import DataFrame as DataFrame
+    from xarray import Dataset as Dataset
+
+    from ._batch import BatchSolution
+    from ._shared import SharedSolution
     from ._solution import Solution
 else:
-    Solution = Any  # which imports this module
+    # the first three import this module, the others are imported where they are used
+    Solution = BatchSolution = SharedSolution = DataFrame = Dataset = Any
 
 
 def format_pm(value: float, std: float) -> tuple[str, str]:
@@ -101,15 +110,113 @@ def text_summary(solution: Solution) -> str:
     return "\n".join(lines)
 
 
+def shown(solution: Solution) -> str:
+    """What the prompt shows: the summary of one fit, the arrays of a batch or of a fit within a trace."""
+    return value_text(solution) if traced(solution) or solution.y.ndim != 1 else text_summary(solution)
+
+
 def html_summary(solution: Solution) -> str:
-    """The same for a notebook; a batch is only named."""
+    """The summary for a notebook; of a batch, how its members are distributed."""
+    if traced(solution):
+        return f"<pre>{value_text(solution)}</pre>"
     if solution.y.ndim != 1:
-        return f"<p>Solution of a batch {solution.y.shape[:-1]} with parameters {', '.join(solution.names)}</p>"
-    head = "<tr><th>parameter</th><th>value</th><th>standard error</th><th>unit</th><th></th></tr>"
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in parameter_rows(solution)
-    )
-    facts = "; ".join(f"{html.escape(label)} {html.escape(value)}" for label, value in quality(solution))
-    said = "" if solution.message else "".join(f"<p>Look: {html.escape(words)}</p>" for words in solution.remarks)
-    title = html.escape(f"{type(solution.model).__name__}: {ending(solution)}")
-    return f"<table><caption>{title}</caption>{head}{body}</table><p>{facts}</p>{said}"
+        y, std = (np.asarray(a, float).reshape(-1, len(solution.names)) for a in (solution.y, solution.standard_errors))
+        good = np.asarray(solution.success).reshape(-1)
+        title = f"Solution of a batch {solution.y.shape[:-1]}: {int(good.sum())} of {good.size} converged"
+        return _spread_table(title, solution.names, solution.units, y[good], std[good], ())
+    title = f"{type(solution.model).__name__}: {ending(solution)}"
+    notes = [f"{label}: {value}" for label, value in quality(solution)]
+    notes = ["; ".join(notes), *([] if solution.message else [f"Look: {words}" for words in solution.remarks])]
+    head, rows = ("parameter", "value", "standard error", "unit", ""), parameter_rows(solution)
+    return notebook_table(title, head, rows, notes, left=(0, 3, 4))
+
+
+def _spread_table(
+    title: str, names: Sequence[str], units: Sequence[str], y: np.ndarray, std: np.ndarray, notes: Sequence[str]
+) -> str:
+    """Of each parameter the median of many fits, half of their central 68 %, and the error of one of them."""
+    rows = []
+    for k, (name, unit) in enumerate(zip(names, units, strict=True)):
+        known = np.isfinite(y[:, k])
+        if known.any():
+            low, middle, high = np.percentile(y[known, k], [15.87, 50, 84.13])
+            error = f"{np.median(std[known, k]):.2g}"
+            rows.append((name, *format_pm(float(middle), float(high - low) / 2), error, unit))
+    return notebook_table(title, ("parameter", "median", "spread", "median error", "unit"), rows, notes, left=(0, 4))
+
+
+def html_of_batch(batch: BatchSolution) -> str:
+    """The members of a batch for a notebook: how they ended, how their parameters are distributed."""
+    failed, warned = batch.failed, batch.warnings
+    title = f"{len(batch)} fits: {len(batch) - len(failed)} converged, {len(warned)} of them to look at"
+    names = tuple(dict.fromkeys(name for group in batch.groups for name in group.names))
+    units = dict(pair for group in batch.groups for pair in zip(group.names, group.units, strict=True))
+    columns = {name: np.asarray(values)[batch.success] for name, values in batch.table().items()}
+    y = np.array([columns[name] for name in names], float).reshape(len(names), -1).T
+    std = np.array([columns[f"{name}_std"] for name in names], float).reshape(len(names), -1).T
+    notes = [f"member {i} failed: {why}" for i, why in list(failed.items())[:3]]
+    notes += [f"and {len(failed) - 3} more, in .failed"] if len(failed) > 3 else []
+    return _spread_table(title, names, [units[name] for name in names], y, std, notes)
+
+
+def html_of_shared(shared: SharedSolution) -> str:
+    """What all members say together, for a notebook."""
+    y, std = np.asarray(shared.y, float), np.asarray(shared.standard_errors, float)
+    rows = [
+        (name, *format_pm(float(y[k]), float(std[k])), unit)
+        for k, (name, unit) in enumerate(zip(shared.names, shared.units, strict=True))
+    ]
+    note = f"chi2 {float(shared.chi2):.6g} for {int(shared.dof)} degrees of freedom"
+    return notebook_table("shared parameters", ("parameter", "value", "standard error", "unit"), rows, [note], (0, 3))
+
+
+def as_pandas(solution: Solution) -> DataFrame:
+    """One fit as a table of its parameters."""
+    pandas = _imported("pandas")
+    _single(solution)
+    columns = {
+        "value": np.asarray(solution.y),
+        "std": np.asarray(solution.standard_errors),
+        "unit": np.array(solution.units, object),
+        "determined": np.asarray(solution.determined),
+        "fixed": np.asarray(solution.fixed),
+        "at_bound": np.asarray(solution.at_bound),
+    }
+    return pandas.DataFrame(columns, index=pandas.Index(solution.names, name="parameter"))
+
+
+def frame(columns: Mapping[str, np.ndarray], index: str) -> DataFrame:
+    """Columns of equal length as a DataFrame; `index` names its rows, which are counted unless a column has that name.
+
+    **Raises:** `ImportError` without pandas.
+    """
+    table = _imported("pandas").DataFrame(dict(columns))
+    return table.set_index(index) if index in columns else table.rename_axis(index)
+
+
+def as_xarray(solution: Solution) -> Dataset:
+    """One fit, or a batch of fits of one structure, as labelled arrays."""
+    xarray = _imported("xarray")
+    batch = tuple(f"member_{k}" if solution.y.ndim > 2 else "member" for k in range(solution.y.ndim - 1))
+    one, two = (*batch, "parameter"), (*batch, "parameter", "with_parameter")
+    arrays = {
+        "value": (one, solution.y),
+        "std": (one, solution.standard_errors),
+        "covariance": (two, solution.covariance),
+        "determined": (one, solution.determined),
+        "at_bound": (one, solution.at_bound),
+        "success": (batch, solution.success),
+        "chi2": (batch, solution.chi2),
+        "dof": (batch, solution.dof),
+        "num_steps": (batch, solution.num_steps),
+    }
+    names = list(solution.names)
+    coordinates = {"parameter": names, "with_parameter": names, "unit": ("parameter", list(solution.units))}
+    return xarray.Dataset({name: (dims, np.asarray(values)) for name, (dims, values) in arrays.items()}, coordinates)
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"this needs {name}, which is not installed: pip install 'jaxsci[tables]'") from error

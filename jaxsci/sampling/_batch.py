@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..core import Module, as_array
-from ..fitting import Solution
+from ..fitting import DataFrame, Solution, frame
 from ._check import Checked, Criteria
 from ._kernel import Trace
 from ._posterior import Posterior
@@ -83,6 +83,13 @@ class BatchPosterior(Module):
             for name, value in new.items():
                 columns.setdefault(name, np.full(self.size, np.nan))[i] = value
         return columns
+
+    def to_pandas(self) -> DataFrame:
+        """The `table` as a DataFrame, a row for each member.
+
+        **Raises:** `ImportError` without pandas.
+        """
+        return frame(self.table(), "member")
 
     def check(self, criteria: Criteria = Criteria()) -> dict[int, Checked]:
         """{member: what `Posterior.check` found} of all members that could be fitted, the refused among them."""

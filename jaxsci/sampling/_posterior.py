@@ -18,12 +18,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..core import Module, as_array, element_names, suggest
 from ..datasets import AbstractDataset
-from ..fitting import Solution
+from ..fitting import DataFrame, Solution, frame
 from ..parallel import fingerprint, read_framed, write_framed
 from ._check import Checked, Criteria, check
 from ._diagnostics import bfmi, ess_bulk, ess_mean, ess_tail, hdi, r_hat, saturated
 from ._predict import predicted, replicated
-from ._summary import text_summary
+from ._summary import html_summary, text_summary
 
 if TYPE_CHECKING:
     from arviz import InferenceData
@@ -146,6 +146,16 @@ class Posterior(Module):
 
     def __repr__(self) -> str:
         return text_summary(self)
+
+    def _repr_html_(self) -> str:
+        return html_summary(self)
+
+    def to_pandas(self) -> DataFrame:
+        """The `summary` as a DataFrame, a row for each parameter.
+
+        **Raises:** `ImportError` without pandas.
+        """
+        return frame(self.summary(), "name")
 
     def to_arviz(self) -> InferenceData:
         """The draws and statistics of all chains as ArviZ has them: InferenceData, or a DataTree from ArviZ 1 on."""

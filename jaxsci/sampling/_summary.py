@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core import notebook_table
 from ..fitting import format_pm
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ _HEAD = ("parameter", "mean", "sd", "94 % from", "to", "R-hat", "bulk ESS", "tai
 
 def text_summary(posterior: Posterior) -> str:
     """The table of what was sampled, and the facts of the chains."""
-    chains, draws = posterior.draws.shape[:2]
-    title = f"Posterior of {type(posterior.start.model).__name__}: {chains} chains of {draws} draws"
+    title = _title(posterior)
     if posterior.refused:
         return f"{title}, refused: {posterior.refused}"
     rows = [_HEAD, *_rows(posterior.summary())]
@@ -31,6 +31,19 @@ def text_summary(posterior: Posterior) -> str:
         for row in rows
     ]
     return "\n".join([title, *lines, _facts(posterior)])
+
+
+def html_summary(posterior: Posterior) -> str:
+    """The same for a notebook."""
+    title = _title(posterior)
+    if posterior.refused:
+        return notebook_table(title, (), [], [f"refused: {posterior.refused}"])
+    return notebook_table(title, _HEAD, _rows(posterior.summary()), [_facts(posterior)])
+
+
+def _title(posterior: Posterior) -> str:
+    chains, draws = posterior.draws.shape[:2]
+    return f"Posterior of {type(posterior.start.model).__name__}: {chains} chains of {draws} draws"
 
 
 def _rows(columns: dict[str, np.ndarray]) -> list[tuple[str, ...]]:

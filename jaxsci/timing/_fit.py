@@ -7,6 +7,7 @@ too.
 """
 
 import dataclasses
+import html
 import os
 from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal
@@ -17,12 +18,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import AbstractLikelihood, Module, Parameter, get, is_traced, parameters, suggest, traced
+from ..core import (
+    AbstractLikelihood,
+    Module,
+    Parameter,
+    get,
+    is_traced,
+    notebook_table,
+    parameters,
+    suggest,
+    traced,
+    value_text,
+)
 from ..fitting import GaussNewton, Solution, Solver, as_names, fit as core_fit, judge, make_plan
 from ..sampling import FitAndData, fit_of
 from ._anchor import AnchoredTOAs, tied, warn_of_idle
 from ._components import TimingNoise
 from ._model import NOISE, TimingModel, counts_from_a_pulse, elements, limits, refuse_others
+from ._notation import said
 from ._toas import TOAs
 from .io import load
 
@@ -154,6 +167,30 @@ class TimingSolution(Module):
         rows = [f"{n:<12} {float(exact[n]):>24.16g} {std[n]:>12.3g}  {units[n]}" for n in self.names]
         head = f"chi2 {float(self.chi2):.3f} for {self.dof} degrees of freedom, {int(self.fit.num_data)} TOAs"
         return "\n".join([head, f"{'parameter':<12} {'value':>24} {'error':>12}  unit", *rows])
+
+    def __repr__(self) -> str:
+        return self.summary() if self._told else value_text(self)
+
+    def _repr_html_(self) -> str:
+        """The fitted values with the error of their last digits, for a notebook."""
+        if not self._told:
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        exact, std, units = self.exact, self.std, self.units
+        each = {name: said(name, exact[name], std[name], units[name]) for name in self.names}
+        rows = [
+            (name, row["text"], row.get("std_text", f"{std[name]:.2g}"), row.get("unit_text", units[name]))
+            for name, row in each.items()
+        ]
+        head, *_ = self.summary().splitlines()
+        assert self.start.par is not None
+        title = f"{self.start.par.word('PSR', 'pulsar')}: {self.fit.verdict}"
+        notes = [head, *([] if self.fit.message else [f"Look: {words}" for words in self.fit.remarks])]
+        return notebook_table(title, ("parameter", "value", "standard error", "unit"), rows, notes, left=(0, 3))
+
+    @property
+    def _told(self) -> bool:
+        """True for one pulsar outside of a transformation, whose numbers can be read."""
+        return self.alone and self.start.par is not None
 
 
 def _unit(name: str, leaf: str, about: Mapping[str, Parameter]) -> str:

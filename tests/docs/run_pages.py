@@ -1,4 +1,4 @@
-"""Run the code of pages: `python run_pages.py CACHE PAGE...` prints {page: what is wrong with it} as JSON.
+"""Run the code of pages: `python run_pages.py CACHE PAGE...` prints for each {page: what is wrong with it} in JSON.
 
 A process of its own: JAX as users have it, without the checks of every shape that the tests switch on and that make
 tracing several times slower.
@@ -71,11 +71,10 @@ def main(cache: str, *pages: str) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     jax.config.update("jax_disable_most_optimizations", True)
     warnings.simplefilter("error")
-    wrong = {}
     for page in pages:
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            wrong[page] = run(Path(page))
-    print(json.dumps(wrong))
+            wrong = run(Path(page))
+        print(json.dumps({page: wrong}), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -24,42 +25,61 @@ def label(path):
     return str(path.relative_to(ROOT))
 
 
-def python(*arguments, cwd):
+def started(*arguments, cwd, stderr=subprocess.PIPE):
+    """A Python of its own with these arguments, without colours and announcements."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     settings = {"PYTHONPATH": path, "NO_COLOR": "1", "NO_MKDOCS_2_WARNING": "1"}
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    words = [sys.executable, *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, cwd=cwd, env=os.environ | settings, stdout=pipe, stderr=stderr, text=True)
 
 
-def what_is_wrong(pages):
-    """{page: what is wrong with it, if anything}."""
-    done = python(RUNNER, jax.config.jax_compilation_cache_dir, *pages, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+class Runner:
+    """One process that runs pages, one after the other; each test waits for its own."""
+
+    def __init__(self, pages):
+        cache = jax.config.jax_compilation_cache_dir
+        self.stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe that nobody reads would fill up
+        self.process = started(RUNNER, cache, *pages, cwd=ROOT, stderr=self.stderr)
+        self.found = {}
+
+    def wrong_with(self, page):
+        """What is wrong with a page, if anything."""
+        while str(page) not in self.found:
+            line = self.process.stdout.readline()
+            assert line, self._said()
+            self.found |= json.loads(line)
+        return self.found[str(page)]
+
+    def _said(self):
+        self.stderr.seek(0)
+        return self.stderr.read()
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
+        self.stderr.close()
 
 
 @pytest.fixture(scope="module")
-def findings():
-    return what_is_wrong(RUN)
+def runner():
+    made = Runner(RUN)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("page", RUN, ids=label)
-def test_the_code_of_a_page_runs(page, findings):
-    assert not findings[str(page)]
+def test_the_code_of_a_page_runs(page, runner):
+    assert not runner.wrong_with(page)
 
 
 @pytest.mark.slow
 def test_the_code_of_the_readme_runs():
     """Slow because the pages have the same code."""
     readme = ROOT / "README.md"
-    assert not what_is_wrong([readme])[str(readme)]
+    made = Runner([readme])
+    assert not made.wrong_with(readme)
+    made.close()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=label)
@@ -87,8 +107,9 @@ def is_public(name, kind):
 def test_the_site_builds_without_a_warning(tmp_path):
     if any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material", "mkdocstrings")):
         pytest.skip("mkdocs-material and mkdocstrings are not installed: pip install -e '.[docs]'")
-    done = python("-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path / "site", cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
+    build = started("-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path / "site", cwd=ROOT)
+    said = build.communicate(timeout=500)
+    assert build.returncode == 0, said
     for page in (tmp_path / "site").rglob("*.html"):
         loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', page.read_text())
         assert not loaded, f"{page.name} loads {loaded}"
