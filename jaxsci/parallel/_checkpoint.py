@@ -66,7 +66,8 @@ class Kept(NamedTuple):
 
         **Raises:** `ValueError` where there are some, and none of them is whole. **Warns** where the newer is damaged.
         """
-        path, older = Path(path), previous_of(path)
+        path = Path(path)
+        older = previous_of(path)
         if not path.exists():  # killed between two renames, or never written
             return (Kept.read(older), older) if older.exists() else None
         try:

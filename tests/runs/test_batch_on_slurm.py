@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from test_batch import FIT
+from test_batches_of_configs import FIT
 from written import MODELS, write_csv
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -71,7 +71,9 @@ def test_maps_of_simulated_frames(shared_data, name):
     data = np.load(shared_data / f"xpcs/frames_{name}.npz")
     mask = data["dynamic_roi_map"] == int(data["two_time_label"])
     found = of(data["frames"][:512][:, mask], tt=TwoTime(512, "float32"))
-    np.testing.assert_allclose(found.C, data["two_time_first512"], rtol=2e-6)
+    # products of so many pixels, added in single precision in whatever order the compiler takes
+    rounding = np.sqrt(mask.sum()) * np.finfo(np.float32).eps
+    np.testing.assert_allclose(found.C, data["two_time_first512"], rtol=2 * rounding)
     np.testing.assert_array_equal(found.C, found.C.T)
 
 

@@ -149,7 +149,7 @@ def test_a_run_that_is_stopped_says_what_is_kept(command, folder, monkeypatch):
     assert "it has /frames" in wrong.stderr
     whole = correlators.read_through
 
-    def stopped(source, choices, plan, kept, name, report):
+    def stopped(source, parts, collected, plan, placement, kept, name, report):
         kept.write()
         raise KeyboardInterrupt
 
