@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _compile_fast() -> Iterator[None]:
     """Compile the package's own programs without optimisation, all of a process alike, or bits would differ.
 
-    That takes a third of a test's time and changes no fact asserted here.
+    Optimising takes a sixth of the whole time and changes no fact asserted here.
     """
     from helpers import quick_compile
 

@@ -149,7 +149,7 @@ def list_names(kind: str | None, imports: Sequence[Path], as_json: bool) -> int:
     known = [*registry, _CONFIGS]
     if kind is not None and kind not in known:
         raise ConfigError("list", f"there is no kind {kind!r}{suggest(kind, known)} ({', '.join(known)})")
-    listed = {
+    found = {
         key: _configs() if key == _CONFIGS else {n: runs.describe(cls) for n, cls in registry[key].every().items()}
         for key in (known if kind is None else [kind])
     }
@@ -157,12 +157,12 @@ def list_names(kind: str | None, imports: Sequence[Path], as_json: bool) -> int:
         print_json(
             {
                 key: {name: {"arguments": arguments, "about": about} for name, (arguments, about) in names.items()}
-                for key, names in listed.items()
+                for key, names in found.items()
             }
         )
         return FINE
     console = Console()
-    for key, names in listed.items():
+    for key, names in found.items():
         table = Table(box=None, title=key, title_justify="left", pad_edge=False)
         table.add_column("name", no_wrap=True)
         alone = not any(arguments for arguments, about in names.values())  # configs take none

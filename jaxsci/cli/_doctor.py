@@ -173,7 +173,14 @@ def _sciences() -> Iterator[Finding]:
             else:
                 yield Finding(name, GOOD, f"{config} is read: {runs.load(config).count}")
         except (ConfigError, ImportError) as error:
-            yield Finding(name, WRONG, f"{config or name}: {error}")
+            yield Finding(name, ABSENT if _is_for_want_of_a_package(error) else WRONG, f"{config or name}: {error}")
+
+
+def _is_for_want_of_a_package(error: BaseException | None) -> bool:
+    """Whether an error began with a package that is not installed; its message names the extra that brings it."""
+    while error is not None and not isinstance(error, ModuleNotFoundError):
+        error = error.__cause__
+    return error is not None
 
 
 class _Decay(AbstractModel):

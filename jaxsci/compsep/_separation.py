@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import Module, Scalar, place_of, traced, value_text
+from ..core import Module, Scalar, place_of, readable, value_text
 from ..fitting import RESULTS, Facts, remarks, verdict_of
 from ._mixing import MixingMatrix
 from ._patches import mean
@@ -164,7 +164,12 @@ class Separation(Module):
         return "\n".join([*lines, *verdict_lines(self.verdict, self.remarks)])
 
     def __repr__(self) -> str:
-        return value_text(self) if traced(self) or self.result.ndim != 1 else self.summary()
+        return self.summary() if self._told else value_text(self)
+
+    @property
+    def _told(self) -> bool:
+        """True for one separation whose numbers can be read: outside of a transformation, and all there."""
+        return readable(self) and self.result is not None and self.result.ndim == 1
 
     def _repr_html_(self) -> str:
         """The `summary` for a notebook."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
 from ._traced import is_traced
+from ._typing import Tree
 
 _MOST = 6  # numbers of an array that are shown
 _DIGITS = 6
@@ -36,22 +36,34 @@ class _Text:
         return self.text
 
 
-def value_text(tree: Any) -> str:
+def value_text(tree: Tree) -> str:
     """A Module, or any tree, with the numbers of its small arrays; large ones, and those in a trace, by their shape."""
     return eqx.tree_pformat(jtu.tree_map(_of_leaf, tree, is_leaf=_is_choice))
 
 
-def _is_choice(node: Any) -> bool:
+def readable(tree: Tree) -> bool:
+    """True where the numbers of all leaves can be looked at; not within a trace, or of shapes in place of arrays."""
+    return all(_is_readable(leaf) for leaf in jtu.tree_leaves(tree))
+
+
+def _is_readable(leaf: object) -> bool:
+    if is_traced(leaf) or not isinstance(leaf, jax.Array | np.ndarray):
+        return False
+    # of an array that was given away, or lies on other hosts too, there is nothing to read here
+    return isinstance(leaf, np.ndarray) or (leaf.is_fully_addressable and not leaf.is_deleted())
+
+
+def _is_choice(node: object) -> bool:
     """Members of an `equinox.Enumeration`, which print their own name."""
     return type(node).__name__ == "EnumerationItem"
 
 
-def _of_leaf(leaf: Any) -> Any:
-    if is_traced(leaf) or not isinstance(leaf, jax.Array | np.ndarray) or leaf.size > _MOST:
+def _of_leaf(leaf: object) -> object:
+    if _is_choice(leaf):  # which reads its number to print its name
+        return leaf if readable(leaf) else _Text("one of an enumeration")
+    if not isinstance(leaf, jax.Array | np.ndarray) or not _is_readable(leaf):
         return leaf
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or getattr(leaf, "is_deleted", bool)():
-        return leaf
-    if leaf.ndim > 1 or leaf.dtype.kind not in "fciub":
+    if leaf.size > _MOST or leaf.ndim > 1 or leaf.dtype.kind not in "fciub":
         return leaf
     values = np.atleast_1d(np.asarray(leaf)).tolist()
     texts = [repr(float(f"{value:.{_DIGITS}g}")) if leaf.dtype.kind == "f" else str(value) for value in values]

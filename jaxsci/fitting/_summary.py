@@ -4,6 +4,7 @@ Values are rounded to two digits of their errors, so that a table can be copied 
 notebook show these; the command line and its reports take the rows and write their own.
 """
 
+import html
 import importlib
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core import notebook_table, traced, value_text
+from ..core import notebook_table, readable, value_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame as DataFrame
@@ -110,15 +111,23 @@ def text_summary(solution: Solution) -> str:
     return "\n".join(lines)
 
 
+def whole(solution: Solution) -> bool:
+    """True where all arrays are there and can be read: not within a trace, nor of a part that was filtered out."""
+    return readable(solution) and all(getattr(solution, name) is not None for name in _ASKED)
+
+
+_ASKED = ("fitted", "y", "covariance", "chi2", "dof", "result")
+
+
 def shown(solution: Solution) -> str:
     """What the prompt shows: the summary of one fit, the arrays of a batch or of a fit within a trace."""
-    return value_text(solution) if traced(solution) or solution.y.ndim != 1 else text_summary(solution)
+    return text_summary(solution) if whole(solution) and solution.y.ndim == 1 else value_text(solution)
 
 
 def html_summary(solution: Solution) -> str:
     """The summary for a notebook; of a batch, how its members are distributed."""
-    if traced(solution):
-        return f"<pre>{value_text(solution)}</pre>"
+    if not whole(solution):
+        return f"<pre>{html.escape(value_text(solution))}</pre>"
     if solution.y.ndim != 1:
         y, std = (np.asarray(a, float).reshape(-1, len(solution.names)) for a in (solution.y, solution.standard_errors))
         good = np.asarray(solution.success).reshape(-1)

@@ -24,8 +24,8 @@ from ..core import (
     Parameter,
     get,
     is_traced,
-    notebook_table,
     parameters,
+    readable,
     suggest,
     traced,
     value_text,
@@ -35,7 +35,6 @@ from ..sampling import FitAndData, fit_of
 from ._anchor import AnchoredTOAs, tied, warn_of_idle
 from ._components import TimingNoise
 from ._model import NOISE, TimingModel, counts_from_a_pulse, elements, limits, refuse_others
-from ._notation import said
 from ._toas import TOAs
 from .io import load
 
@@ -173,24 +172,14 @@ class TimingSolution(Module):
 
     def _repr_html_(self) -> str:
         """The fitted values with the error of their last digits, for a notebook."""
-        if not self._told:
-            return f"<pre>{html.escape(repr(self))}</pre>"
-        exact, std, units = self.exact, self.std, self.units
-        each = {name: said(name, exact[name], std[name], units[name]) for name in self.names}
-        rows = [
-            (name, row["text"], row.get("std_text", f"{std[name]:.2g}"), row.get("unit_text", units[name]))
-            for name, row in each.items()
-        ]
-        head, *_ = self.summary().splitlines()
-        assert self.start.par is not None
-        title = f"{self.start.par.word('PSR', 'pulsar')}: {self.fit.verdict}"
-        notes = [head, *([] if self.fit.message else [f"Look: {words}" for words in self.fit.remarks])]
-        return notebook_table(title, ("parameter", "value", "standard error", "unit"), rows, notes, left=(0, 3))
+        from ._task.noise import html_summary  # here, because that room's rows are made of solutions
+
+        return html_summary(self) if self._told else f"<pre>{html.escape(repr(self))}</pre>"
 
     @property
     def _told(self) -> bool:
-        """True for one pulsar outside of a transformation, whose numbers can be read."""
-        return self.alone and self.start.par is not None
+        """True for one pulsar whose numbers can be read: outside of a transformation, and all there."""
+        return readable(self) and self.fit.y is not None and self.alone and self.start.par is not None
 
 
 def _unit(name: str, leaf: str, about: Mapping[str, Parameter]) -> str:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import sys
 
 import pytest
 
@@ -48,6 +49,15 @@ def test_a_version_that_is_too_old_is_wrong(command, monkeypatch):
     found = looked(command, code=3)["extra sky"]
     assert found["state"] == "wrong"
     assert "healpy is 0.1, but it needs >=" in found["found"]
+
+
+def test_a_science_without_its_extra_is_not_wrong(command, monkeypatch):
+    """A plain install works as far as it goes: nothing that is installed is broken."""
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    monkeypatch.setattr(_doctor.runs, "sciences", lambda: ("xpcs",))
+    found = looked(command)["xpcs"]
+    assert found["state"] == "not installed"
+    assert "pip install 'jaxsci[xpcs]'" in found["found"]
 
 
 def test_a_fit_that_is_wrong_is_told(command, monkeypatch):

@@ -1,6 +1,8 @@
 """What a command prints is chosen: `--json`, `--quiet`; and what a shell offers for names half typed."""
 
+import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +72,36 @@ def test_help_ends_with_examples(command, words):
     text = command(*words, "--help").stdout
     assert "Examples:" in text
     assert f"jaxsci {' '.join(words)}".strip() in text.split("Examples:")[1]
+
+
+def uncommented(text):
+    """(setting, config) for each setting that stands in a comment: the config with it, in place of one of its name."""
+    lines, seen = text.splitlines(), 0
+    for place, line in enumerate(lines):
+        if place < seen:
+            continue
+        setting = re.fullmatch(r"# *((\w+) = .*|\[\w[^ ]*\].*)", line)
+        if setting and not setting[1].startswith("["):
+            rest = [other for other in lines if not re.match(rf"{setting[2]} =", other)]
+            yield setting[1], "\n".join(setting[1] if other is line else other for other in rest)
+        elif setting:  # a table with what stands below it
+            below = list(itertools.takewhile(lambda other: re.match(r"# *\w+ = ", other), lines[place + 1 :]))
+            seen = place + 1 + len(below)
+            table = [setting[1], *(other.lstrip("# ") for other in below)]
+            yield setting[1], "\n".join([*lines, *table])
+
+
+@pytest.mark.parametrize("science", sciences())
+def test_what_a_starter_offers_in_comments_is_taken(command, folder, science):
+    done = command("new", science)
+    words = done.stdout.removeprefix("Now run: jaxsci run ").split()
+    config = folder / words[0]
+    offered = dict(uncommented(config.read_text()))
+    assert offered
+    for setting, text in offered.items():
+        config.write_text(text)
+        said = command("check", *words).stderr
+        assert not re.search("there is no key|TOML|cannot overwrite", said), (setting, said)
 
 
 @pytest.mark.parametrize("science", sciences())

@@ -3,6 +3,7 @@
 import html
 import re
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +52,33 @@ def test_what_has_no_numbers_shows_its_shape():
     assert shown == ["Line(slope=f64[], level=f64[])"]
     many = jax.vmap(lambda a: Line(a, a))(jnp.arange(50.0))
     assert repr(many) == "Line(slope=f64[50], level=f64[50])"
+
+
+BARE = {
+    "shapes": lambda s: jax.eval_shape(lambda x: x, s),
+    "a part": lambda s: eqx.filter(s, eqx.is_inexact_array),
+    "the other part": lambda s: eqx.filter(s, eqx.is_inexact_array, inverse=True),
+    "nothing": lambda s: jax.tree.map(lambda x: None, s),
+    "words": lambda s: jax.tree.map(lambda x: "word", s),
+    "given away": lambda s: jax.tree.map(gone, s),
+    "a batch": lambda s: jax.tree.map(lambda x: jnp.stack([x, x]), s),
+    "as NumPy": lambda s: jax.tree.map(np.asarray, s),
+}
+
+
+def gone(x):
+    copy = jnp.array(x)
+    copy.delete()
+    return copy
+
+
+@pytest.mark.parametrize("case", BARE)
+def test_nothing_is_too_bare_to_be_shown(solution, case):
+    """A repr stands in tracebacks and debuggers, where trees hold anything: it never raises."""
+    bare = BARE[case](solution)
+    assert repr(bare)
+    assert bare._repr_html_()
+    assert repr(BARE[case](Line(1.5))).startswith("Line(")
 
 
 def test_a_model_in_a_notebook():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.resources
+import re
 from pathlib import Path
 
 import jax
@@ -142,3 +143,15 @@ def test_noise_is_freed_by_maximum_likelihood():
         assert abs(freed.offsets[name] - plain.offsets[name]) < 1e-3 * std
         assert freed.std[name] == pytest.approx(efac * std, rel=1e-3)
     assert f"EFAC         -f A {float(freed.noise.EFAC[0])!r}"[:24] in timing.par_text(freed)
+
+
+def test_a_solution_shows_its_summary_and_a_table_with_the_names_of_the_par_file():
+    model, toas = timing.bundled("NGC6440E")
+    solution = timing.fit(model, toas)
+    assert repr(solution) == solution.summary()
+    page = solution._repr_html_()
+    assert "1748-2021E: converged" in page
+    assert re.search(r">17:48:52\.\d+\(\d\d\)<.*?>0\.000\d+ s<.*?>h:m:s<", page)
+    bare = jax.tree.map(lambda x: None, solution)
+    assert repr(bare)
+    assert bare._repr_html_().startswith("<pre>")

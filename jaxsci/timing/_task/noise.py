@@ -1,7 +1,7 @@
 """Noise that is fitted with a pulsar: its names in a config, its rows in the record, its lines in a par file.
 
 Researchers know EFAC and ECORR by the names of the par file, and the fit by those of its parameters; what is between is
-here, for configs and for the commands of `jaxsci timing`.
+here, for configs and for the commands of `jaxsci timing`, and for notebooks, which show a pulsar by the same names.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ...core import element_names, get, parameters, suggest
-from ...fitting import facts_of, remarks
+from ...core import element_names, get, notebook_table, parameters, suggest
+from ...fitting import facts_of, remarks, verdict_of
 from ...runs import ConfigError
 from .._anchor import lay_out
 from .._fit import TimingSolution, noise_there
@@ -79,6 +79,23 @@ def timing_remarks(solution: TimingSolution) -> tuple[str, ...]:
     flags = {name: getattr(every, name)[places] for name in ("determined", "fixed", "projected", "at_bound")}
     rank = int(flags["determined"].sum())
     return remarks(every._replace(names=names, rank=rank, dof=solution.dof, **flags))
+
+
+def html_summary(solution: TimingSolution) -> str:
+    """One pulsar for a notebook: values with the error of their last digits, and what to look at."""
+    exact, std, units, par = solution.exact, solution.std, solution.units, solution.start.par
+    assert par is not None
+    rows = []
+    for name in solution.names:
+        texts = said(name, exact[name], std[name], units[name])
+        error, unit = texts.get("std_text", f"{std[name]:.2g}"), texts.get("unit_text", units[name])
+        rows.append((name, texts["text"], error, unit))
+    look = timing_remarks(solution) if solution.success else ()
+    verdict = verdict_of(solution.success, look)
+    notes = [solution.summary().splitlines()[0], *([solution.fit.message] if solution.fit.message else [])]
+    notes += [f"Look: {words}" for words in look]
+    title = f"{par.word('PSR', 'pulsar')}: {verdict}"
+    return notebook_table(title, ("parameter", "value", "standard error", "unit"), rows, notes, left=(0, 3))
 
 
 def _at_start(solution: TimingSolution, toas: TOAs) -> dict[str, float]:
