@@ -77,7 +77,9 @@ def doctor(as_json: bool) -> int:
         found = list(map(dataclasses.asdict, findings))
         print_json({"exit_code": code, "versions": runs.versions(), "findings": found})
         return code
-    table = Table("", "", "", box=None, show_header=False)
+    table = Table(box=None, show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")  # a path is never cut short
     for finding in findings:
         colour = _COLOURS[finding.state]
         remedy = f"\n[bold]{escape(finding.remedy)}[/bold]" if finding.remedy else ""

@@ -4,7 +4,6 @@
 package, by the same rule; plots, files and reports read its fields.
 """
 
-import html
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import Module, Scalar, place_of, readable, value_text
+from ..core import Module, Scalar, notebook_text, place_of, readable, value_text
 from ..fitting import RESULTS, Facts, remarks, verdict_of
 from ._mixing import MixingMatrix
 from ._patches import mean
@@ -173,7 +172,7 @@ class Separation(Module):
 
     def _repr_html_(self) -> str:
         """The `summary` for a notebook."""
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        return notebook_text(repr(self))
 
     def _place(self, name: str) -> int:
         return place_of(name, self.free, "fitted parameter")

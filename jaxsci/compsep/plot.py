@@ -113,9 +113,14 @@ def _scale(ax: "Axes", picture: "AxesImage", label: str, beyond: str, some: bool
         bar.outline.set_visible(False)  # type: ignore[operator]
         return
     bar.ax.locator_params(axis="x", nbins=3)
+    bar.ax.ticklabel_format(axis="x", useOffset=False)
     low, high = picture.get_clim()
     shown = [tick for tick in bar.get_ticks() if low <= tick <= high]
-    widest = max(map(len, bar.ax.xaxis.get_major_formatter().format_ticks(shown)), default=0)
+    form = bar.ax.xaxis.get_major_formatter()
+    widest = max(map(len, form.format_ticks(shown)), default=0)
+    if form.get_offset():  # matplotlib writes it over the label
+        bar.set_label(f"{label} \N{MULTIPLICATION SIGN} {form.get_offset()}")
+        bar.ax.xaxis.offsetText.set_visible(False)
     if len(shown) > 1 and widest * (high - low) > _LETTERS * (shown[1] - shown[0]):
         bar.set_ticks(shown[::2])
 

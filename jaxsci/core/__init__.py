@@ -81,7 +81,12 @@ from ._rows import (
     rows as rows,
     split_rows as split_rows,
 )
-from ._shown import notebook_table as notebook_table, readable as readable, value_text as value_text
+from ._shown import (
+    notebook_table as notebook_table,
+    notebook_text as notebook_text,
+    readable as readable,
+    value_text as value_text,
+)
 from ._static import Static as Static, closed as closed, opened as opened
 from ._traced import is_traced as is_traced, traced as traced, untraceable as untraceable
 from ._transform import Transform as Transform

@@ -20,10 +20,10 @@ _MOST = 6  # numbers of an array that are shown
 _DIGITS = 6
 
 # lines and backgrounds take the colour of the text, so that a table is readable in light and in dark notebooks
-_TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.4em 0"
+_TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.4em 0;color:inherit"
 _CAPTION = "caption-side:top;text-align:left;font-weight:600;padding:.2em 0;color:inherit"
-_HEAD = "padding:.2em .9em .2em 0;border-bottom:1px solid currentColor;font-weight:600"
-_CELL = "padding:.15em .9em .15em 0;background:none"
+_HEAD = "padding:.2em .9em .2em 0;border-bottom:1px solid currentColor;font-weight:600;white-space:nowrap"
+_CELL = "padding:.15em .9em .15em 0;background:none;white-space:nowrap"
 
 
 class _Text:
@@ -76,6 +76,11 @@ def bounds_text(bounds: tuple[Any, Any]) -> str:
     return "" if ends == ["-inf", "inf"] else " to ".join(ends)
 
 
+def notebook_text(text: str) -> str:
+    """HTML of plain text, which is scrolled where it is wider than the page."""
+    return f'<pre style="overflow-x:auto;color:inherit">{html.escape(text)}</pre>'
+
+
 def notebook_table(
     title: str,
     head: Sequence[str],
@@ -99,4 +104,4 @@ def notebook_table(
     table = f'<table style="{_TABLE}"><caption style="{_CAPTION}">{html.escape(title)}</caption>'
     table += f"<thead>{row('th', _HEAD, head)}</thead><tbody>{body}</tbody></table>"
     said = "".join(f'<div style="opacity:.8">{html.escape(note)}</div>' for note in notes)
-    return f'<div style="overflow-x:auto">{table}{said}</div>'
+    return f'<div style="overflow-x:auto;margin-bottom:1em">{table}{said}</div>'

@@ -4,7 +4,6 @@ Values are rounded to two digits of their errors, so that a table can be copied 
 notebook show these; the command line and its reports take the rows and write their own.
 """
 
-import html
 import importlib
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core import notebook_table, readable, value_text
+from ..core import notebook_table, notebook_text, readable, value_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame as DataFrame
@@ -127,7 +126,7 @@ def shown(solution: Solution) -> str:
 def html_summary(solution: Solution) -> str:
     """The summary for a notebook; of a batch, how its members are distributed."""
     if not whole(solution):
-        return f"<pre>{html.escape(value_text(solution))}</pre>"
+        return notebook_text(value_text(solution))
     if solution.y.ndim != 1:
         y, std = (np.asarray(a, float).reshape(-1, len(solution.names)) for a in (solution.y, solution.standard_errors))
         good = np.asarray(solution.success).reshape(-1)

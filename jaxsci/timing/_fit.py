@@ -7,7 +7,6 @@ too.
 """
 
 import dataclasses
-import html
 import os
 from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal
@@ -24,6 +23,7 @@ from ..core import (
     Parameter,
     get,
     is_traced,
+    notebook_text,
     parameters,
     readable,
     suggest,
@@ -174,7 +174,7 @@ class TimingSolution(Module):
         """The fitted values with the error of their last digits, for a notebook."""
         from ._task.noise import html_summary  # here, because that room's rows are made of solutions
 
-        return html_summary(self) if self._told else f"<pre>{html.escape(repr(self))}</pre>"
+        return html_summary(self) if self._told else notebook_text(repr(self))
 
     @property
     def _told(self) -> bool:

@@ -106,6 +106,23 @@ def test_numbers_below_a_map_do_not_touch(low):
     assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
 
 
+@pytest.mark.parametrize(("low", "width"), [(0.0769, 1e-5), (1e-9, 1e-9), (3e8, 1e8), (1.0, 0.5), (-0.25, 3e-7)])
+def test_nothing_is_written_over_the_label_of_a_bar(low, width):
+    """matplotlib puts what it takes out of the ticks, +7.69e-2 or 1e-9, where the label is."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3, 2.2), layout="constrained")
+    axis = bar_of(plot.plot_map(low + width * np.linspace(0, 1, NPIX), "x", figure.subplots())).xaxis
+    figure.canvas.draw()
+    assert not (axis.offsetText.get_visible() and axis.offsetText.get_text())
+    written = (axis.get_label_text(), *(label.get_text() for label in axis.get_ticklabels()))
+    label, *texts = (text.replace("\N{MINUS SIGN}", "-") for text in written)
+    factor = float(label.partition("\N{MULTIPLICATION SIGN}")[2] or 1)
+    shown = np.array([float(text) for text in texts if text]) * factor
+    places = axis.get_ticklocs()
+    np.testing.assert_allclose(shown, places[: len(shown)], rtol=1e-9, atol=1e-3 * width)
+
+
 def test_few_channels_are_marked_by_their_frequency(answer):
     separation, maps = answer
     ax = plot.plot_spectra(separation, NU, maps)
