@@ -1,7 +1,8 @@
 """What many tests share: oracles by finite differences, trace counters, and compilation without optimisation."""
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -80,20 +81,27 @@ def solved(*args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
     return popt, pcov, info["solution"]
 
 
-def compiles(fn: Callable) -> int:
-    """How many programs `fn()` compiles."""
-    count = 0
+@contextlib.contextmanager
+def compilations() -> Iterator[list[str]]:
+    """The events of compilation heard within, by name; other listeners, the package's own among them, stay."""
+    heard: list[str] = []
 
     def listen(name: str, *args: Any, **kwargs: Any) -> None:
-        nonlocal count
-        count += name == "/jax/core/compile/backend_compile_duration"
+        if name == "/jax/core/compile/backend_compile_duration":
+            heard.append(name)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        fn()
+        yield heard
     finally:
         jax._src.monitoring.unregister_event_duration_listener(listen)
-    return count
+
+
+def compiles(fn: Callable) -> int:
+    """How many programs `fn()` compiles."""
+    with compilations() as heard:
+        fn()
+    return len(heard)
 
 
 def custom_calls(text: str) -> set[str]:

@@ -1,9 +1,9 @@
 """fit_batch: ragged, poisoned, mixed batches equal single fits, to the bit whoever the neighbours are."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import compiles
 
 import jaxsci as js
 
@@ -143,17 +143,4 @@ def test_progress_and_step_limit(ragged):
 
 
 def test_few_programs_and_none_on_the_second_call(ragged, batch):
-    with jax.log_compiles(False), jax.transfer_guard("allow"):
-        before = _compiles()
-        js.fit_batch(START, ragged, batch_size=4)
-        assert _compiles() == before
-
-
-_COUNT = [0]
-jax.monitoring.register_event_duration_secs_listener(
-    lambda name, *_, **__: _COUNT.__setitem__(0, _COUNT[0] + (name == "/jax/core/compile/backend_compile_duration"))
-)
-
-
-def _compiles() -> int:
-    return _COUNT[0]
+    assert compiles(lambda: js.fit_batch(START, ragged, batch_size=4)) == 0

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import compilations
 from jaxtyping import Array, Bool, Float, Key
 
 import jaxsci as js
@@ -220,12 +221,7 @@ def test_outputs_of_fixed_length_are_not_padded():
 
 def test_thousands_of_data_sets_are_stacked_without_a_program():
     members = [js.Dataset(np.full(3, k, float), np.arange(3.0), js.Diagonal(np.ones(3))) for k in range(300)]
-    compiled = []
-    with jax.log_compiles(False):
-        jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
-        try:
-            stacked = js.stack(members)
-        finally:
-            jax.monitoring.clear_event_listeners()
-    assert not [name for name in compiled if "compile" in name]
+    with compilations() as compiled:
+        stacked = js.stack(members)
+    assert not compiled
     np.testing.assert_array_equal(stacked.inputs, np.repeat(np.arange(300.0), 3).reshape(300, 3))
