@@ -254,10 +254,25 @@ def machine() -> dict[str, Any]:
     return {"python": platform.python_version(), "machine": platform.machine(), **versions}
 
 
-def write_json(path: Path, area: str, quick: bool, rows: list[Row]) -> None:
-    """The rows of a run, for `--compare` and for records."""
-    record = {"area": area, "quick": quick, "machine": machine(), "rows": [row.as_dict() for row in rows]}
-    path.write_text(json.dumps(record, indent=1) + "\n")
+def write_json(path: Path, area: str, quick: bool, rows: list[Row], some: bool = False) -> None:
+    """The rows of a run, for `--compare` and for records.
+
+    `some`: these are some cases of the area, whose rows take the place of older ones in the file. What each was
+    measured on stands beside each.
+    """
+    on = machine()
+    kept: dict[tuple[str, str, str], dict[str, Any]] = {}
+    if some and path.exists():
+        kept = {(row["name"], row["peer"], row["precision"]): row for row in read_record(path)["rows"]}
+    for row in rows:
+        kept[row.name, row.peer, row.precision] = row.as_dict() | {"quick": quick, "machine": on}
+    path.write_text(json.dumps({"area": area, "rows": list(kept.values())}, indent=1) + "\n")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `write_json` has written."""
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record
 
 
 def read_json(path: Path) -> dict[tuple[str, str], dict[str, Any]]:

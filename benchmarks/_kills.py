@@ -50,11 +50,18 @@ class Starter:
         assert process.stdout is not None
         self.asked, self.told = process.stdin, process.stdout
 
-    def run(self, job: Job, folder: Path, after: float) -> int:
-        """The exit status of a job that is killed after so many seconds, if it is not done before."""
+    def run(self, job: Job, folder: Path, after: float, kept: bool = False) -> int:
+        """The exit status of a job that is killed after so many seconds, if it is not done before.
+
+        `kept`: the seconds are counted from the moment when there is something to go on from.
+        """
         self.asked.write(f"{job.name}\t{folder}\n".encode())
         self.asked.flush()
         child = int(self.told.readline())
+        until = time.monotonic() + _LIMIT
+        while kept and not job.keeps(folder) and time.monotonic() < until:
+            if select.select([self.told], [], [], 0.005)[0]:
+                return int(self.told.readline())
         if not select.select([self.told], [], [], after)[0]:
             os.kill(child, signal.SIGKILL)
         return int(self.told.readline())
@@ -77,9 +84,8 @@ def starter() -> Iterator[Starter]:
         process.wait()
 
 
-def rows(kills: int = 100, seed: int = 0, jobs: tuple[Job, ...] = JOBS) -> list[dict[str, Any]]:
+def rows(kills: int = 100, seed: int = 0, jobs: tuple[Job, ...] = JOBS) -> Iterator[dict[str, Any]]:
     """A row for each command, the kills shared out among them."""
-    out = []
     with starter() as started:
         for place, job in enumerate(jobs):
             share = kills // len(jobs) + (place < kills % len(jobs))
@@ -94,9 +100,9 @@ def rows(kills: int = 100, seed: int = 0, jobs: tuple[Job, ...] = JOBS) -> list[
                 "lost": told.wrong + told.stuck,
                 "seconds": round(time.perf_counter() - began, 1),
             }
-            out.append(row | ({"said": told.said} if told.said else {}))
-            print(out[-1], file=sys.stderr, flush=True)
-    return out
+            row |= {"said": told.said} if told.said else {}
+            print(row, file=sys.stderr, flush=True)
+            yield row
 
 
 def _killed(started: Starter, job: Job, kills: int, folder: Path, moments: random.Random) -> Told:
@@ -110,9 +116,10 @@ def _killed(started: Starter, job: Job, kills: int, folder: Path, moments: rando
     while told.kills < kills:
         here, most = _new(folder), min(moments.randint(4, 8), kills - told.kills)
         for _ in range(most):
-            if os.WIFSIGNALED(started.run(job, here, moments.uniform(0, took))):
+            kept = bool(moments.getrandbits(1))  # half of the moments are of all, half of those with something to lose
+            if os.WIFSIGNALED(started.run(job, here, moments.uniform(0, took / 3 if kept else took), kept)):
                 told.kills += 1
-                told.kept += any((here / f"{job.file}{end}").exists() for end in ("", ".previous"))
+                told.kept += job.keeps(here)
             if any((here / name).exists() for name in (ANSWER, ERROR)):
                 break
         try:

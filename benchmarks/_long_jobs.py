@@ -162,8 +162,8 @@ class _Stopping(runs.Unwatched):
         raise InterruptedError
 
 
-NIST = ("Bennett5", "BoxBOD", "Chwirut1", "Chwirut2", "DanWood", "Eckerle4", "Gauss1", "Hahn1", "Kirby2", "Lanczos3",
-        "MGH09", "MGH10", "MGH17", "Misra1a", "Nelson", "Rat42", "Rat43", "Roszman1", "Thurber")  # fmt: skip
+NIST = ("BoxBOD", "Chwirut2", "DanWood", "ENSO", "Eckerle4", "Gauss1", "Gauss2", "Hahn1", "Lanczos1", "Lanczos3",
+        "MGH10", "MGH17", "Misra1a", "Misra1b", "Misra1d", "Rat42", "Rat43", "Roszman1")  # fmt: skip
 
 
 class Job(NamedTuple):
@@ -172,6 +172,10 @@ class Job(NamedTuple):
     name: str
     work: Callable[[Path, bool], list[Any]]
     file: str
+
+    def keeps(self, folder: Path) -> bool:
+        """Whether there is something in the folder to go on from."""
+        return any((folder / f"{self.file}{end}").exists() for end in ("", ".previous"))
 
 
 JOBS = (

@@ -22,7 +22,7 @@ from benchmarks._harness import (
     timing_rows,
     write_json,
 )
-from benchmarks._page import write_page
+from benchmarks._page import README, STORED, pages, write_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -89,7 +89,7 @@ def test_compare(tmp_path: Path) -> None:
     assert change(rows[2], None) == "new"
     assert change(Row("a"), old["a", "p"]) == "gone"
     record = json.loads((tmp_path / "old.json").read_text())
-    assert record["quick"] is True
+    assert all(row["quick"] is True and row["machine"]["jax"] for row in record["rows"])
     assert record["rows"][0] | {"ratio": 4.0, "holds": True, "bar": ">= 3x"} == record["rows"][0]
 
 
@@ -145,3 +145,23 @@ def test_rows_take_their_places_in_a_page(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match="no place for the table"):
         write_page(page, "other", [])
+
+
+def test_some_cases_take_the_place_of_their_rows_only(tmp_path):
+    path = tmp_path / "area.json"
+    write_json(path, "area", False, [Row("one", 1.0), Row("two", 2.0)])
+    write_json(path, "area", False, [Row("two", 3.0, peer="scipy"), Row("one", 4.0)], some=True)
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["name"], row["peer"], row["ours"]) for row in rows] == [
+        ("one", "", 4.0),
+        ("two", "", 2.0),
+        ("two", "scipy", 3.0),
+    ]
+
+
+def test_the_readme_and_the_page_say_what_was_stored():
+    for path, text in pages().items():
+        assert path.read_text() == text, f"python -m benchmarks show writes {path.name} anew"
+    for line in README:
+        rows = json.loads((STORED / f"{line.area}.json").read_text())["rows"]
+        assert not any(row["quick"] for row in rows)

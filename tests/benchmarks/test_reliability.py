@@ -23,7 +23,7 @@ def test_ten_thousand_damaged_files():
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_hundred_kills_lose_nothing():
-    rows = _kills.rows(100)
+    rows = list(_kills.rows(100))
     assert sum(row["kills"] for row in rows) == 100
     assert [row["lost"] for row in rows] == [0] * len(rows)
     assert all(row["with something kept"] > 0 for row in rows)

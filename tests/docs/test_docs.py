@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ def label(path):
 def started(*arguments, cwd, stderr=subprocess.PIPE):
     """A Python of its own with these arguments, without colours and announcements."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    settings = {"PYTHONPATH": path, "NO_COLOR": "1", "NO_MKDOCS_2_WARNING": "1"}
+    settings = {"PYTHONPATH": path, "NO_COLOR": "1"}
     words = [sys.executable, *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(words, cwd=cwd, env=os.environ | settings, stdout=pipe, stderr=stderr, text=True)
@@ -104,12 +105,30 @@ def is_public(name, kind):
     return not name.startswith("_") and not isinstance(kind, types.ModuleType)
 
 
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=label)
+def test_pictures_are_there_for_light_and_dark_pages(page):
+    for name in re.findall(r'(?:srcset|src)="([^"]+)"|!\[[^]]*\]\(([^)]+)\)', page.read_text()):
+        assert (page.parent / "".join(name)).is_file(), name
+    assert "![" not in page.read_text(), "a picture needs its dark twin: <picture>, see index.md"
+
+
 def test_the_site_builds_without_a_warning(tmp_path):
-    if any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material", "mkdocstrings")):
-        pytest.skip("mkdocs-material and mkdocstrings are not installed: pip install -e '.[docs]'")
-    build = started("-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path / "site", cwd=ROOT)
+    if any(importlib.util.find_spec(name) is None for name in ("zensical", "mkdocstrings", "l2m4m")):
+        pytest.skip("what builds the site is not installed: pip install -e '.[docs]'")
+    shutil.copytree(DOCS, tmp_path / "docs")  # the site is built beside its sources
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    (tmp_path / "jaxsci").symlink_to(ROOT / "jaxsci")
+    build = started("-m", "zensical", "build", "--strict", "--clean", cwd=tmp_path)
     said = build.communicate(timeout=500)
     assert build.returncode == 0, said
-    for page in (tmp_path / "site").rglob("*.html"):
-        loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', page.read_text())
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) >= len(PAGES)
+    for page in pages:
+        text = page.read_text()
+        loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', text)
         assert not loaded, f"{page.name} loads {loaded}"
+        assert "$" not in re.sub(r"<(code|pre|script)\b.*?</\1>", "", text, flags=re.S), (
+            f"{page.name}: a formula is not set"
+        )
+    assert "<math" in (tmp_path / "site" / "meanfield.html").read_text()
+    assert (tmp_path / "site" / "search.js").is_file(), "search from disk"
