@@ -896,9 +896,12 @@ def row(reader: Reader, share: float = 1.0) -> dict[str, Any]:
     }
 
 
-def rows(share: float = 1.0) -> list[dict[str, Any]]:
+def rows(share: float = 1.0) -> Iterator[dict[str, Any]]:
     """A row for each reader: cases, errors by kind, what was not expected (nothing should be), time and memory."""
-    return [row(reader, share) for reader in READERS]
+    for reader in READERS:
+        found = row(reader, share)
+        print(found, file=sys.stderr, flush=True)
+        yield found
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,8 +1,10 @@
 """The figures of the page on reliability, at a size for every day; the whole ones are slow."""
 
+import dataclasses
+
 import pytest
 
-from benchmarks import _damage, _kills
+from benchmarks import _damage, _fuzz, _kills, reliability
 from benchmarks._long_jobs import job_named
 
 
@@ -13,6 +15,17 @@ def test_no_damaged_file_is_loaded():
         assert row["loaded silently"] == 0
         assert row["refused"] == row["damaged"]
         assert row["state"] == "saved fit" or row["gone on from the one before"] > 0
+
+
+def test_rows_of_fuzzed_readers(monkeypatch):
+    manifest = next(reader for reader in _fuzz.READERS if reader.name.startswith("manifest"))
+    absent = dataclasses.replace(manifest, name="absent", needs="no_such_module")
+    rows = [_fuzz.row(manifest, 0.0), _fuzz.row(absent, 0.0)]
+    monkeypatch.setattr(_fuzz, "rows", lambda: rows)
+    read, missing = reliability.fuzzed(quick=False)
+    assert (read.ours, read.n) == (0, 20)
+    assert missing.ours is None
+    assert "no_such_module" in missing.note
 
 
 @pytest.mark.slow
