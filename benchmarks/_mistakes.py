@@ -11,7 +11,6 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ._fuzz import READERS, REFUSALS
 
@@ -123,7 +122,7 @@ MISTAKES = (
     Mistake("text tables", "no rows", _text("x,y\n"), r"case\.csv", "lines of numbers are needed"),
     Mistake("text tables", "a spreadsheet under another name", _text("PK\x03\x04\0\0"), r"case\.csv", "save it as CSV"),
     Mistake("NIST files", "a row short", lambda c: c.rstrip().rpartition(b"\n")[0], r"case\.dat", "promises"),
-    Mistake("npy tables", "no .npy file", _text("x,y\n1,2\n"), r"case\.npy", "cannot be read as a NumPy file"),
+    Mistake("npy tables", "no .npy file", _text("x,y\n1,2\n"), r"case\.npy", "numpy.save writes one"),
     Mistake("Parquet tables", "copied in part", _half, r"case\.parquet", "cannot be read as Parquet"),
     Mistake("HDF5 tables", "copied in part", _half, r"case\.h5", "only a part of one, or still being written"),
     Mistake(
@@ -192,11 +191,17 @@ def said_of(mistake: Mistake, folder: Path) -> str:
     return "; ".join(str(each.message) for each in told)
 
 
-def rows() -> list[dict[str, Any]]:
-    """A row for each mistake: the reader, what is wrong, and what is said."""
-    found = []
-    for mistake in MISTAKES:
-        with tempfile.TemporaryDirectory() as folder:
-            said = said_of(mistake, Path(folder)).replace(f"{folder}/", "")
-            found.append({"reader": mistake.reader, "what": mistake.what, "said": said.split("\n")[0]})
-    return found
+def line_of(mistake: Mistake, said: str) -> str:
+    """The line of docs/messages.md on a mistake: the reader, what is wrong, and the first line of what is said."""
+    first = said.split("\n")[0].replace("`", "'").replace("|", "\\|")
+    return f"| {mistake.reader} | {mistake.what} | `{first}` |"
+
+
+def lines() -> list[str]:
+    """All lines of docs/messages.md."""
+    import jaxsci as js
+
+    js.enable_x64()
+    with tempfile.TemporaryDirectory() as folder:
+        said = [said_of(mistake, Path(folder)).replace(f"{folder}/", "") for mistake in MISTAKES]
+    return [line_of(mistake, words) for mistake, words in zip(MISTAKES, said, strict=True)]

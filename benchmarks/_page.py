@@ -59,9 +59,14 @@ def _cells(row: Row) -> list[str]:
 
 
 def show() -> None:
-    """Write the stored rows into `docs/benchmarks.md` and the chosen ones into the README."""
+    """Write the stored rows into `docs/benchmarks.md`, the chosen ones into the README, and messages into their page."""
+    from ._mistakes import lines
+
     for path, text in pages().items():
         path.write_text(text)
+    messages = ROOT / "docs" / "messages.md"
+    heading = ["| file | what is wrong | what is said |", "|---|---|---|"]
+    messages.write_text(_between(messages.read_text(), "messages", [*heading, *lines()]))
 
 
 def pages() -> dict[Path, str]:

@@ -295,6 +295,20 @@ def kills(quick: bool) -> Iterator[Row]:
         yield Row(f"killed {told['command']}: lost", float(told["lost"]), n=told["kills"], bar=at_most(0), note=note)
 
 
+@case(AREA, "mistakes in files")
+def mistakes(quick: bool) -> Iterator[Row]:
+    """What a researcher may get wrong in a file, each said with its place and with what to do."""
+    import re
+
+    from ._mistakes import MISTAKES, said_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        said = [(mistake, said_of(mistake, Path(folder))) for mistake in MISTAKES]
+    good = sum(bool(re.search(m.place, words) and re.search(m.remedy, words)) for m, words in said)
+    note = "[each with its message](messages.md)"
+    yield Row("mistakes in files told with place and remedy", good, n=len(said), bar=at_least(len(said)), note=note)
+
+
 @case(AREA, "damaged checkpoints")
 def damaged(quick: bool) -> Iterator[Row]:
     """Bits flipped, ends cut, stretches zeroed, files of other jobs in place: what is read without a word."""

@@ -213,7 +213,10 @@ def read_array(path: FilePath, mapped: bool = False) -> np.ndarray:
         with np.errstate(all="ignore"):  # sizes beyond 64 bits are refused, after NumPy has multiplied them
             found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except DAMAGED as error:
-        raise FileError(f"{path} cannot be read as a NumPy file: {_brief(error)}") from error
+        why = _brief(error)
+        if "allow_pickle" in why or "pickled" in why:  # NumPy's advice would run whatever the file says
+            why = "it holds Python objects, or is no such file at all; numpy.save writes one of plain numbers"
+        raise FileError(f"{path} cannot be read as a NumPy file: {why}") from error
     if not isinstance(found, np.ndarray):
         found.close()
         raise FileError(f"{path} cannot be read as a NumPy file: it holds several arrays, rename it to .npz")
