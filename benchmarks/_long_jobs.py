@@ -151,7 +151,8 @@ def run(folder: Path, small: bool) -> list[Any]:
     told = {key: value for key, value in document.items() if key not in when}
     files = [path.read_bytes() for path in sorted((out / "solutions").iterdir())]
     assert ran.counts["not_run"] == 0
-    return [json.dumps(told).encode(), (out / "results.csv").read_bytes(), *files]
+    # the path of the config is another in each folder
+    return [json.dumps(told).replace(str(folder), "").encode(), (out / "results.csv").read_bytes(), *files]
 
 
 class _Stopping(runs.Unwatched):
