@@ -5,7 +5,7 @@ and would leave escaping to whoever writes the template.
 """
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -31,11 +31,19 @@ def join(children: Iterable[Any]) -> Html:
     return Html("".join(c if isinstance(c, Html) else html.escape(str(c)) for c in children))
 
 
-def table(head: Iterable[Any], rows: Iterable[Iterable[Any]], **attributes: object) -> Html:
-    """Write a table of text and numbers; cells that are no `td` already become one."""
-    top = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))
-    body = tag("tbody", *(tag("tr", *map(_cell, row)) for row in rows))
-    return tag("div", tag("table", top, body, **attributes), class_="scroll")
+def table(head: Sequence[object], rows: Iterable[Iterable[object]], **attributes: object) -> Html:
+    """Write a table of text and numbers; cells that are no `td` already become one.
+
+    A heading is on the side of what stands below it: on the right above numbers.
+    """
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    top = (tag("th", text, scope="col", class_=_side([row[k] for row in cells])) for k, text in enumerate(head))
+    body = tag("tbody", *(tag("tr", *row) for row in cells))
+    return tag("div", tag("table", tag("thead", tag("tr", *top)), body, **attributes), class_="scroll")
+
+
+def _side(column: Sequence[Html]) -> str | None:
+    return "number" if column and all(cell.startswith('<td class="number') for cell in column) else None
 
 
 def number(text: object, class_: str = "number") -> Html:
