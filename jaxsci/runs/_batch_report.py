@@ -9,7 +9,6 @@ task watches, which are also those with a figure.
 import collections
 import json
 import math
-import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -170,7 +169,7 @@ def _look(content: Content, pages: Mapping[int, str]) -> Html:
         (
             _name(k, members[k], pages),
             _thumbnail(content.figures.get(pages[k]), pages[k]),
-            why,
+            tag("td", why, class_="short"),
             badge(members[k]),
             *(number(_short(members[k].get(column.key))) for column in watched),
         )
@@ -185,11 +184,7 @@ def _look(content: Content, pages: Mapping[int, str]) -> Html:
 
 
 def _thumbnail(figure: Drawn | None, anchor: str) -> Html:
-    """A figure that is drawn in a page of its own, as an image; browsers load it when it comes into view."""
-    if figure is None:
-        return Html("")
-    small = tag("img", src=urllib.parse.quote(figure.file), loading="lazy", alt="", class_="thumbnail")
-    return tag("a", small, href=f"members/{anchor}.html")
+    return tag("a", figure.image, href=f"members/{anchor}.html") if figure else Html("")
 
 
 def _all(members: Sequence[Record], pages: Mapping[int, str], task: Task) -> Html:

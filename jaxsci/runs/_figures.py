@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import io
 import re
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -64,14 +65,16 @@ class Box(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A figure for a page: its `file` as seen from report.html, its `markup`, and a `thumbnail` of its first panel.
+    """A figure for a page: its `file` as seen from report.html, its `markup`, and a small picture of its first panel.
 
-    The thumbnail shows what the markup draws, so that it needs the markup in the same page.
+    The `thumbnail` shows what the markup draws, so that it needs the markup in the same page; the `image` shows the
+    file, from report.html.
     """
 
     file: str
     markup: Html
     thumbnail: Html
+    image: Html
 
 
 def can_draw() -> bool:
@@ -177,7 +180,15 @@ def inline(text: str, file: str) -> Drawn:
     element = element.replace("<svg ", f'<svg role="img" class="{kind}" style="{shape}{least}" ', 1)
     parts = join(_window(name, box, "panel", _sized(box)) for box in boxes) if several else ""
     markup = join([Html(element), tag("div", parts, class_="panels") if several else ""])
-    return Drawn(file, markup, _window(name, (boxes or [whole])[0], "thumbnail", None))
+    first = (boxes or [whole])[0]
+    return Drawn(file, markup, _window(name, first, "thumbnail", None), _image(file, first))
+
+
+def _image(file: str, box: Box) -> Html:
+    """A part of a file; browsers load it when it comes into view."""
+    place = f"#svgView(viewBox({','.join(f'{x:g}' for x in box)}))"
+    shape = f"aspect-ratio: {box.width:g} / {box.height:g}"
+    return tag("img", src=urllib.parse.quote(file) + place, loading="lazy", alt="", class_="thumbnail", style=shape)
 
 
 def _view_box(element: str) -> str:

@@ -8,6 +8,8 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_VOID = ("img",)  # elements without an end
+
 
 class Html(str):
     """Text that is markup already."""
@@ -23,7 +25,7 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
     quoted = "".join(
         f' {key.rstrip("_")}="{html.escape(str(value))}"' for key, value in attributes.items() if value is not None
     )
-    return Html(f"<{name}{quoted}>{join(children)}</{name}>")
+    return Html(f"<{name}{quoted}>" if name in _VOID else f"<{name}{quoted}>{join(children)}</{name}>")
 
 
 def join(children: Iterable[Any]) -> Html:

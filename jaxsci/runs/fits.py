@@ -38,6 +38,7 @@ from ..core import (
 from ..fitting import CONVERGED, RESULTS, ROBUST_CHI2, TRF, Adam, GaussNewton
 from ._config import take
 from ._errors import ConfigError
+from ._records import plural
 from ._registry import Kind, Registry
 from ._task import AbstractTask, Column, M, R, Record, Words
 
@@ -97,9 +98,9 @@ class AbstractFitTask(AbstractTask[M, R], Generic[M, R]):
         """chi2, rank and steps, then the facts of the record."""
         robust = f", outliers in full; the loss {record['loss']} was minimised" if "loss" in record else ""
         facts = [
-            f"χ² {record['chi2']:.8g} for {record['dof']} degrees of freedom{robust}",
+            f"χ² {record['chi2']:.8g} for {plural(record['dof'], 'degree')} of freedom{robust}",
             f"rank {record['rank']} of {record['num_free']}",
-            f"{record['num_steps']} steps",
+            plural(record["num_steps"], "step"),
         ]
         scaled = ["errors scaled by √(χ²/dof)"] if record["errors_scaled"] else []
         return (*facts, *scaled, *record.get("facts", ()))
