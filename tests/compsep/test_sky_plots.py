@@ -16,8 +16,7 @@ from jaxsci.compsep._task.figures import _arranged
 matplotlib = pytest.importorskip("matplotlib")
 healpy = pytest.importorskip("healpy")
 matplotlib.use("Agg")
-from matplotlib.axes import Axes  # noqa: E402
-
+Axes = pytest.importorskip("matplotlib.axes").Axes
 NU = jnp.array([30.0, 44.0, 70.0, 100.0, 143.0])
 NPIX = 48
 
