@@ -116,7 +116,7 @@ def test_failures_are_named_and_the_others_unharmed(folder, command):
     assert members[1]["parameters"][1]["lre"] < 6
     assert "lre" not in members[1]["parameters"][2]
     page = (folder / "out" / "report.html").read_text()
-    assert "<h2>Failed</h2>" in page
+    assert '<h2 id="failed">Failed</h2>' in page
     assert "observed[3] is nan" in page
 
 
