@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 DATA, MODEL, NEGATIVE = "#3b6ea8", "#d1495b", "#2b6cb0"
 """Colours of the data, of the model and positive correlation, and of negative correlation."""
 
+LINES = ("#d98200", "#009e73", "#b0619a", "#5b8fb9", "#8a6d3b")
+"""Colours of further lines, after Okabe and Ito: told apart by the colour-blind, and readable on dark pages."""
+
 _CURVE_POINTS = 400
+_LEGEND_DOT = 4.0  # points, at least
 _MOST_POINTS = 2000  # more cannot be told apart in a figure, and make its file large
 
 
@@ -53,7 +57,8 @@ def plot_fit(solution: Solution, data: Dataset, ax: "Axes | None" = None, band: 
     if band and np.isfinite(std).all():
         ax.fill_between(grid, curve - std, curve + std, color=MODEL, alpha=0.2, lw=0, zorder=2.5)
     ax.plot(grid, curve, color=MODEL, lw=1.6, label=type(solution.model).__name__, zorder=3)
-    ax.legend(frameon=False)
+    # the dots of very many rows are too small to be seen in a legend
+    ax.legend(frameon=False, markerscale=max(_LEGEND_DOT / _size(used), 1.0))
     return ax
 
 

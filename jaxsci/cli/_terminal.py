@@ -60,6 +60,8 @@ def tell(ran: Ran, show: Show) -> None:
     to_look_at = {r["name"]: " ".join(r["look"]) for r in records if state(r) == LOOK}
     for line in (*listed(failed), *listed(to_look_at, "yellow")):
         console.print(line, highlight=False, soft_wrap=True)
+    for note in ran.task.notes(records):
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
     console.print(f"{'; '.join(_counted(ran))}.", highlight=False, soft_wrap=True)
     if ran.counts["not_run"]:
         again = f"the same command with --out {ran.page.parent} --resume goes on"
@@ -83,7 +85,10 @@ def _endings(ran: Ran) -> Table:
     records = ran.records
     few = records if len(records) <= MOST_ROWS else [r for r in records if state(r) != GOOD]
     columns = [column for column in present(ran.task.columns, records) if column.screen]
-    table = Table(ran.task.words.noun, "result", *(column.screen for column in columns), box=None)
+    table = Table(ran.task.words.noun, "result", box=None)
+    for column in columns:
+        texts = any(isinstance(r.get(column.key), str) for r in records)
+        table.add_column(column.screen, justify="left" if texts else "right")
     for r in list(few)[:MOST_ROWS]:
         shown = (f"{r[c.key]:{c.screen_form}}" if c.key in r else "" for c in columns)
         table.add_row(escape(r["name"]), _coloured(r), *map(escape, shown))
@@ -107,8 +112,17 @@ def _found(records: Sequence[Record], noun: str) -> Table | None:
     return _of_several(fitted, names, noun) if len(records) <= MOST_ROWS else _of_many(fitted, names)
 
 
+def _table(*head: str) -> Table:
+    """A table of parameters, whose numbers stand on the right below their headings; words are on the left."""
+    table = Table(box=None)
+    for heading in head:
+        words = heading in ("parameter", "unit", "remarks")
+        table.add_column(heading, justify="left" if words else "right")
+    return table
+
+
 def _of_one(record: Record) -> Table:
-    table = Table("parameter", "value", "standard error", "unit", "", box=None)
+    table = _table("parameter", "value", "standard error", "unit", "remarks")
     shown = [row for row in record["parameters"] if not row.get("folded")][:MOST_ROWS]
     for row in shown:
         value, error = _with_error(row)
@@ -116,6 +130,8 @@ def _of_one(record: Record) -> Table:
         table.add_row(escape(row["name"]), row.get("text", value), error, unit, escape(", ".join(row["remarks"])))
     if len(shown) < len(record["parameters"]):
         table.add_row(f"and {len(record['parameters']) - len(shown)} more, in results.csv")
+    if not any(row["remarks"] for row in shown):
+        table.columns.pop()
     return table
 
 
@@ -142,7 +158,7 @@ def _with_error(row: Mapping[str, Any]) -> tuple[str, str]:
 
 def _of_many(records: Sequence[Record], names: Sequence[str]) -> Table:
     """Of each parameter the median and half of the central 68 % over the members, beside the error of one of them."""
-    table = Table("parameter", "median", "spread", "median error", "unit", box=None)
+    table = _table("parameter", "median", "spread", "median error", "unit")
     for name in names[:MOST_ROWS]:
         rows = [row for r in records for row in r["parameters"] if row["name"] == name]
         low, middle, high = np.percentile([row["value"] for row in rows], [15.87, 50, 84.13])

@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from ..core import free_spec, leaf_names, parameters
 from ..fitting import compiled
-from ..plot import DATA, MODEL, _axes
+from ..plot import DATA, LINES, MODEL, _axes
 from ._forecast import Forecast
 from ._given import Given, plain
 from ._healpix import nside_of, ring_to_nest
@@ -36,7 +36,9 @@ _LETTERS = 17  # of numbers that have room below a bar of colours
 _PULLS = 500  # from which a histogram has narrow bins
 _FEW = 6  # channels that are marked on the axis, each by its frequency
 _SIGNED, _PLAIN = "RdBu_r", "viridis"
-_LINES = ("#e09f3e", "#2a9d8f", "#7b5ea7", "#8d99ae", "#b56576")
+_FLAT_VALUE, _FLAT_ERROR = 1e-3, 0.1
+"""The least range of colours beside the size of what is shown: of a fitted parameter, and of a standard error."""
+_TOLD = 0.02  # of the range of colours: a map within so much of it has one value
 
 
 class MapOptions(TypedDict, total=False):
@@ -90,7 +92,7 @@ def plot_map(
     ax.set_axis_off()
     ax.set_xlim(-2.03, 2.03)
     ax.set_ylim(-1.03, 1.03)
-    _scale(ax, picture, label, beyond, seen.size > 0)
+    _scale(ax, picture, label, beyond, seen)
     return ax
 
 
@@ -100,13 +102,28 @@ def _coloured(options: MapOptions, signed: bool) -> MapOptions:
     return options
 
 
-def _scale(ax: "Axes", picture: "AxesImage", label: str, beyond: str, some: bool) -> None:
+def _not_stretched(values: Given, options: MapOptions, least: float) -> MapOptions:
+    """The options of a map without sign, whose colours span at least this part of its values where they name no limits.
+
+    Else a map that is the same everywhere to a part in a thousand would look as if it varied as much as any other.
+    """
+    options = _coloured(options, False)
+    seen = np.asarray(values)[np.isfinite(np.asarray(values))]
+    if options.get("limits") is None and seen.size:
+        low, high = np.percentile(seen, [1, 99])
+        lack = least * max(abs(low), abs(high)) - (high - low)
+        if lack > 0:
+            options["limits"] = (float(low - lack / 2), float(high + lack / 2))
+    return options
+
+
+def _scale(ax: "Axes", picture: "AxesImage", label: str, beyond: str, seen: np.ndarray) -> None:
     """The bar of colours below a map, or what to know of one without any."""
     bar = ax.figure.colorbar(
         picture, ax=ax, orientation="horizontal", shrink=0.6, aspect=28, pad=0.04, extend=beyond, label=label
     )
     bar.outline.set_linewidth(0.4)  # type: ignore[operator]
-    if not some:
+    if not seen.size:
         ax.text(0, 0, "no finite value", ha="center", va="center")
         bar.set_ticks([])
         bar.solids.set_visible(False)  # type: ignore[union-attr]
@@ -115,6 +132,10 @@ def _scale(ax: "Axes", picture: "AxesImage", label: str, beyond: str, some: bool
     bar.ax.locator_params(axis="x", nbins=3)
     bar.ax.ticklabel_format(axis="x", useOffset=False)
     low, high = picture.get_clim()
+    if np.ptp(np.percentile(seen, [1, 99])) < _TOLD * (high - low):
+        middle = float(np.median(seen))
+        bar.set_ticks([middle], labels=[f"{middle:.3g} everywhere"])
+        return
     shown = [tick for tick in bar.get_ticks() if low <= tick <= high]
     form = bar.ax.xaxis.get_major_formatter()
     widest = max(map(len, form.format_ticks(shown)), default=0)
@@ -152,7 +173,8 @@ def plot_parameter(
 
     **Raises:** `ValueError` for a parameter that was not fitted.
     """
-    return plot_map(separation.parameter_map(name), name, ax, **_coloured(options, False))
+    values = separation.parameter_map(name)
+    return plot_map(values, _with_unit(separation, name), ax, **_not_stretched(values, options, _FLAT_VALUE))
 
 
 def plot_parameter_error(
@@ -169,7 +191,15 @@ def plot_parameter_error(
 
     **Raises:** `ValueError` for a parameter that was not fitted.
     """
-    return plot_map(separation.error_map(name), f"error of {name}", ax, **_coloured(options, False))
+    values = separation.error_map(name)
+    label = f"error of {_with_unit(separation, name)}"
+    return plot_map(values, label, ax, **_not_stretched(values, options, _FLAT_ERROR))
+
+
+def _with_unit(separation: Separation, name: str) -> str:
+    """A parameter with the unit that its spectrum declares; those without have no dimension."""
+    unit = parameters(separation.model)[name].unit
+    return f"{name} / {unit}" if unit else name
 
 
 def plot_component(
@@ -211,7 +241,7 @@ def plot_component_error(
     separation.component(name)
     values = separation.errors[separation.components.index(name), separation.stokes.index(letter)]
     label = f"error of {name} {letter} / {_unit(separation, name)}"
-    return plot_map(values, label, ax, **_coloured(options, False))
+    return plot_map(values, label, ax, **_not_stretched(values, options, _FLAT_ERROR))
 
 
 def plot_residual(
@@ -245,7 +275,8 @@ def plot_chi2(
     **options: Unpack[MapOptions],
 ) -> "Axes":
     """Draw chi2 of each pixel. `options`: of `plot_map`."""
-    return plot_map(separation.chi2, "\N{GREEK SMALL LETTER CHI}\N{SUPERSCRIPT TWO}", ax, **_coloured(options, False))
+    label = "\N{GREEK SMALL LETTER CHI}\N{SUPERSCRIPT TWO} of a pixel"
+    return plot_map(separation.chi2, label, ax, **_coloured(options, False))
 
 
 def plot_pulls(values: Given, errors: Given, truth: Given, label: str = "", ax: "Axes | None" = None) -> "Axes":
@@ -276,63 +307,111 @@ def plot_spectra(
     pixel: int | None = None,
     sigma: Given | None = None,
     ax: "Axes | None" = None,
+    *,
+    stokes: str | None = None,
 ) -> "Axes":
     """Draw the data of a pixel over frequency with the spectra of its components and their sum, or all pixels in rms.
 
-    **Arguments:** `instrument`, `maps`: as `separate` had them. `pixel`: its number; `None` for the rms over all that
-    were used, where noise adds to the data. `sigma`: (f, s) of the noise, drawn as error bars of a pixel.
+    The rms of data has that of their noise in it. With `sigma`, the sum is also drawn with what the noise adds to it:
+    in squares, sigma^2 less the part that the fitted components have taken up.
 
-    **Raises:** `ValueError` for a pixel that was not used.
+    **Arguments:** `instrument`, `maps`: as `separate` had them. `pixel`: its number; `None` for the rms over all that
+    were used. `sigma`: (f, s) of the noise in the unit of the maps, for a pixel its error bars. `stokes`: I, Q or U,
+    the first by default.
+
+    **Raises:** `ValueError` for a pixel that was not used, or a Stokes parameter that was not fitted.
     """
     ax = _axes(ax)
+    letter = _letter(separation, stokes)
+    s = separation.stokes.index(letter)
     nu = frequencies_of(instrument)
     centre = np.asarray(_centres(nu))
     data = np.asarray(maps, float)
-    data = data[:, 0] if data.ndim == 3 else data
-    used = np.flatnonzero(np.isfinite(np.asarray(separation.amplitudes[:, 0])).all(axis=0))
+    data = data if data.ndim == 2 else data[:, s]
+    noise = None if sigma is None else np.asarray(sigma, float)[:, s]
+    amplitudes = np.asarray(separation.amplitudes[:, s])
+    used = np.flatnonzero(np.isfinite(amplitudes).all(axis=0))
     if pixel is not None and pixel not in used:
         raise ValueError(f"pixel {pixel} was not used in the fit")
     chosen = used if pixel is None else np.array([pixel])
+    amplitudes = amplitudes[:, chosen]
     grid = np.geomspace(centre.min() / 1.15, centre.max() * 1.15, 120)
-    mixing = _columns(separation, jnp.asarray(grid))
-    mixing = mixing[:, :, chosen] if mixing.shape[2] > 1 else mixing
-    parts = mixing * np.asarray(separation.amplitudes[:, 0])[:, chosen]
+    parts = _of_pixels(_columns(separation, jnp.asarray(grid)), chosen) * amplitudes
 
     def over_pixels(x: np.ndarray) -> np.ndarray:
         return np.abs(x[..., 0]) if pixel is not None else np.sqrt(np.mean(x**2, axis=-1))
 
     for k, name in enumerate(separation.components):
-        ax.plot(grid, over_pixels(parts[:, k]), lw=1.2, color=_LINES[k % len(_LINES)], label=name)
+        ax.plot(grid, over_pixels(parts[:, k]), lw=1.2, color=LINES[k % len(LINES)], label=name)
     ax.plot(grid, over_pixels(parts.sum(1)), color=MODEL, lw=1.8, label="sum")
-    bars = None if sigma is None or pixel is None else np.asarray(sigma)[:, 0]
-    ax.errorbar(centre, over_pixels(data[:, chosen]), bars, fmt="o", ms=4, color=DATA, label="data", zorder=4)
+    if noise is not None and pixel is None:
+        mixing = _of_pixels(_columns(separation, nu), chosen)
+        left = np.sqrt(over_pixels(np.sum(mixing * amplitudes, axis=1)) ** 2 + _left_over(mixing, noise))
+        ax.plot(centre, left, color=MODEL, lw=1.2, ls="--", label="sum with noise")
+    bars = None if noise is None or pixel is None else np.where(np.isfinite(noise), noise, 0)
+    seen = over_pixels(data[:, chosen])
+    ax.errorbar(centre, seen, bars, fmt="o", ms=4, color=DATA, label="data", zorder=4)
     _logarithmic(ax, centre if len(centre) <= _FEW else None)
     ax.set_xlabel("frequency / GHz")
-    what = f"rms of {separation.stokes[0]}" if pixel is None else f"|{separation.stokes[0]}|"
+    what = f"rms of {letter}" if pixel is None else f"|{letter}|"
     ax.set_ylabel(f"{what} / {separation.units}")
-    low = over_pixels(data[:, chosen])
-    ax.set_ylim(max(low.min() / 30, 1e-30), low.max() * 3)
+    ax.set_ylim(max(seen.min() / 30, 1e-30), seen.max() * 3)
     ax.legend(frameon=False, ncols=2, fontsize="small")
     return ax
 
 
-def panels(separation: Separation, instrument: Channels, maps: Given) -> Mapping[str, Callable[["Axes"], "Axes"]]:
-    """List what there is to see of a separation by title: parameters, errors, components, chi2, residuals, spectra."""
+def _of_pixels(mixing: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Mixing matrices (f, c, pixel) of these pixels; one that all share is left as it is."""
+    return mixing[:, :, chosen] if mixing.shape[2] > 1 else mixing
+
+
+def _left_over(mixing: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """The expected square of what weighted least squares leaves of the noise in each channel, sigma^2 (1 - h).
+
+    h is the diagonal of A (A^T N^-1 A)^-1 A^T N^-1, of mixing matrices (f, c, pixel), whose mean is taken. A channel
+    without noise that is known has nothing to add.
+    """
+    known = np.isfinite(sigma)
+    weight = np.where(known, 1 / np.where(known, sigma, 1) ** 2, 0)
+    A = np.moveaxis(mixing, 2, 0)
+    # a component that the weighted channels cannot tell from others takes up nothing more
+    inverse = np.linalg.pinv(np.einsum("pfc,f,pfd->pcd", A, weight, A), hermitian=True)
+    taken = np.einsum("pfc,pcd,pfd->pf", A, inverse, A) * weight
+    return np.where(known, sigma, 0) ** 2 * np.mean(np.clip(1 - taken, 0, 1), axis=0)
+
+
+def panels(
+    separation: Separation, instrument: Channels, maps: Given, sigma: Given | None = None
+) -> Mapping[str, Callable[["Axes"], "Axes"]]:
+    """List what there is to see of a separation by title: parameters, components, chi2, residuals, spectra.
+
+    A map stands before that of its error. Of components, residuals and spectra there is one for each Stokes parameter.
+
+    **Arguments:** `instrument`, `maps`: as `separate` had them. `sigma`: (f, s) of the noise, where it is known.
+    """
     found: dict[str, Callable[[Any], Any]] = {}
     for name in separation.free:
         if separation.values[name].shape[0] > 1:
             found[name] = partial(plot_parameter, separation, name)
             found[f"{name}, error"] = partial(plot_parameter_error, separation, name)
-    letter = "Q" if "Q" in separation.stokes else "I"
     for name in separation.components:
-        found[name] = partial(plot_component, separation, name, letter)
-        found[f"{name}, error"] = partial(plot_component_error, separation, name, letter)
+        for letter in separation.stokes:
+            found[f"{name} {letter}"] = partial(plot_component, separation, name, letter)
+            found[f"{name} {letter}, error"] = partial(plot_component_error, separation, name, letter)
     middle = len(np.asarray(_centres(frequencies_of(instrument)))) // 2
     if int(separation.dof) > 0:  # else both are rounding errors
-        found["chi2"] = lambda ax: plot_chi2(separation, ax)
-        found["residual"] = lambda ax: plot_residual(separation, instrument, maps, middle, letter, ax)
-    found["spectra"] = lambda ax: plot_spectra(separation, instrument, maps, None, None, ax)
+        found["chi2"] = partial(plot_chi2, separation)
+        for letter in separation.stokes:
+            found[f"residual {letter}"] = partial(plot_residual, separation, instrument, maps, middle, letter)
+    for letter in separation.stokes:
+        found[f"spectra {letter}"] = partial(_spectra, separation, instrument, maps, sigma, letter)
     return found
+
+
+def _spectra(
+    separation: Separation, instrument: Channels, maps: Given, sigma: Given | None, letter: str, ax: "Axes"
+) -> "Axes":
+    return plot_spectra(separation, instrument, maps, None, sigma, ax, stokes=letter)
 
 
 def _letter(separation: Separation, stokes: str | None) -> str:
@@ -383,7 +462,7 @@ def plot_forecast(forecast: Forecast, ax: "Axes | None" = None) -> "Axes":
         "statistical residual": forecast.statistical,
         "systematic residual": forecast.systematic,
     }
-    for (name, power), colour in zip(lines.items(), _LINES, strict=True):
+    for (name, power), colour in zip(lines.items(), LINES, strict=True):
         ax.plot(ell, scale * np.asarray(power), lw=1.4, color=colour, label=name)
     _logarithmic(ax)
     top = scale.max() * float(np.max(np.asarray(forecast.lensing)))

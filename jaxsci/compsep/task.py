@@ -364,7 +364,17 @@ def _parameter(outcome: SkyOutcome, found: Separation, name: str) -> dict[str, A
     if truth is not None:
         remarks.append(_pulls(found, name, truth))
     middle = float(np.median(std[known])) if known.any() else float("inf")
-    return {"name": name, "unit": "", "value": float(np.median(values)), "std": middle, "remarks": remarks}
+    row: dict[str, Any] = {"name": name, "value": float(np.median(values)), "std": middle, "remarks": remarks}
+    return row | _declared(outcome.member, name)
+
+
+def _declared(member: SkyFit, name: str) -> dict[str, Any]:
+    """The unit of a free parameter, and its bounds where it has any: those of the config, else those of its class."""
+    plan = make_plan(member.mixing, Unit(), member.options["free"])
+    place = plan.names.index(name)
+    lower, upper = (np.asarray(end).tolist()[place] for end in flat_bounds(plan, member.options["bounds"]))
+    bounded = np.isfinite([lower, upper]).any()
+    return {"unit": plan.units[place]} | ({"bounds": [lower, upper]} if bounded else {})
 
 
 def _pulls(found: Separation, name: str, truth: np.ndarray) -> str:

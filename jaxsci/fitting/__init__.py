@@ -48,7 +48,14 @@ from ._solver.adam import Adam as Adam
 from ._solver.gauss_newton import GaussNewton as GaussNewton
 from ._solver.trf import TRF as TRF
 from ._summary import DataFrame as DataFrame, format_pm as format_pm, frame as frame
-from ._terms import Fitted as Fitted, ShapedPrior as ShapedPrior, Terms as Terms
+from ._terms import (
+    ROBUST_CHI2 as ROBUST_CHI2,
+    Fitted as Fitted,
+    ShapedPrior as ShapedPrior,
+    Terms as Terms,
+    loss_text as loss_text,
+    prior_texts as prior_texts,
+)
 from ._uncertainty import Rows as Rows, scaled_by_scatter as scaled_by_scatter, uncertainty as uncertainty
 from ._verdict import (
     CONVERGED as CONVERGED,

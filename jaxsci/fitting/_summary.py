@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..core import notebook_table, notebook_text, readable, value_text
+from ._terms import ROBUST_CHI2, loss_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame as DataFrame
@@ -69,6 +70,8 @@ def quality(solution: Solution) -> list[tuple[str, str]]:
         ("rank", f"{int(solution.rank)} of {int(np.sum(~np.asarray(solution.fixed)))}"),
         ("steps", f"{int(solution.num_steps)}"),
     ]
+    if loss := loss_text(solution.terms):
+        rows.insert(3, ("loss", f"{loss}: {ROBUST_CHI2}"))
     if not solution.absolute:
         rows.append(("errors", "scaled by sqrt(reduced chi2): the noise was given no scale"))
     return rows
@@ -135,7 +138,7 @@ def html_summary(solution: Solution) -> str:
     title = f"{type(solution.model).__name__}: {ending(solution)}"
     notes = [f"{label}: {value}" for label, value in quality(solution)]
     notes = ["; ".join(notes), *([] if solution.message else [f"Look: {words}" for words in solution.remarks])]
-    head, rows = ("parameter", "value", "standard error", "unit", ""), parameter_rows(solution)
+    head, rows = ("parameter", "value", "standard error", "unit", "remarks"), parameter_rows(solution)
     return notebook_table(title, head, rows, notes, left=(0, 3, 4))
 
 

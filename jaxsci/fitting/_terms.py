@@ -4,10 +4,13 @@ They stand below plans and problems, which are made of them, and below `Solution
 on from it: intervals, samplers, refits.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ..core import AbstractLikelihood, AbstractLoss, AbstractPrior, Linear, Module, Scalar, transparent
@@ -79,3 +82,39 @@ class Terms(NamedTuple):
     loss: AbstractLoss = Linear()
     likelihood: AbstractLikelihood | None = None
     shaped: tuple[ShapedPrior, ...] = ()
+
+
+ROBUST_CHI2 = (
+    "chi2 and chi2/dof are sums of squares that count outliers in full, which the fit does not: a large one says that "
+    "there are outliers, not that the fit is poor"
+)
+"""What chi2 means where a robust loss was minimised."""
+
+
+def loss_text(terms: Terms) -> str:
+    """Name the robust loss of a fit with its numbers, as `Cauchy(scale=1)`; empty for least squares."""
+    return "" if isinstance(terms.loss, Linear) else _called(terms.loss, 0)
+
+
+def prior_texts(terms: Terms) -> list[str]:
+    """Name the prior of each free element, as `Normal(mean=3, sigma=0.2)`; empty where only bounds hold it, or nothing.
+
+    A prior that is Gaussian within its support is told by that Gaussian; the support is in the bounds.
+    """
+    mean, weight = np.asarray(terms.prior_mean), np.asarray(terms.prior_weight)
+    texts = [
+        f"Normal(mean={m:.6g}, sigma={w**-0.5:.6g})" if w > 0 else ""
+        for m, w in zip(mean.tolist(), weight.tolist(), strict=True)
+    ]
+    for each in terms.shaped:
+        for k, place in enumerate(each.at):
+            texts[place] = _called(each.prior, k)
+    return texts
+
+
+def _called(part: AbstractLoss | AbstractPrior, k: int) -> str:
+    """A Module as one would write it, with the k-th of the numbers of its fields."""
+    fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    numbers = {name: np.ravel(x) for name, x in fields.items() if isinstance(x, jax.Array | np.ndarray)}
+    told = (f"{name}={values[min(k, values.size - 1)]:.6g}" for name, values in numbers.items())
+    return f"{type(part).__name__}({', '.join(told)})"

@@ -1,8 +1,9 @@
 """report.html of a large batch: what it looks like as a whole, and pages for the members worth a look.
 
 Thousands of sections and figures would make a page that no browser opens. So there are histograms of the task's columns
-and of the parameters, a table that the page's own script sorts and filters, and pages of their own for the members
-that failed, are to be looked at, or have the largest values of a column that the task watches.
+and of the parameters, a table that the page's own script sorts and filters, and pages of their own for members: for all
+of some hundreds; of more, for those that failed, are to be looked at, or have the largest values of a column that the
+task watches, which are also those with a figure.
 """
 
 import collections
@@ -13,32 +14,41 @@ from typing import Any
 
 import numpy as np
 
+from ._figures import Drawn
 from ._html import Html, join, number, table, tag
 from ._records import LOOK, label, present, state
 from ._report import (
     MOST_DETAILS,
+    Content,
+    Part,
     Task,
     badge,
+    bodies,
     gallery,
-    heading,
     how_it_was_run,
     page,
     remarks,
     resource,
     section,
-    tiles,
+    shown,
     to_look_at,
+    top,
 )
 from ._task import NOT_RUN, Column, Record
 
 _FAILED, _LOOKED, _WORST, _FIRST = 12, 6, 12, 6
-"""So many members of each sort have a page of their own."""
+"""So many members of each sort are worth a look."""
+
+_TABLE, _RESULTS = (tag("a", name, href=name) for name in ("results.csv", "results.json"))
 
 _MOST_REASONS = 50
 _MOST_ROWS = 20_000
 _MOST_COLUMNS = 8
 _MOST_HISTOGRAMS = 11
 _MOST_GROUPS = 4
+
+MOST_PAGES = 600
+"""Up to so many members have a page each; of more, those that are worth a look."""
 
 
 def worth_a_look(records: Sequence[Record], task: Task) -> list[int]:
@@ -89,48 +99,37 @@ def histogram_columns(records: Sequence[Record], task: Task) -> dict[str, dict[s
     return figures
 
 
-def batch_report(
-    document: Mapping[str, Any],
-    task: Task,
-    pages: Mapping[int, str],
-    figures: Mapping[str, str],
-    notes: Sequence[str],
-    pictures: Mapping[str, str],
-) -> str:
+def batch_report(content: Content, pages: Mapping[int, str]) -> str:
     """Write the page of a large batch.
 
-    **Arguments:**
-
-    - `document`: what `results.json` holds. `task`: says how to speak of its members.
-    - `pages`: the name of the page of each member that has one, by its place.
-    - `figures`: SVG elements by name. `notes`: lines to show below the heading.
-    - `pictures`: SVG elements of the whole run, by title.
+    **Arguments:** `pages`: the name of the page of each member that has one, by its place.
     """
-    members, noun = document["members"], task.words.noun
-    histograms = [figures[name] for name in figures if name.startswith("histograms-")]
-    body = (
-        heading(document),
-        tiles(document, task),
-        *(tag("p", note, class_="note") for note in notes),
-        _endings(members, noun),
-        tag("h2", "Distributions") if histograms else "",
-        *(tag("figure", Html(svg)) for svg in histograms),
-        *gallery(pictures),
-        _failures(members, pages, noun),
-        _to_look_at(members, pages, task),
-        _look(members, pages, task),
-        tag("h2", f"All {noun}s"),
-        _all(members, pages, task),
-        tag("h2", "How it was run"),
-        how_it_was_run(document),
+    members, noun, task, figures = content.members, content.noun, content.task, content.figures
+    histograms = join(shown(figures[name]) for name in figures if name.startswith("histograms-"))
+    parts = (
+        Part("endings", "How they ended", _endings(members, noun)),
+        Part("distributions", "Distributions", histograms),
+        *gallery(content.pictures),
+        Part("failed", "Failed", _failures(members, pages, noun)),
+        Part("look", to_look_at(task), _to_look_at(members, pages, task)),
+        Part("worth", "Worth a look", _look(content, pages)),
+        Part("all", f"All {noun}s", _all(members, pages, task)),
+        Part("how", "How it was run", how_it_was_run(content)),
     )
-    return page(document["title"], body, resource("report.js"))
+    script = resource("find.js") + resource("report.js")
+    return page(content.document["title"], (*top(content, parts), *bodies(parts)), script)
 
 
-def member_page(document: Mapping[str, Any], task: Task, anchor: str, member: Record, figure: str | None) -> str:
-    """The page of one member of a large batch."""
-    back = tag("p", tag("a", f"{document['title']}: all {task.words.noun}s", href="../report.html"), class_="quiet")
-    return page(f"{member['name']} - {document['title']}", (back, section(anchor, member, task, figure)))
+def member_page(content: Content, place: int, near: Mapping[str, str]) -> str:
+    """The page of one member of a large batch.
+
+    **Arguments:** `near`: the pages before and after it, by what they are called.
+    """
+    title, member, anchor = content.document["title"], content.members[place], content.anchors[place]
+    links = (tag("a", text, href=f"{name}.html") for text, name in near.items())
+    back = tag("nav", tag("a", f"{title}: all {content.noun}s", href="../report.html"), *links)
+    whole = section(anchor, member, content.task, content.figures.get(anchor), "../")
+    return page(f"{member['name']} - {title}", (back, whole))
 
 
 def _endings(members: Sequence[Record], noun: str) -> Html:
@@ -139,7 +138,7 @@ def _endings(members: Sequence[Record], noun: str) -> Html:
         return Html("")
     example = {label(m): m for m in reversed(members)}
     rows = [(badge(example[code]), number(count)) for code, count in counts.most_common()]
-    return join([tag("h2", "How they ended"), table(("result", f"{noun}s"), rows)])
+    return table(("result", f"{noun}s"), rows)
 
 
 def _failures(members: Sequence[Record], pages: Mapping[int, str], noun: str) -> Html:
@@ -148,9 +147,9 @@ def _failures(members: Sequence[Record], pages: Mapping[int, str], noun: str) ->
         return Html("")
     rows = [(_name(k, m, pages), badge(m), m["message"]) for k, m in failed[:_MOST_REASONS]]
     more = len(failed) - len(rows)
-    where = f"in the table of all {noun}s, which can be searched, and in results.json"
-    note = tag("p", f"{more} more, with their reasons, are {where}.", class_="note")
-    return join([tag("h2", "Failed"), table((noun, "result", "what to do"), rows), note if more > 0 else ""])
+    where = tag("a", f"in the table of all {noun}s, which can be searched,", href="#all")
+    note = tag("p", f"{more} more, with their reasons, are ", where, " and in ", _RESULTS, ".", class_="note")
+    return join([table((noun, "result", "what to do"), rows, class_="found"), note if more > 0 else ""])
 
 
 def _to_look_at(members: Sequence[Record], pages: Mapping[int, str], task: Task) -> Html:
@@ -159,17 +158,18 @@ def _to_look_at(members: Sequence[Record], pages: Mapping[int, str], task: Task)
         return Html("")
     rows = [(_name(k, m, pages), remarks(m)) for k, m in there[:_MOST_REASONS]]
     more = len(there) - len(rows)
-    note = tag("p", f"{more} more, with their reasons, are in results.csv and results.json.", class_="note")
-    head = (task.words.noun, "what to look at")
-    return join([tag("h2", to_look_at(task)), table(head, rows), note if more > 0 else ""])
+    note = tag("p", f"{more} more, with their reasons, are in ", _TABLE, " and ", _RESULTS, ".", class_="note")
+    return join([table((task.words.noun, "what to look at"), rows, class_="found"), note if more > 0 else ""])
 
 
-def _look(members: Sequence[Record], pages: Mapping[int, str], task: Task) -> Html:
+def _look(content: Content, pages: Mapping[int, str]) -> Html:
+    members, task = content.members, content.task
     reasons, watched = _reasons_to_look(members, task), _watched(task)
     rows = [
         (
             _name(k, members[k], pages),
-            why,
+            _thumbnail(content.figures.get(pages[k]), pages[k]),
+            tag("td", why, class_="short"),
             badge(members[k]),
             *(number(_short(members[k].get(column.key))) for column in watched),
         )
@@ -178,8 +178,13 @@ def _look(members: Sequence[Record], pages: Mapping[int, str], task: Task) -> Ht
     ]
     if not rows:
         return Html("")
-    head = (task.words.noun, "why", "result", *(column.heading for column in watched))
-    return join([tag("h2", "Worth a look"), table(head, rows)])
+    return table(
+        (content.noun, "figure", "why", "result", *(column.heading for column in watched)), rows, class_="found"
+    )
+
+
+def _thumbnail(figure: Drawn | None, anchor: str) -> Html:
+    return tag("a", figure.image, href=f"members/{anchor}.html") if figure else Html("")
 
 
 def _all(members: Sequence[Record], pages: Mapping[int, str], task: Task) -> Html:
@@ -205,9 +210,9 @@ def _all(members: Sequence[Record], pages: Mapping[int, str], task: Task) -> Htm
     here = f" Here: {' and '.join(notes)}." if notes else ""
     return join(
         [
-            tag("p", f"Errors and everything else are in results.csv and results.json.{here}", class_="quiet"),
+            tag("p", "Errors and everything else are in ", _TABLE, " and ", _RESULTS, f".{here}", class_="quiet"),
             tag("script", Html(data), type="application/json", id="rows"),
-            tag("div", tag("noscript", "This table needs JavaScript; results.csv has all of it."), id="all"),
+            tag("div", tag("noscript", "This table needs JavaScript; results.csv has all of it."), id="rows-of-all"),
         ]
     )
 

@@ -5,8 +5,10 @@ and would leave escaping to whoever writes the template.
 """
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+_VOID = ("img",)  # elements without an end
 
 
 class Html(str):
@@ -23,7 +25,7 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
     quoted = "".join(
         f' {key.rstrip("_")}="{html.escape(str(value))}"' for key, value in attributes.items() if value is not None
     )
-    return Html(f"<{name}{quoted}>{join(children)}</{name}>")
+    return Html(f"<{name}{quoted}>" if name in _VOID else f"<{name}{quoted}>{join(children)}</{name}>")
 
 
 def join(children: Iterable[Any]) -> Html:
@@ -31,11 +33,19 @@ def join(children: Iterable[Any]) -> Html:
     return Html("".join(c if isinstance(c, Html) else html.escape(str(c)) for c in children))
 
 
-def table(head: Iterable[Any], rows: Iterable[Iterable[Any]], **attributes: object) -> Html:
-    """Write a table of text and numbers; cells that are no `td` already become one."""
-    top = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))
-    body = tag("tbody", *(tag("tr", *map(_cell, row)) for row in rows))
-    return tag("div", tag("table", top, body, **attributes), class_="scroll")
+def table(head: Sequence[object], rows: Iterable[Iterable[object]], **attributes: object) -> Html:
+    """Write a table of text and numbers; cells that are no `td` already become one.
+
+    A heading is on the side of what stands below it: on the right above numbers.
+    """
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    top = (tag("th", text, scope="col", class_=_side([row[k] for row in cells])) for k, text in enumerate(head))
+    body = tag("tbody", *(tag("tr", *row) for row in cells))
+    return tag("div", tag("table", tag("thead", tag("tr", *top)), body, **attributes), class_="scroll")
+
+
+def _side(column: Sequence[Html]) -> str | None:
+    return "number" if column and all(cell.startswith('<td class="number') for cell in column) else None
 
 
 def number(text: object, class_: str = "number") -> Html:

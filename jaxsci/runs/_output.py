@@ -4,8 +4,9 @@ Results are written before anything is drawn, so that a figure that fails, or Ct
 number. `run` calls this with the records of all members and the task, which draws.
 """
 
+import dataclasses
 import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import jax.tree_util as jtu
 import numpy as np
 
 from . import _figures
-from ._batch_report import batch_report, histogram_columns, member_page, worth_a_look
+from ._batch_report import MOST_PAGES, batch_report, histogram_columns, member_page, worth_a_look
 from ._errors import ConfigError
 from ._files import write_whole
+from ._progress import CHECKPOINT
 from ._records import as_csv, as_json, slugs
-from ._report import MOST_DETAILS, NO_FIGURES, report
+from ._report import MOST_DETAILS, NO_FIGURES, Content, report
 from ._task import AbstractOutcome, AbstractTask, Untried
 
 
@@ -113,53 +115,52 @@ def write_report(
     records = document["members"]
     anchors = slugs([o.member.name for o in outcomes])
     chosen = worth_a_look(records, task)
-    figures: dict[str, str] = {}
-    pictures: dict[str, str] = {}
+    figures: dict[str, _figures.Drawn] = {}
+    pictures: dict[str, _figures.Drawn] = {}
     notes = [] if _figures.can_draw() else [NO_FIGURES]
     try:
         for place in track([] if notes else chosen):
             svg = None if isinstance(outcomes[place], Untried) else _figures.svg(outcomes[place].draw, anchors[place])
             if svg is not None:
-                figures[anchors[place]] = _figure(folder, anchors[place], svg)
+                figures[anchors[place]] = draw_to(folder, anchors[place], svg)
         for title, draw in ({} if notes else task.pictures(tried(outcomes))).items():
             svg = _figures.svg(draw, title)
             if svg is not None:
-                pictures[title] = _figure(folder, slugs([title])[0], svg)
+                pictures[title] = draw_to(folder, slugs([title])[0], svg)
         if len(records) > MOST_DETAILS and not notes:
             for name, columns in histogram_columns(records, task).items():
-                figures[name] = _figure(folder, name, _figures.draw_histograms(columns, name))
+                figures[name] = draw_to(folder, name, _figures.draw_histograms(columns, name))
     except KeyboardInterrupt:
         notes.append("The drawing of figures was stopped.")
-    write_pages(folder, document, task, anchors, chosen, figures, notes, pictures)
+    write_pages(folder, Content(document, task, anchors, figures, notes, pictures))
     return folder / "report.html"
 
 
-def write_pages(
-    folder: Path,
-    document: dict[str, Any],
-    task: AbstractTask[Any, Any],
-    anchors: Sequence[str],
-    chosen: Sequence[int],
-    figures: Mapping[str, str],
-    notes: Sequence[str],
-    pictures: Mapping[str, str],
-) -> None:
-    """Write report.html, and members/ for a large batch.
-
-    **Arguments:** `anchors`: the file name of each member; `chosen`: the places of those that have a page of their own;
-    `figures`: SVG elements by anchor; `notes`: lines below the heading; `pictures`: SVG elements of all, by title.
-    """
-    records, path = document["members"], folder / "report.html"
-    if len(records) <= MOST_DETAILS:
-        write_whole(path, report(document, task, anchors, figures, notes, pictures))
+def write_pages(folder: Path, content: Content) -> None:
+    """Write report.html, and members/ for a large batch."""
+    content = dataclasses.replace(content, beside=_beside(folder))
+    path, anchors = folder / "report.html", content.anchors
+    if len(anchors) <= MOST_DETAILS:
+        write_whole(path, report(content))
         return
-    for place in chosen:
-        page = member_page(document, task, anchors[place], records[place], figures.get(anchors[place]))
-        write_whole(folder / "members" / f"{anchors[place]}.html", page)
-    pages = {place: anchors[place] for place in chosen}
-    write_whole(path, batch_report(document, task, pages, figures, notes, pictures))
+    few = len(anchors) <= MOST_PAGES
+    chosen = range(len(anchors)) if few else sorted(worth_a_look(content.members, content.task))
+    for before, place, after in zip([None, *chosen[:-1]], chosen, [*chosen[1:], None], strict=True):
+        near = {"previous": before, "next": after}
+        names = {text: anchors[k] for text, k in near.items() if k is not None}
+        write_whole(folder / "members" / f"{anchors[place]}.html", member_page(content, place, names))
+    write_whole(path, batch_report(content, {place: anchors[place] for place in chosen}))
 
 
-def _figure(folder: Path, name: str, svg: str) -> str:
-    write_whole(folder / "figures" / f"{name}.svg", svg)
-    return _figures.inline(svg)
+def _beside(folder: Path) -> list[str]:
+    """What lies in the folder beside the page for a reader; folders with a stroke behind their names."""
+    hidden = ("report.html", CHECKPOINT, ".")  # the checkpoint goes when the run is over
+    found = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(hidden))
+    return [f"{entry.name}/" if entry.is_dir() else entry.name for entry in found]
+
+
+def draw_to(folder: Path, name: str, svg: str) -> _figures.Drawn:
+    """Write a figure into the folder's `figures/`, and make it part of a page."""
+    file = f"figures/{name}.svg"
+    write_whole(folder / file, svg)
+    return _figures.inline(svg, file)

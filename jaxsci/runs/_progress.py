@@ -20,7 +20,7 @@ from ._task import AbstractOutcome, Member
 EVERY = 10.0
 """Seconds between two writes."""
 
-_NAME, _LOCK = "progress.jsci", ".lock"
+CHECKPOINT, _LOCK = "progress.jsci", ".lock"
 _FOLDERS = ("", "solutions", "figures", "members")
 
 
@@ -34,7 +34,7 @@ class Progress:
     """
 
     def __init__(self, folder: Path, belongs: Mapping[str, Tree], members: Sequence[Member], resume: bool) -> None:
-        self.folder, self.path, self.belongs = folder, folder / _NAME, belongs
+        self.folder, self.path, self.belongs = folder, folder / CHECKPOINT, belongs
         self.plain = Plain(members)
         self.over = False
         self.checkpoint: Checkpoint | None = None

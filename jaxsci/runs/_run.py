@@ -146,7 +146,7 @@ def _reported(
     done = progress.found()
     log = Log(folder / "log.txt", more=bool(done))
     noun = task.words.noun
-    log.say(f"config {config.path}, {len(job.members)} {noun}s, device {used['platform']} ({used['kind']})")
+    log.say(f"config {config.path}, {plural(len(job.members), noun)}, device {used['platform']} ({used['kind']})")
     if done:
         log.say(f"going on: {plural(len(done), noun)} of {len(job.members)} were done before")
     report = watch.counting(len(job.members), f"{noun}s")
@@ -164,6 +164,7 @@ def _reported(
         "counts": counts(records, task),
         "verdicts": verdicts(records),
         "config_file": str(config.path.resolve()),
+        "inputs": {name: str(path.resolve()) for name, path in config.resolved.items()},
         "config": config.tables,
         "versions": versions(),
         "device": used,

@@ -163,12 +163,17 @@ class AbstractOutcome(abc.ABC):
         - `facts`: texts that stand above the member's picture.
         - `parameters`: quantities with an error, in a table. Each is a dictionary of `name`, `value`, `unit` (may be
           empty) and `remarks` (a list of texts); `std`, its standard error; `text`, how to write the value; `folded`,
-          True where it is shown on demand; `reference` and `reference_std`, known answers, with `lre` and `lre_std`,
-          the digits that agree.
+          True where it is shown on demand; `bounds`, its lowest and highest value, infinite where there is none;
+          `prior`, a text; `reference` and `reference_std`, known answers, with `lre` and `lre_std`, the digits that
+          agree.
         """
 
     def draw(self) -> Any:
-        """The member's picture, a matplotlib `Figure`, or None."""
+        """The member's picture, a matplotlib `Figure`, or None.
+
+        A narrow page shows its panels one below the other: axes with their bar of colours, and with those above and
+        below them that share their abscissa, are one.
+        """
         return None
 
 
@@ -255,6 +260,10 @@ class AbstractTask(abc.ABC, Generic[M, R]):
 
     def said(self, counts: Mapping[str, int]) -> Sequence[str]:
         """Parts of the last sentence on the screen, beside how many members went well."""
+        return ()
+
+    def notes(self, records: Sequence[Record]) -> Sequence[str]:
+        """Sentences that a reader of the columns should know, for the screen and the top of the report."""
         return ()
 
     def facts(self, record: Record) -> Sequence[str]:

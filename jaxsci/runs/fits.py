@@ -35,9 +35,10 @@ from ..core import (
     Uniform,
     White,
 )
-from ..fitting import CONVERGED, RESULTS, TRF, Adam, GaussNewton
+from ..fitting import CONVERGED, RESULTS, ROBUST_CHI2, TRF, Adam, GaussNewton
 from ._config import take
 from ._errors import ConfigError
+from ._records import plural
 from ._registry import Kind, Registry
 from ._task import AbstractTask, Column, M, R, Record, Words
 
@@ -48,6 +49,7 @@ COLUMNS = (
     Column("chi2", "χ²", ".6g", csv=True),
     Column("dof", csv=True),
     Column("reduced_chi2", "χ² / dof", ".4g", screen="chi2/dof", screen_form=".4g", batch=True, watch=True),
+    Column("loss", "loss", screen="loss", batch=True, csv=True),
 )
 """What every fit has in its record."""
 
@@ -80,18 +82,25 @@ class AbstractFitTask(AbstractTask[M, R], Generic[M, R]):
     """A task whose members are fits.
 
     Its outcomes record `num_data, num_free, rank, num_steps, chi2, dof, reduced_chi2` and `errors_scaled` (whether
-    errors were multiplied by the square root of chi2 / dof).
+    errors were multiplied by the square root of chi2 / dof); after a robust loss also `loss`, its
+    `jaxsci.fitting.loss_text`.
     """
 
     words: ClassVar[Words] = Words("fit", CONVERGED)
     columns: ClassVar[tuple[Column, ...]] = COLUMNS
 
+    def notes(self, records: Sequence[Record]) -> Sequence[str]:
+        """What chi2 means after a robust loss."""
+        losses = list(dict.fromkeys(str(record["loss"]) for record in records if "loss" in record))
+        return [f"With the loss {', '.join(losses)}, {ROBUST_CHI2}."] if losses else []
+
     def facts(self, record: Record) -> Sequence[str]:
         """chi2, rank and steps, then the facts of the record."""
+        robust = f", outliers in full; the loss {record['loss']} was minimised" if "loss" in record else ""
         facts = [
-            f"χ² {record['chi2']:.8g} for {record['dof']} degrees of freedom",
+            f"χ² {record['chi2']:.8g} for {plural(record['dof'], 'degree')} of freedom{robust}",
             f"rank {record['rank']} of {record['num_free']}",
-            f"{record['num_steps']} steps",
+            plural(record["num_steps"], "step"),
         ]
         scaled = ["errors scaled by √(χ²/dof)"] if record["errors_scaled"] else []
         return (*facts, *scaled, *record.get("facts", ()))

@@ -1,8 +1,7 @@
-"use strict";
 // The table of all members: sorted by a click on a heading, filtered by name, result or why it failed, fifty rows at a time.
 const { head, rows, kinds, noun, why } = JSON.parse(document.getElementById("rows").textContent);
-const place = document.getElementById("all");
-const state = { column: null, up: true, page: 0, text: "" };
+const place = document.getElementById("rows-of-all");
+const state = { column: null, up: true, page: 0, text: "", ending: "" };
 const size = 50;
 
 function element(name, text, attributes = {}) {
@@ -30,7 +29,7 @@ function cell(row, k) {
     td.append(row[0] ? element("a", value, { href: `members/${row[0]}.html` }) : value);
     return td;
   }
-  if (k > 1) return element("td", value, { className: "number" });
+  if (k > 1) return element("td", value, { className: numeric[k] ? "number" : "" });
   const td = element("td");
   td.append(element("span", value, { className: `badge ${kinds[value] ?? "bad"}` }));
   if (reason(row)) td.append(element("p", reason(row), { className: "why" }));
@@ -39,7 +38,8 @@ function cell(row, k) {
 
 function draw() {
   const wanted = state.text.toLowerCase();
-  const kept = rows.filter((row) => `${row[1]} ${row[2]} ${reason(row)}`.toLowerCase().includes(wanted));
+  const ended = state.ending ? rows.filter((row) => row[2] === state.ending) : rows;
+  const kept = ended.filter((row) => `${row[1]} ${row[2]} ${reason(row)}`.toLowerCase().includes(wanted));
   if (state.column !== null) kept.sort(compare);
   const pages = Math.max(Math.ceil(kept.length / size), 1);
   state.page = Math.min(Math.max(state.page, 0), pages - 1);
@@ -65,14 +65,19 @@ function change(step) {
 
 const field = element("input", null, { type: "search", placeholder: "name, result or reason", ariaLabel: "filter" });
 field.addEventListener("input", () => change(() => Object.assign(state, { text: field.value, page: 0 })));
+const endings = element("select", null, { ariaLabel: "result" });
+endings.append(element("option", "every result", { value: "" }));
+for (const ending of Object.keys(kinds)) endings.append(element("option", ending, { value: ending }));
+endings.addEventListener("change", () => change(() => Object.assign(state, { ending: endings.value, page: 0 })));
 const back = element("button", "‹ previous", { type: "button" });
 back.addEventListener("click", () => change(() => state.page--));
 const on = element("button", "next ›", { type: "button" });
 on.addEventListener("click", () => change(() => state.page++));
 const count = element("span", "", { className: "quiet" });
 const bar = element("div", null, { className: "bar" });
-bar.append(field, back, on, count);
+bar.append(field, endings, back, on, count);
 
+const numeric = head.map((_, k) => k > 1 && rows.every((row) => typeof row[k + 1] !== "string" || /^-?(inf|nan)$/.test(row[k + 1])));
 const headings = head.map((_, k) => {
   const button = element("button", "", { type: "button" });
   button.addEventListener("click", () => change(() => {
@@ -81,8 +86,8 @@ const headings = head.map((_, k) => {
   return button;
 });
 const top_ = element("tr");
-top_.append(...headings.map((button) => {
-  const th = element("th", null, { scope: "col" });
+top_.append(...headings.map((button, k) => {
+  const th = element("th", null, { scope: "col", className: numeric[k] ? "number" : "" });
   th.append(button);
   return th;
 }));

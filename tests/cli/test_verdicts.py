@@ -93,7 +93,7 @@ def test_the_report_is_amber_where_a_look_is_wanted(ran):
     page = (out / "report.html").read_text()
     assert page.count('<span class="badge look">converged, look</span>') == 6, "in the overview and in each section"
     assert page.count('<span class="badge good">converged</span>') == 2
-    assert "<h2>Converged, to look at</h2>" in page
+    assert '<h2 id="look">Converged, to look at</h2>' in page
     assert re.search(r'class="tile partly"><strong>3<span> / 4</span></strong><p>of them to look at', page)
 
 

@@ -1,7 +1,9 @@
 """Pictures of separations: where pixels land, what is drawn, what is refused."""
 
 import itertools
+from functools import partial
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,10 +11,12 @@ import pytest
 from jaxsci import compsep
 from jaxsci.compsep import plot
 from jaxsci.compsep._healpix import ring_to_nest
+from jaxsci.compsep._task.figures import _arranged
 
 matplotlib = pytest.importorskip("matplotlib")
 healpy = pytest.importorskip("healpy")
 matplotlib.use("Agg")
+Axes = pytest.importorskip("matplotlib.axes").Axes
 NU = jnp.array([30.0, 44.0, 70.0, 100.0, 143.0])
 NPIX = 48
 
@@ -135,12 +139,55 @@ def test_every_panel_is_drawn(answer):
 
     separation, maps = answer
     panels = plot.panels(separation, NU, maps)
-    assert list(panels) == [
-        "sync.beta", "sync.beta, error", "cmb", "cmb, error", "sync", "sync, error", "chi2", "residual", "spectra",
-    ]  # fmt: skip
+    pairs = ["sync.beta", "cmb Q", "cmb U", "sync Q", "sync U"]
+    maps_of = [title for name in pairs for title in (name, f"{name}, error")]
+    assert list(panels) == [*maps_of, "chi2", "residual Q", "residual U", "spectra Q", "spectra U"]
     figure = Figure()
-    for ax, panel in zip(figure.subplots(3, 3).ravel(), panels.values(), strict=True):
+    for ax, panel in zip(figure.subplots(3, 5).ravel(), panels.values(), strict=True):
         assert panel(ax) is ax
+
+
+def test_a_map_stands_beside_its_error():
+    """Of as many pairs as there are, in a report: none is parted by the end of a row."""
+    from matplotlib.figure import Figure
+
+    maps = [partial(Axes.set_title, label=f"{kind} {k}") for k in range(5) for kind in ("map", "error")]
+    figure = _arranged(Figure, maps, [partial(Axes.set_title, label="curve")])
+    figure.draw_without_rendering()
+    boxes = {ax.get_title(): ax.bbox for ax in figure.axes}
+    for k in range(5):
+        own, error = boxes[f"map {k}"], boxes[f"error {k}"]
+        assert own.y0 == pytest.approx(error.y0, abs=1)
+        assert 0 < error.x0 - own.x0 < figure.bbox.width / 3
+
+
+@pytest.mark.parametrize(("spread", "flat"), [(1e-4, True), (0.05, False), (2.0, False)])
+def test_an_error_that_is_the_same_everywhere_looks_so(answer, spread, flat):
+    separation, _ = answer
+    errors = np.broadcast_to(0.0769 * (1 + spread * np.linspace(0, 1, NPIX)), separation.errors.shape)
+    separation = eqx.tree_at(lambda s: s.errors, separation, jnp.asarray(errors))
+    ax = plot.plot_component_error(separation, "cmb")
+    low, high = ax.images[0].get_clim()
+    assert high - low >= 0.1 * 0.0769 * 0.999
+    assert low <= 0.0769 * (1 + spread / 2) <= high
+    written = [label.get_text() for label in bar_of(ax).get_xticklabels()]
+    assert (written == ["0.0769 everywhere"]) == flat
+    assert plot.plot_component_error(separation, "cmb", limits=(0.0, 1.0)).images[0].get_clim() == (0.0, 1.0)
+
+
+def test_the_sum_with_noise_is_what_the_data_scatter():
+    """Of noise alone the fitted components take up a part; what they leave makes the data's rms with theirs."""
+    rng = np.random.default_rng(3)
+    mixing = compsep.MixingMatrix(cmb=compsep.CMB(), dust=compsep.ModifiedBlackBody())
+    sigma = np.array([3.0, 1.0, 2.0, 1.0, 4.0])
+    maps = sigma[:, None, None] * rng.normal(size=(5, 1, 3072))
+    found = compsep.separate(mixing, NU, maps, free=(), inv_n=1 / sigma**2)
+    ax = plot.plot_spectra(found, NU, maps, None, sigma[:, None])
+    expected = next(line for line in ax.lines if line.get_label() == "sum with noise").get_ydata()
+    np.testing.assert_allclose(expected, np.sqrt(np.mean(maps[:, 0] ** 2, axis=1)), rtol=0.04)
+    labelled = plot._with_unit(found, "dust.temp"), plot._with_unit(found, "dust.beta")
+    assert labelled == ("dust.temp / K", "dust.beta")
+    assert not any(line.get_label() == "sum with noise" for line in plot.plot_spectra(found, NU, maps).lines)
 
 
 def test_a_residual_is_data_less_model(answer):

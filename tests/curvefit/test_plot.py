@@ -8,6 +8,8 @@ import pytest
 import jaxsci as js
 from jaxsci.curvefit.plot import plot_batch, plot_curve, plot_profile
 from jaxsci.data.nist import MODELS as NIST_MODELS
+from jaxsci.fitting import make_plan, prior_texts
+from jaxsci.fitting._plan import flat_priors
 from jaxsci.plot import plot_correlation, plot_fit, plot_histogram, plot_image, plot_residuals
 
 matplotlib.use("Agg")
@@ -112,3 +114,32 @@ def test_histograms_count_what_they_leave_out():
     assert sum(bar.get_height() for bar in plot_batch(batch, "b1").patches) == 4
     with pytest.raises(ValueError, match="did you mean 'b1'"):
         plot_batch(batch, "b11")
+
+
+def test_summaries_name_a_robust_loss_and_what_chi2_means_then(fitted):
+    import equinox as eqx
+
+    solution, _ = fitted
+    assert "loss" not in solution.summary()
+    robust = eqx.tree_at(lambda s: s.terms.loss, solution, js.Cauchy(2.0))
+    for text in (robust.summary(), robust._repr_html_()):
+        assert "loss: Cauchy(scale=2): chi2 and chi2/dof are sums of squares that count outliers in full" in text
+
+
+def test_priors_are_named_with_their_numbers(fitted):
+    solution, _ = fitted
+    priors = {"b1": js.Normal(2.0, 0.5), "b2": js.LogNormal(0.7, 0.3)}
+    mean, weight, shaped = flat_priors(make_plan(solution.model, None, None), priors)
+    told = prior_texts(solution.terms._replace(prior_mean=mean, prior_weight=weight, shaped=shaped))
+    assert told[0] == "Normal(mean=2, sigma=0.5)"
+    assert told[1].startswith("LogNormal(")
+    assert "0.3" in told[1]
+    assert prior_texts(solution.terms) == ["", ""]
+
+
+def test_the_dots_of_a_legend_can_be_seen(fitted):
+    solution, data = fitted
+    x = jnp.linspace(0.0, 5.0, 3000)
+    legend = plot_fit(solution, js.Dataset(x, x, data.noise), band=False).get_legend()
+    sizes = [line.get_markersize() for line in legend.findobj(matplotlib.lines.Line2D) if line.get_marker() == "o"]
+    assert min(sizes) >= 4

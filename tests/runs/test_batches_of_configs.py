@@ -14,7 +14,7 @@ from jaxsci.runs._batch.item import Named
 from jaxsci.runs._batch.manifest import read_manifest
 from jaxsci.runs._batch_report import batch_report
 from jaxsci.runs._records import counts, record_of
-from jaxsci.runs._report import MOST_DETAILS
+from jaxsci.runs._report import MOST_DETAILS, Content
 from jaxsci.runs._task import GIVEN_UP
 
 FIT = (
@@ -206,7 +206,7 @@ def test_failures_of_a_large_batch_can_be_searched():
     about = {"title": "", "description": "", "complete": True, "created": "", "seconds": 1.0, "config_file": ""}
     device = {"platform": "cpu", "count": 1, "kind": "cpu"}
     about |= {"members": records, "counts": counts(records, task), "versions": {"jaxsci": ""}, "device": device}
-    page = batch_report({**about, "config": {}, "choices": []}, task, {}, {}, [], {})
+    page = batch_report(Content({**about, "config": {}, "choices": []}, task, [], {}, [], {}), {})
     shown = json.loads(re.search(r'id="rows">(.*?)</script>', page).group(1))
     assert shown["why"]["item-60"] == "Its worker died. <60>"
     assert len(shown["rows"]) == len(shown["why"]) == 61

@@ -12,8 +12,8 @@ from ...compsep import Forecast, Instrument, Separation, plot
 from .config import SkyData
 
 _DPI = 130  # of the maps, which are images
-_COLUMNS = 3
-_MAP, _CURVE = 2.1, 2.5  # inches of a row
+_MAPS, _CURVES = 4, 3  # in a row: maps in pairs, each beside its error
+_MAP, _CURVE = 1.75, 2.5  # inches of a row
 
 
 def draw(found: Separation, forecast: Forecast | None, instrument: Instrument, sky: SkyData) -> Any:
@@ -24,8 +24,8 @@ def draw(found: Separation, forecast: Forecast | None, instrument: Instrument, s
 def _draw_sky(found: Separation, instrument: Instrument, sky: SkyData) -> Any:
     from matplotlib.figure import Figure
 
-    panels = dict(plot.panels(found, instrument, sky.maps))
-    curves = [panels.pop("spectra")]
+    panels = dict(plot.panels(found, instrument, sky.maps, sky.sigma if sky.noisy else None))
+    curves = [panels.pop(f"spectra {letter}") for letter in found.stokes]
     for name in found.free:
         truth = sky.truth.get(name)
         if truth is not None and found.values[name].shape[0] > 8:
@@ -39,11 +39,13 @@ def _draw_sky(found: Separation, instrument: Instrument, sky: SkyData) -> Any:
 
 def _arranged(make: Any, maps: list[Any], curves: list[Any]) -> Any:
     """Maps in rows of one height, curves below them, whose axes would push maps aside."""
-    heights = [_MAP * -(-len(maps) // _COLUMNS), _CURVE * -(-len(curves) // _COLUMNS)]
+    rows = [-(-len(maps) // _MAPS), -(-len(curves) // _CURVES)]
+    heights = [_MAP * rows[0], _CURVE * rows[1]]
     figure = make(figsize=(9.4, sum(heights)), dpi=_DPI, facecolor="none", layout="constrained")
-    for part, panels in zip(figure.subfigures(2, 1, height_ratios=heights), (maps, curves), strict=True):
+    parts = zip(figure.subfigures(2, 1, height_ratios=heights), (maps, curves), rows, (_MAPS, _CURVES), strict=True)
+    for part, panels, count, columns in parts:
         part.set_facecolor("none")
-        axes = part.subplots(-(-len(panels) // _COLUMNS), _COLUMNS, squeeze=False).ravel()
+        axes = part.subplots(count, columns, squeeze=False).ravel()
         for ax, panel in zip(axes, panels, strict=False):
             panel(ax)
         for ax in axes[len(panels) :]:
@@ -61,6 +63,6 @@ def _pulls(found: Any, name: str, truth: np.ndarray) -> Any:
 def _draw_forecast(forecast: Forecast) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.4, 3.4), facecolor="none", layout="constrained")
+    figure = Figure(figsize=(6.6, 3.4), facecolor="none", layout="constrained")
     plot.plot_forecast(forecast, figure.subplots())
     return figure

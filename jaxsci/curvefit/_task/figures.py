@@ -59,5 +59,6 @@ def _draw_image(member: Member, solution: Solution) -> Any:
     for what, ax in zip(("data", "model", "residual"), pictures, strict=True):
         plot_image(solution, data, shape, what, ax)
         ax.locator_params(integer=True, nbins=5)
+        ax.set(xlabel=member.labels[0], ylabel=member.labels[1] if ax is pictures[0] else "")
     plot_correlation(solution, correlation).set_title("correlation")
     return figure

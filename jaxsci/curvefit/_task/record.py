@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...fitting import Solution
+from ...fitting import Solution, loss_text, prior_texts
 from .build import Member
 from .sources import Reference
 
@@ -45,6 +45,8 @@ def record(member: Member, solution: Solution, derived: Mapping[str, float]) -> 
         "parameters": rows,
         "covariance": np.asarray(solution.covariance).tolist(),
     }
+    if loss := loss_text(solution.terms):
+        out["loss"] = loss
     for key in ("lre", "lre_std"):
         digits = [row[key] for row in rows if key in row]
         if digits:
@@ -62,8 +64,15 @@ def _parameters(solution: Solution, reference: Reference | None) -> list[dict[st
         "start moved to its bound": np.asarray(solution.projected),
     }
     rows = []
+    lower, upper = solution.terms.lower, solution.terms.upper
+    bounds = np.transpose([lower, upper]).tolist() if lower is not None and upper is not None else []
+    priors = prior_texts(solution.terms)
     for k, (name, unit) in enumerate(zip(solution.names, solution.units, strict=True)):
-        row = {"name": name, "unit": unit, "value": values[k], "std": errors[k]}
+        row: dict[str, Any] = {"name": name, "unit": unit, "value": values[k], "std": errors[k]}
+        if bounds and any(map(math.isfinite, bounds[k])):
+            row["bounds"] = bounds[k]
+        if priors[k]:
+            row["prior"] = priors[k]
         row["remarks"] = [text for text, applies in remarks.items() if applies[k]]
         if reference is not None and name in reference.values:
             known = reference.values[name]

@@ -26,9 +26,9 @@ from .._config import Config, setting_value
 from .._errors import ConfigError
 from .._figures import can_draw, draw_histograms, inline
 from .._files import write_whole
-from .._output import Log, now, output_folder, write_pages
+from .._output import Log, draw_to, now, output_folder, write_pages
 from .._records import as_csv, as_json, counts, plural, record_of, slugs, verdicts
-from .._report import MOST_DETAILS, NO_FIGURES
+from .._report import MOST_DETAILS, NO_FIGURES, Content
 from .._run import Ran, Unwatched, Watch, exit_code
 from .._sciences import task_named
 from .._session import versions
@@ -349,9 +349,13 @@ def _write_report(
     """The page, with the figures that workers have drawn of the members that it shows."""
     records = document["members"]
     anchors, chosen = slugs([record["name"] for record in records]), worth_a_look(records, task)
-    figures = {anchors[place]: inline(drawn[place].read_text()) for place in chosen if drawn[place].is_file()}
+    figures = {
+        anchors[place]: inline(drawn[place].read_text(), drawn[place].relative_to(folder.resolve()).as_posix())
+        for place in chosen
+        if drawn[place].is_file()
+    }
     if len(records) > MOST_DETAILS and can_draw():
         for name, columns in histogram_columns(records, task).items():
-            figures[name] = inline(draw_histograms(columns, name))
+            figures[name] = draw_to(folder, name, draw_histograms(columns, name))
     said = [*notes, *([] if can_draw() else [NO_FIGURES])]
-    write_pages(folder, document, task, anchors, chosen, figures, said, {})
+    write_pages(folder, Content(document, task, anchors, figures, said, {}))
