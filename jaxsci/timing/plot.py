@@ -18,8 +18,8 @@ from ._binary.from_par import epoch_of_orbit
 from ._components import windows
 from ._fit import TimingSolution, residuals
 from ._model import TimingModel
+from ._residuals.whitened import ordered, whitened
 from ._toas import TOAs
-from ._whitened import ordered, whitened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -40,15 +40,16 @@ from ._grid import chi2_grid
 from ._model import TimingModel, elements
 from ._notation import said
 from ._par_out import PREFIX, noise_places, par_text
-from ._residual_summary import Look, looks
+from ._residuals.summary import Look, looks
 from ._task.figures import draw, draw_sky
 from ._task.grid import Grid, read_grid
 from ._task.load import PulsarFiles, Reading, read_pulsar
 from ._task.noise import noise_names, noise_rows, timing_remarks
+from ._task.select import Selection, selected
 from ._toas import TOAs
 
-_OWN = ("free", "free_noise", "grid")
-_TOP = ("task", "title", "description", "fit", "grid", "data")
+_OWN = ("free", "free_noise", "grid", "select")
+_TOP = ("task", "title", "description", "fit", "grid", "select", "data")
 _FIT = ("free", "free_noise", "max_steps", "scale_covariance")
 _DATA = ("name", "pulsar", "par", "tim", *(field.name for field in dataclasses.fields(Reading)), *_OWN)
 _FOLDED = ("DMX_", "CMX_", "WX", "DMWX", "CMWX")
@@ -58,7 +59,7 @@ _FOLDED = ("DMX_", "CMX_", "WX", "DMWX", "CMWX")
 class Pulsar:
     """One pulsar of a job: its model at the start, its TOAs, what is freed of it and of its noise.
 
-    `scale`: errors are multiplied by sqrt(chi2 / dof).
+    `scale`: errors are multiplied by sqrt(chi2 / dof). `told`: what the report says of how the TOAs were chosen.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Pulsar:
     noise: tuple[str, ...] = ()
     grid: Grid | None = None
     scale: bool = False
+    told: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -197,6 +199,7 @@ def _pulsar(entry: Any, where: str, shared: Mapping[str, Any], steps: int, confi
     free = _names(entry, "free", where) if "free" in entry else _names(shared, "free", "fit")
     plain = None if free is None else tuple(name for name in free if not name.startswith(PREFIX))
     name, model, toas, source = _read(entry, where, config)
+    toas, chosen_toas = _selected(entry, toas, f"{where} ({name})", config)
     try:
         if "free" in entry or free is None:
             chosen(model, plain)
@@ -211,7 +214,8 @@ def _pulsar(entry: Any, where: str, shared: Mapping[str, Any], steps: int, confi
     if grid is not None and noise:
         raise ConfigError(f"{where}.grid", "a grid takes the noise from the par file: leave out the noise to be fitted")
     scale = take(shared, "scale_covariance", bool, "fit", False)
-    return Pulsar(take(entry, "name", str, where, name), model, toas, plain, steps, source, noise, grid, scale)
+    told = (chosen_toas,) if chosen_toas else ()
+    return Pulsar(take(entry, "name", str, where, name), model, toas, plain, steps, source, noise, grid, scale, told)
 
 
 def _grid(entry: Mapping[str, Any], model: TimingModel, where: str, config: Config) -> Grid | None:
@@ -220,6 +224,13 @@ def _grid(entry: Mapping[str, Any], model: TimingModel, where: str, config: Conf
         return read_grid(table, model, f"{where}.grid")
     table = take(config.tables, "grid", dict, "")
     return None if table is None else read_grid(table, model, "grid")
+
+
+def _selected(entry: Mapping[str, Any], toas: TOAs, where: str, config: Config) -> Selection:
+    own = take(entry, "select", dict, where)
+    if own is not None:
+        return selected(toas, own, f"{where}.select")
+    return selected(toas, take(config.tables, "select", dict, ""), f"select, {where}")
 
 
 def _names(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...] | None:
@@ -330,7 +341,11 @@ def _record(outcome: TimingOutcome) -> dict[str, Any]:
         "rms_before_us": rms[0],
         "rms_us": rms[1],
         "whitened_std": float(np.std(look.whitened)),
-        "facts": [f"weighted rms {rms[0]:.3f} µs before, {rms[1]:.3f} µs after", f"par file pars/{member.name}.par"],
+        "facts": [
+            *member.told,
+            f"weighted rms {rms[0]:.3f} µs before, {rms[1]:.3f} µs after",
+            f"par file pars/{member.name}.par",
+        ],
         "parameters": _parameters(solution) + noise_rows(solution, member.toas),
         "covariance": np.asarray(solution.fit.covariance)[np.ix_(places, places)].tolist(),
     }

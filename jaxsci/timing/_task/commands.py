@@ -36,10 +36,10 @@ from .._fit import TimingSolution
 from .._model import TimingModel
 from .._notation import said
 from .._par_out import PREFIX
+from .._residuals.whitened import ordered
 from .._tim import TIM_BYTES
 from .._tim_out import retimed
 from .._toas import TOAs
-from .._whitened import ordered
 from ..io import tim_text
 from .load import Reading, read_pulsar
 from .noise import noise_names, noise_rows, timing_remarks

@@ -12,7 +12,7 @@ import numpy as np
 from .. import plot
 from .._components import windows
 from .._fit import TimingSolution
-from .._residual_summary import Look
+from .._residuals.summary import Look
 from .._toas import TOAs
 
 _DPI = 150  # of points that are drawn as an image, because there are many
