@@ -101,7 +101,7 @@ def averages_of(
     back = np.empty(n, int)
     back[order] = label
     count = np.bincount(label, minlength=epochs)
-    return EpochAverages(*mean, jnp.sqrt(variance), as_array(count), as_array(back))
+    return EpochAverages(mean[0], mean[1], mean[2], jnp.sqrt(variance), as_array(count), as_array(back))
 
 
 def _numbered(time: np.ndarray, group: np.ndarray, seconds: float) -> np.ndarray:

@@ -161,11 +161,12 @@ def realised(
         return weight[None, :] * (x - jitter_of(x))
 
     reduced = solve(modes)
-    factor, _ = cholesky(jnp.eye(modes.shape[0]) + modes @ reduced.T)
+    few = jnp.eye(modes.shape[0]) + modes @ reduced.T
+    factor = cholesky(few)[0] if few.size else few
 
     def amplitudes(x: Float[Array, "q n"]) -> Float[Array, "m q"]:
         """The most probable amplitudes of the scaled modes for residuals `x`."""
-        return solve_factored(factor, reduced @ x.T)
+        return _solved(factor, reduced @ x.T)
 
     flat = solve(ones[None, :])[0] - amplitudes(ones[None, :])[:, 0] @ reduced
     level = flat @ jnp.where(mask, residual, 0.0) / (flat @ ones)
@@ -175,7 +176,7 @@ def realised(
     centred = jnp.where(mask, residual - level * ones, 0.0)
     found, moved = amplitudes(centred[None, :])[:, 0], amplitudes(rows)
     # of the amplitudes, and with the timing model, whose errors they share
-    inner = solve_factored(factor, jnp.eye(modes.shape[0])) + moved @ covariance @ moved.T
+    inner = _solved(factor, jnp.eye(modes.shape[0])) + moved @ covariance @ moved.T
     cross = moved @ covariance
 
     def spread(of_modes: Float[Array, "m n"], of_rows: Float[Array, "p n"]) -> Float[Array, " n"]:
@@ -196,6 +197,11 @@ def realised(
     values += [jitter, red + jitter]
     variances += [own + spread(-taken, shared), own + spread(modes - taken, shared)]
     return jnp.stack(values), jnp.maximum(jnp.stack(variances), 0.0)
+
+
+def _solved(factor: Float[Array, "m m"], rhs: Float[Array, "m q"]) -> Float[Array, "m q"]:
+    """What L L^T is to be multiplied by for `rhs`; of no modes nothing."""
+    return solve_factored(factor, rhs) if factor.size else rhs
 
 
 def _cuts(noise: TimingNoise) -> list[tuple[int, int]]:
