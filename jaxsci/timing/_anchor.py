@@ -256,7 +256,7 @@ def _unanchored(model: TimingModel, toas: TOAs, measures: np.ndarray, at: Epochs
 
 
 def _masks(par: Par, toas: TOAs, stem: str) -> Array:
-    masks = [toas.select(par.selection(name)) for name in listed(par, stem)]
+    masks = [toas.has(par.selection(name)) for name in listed(par, stem)]
     return as_array(np.reshape(masks, (len(masks), len(toas))).T.astype(float))
 
 

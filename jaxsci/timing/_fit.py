@@ -10,7 +10,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -43,6 +43,14 @@ SOLVER = GaussNewton(rtol=1e-4, damping=1e-14, fine=1e-8)
 """Timing models are all but linear: full steps from the start, damped only where one fails, polished to some 1e-6 of a
 standard error."""
 _UNITS = {"F": "Hz/s", "DM": "pc cm^-3/yr"}
+
+
+class Correlation(NamedTuple):
+    """How two fitted parameters go together: PINT's names, and the correlation, from -1 to 1."""
+
+    first: str
+    second: str
+    value: float
 
 
 class TimingSolution(Module):
@@ -142,6 +150,42 @@ class TimingSolution(Module):
     def success(self) -> Any:
         """True where the fit converged."""
         return bool(self.fit.success) if self.alone else self.fit.success
+
+    @property
+    def aic(self) -> Any:
+        """Akaike's information criterion 2 k - 2 ln L, k being the parameters determined, with the phase offset.
+
+        -2 ln L = chi2 + ln|C| + n ln(2 pi), C being the covariance of all noise and n the number of TOAs (and measured
+        dispersions): models of other noise can be compared too. PINT leaves n ln(2 pi) out, and where noise is
+        correlated it gives the phase offset a prior, of variance 1e40 s^2.
+        """
+        return float(self.fit.aic) if self.alone else self.fit.aic
+
+    @property
+    def bic(self) -> Any:
+        """Schwarz's information criterion k ln n - 2 ln L, as `aic`."""
+        return float(self.fit.bic) if self.alone else self.fit.bic
+
+    def correlations(self, above: float = 0.9) -> tuple[Correlation, ...]:
+        """List the pairs of fitted parameters that go together, the closest first.
+
+        **Arguments:** `above`: the least absolute correlation that is listed.
+
+        **Returns:** a `Correlation` for each pair; those of a parameter that the data do not determine are left out.
+
+        **Raises:** `ValueError` inside a transformation and for a stack.
+        """
+        if not self.alone:
+            raise ValueError("correlations are listed of one pulsar outside of jax.jit and jax.vmap: see .fit")
+        at = list(self.places)
+        matrix = np.abs(np.asarray(self.fit.correlation)[np.ix_(at, at)])
+        signed = np.asarray(self.fit.correlation)[np.ix_(at, at)]
+        rows, columns = np.nonzero(np.triu(np.nan_to_num(matrix) > above, 1))
+        order = np.argsort(-matrix[rows, columns], kind="stable")
+        return tuple(
+            Correlation(self.names[i], self.names[j], float(signed[i, j]))
+            for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True)
+        )
 
     @property
     def noise(self) -> TimingNoise | None:

@@ -1,8 +1,8 @@
 """Times of arrival as a model predicts them, with or without noise.
 
 A fit of simulated TOAs must give back the truth, which tests the fit, and the scatter of many such fits tests its
-errors. The pattern of real observations is kept, since the cadence and the frequencies decide what can be measured.
-Researchers call `timing.simulate`, and so does the command of that name.
+errors. The pattern of real observations is kept, since the cadence and the frequencies decide what can be measured;
+or it is one that `timing.schedule` plans. Researchers call `timing.simulate`, and so does the command of that name.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from ._constants import DAY
 from ._fit import _residual, bare, fixed_phase
 from ._model import TimingModel
 from ._precision import TwoDouble
+from ._residuals.whitened import ordered
 from ._toas import TOAs
-from ._whitened import ordered
 
 _ROUNDS = 3  # each leaves 1e-4 of what was wrong, the speed of the Earth over that of light
 
@@ -35,7 +35,7 @@ def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOA
 
     **Arguments:**
 
-    - `model`: the truth; `toas`: when, with what and how well it was observed.
+    - `model`: the truth; `toas`: when, with what and how well it was observed, or would be by a `timing.schedule`.
     - `key`: of `jax.random`: adds a realisation of the par file's noise, white, of each epoch, and red of all kinds.
       Without one, residuals are 0.
 

@@ -17,7 +17,7 @@ COMMANDS = {  # those that PINT applies
 }
 """What a line of a tim file may begin with, beside the name of a TOA."""
 COMMENTS = ("#", "C ", "c ", "CC ")
-_APPLIED = {
+APPLIED = {
     "pn",
     "padd",
     "phase",
@@ -33,6 +33,7 @@ _APPLIED = {
     "vy",
     "vz",
 }
+"""Flags that PINT or `timing.load` reads: they say when and with what dispersion a TOA came."""
 _OTHERS = {"addsat", "radd", "pnadd", "dmo"}  # with them tempo2 moves a TOA, and PINT does not
 _LABELS = {  # which receiver, which template and how good: they change nothing unless a par file selects by them
     *("format", "name", "info", "clkcorr", "f", "fe", "be", "B", "bw", "i", "g", "h", "j", "v", "r", "c", "X", "sys"),
@@ -224,5 +225,5 @@ def unread_flags(found: Iterable[str], selected: Sequence[str], where: Path) -> 
             f"{where}: with the flag -{name} tempo2 moves a TOA, but PINT passes over it: apply it to the TOA"
         )
     chosen = {flag.split()[0][1:] for flag in selected if flag.startswith("-")}
-    idle = sorted(names - _APPLIED - _LABELS - chosen)
+    idle = sorted(names - APPLIED - _LABELS - chosen)
     return [f"nothing reads the flags {', '.join('-' + name for name in idle)}"] if idle else []

@@ -1,11 +1,14 @@
-"""Tim files out: the text of one that was read, with other times of arrival.
+"""Tim files out: the text of one that was read, with other times of arrival, or of one that is planned.
 
 Only the times change: flags, comments and the order of lines stay as they were. Files whose commands change TOAs are
-refused, since what a line says is then not what was read. `jaxsci timing simulate` writes with it.
+refused, since what a line says is then not what was read. `jaxsci timing simulate` writes with it, and
+`timing.schedule` has PINT read what `planned` writes.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Context, Decimal
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +16,47 @@ from ._tim import COMMANDS, COMMENTS
 from ._toas import TOAs
 
 _EXACT = Context(prec=40)
+_MOST = 1_000_000  # TOAs, which take PINT a day to read
+
+
+class Band(NamedTuple):
+    """One TOA of each date: frequency in MHz, error in microseconds, flags by name."""
+
+    frequency: float
+    error: float
+    flags: Mapping[str, str]
+
+
+def planned(mjd: tuple[float, float], cadence: float, bands: Sequence[Band], observatory: str) -> str:
+    """A tim file (FORMAT 1) with a TOA of each band every `cadence` days.
+
+    **Raises:** `ValueError` for dates, frequencies, errors, flags or an observatory that cannot be, or too many TOAs.
+    """
+    start, stop = mjd
+    if not (math.isfinite(start) and math.isfinite(stop) and start <= stop):
+        raise ValueError(f"mjd should be two numbers, from and to, but it is {tuple(mjd)}")
+    if not (math.isfinite(cadence) and cadence > 0):
+        raise ValueError(f"cadence should be days, above 0, but it is {cadence}")
+    # the last date counts though its quotient may end below a whole number
+    dates = math.floor((stop - start) / cadence + 1e-9) + 1
+    if not 0 < dates * len(bands) <= _MOST:
+        raise ValueError(f"these would be {dates * len(bands)} TOAs; there may be 1 to {_MOST}")
+    for band in bands:
+        if not band.frequency > 0:
+            raise ValueError(f"frequency should be MHz, above 0, but it is {band.frequency}")
+        if not (math.isfinite(band.error) and band.error > 0):
+            raise ValueError(f"error should be microseconds, above 0, but it is {band.error}")
+    words = [observatory, *(word for band in bands for pair in band.flags.items() for word in pair)]
+    wrong = next((word for word in words if not word or word.split() != [word]), None)
+    if wrong is not None:
+        raise ValueError(f"an observatory or a flag is one word, but there is {wrong!r}")
+    lines = ["FORMAT 1"]
+    for k in range(dates):
+        day = f"{start + k * cadence:.12f}"
+        for band in bands:
+            flags = [f"-{name.removeprefix('-')} {value}" for name, value in band.flags.items()]
+            lines.append(" ".join(["planned", f"{band.frequency!r}", day, f"{band.error!r}", observatory, *flags]))
+    return "\n".join(lines) + "\n"
 
 
 def retimed(text: str, before: TOAs, after: TOAs) -> str:

@@ -6,7 +6,7 @@ read again without PINT or an ephemeris. `timing._anchor` ties them to a model.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import equinox as eqx
 import jax
@@ -19,6 +19,7 @@ from ..datasets import read_arrays
 
 _OPTIONAL = ("planets", "dm", "dm_error", "added")
 _ARRAYS = ("day", "second", "second_low", "frequency", "error", "position", "velocity", "sun", "troposphere", "utc")
+_COLUMNS = ("TEL", "NAME")  # selected by a column of the tim file, whose names have no dash
 _SHAPES = dict.fromkeys(("position", "velocity", "sun"), (3,)) | {"planets": (5, 3)}
 
 
@@ -31,9 +32,9 @@ class TOAs(Module):
     - `sun`: the Sun from the observatory, lt-s, shape (n, 3). `troposphere`: its delay, s.
     - `utc`: MJD (UTC), by which windows of DMX are given.
     - `turn`: the pulse that each TOA is taken for, as a count of turns (the flag -pn); NaN where unknown.
-    - `selected`: shape (n, s): which TOAs each flag selects. `flags`: those flags, such as `"-f L-wide_PUPPI"`, or a
+    - `selected`: shape (n, s): which TOAs have each flag. `flags`: those flags, such as `"-f L-wide_PUPPI"`, or a
       telescope, as `"TEL gbt"`, or the name in the first column, as `"NAME x.ar"`; `"-tim_jump 1"` is the first pair
-      of JUMPs in the tim file.
+      of JUMPs in the tim file. They are what the par file selects by, and what else `timing.load` keeps.
     - `planets`: Jupiter, Saturn, Venus, Uranus and Neptune from the observatory, lt-s, shape (n, 5, 3), or `None`.
     - `dm`, `dm_error`: the dispersion measured with each TOA (wideband), pc cm^-3, NaN for none; or `None`.
     - `added`: turns that the tim file adds to the phase of each TOA (PHASE, the flag -padd); `None` for none.
@@ -65,8 +66,10 @@ class TOAs(Module):
     def __len__(self) -> int:
         return self.day.shape[0]
 
-    def select(self, flag: str) -> np.ndarray:
-        """Say which TOAs a flag selects, such as `"-fe L-wide"` selects, or `"MJD 54000 54500"`, or `"FREQ 1000 1500"`.
+    def has(self, flag: str) -> np.ndarray:
+        """Say which TOAs have a flag, such as `"-fe L-wide"`, or lie in `"MJD 54000 54500"` or `"FREQ 1000 1500"`.
+
+        **Returns:** True or False for each, shape (n,).
 
         **Raises:** `ValueError` when no TOA has the flag.
         """
@@ -77,6 +80,50 @@ class TOAs(Module):
         if flag not in self.flags:
             raise ValueError(f"no TOA has the flag {flag!r}{suggest(flag, self.flags)} (there are: {self.flags})")
         return np.asarray(self.selected)[:, self.flags.index(flag)]
+
+    def select(
+        self,
+        *,
+        mjd: tuple[float | int, float | int] | None = None,
+        frequency: tuple[float | int, float | int] | None = None,
+        flags: Mapping[str, str | Sequence[str]] | None = None,
+        invert: bool = False,
+    ) -> "TOAs":
+        """Keep the TOAs within a range of dates and of frequencies and with some flags, or all others.
+
+        The others may be what DMX windows or JUMPs of the par file were for: a fit warns of each that it frees and
+        that no TOA is left for, and gives it an infinite error.
+
+        **Arguments:**
+
+        - `mjd`: from and to, MJD (UTC), both included; infinity leaves an end open.
+        - `frequency`: from and to, MHz, both included.
+        - `flags`: by name, with or without its dash, the value or the values of which a TOA should have one:
+          `{"f": "430_ASP", "be": ["ASP", "PUPPI"]}`; `TEL` is the observatory. A TOA should have all of these flags.
+        - `invert`: True keeps the TOAs that do not meet all of that.
+
+        **Returns:** those TOAs, in their order.
+
+        **Raises:** `ValueError` for a range that is none, a flag that no TOA has, and where no TOA is left.
+        """
+        meets = np.ones(len(self), bool)
+        for name, limits, values in (("mjd", mjd, self.utc), ("frequency", frequency, self.frequency)):
+            if limits is not None:
+                if len(limits) != 2 or not limits[0] <= limits[1]:
+                    raise ValueError(f"{name} should be two numbers, from and to, but it is {limits!r}")
+                meets &= (np.asarray(values) >= limits[0]) & (np.asarray(values) <= limits[1])
+        for name, wanted in (flags or {}).items():
+            words = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+            key = name if name in _COLUMNS or name.startswith("-") else f"-{name}"
+            meets &= np.any([self.has(f"{key} {word}") for word in words], axis=0)
+        kept = ~meets if invert else meets
+        if not kept.any():
+            days, bands = np.asarray(self.utc), np.asarray(self.frequency)
+            raise ValueError(
+                f"no TOA of {len(self)} is left; they are from MJD {days.min():.2f} to {days.max():.2f} and from "
+                f"{bands.min():g} to {bands.max():g} MHz"
+            )
+        return self.without(np.flatnonzero(~kept))
 
     def check(self) -> None:
         """Raise `ValueError` for numbers that make no sense, naming the TOA."""

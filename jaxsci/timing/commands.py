@@ -96,6 +96,9 @@ def residuals(
     par: Par,
     tim: Tim = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.csv", help="Write a table.")] = None,
+    epochs: Annotated[
+        Path | None, typer.Option("--epochs", metavar="FILE.csv", help="Write a table of their averages by epoch.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw them.")] = None,
     ephem: Ephem = None,
     clock_dir: Clocks = None,
@@ -107,7 +110,7 @@ def residuals(
         from ._task import commands
         from ._task.load import Reading
 
-        commands.residuals(par, tim, out, plot, Reading(ephem, clock_dir, unknown, duplicates))
+        commands.residuals(par, tim, out, plot, Reading(ephem, clock_dir, unknown, duplicates), epochs)
 
 
 @app.command()
@@ -120,14 +123,33 @@ def simulate(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Add the par file's noise; without it residuals are 0.")
     ] = None,
+    mjd: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--mjd", metavar="FROM TO", help="In place of a TIM: when it is observed.", show_default=False),
+    ] = None,
+    cadence: Annotated[float, typer.Option("--cadence", help="With --mjd: days from one date to the next.")] = 14.0,
+    frequency: Annotated[
+        list[float] | None,
+        typer.Option("--frequency", metavar="MHZ", help="With --mjd: of each TOA of a date; 1400.", show_default=False),
+    ] = None,
+    error: Annotated[float, typer.Option("--error", metavar="US", help="With --mjd: the error of a TOA.")] = 1.0,
+    observatory: Annotated[str, typer.Option("--observatory", help="With --mjd: as in tim files; @.")] = "gbt",
+    flag: Annotated[
+        list[str] | None,
+        typer.Option("--flag", metavar="NAME=VALUE", help="With --mjd: a flag of all TOAs.", show_default=False),
+    ] = None,
     ephem: Ephem = None,
     clock_dir: Clocks = None,
     unknown: Unknown = "warn",
     duplicates: Duplicates = "keep",
 ) -> None:
-    """TOAs as the model predicts them, where, when and how well TIM observed."""
+    """TOAs as the model predicts them, where, when and how well TIM observed; or by a plan, with --mjd."""
     with bad_input():
         from ._task import commands
-        from ._task.load import Reading
+        from ._task.load import Plan, Reading
 
-        commands.simulate(par, tim, out, seed, Reading(ephem, clock_dir, unknown, duplicates))
+        plan = None
+        if mjd is not None:
+            flags = dict(commands.flag_of(text) for text in flag or ())
+            plan = Plan(mjd, cadence, tuple(frequency or (1400.0,)), error, observatory, flags)
+        commands.simulate(par, tim, out, seed, Reading(ephem, clock_dir, unknown, duplicates), plan)

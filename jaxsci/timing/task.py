@@ -9,8 +9,9 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ..core import Linear
@@ -35,22 +36,30 @@ from ..runs.fits import AbstractFitTask, advice, read_steps, result_of
 from ._anchor import lay_out
 from ._array import _member, buckets, fit_array, lay_bucket
 from ._binary.from_par import kind_of
-from ._fit import SOLVER, TimingSolution, chosen, fit
+from ._fit import SOLVER, Correlation, TimingSolution, chosen, fit
 from ._grid import chi2_grid
 from ._model import TimingModel, elements
 from ._notation import said
 from ._par_out import PREFIX, noise_places, par_text
-from ._residual_summary import Look, looks
-from ._task.figures import draw, draw_sky
+from ._residuals.averages import EpochAverages, averages
+from ._residuals.realisation import NoiseRealisation, noise_realisation
+from ._residuals.summary import Look, looks
+from ._simulate import simulate
+from ._task.columns import correlation_table, derived_rows, epoch_table, residual_table
+from ._task.figures import Shown, draw, draw_sky
 from ._task.grid import Grid, read_grid
-from ._task.load import PulsarFiles, Reading, read_pulsar
+from ._task.load import PulsarFiles, Reading, read_planned, read_pulsar
 from ._task.noise import noise_names, noise_rows, timing_remarks
+from ._task.plan import read_plan
+from ._task.select import Selection, selected
 from ._toas import TOAs
 
-_OWN = ("free", "free_noise", "grid")
-_TOP = ("task", "title", "description", "fit", "grid", "data")
-_FIT = ("free", "free_noise", "max_steps", "scale_covariance")
-_DATA = ("name", "pulsar", "par", "tim", *(field.name for field in dataclasses.fields(Reading)), *_OWN)
+_OWN = ("free", "free_noise", "grid", "select", "epoch_seconds", "show_noise")
+_TOP = ("task", "title", "description", "fit", "grid", "select", "data")
+_FIT = ("free", "free_noise", "max_steps", "scale_covariance", "epoch_seconds", "show_noise")
+_DATA = ("name", "pulsar", "par", "tim", "simulate", *(field.name for field in dataclasses.fields(Reading)), *_OWN)
+_CLOSE = 0.9  # correlations above it are listed
+_NAMED = 3  # of them in words
 _FOLDED = ("DMX_", "CMX_", "WX", "DMWX", "CMWX")
 
 
@@ -58,7 +67,9 @@ _FOLDED = ("DMX_", "CMX_", "WX", "DMWX", "CMWX")
 class Pulsar:
     """One pulsar of a job: its model at the start, its TOAs, what is freed of it and of its noise.
 
-    `scale`: errors are multiplied by sqrt(chi2 / dof).
+    `scale`: errors are multiplied by sqrt(chi2 / dof). `told`: what the report says of how the TOAs were chosen.
+    `epoch_seconds`: how long an epoch is whose residuals are averaged; `show_noise`: True where the realisation of the
+    noise is sought, which takes a program more.
     """
 
     name: str
@@ -70,6 +81,9 @@ class Pulsar:
     noise: tuple[str, ...] = ()
     grid: Grid | None = None
     scale: bool = False
+    told: tuple[str, ...] = ()
+    epoch_seconds: float = 1.0
+    show_noise: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,11 +101,17 @@ class Pulsar:
 
 @dataclasses.dataclass(frozen=True)
 class TimingOutcome(AbstractOutcome):
-    """How the fit of one pulsar ended, and its residuals. `grid`: chi2 at the points of the member's grid."""
+    """How the fit of one pulsar ended, and its residuals.
+
+    `averages`: of the residuals after the fit. `noise`: what they hold of it, where the member asks. `grid`: chi2 at
+    the points of the member's grid.
+    """
 
     member: Pulsar
     timing: TimingSolution
     look: Look
+    averages: EpochAverages
+    noise: NoiseRealisation | None = None
     grid: np.ndarray | None = None
 
     @property
@@ -124,8 +144,10 @@ class TimingOutcome(AbstractOutcome):
         return _record(self)
 
     def draw(self) -> Any:
-        """Residuals before and after, whitened, over the orbit, DMX, chi2 on a grid: what there is."""
-        return draw(self.timing, self.look, self.member.toas, self.member.grid, self.grid)
+        """Residuals before and after, averaged, whitened, over the orbit, noise, DMX, chi2 on a grid: what there is."""
+        shown = Shown(self.look, self.averages, self.noise, self.member.grid, self.grid)
+        title = f"{self.member.name}: weighted rms {_rms(self.look).after:.3f} µs, {len(self.member.toas)} TOAs"
+        return draw(self.timing, self.member.toas, shown, title)
 
 
 class TimingTask(AbstractFitTask[Pulsar, TimingOutcome]):
@@ -163,9 +185,18 @@ class TimingTask(AbstractFitTask[Pulsar, TimingOutcome]):
         return {"The sky": lambda: draw_sky(models)} if len(models) > 1 else {}
 
     def files(self, outcomes: Sequence[TimingOutcome]) -> Mapping[str, str]:
-        """The new par file of each pulsar."""
-        names = slugs([outcome.member.name for outcome in outcomes])
-        return {f"pars/{name}.par": par_text(o.timing) for name, o in zip(names, outcomes, strict=True)}
+        """Of each pulsar the new par file, its residuals, their averages, and the parameters that go together."""
+        found = {}
+        for name, outcome in zip(slugs([outcome.member.name for outcome in outcomes]), outcomes, strict=True):
+            look, pairs = outcome.look, outcome.timing.correlations(_CLOSE)
+            columns = {"before_s": look.before, "residual_s": look.after, "sigma_s": look.sigma}
+            columns |= {"whitened": look.whitened, "epoch": np.asarray(outcome.averages.epoch)}
+            found[f"pars/{name}.par"] = par_text(outcome.timing)
+            found[f"residuals/{name}.csv"] = residual_table(outcome.member.toas, columns, outcome.noise)
+            found[f"epochs/{name}.csv"] = epoch_table(outcome.averages)
+            if pairs:
+                found[f"correlations/{name}.csv"] = correlation_table(pairs)
+        return found
 
 
 def build(config: Config, registry: Registry) -> Job[Pulsar]:
@@ -197,6 +228,7 @@ def _pulsar(entry: Any, where: str, shared: Mapping[str, Any], steps: int, confi
     free = _names(entry, "free", where) if "free" in entry else _names(shared, "free", "fit")
     plain = None if free is None else tuple(name for name in free if not name.startswith(PREFIX))
     name, model, toas, source = _read(entry, where, config)
+    toas, chosen_toas = _selected(entry, toas, f"{where} ({name})", config)
     try:
         if "free" in entry or free is None:
             chosen(model, plain)
@@ -211,7 +243,25 @@ def _pulsar(entry: Any, where: str, shared: Mapping[str, Any], steps: int, confi
     if grid is not None and noise:
         raise ConfigError(f"{where}.grid", "a grid takes the noise from the par file: leave out the noise to be fitted")
     scale = take(shared, "scale_covariance", bool, "fit", False)
-    return Pulsar(take(entry, "name", str, where, name), model, toas, plain, steps, source, noise, grid, scale)
+    told = (chosen_toas,) if chosen_toas else ()
+    seconds = float(_own(entry, shared, "epoch_seconds", (int, float), where, 1.0))
+    if not seconds > 0:
+        raise ConfigError(f"{where}.epoch_seconds", f"should be above 0, but it is {seconds}")
+    show = _own(entry, shared, "show_noise", bool, where, False)
+    called = take(entry, "name", str, where, name)
+    return Pulsar(called, model, toas, plain, steps, source, noise, grid, scale, told, seconds, show)
+
+
+def _own(
+    entry: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    key: str,
+    kind: type | tuple[type, ...],
+    where: str,
+    default: float | bool,
+) -> Any:
+    """What a table of a pulsar says of itself, or `[fit]` of all."""
+    return take(entry, key, kind, where, take(shared, key, kind, "fit", default))
 
 
 def _grid(entry: Mapping[str, Any], model: TimingModel, where: str, config: Config) -> Grid | None:
@@ -220,6 +270,13 @@ def _grid(entry: Mapping[str, Any], model: TimingModel, where: str, config: Conf
         return read_grid(table, model, f"{where}.grid")
     table = take(config.tables, "grid", dict, "")
     return None if table is None else read_grid(table, model, "grid")
+
+
+def _selected(entry: Mapping[str, Any], toas: TOAs, where: str, config: Config) -> Selection:
+    own = take(entry, "select", dict, where)
+    if own is not None:
+        return selected(toas, own, f"{where}.select")
+    return selected(toas, take(config.tables, "select", dict, ""), f"select, {where}")
 
 
 def _names(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...] | None:
@@ -233,6 +290,8 @@ def _names(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...] | 
 
 
 def _read(entry: dict[str, Any], where: str, config: Config) -> PulsarFiles:
+    if "simulate" in entry:
+        return _simulated(entry, where, config)
     if "pulsar" in entry:
         for key in ("par", "tim", *(field.name for field in dataclasses.fields(Reading))):
             if key in entry:
@@ -243,10 +302,32 @@ def _read(entry: dict[str, Any], where: str, config: Config) -> PulsarFiles:
         if key not in entry:
             raise ConfigError(where, 'it has no data: give par and tim, or pulsar = "bundled:NAME"')
     par, tim = (config.resolve(take(entry, key, str, where), f"{where}.{key}") for key in ("par", "tim"))
+    return read_pulsar(str(par), tim, where, _reading(entry, where, config), config.within)
+
+
+def _reading(entry: Mapping[str, Any], where: str, config: Config) -> Reading:
     clocks = take(entry, "clock_dir", str, where)
     folder = None if clocks is None else config.resolve(f"{clocks}/index.txt", f"{where}.clock_dir").parent
     words = {key: take(entry, key, str, where) for key in ("ephem", "unknown", "duplicates") if key in entry}
-    return read_pulsar(str(par), tim, where, Reading(clock_dir=folder, **words), config.within)
+    return Reading(clock_dir=folder, **words)
+
+
+def _simulated(entry: Mapping[str, Any], where: str, config: Config) -> PulsarFiles:
+    """A pulsar whose TOAs are simulated by a plan, from the par file as it is."""
+    if "tim" in entry:
+        raise ConfigError(f"{where}.tim", "the TOAs are simulated: leave out tim or simulate")
+    if ("pulsar" in entry) == ("par" in entry):
+        raise ConfigError(where, 'say of which pulsar TOAs are simulated: par, or pulsar = "bundled:NAME"')
+    plan, seed = read_plan(take(entry, "simulate", dict, where), f"{where}.simulate")
+    key = "par" if "par" in entry else "pulsar"
+    name = take(entry, key, str, where)
+    par = str(config.resolve(name, f"{where}.par")) if key == "par" else name
+    found = read_planned(par, plan, where, _reading(entry, where, config))
+    try:
+        toas = simulate(found.model, found.toas, key=None if seed is None else jax.random.key(seed))
+    except CLASS_ERRORS as error:
+        raise ConfigError(f"{where} ({found.name})", first_line(error)) from error
+    return found._replace(toas=toas)
 
 
 def refusals(members: Sequence[Pulsar]) -> dict[int, Refusal]:
@@ -298,7 +379,16 @@ def _fitted(group: Sequence[Pulsar]) -> list[TimingOutcome]:
         seen = looks(solutions, toas)
     except CLASS_ERRORS as error:
         raise ConfigError(first.name, first_line(error)) from error
-    return [TimingOutcome(*each) for each in zip(group, solutions, seen, strict=True)]
+    return [_outcome(*each) for each in zip(group, solutions, seen, strict=True)]
+
+
+def _outcome(member: Pulsar, solution: TimingSolution, look: Look) -> TimingOutcome:
+    try:
+        means = averages(solution, member.toas, residual=look.after, seconds=member.epoch_seconds)
+        noise = noise_realisation(solution, member.toas) if member.show_noise and solution.success else None
+    except CLASS_ERRORS as error:
+        raise ConfigError(member.name, first_line(error)) from error
+    return TimingOutcome(member, solution, look, means, noise)
 
 
 def _with_grid(outcome: TimingOutcome) -> TimingOutcome:
@@ -310,14 +400,33 @@ def _with_grid(outcome: TimingOutcome) -> TimingOutcome:
         raise ConfigError(f"{member.name}: grid", first_line(error)) from error
 
 
+class _Rms(NamedTuple):
+    """Weighted rms of the residuals before and after the fit, microseconds."""
+
+    before: float
+    after: float
+
+
+def _rms(look: Look) -> _Rms:
+    weight = 1 / look.sigma**2
+    return _Rms(*(1e6 * float(np.sqrt(np.sum(weight * r**2) / np.sum(weight))) for r in (look.before, look.after)))
+
+
 def _record(outcome: TimingOutcome) -> dict[str, Any]:
     member, solution, out = outcome.member, outcome.timing, dict[str, Any]()
-    weight, look = 1 / outcome.look.sigma**2, outcome.look
-    rms = [1e6 * float(np.sqrt(np.sum(weight * r**2) / np.sum(weight))) for r in (look.before, look.after)]
+    rms, look = _rms(outcome.look), outcome.look
     places = np.array([*solution.places, *noise_places(solution).values()], int)
     if member.grid is not None and outcome.grid is not None:
         axes = {name: values.tolist() for name, values in member.grid.items()}
         out["grid"] = {"axes": axes, "chi2": outcome.grid.tolist()}
+    pairs = solution.correlations(_CLOSE)
+    facts = [*member.told, f"weighted rms {rms.before:.3f} µs before, {rms.after:.3f} µs after"]
+    facts += [
+        f"AIC {solution.aic:.2f}",
+        f"BIC {solution.bic:.2f}",
+        *_close(pairs),
+        f"par file pars/{slugs([member.name])[0]}.par",
+    ]
     return out | {
         "num_data": int(solution.fit.num_data),
         "dof": solution.dof,
@@ -326,14 +435,26 @@ def _record(outcome: TimingOutcome) -> dict[str, Any]:
         "num_steps": int(solution.fit.num_steps),
         "chi2": float(solution.chi2),
         "reduced_chi2": solution.reduced_chi2,
+        "aic": solution.aic,
+        "bic": solution.bic,
         "errors_scaled": member.scale,
-        "rms_before_us": rms[0],
-        "rms_us": rms[1],
+        "rms_before_us": rms.before,
+        "rms_us": rms.after,
         "whitened_std": float(np.std(look.whitened)),
-        "facts": [f"weighted rms {rms[0]:.3f} µs before, {rms[1]:.3f} µs after", f"par file pars/{member.name}.par"],
-        "parameters": _parameters(solution) + noise_rows(solution, member.toas),
+        "facts": facts,
+        "parameters": _parameters(solution) + noise_rows(solution, member.toas) + derived_rows(solution),
         "covariance": np.asarray(solution.fit.covariance)[np.ix_(places, places)].tolist(),
+        "correlations": [pair._asdict() for pair in pairs],
     }
+
+
+def _close(pairs: Sequence[Correlation]) -> list[str]:
+    """The closest pairs of parameters in words, and how many there are."""
+    if not pairs:
+        return []
+    named = ", ".join(f"{pair.first} and {pair.second} {pair.value:+.4f}" for pair in pairs[:_NAMED])
+    more = f" and {len(pairs) - _NAMED} pairs more" if len(pairs) > _NAMED else ""
+    return [f"correlated above {_CLOSE}: {named}{more}"]
 
 
 def _parameters(solution: TimingSolution) -> list[dict[str, Any]]:

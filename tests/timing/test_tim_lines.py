@@ -147,7 +147,7 @@ def test_pairs_of_jumps_are_jumps(places):
     assert len(toas) == len(ROWS)
     assert model.par.free == ("F0", *(f"JUMP{k}" for k in range(1, len(spans) + 1)))
     for k, (start, stop) in enumerate(spans, 1):
-        chosen = toas.select(model.par.find(f"JUMP{k}").select)
+        chosen = toas.has(model.par.find(f"JUMP{k}").select)
         assert np.flatnonzero(chosen).tolist() == list(range(start, stop))
 
 
@@ -177,7 +177,7 @@ def test_commands_do_what_they_say(data):
 @WITH_PINT
 def test_names_select_toas():
     model, toas = quiet(ROWS, PAR + "JUMP NAME x3 1e-3 1\n")
-    assert np.flatnonzero(toas.select("NAME x3")).tolist() == [3]
+    assert np.flatnonzero(toas.has("NAME x3")).tolist() == [3]
     assert model.par.free == ("F0", "JUMP1")
 
 

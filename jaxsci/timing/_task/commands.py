@@ -4,12 +4,10 @@
 screen as tables, and to the files that the options name.
 """
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -36,12 +34,13 @@ from .._fit import TimingSolution
 from .._model import TimingModel
 from .._notation import said
 from .._par_out import PREFIX
+from .._residuals.whitened import ordered
 from .._tim import TIM_BYTES
 from .._tim_out import retimed
 from .._toas import TOAs
-from .._whitened import ordered
 from ..io import tim_text
-from .load import Reading, read_pulsar
+from .columns import epoch_table, residual_table
+from .load import Plan, Reading, read_planned, read_pulsar
 from .noise import noise_names, noise_rows, timing_remarks
 
 _WIDEST = 999
@@ -93,36 +92,67 @@ def fit(par: str, tim: Path | None, free: Sequence[str] | None, out: Path | None
     return FINE
 
 
-def residuals(par: str, tim: Path | None, out: Path | None, plot: Path | None, reading: Reading) -> None:
-    """Say how large residuals are; write and draw them on request."""
+def residuals(
+    par: str, tim: Path | None, out: Path | None, plot: Path | None, reading: Reading, epochs: Path | None = None
+) -> None:
+    """Say how large residuals are; write and draw them and their averages on request."""
     name, model, toas = _read(par, tim, reading)
     try:
         values = np.asarray(timing.residuals(model, toas))
+        means = timing.averages(model, toas, residual=values) if epochs is not None or plot is not None else None
     except CLASS_ERRORS as error:
         raise ConfigError(name, first_line(error)) from error
     sigma = _sigma(model, toas)
-    if out is not None:
-        write_whole(out, _csv(model, toas, values, sigma))
-    if plot is not None:
-        _draw(model, toas, values, sigma, plot)
     rms = 1e6 * _weighted(values, sigma)
+    if out is not None:
+        white = np.asarray(timing.whitened(model, toas))
+        columns = {"residual_s": values, "sigma_s": sigma, "whitened": white}
+        write_whole(out, residual_table(toas, columns))
+    if epochs is not None and means is not None:
+        write_whole(epochs, epoch_table(means))
+    if plot is not None and means is not None:
+        _draw(model, toas, Points(values, sigma, means), f"{name}: weighted rms {rms:.3f} µs", plot)
     _say(f"{name}: {len(toas)} TOAs, weighted rms {rms:.4f} us, largest {1e6 * np.abs(values).max():.4f} us")
 
 
-def simulate(par: str, tim: Path | None, out: Path | None, seed: int | None, reading: Reading) -> None:
-    """Write simulated TOAs."""
+class Points(NamedTuple):
+    """Residuals and their errors, s, and their averages within epochs."""
+
+    residual: np.ndarray
+    sigma: np.ndarray
+    averages: timing.EpochAverages
+
+
+def simulate(
+    par: str, tim: Path | None, out: Path | None, seed: int | None, reading: Reading, plan: Plan | None = None
+) -> None:
+    """Write simulated TOAs, of the pattern of a tim file or of a plan."""
     if out is None or out.suffix not in (".npz", ".tim"):
         raise ConfigError("-o", f"say where to write: FILE.npz or FILE.tim, but it is {out}")
-    name, model, toas = _read(par, tim, reading)
+    if plan is None:
+        name, model, toas = _read(par, tim, reading)
+    elif tim is not None:
+        raise ConfigError("--mjd", f"{tim} says when it was observed: leave it out, or leave out --mjd")
+    else:
+        prepare("auto")
+        name, model, toas, _ = read_planned(par, plan, "", reading)
     try:
         made = timing.simulate(model, toas, key=None if seed is None else jax.random.key(seed))
         if out.suffix == ".npz":
             made.save(out)
         else:
-            write_whole(out, retimed(_text(par, tim), toas, made))
+            write_whole(out, retimed(_text(par, tim) if plan is None else plan.text(), toas, made))
     except CLASS_ERRORS as error:
         raise ConfigError(name, first_line(error)) from error
     _say(f"{len(made)} TOAs of {name} written to {out}")
+
+
+def flag_of(text: str) -> tuple[str, str]:
+    """(name, value) of a flag such as `fe=L-wide`."""
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise ConfigError("--flag", f"should be NAME=VALUE, such as fe=L-wide, but it is {text!r}")
+    return name, value
 
 
 def _text(par: str, tim: Path | None) -> str:
@@ -164,24 +194,21 @@ def _table(solution: TimingSolution, toas: TOAs) -> Table:
     return table
 
 
-def _csv(model: TimingModel, toas: TOAs, values: np.ndarray, sigma: np.ndarray) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["mjd_utc", "frequency_mhz", "residual_s", "sigma_s", "whitened"])
-    white = np.asarray(timing.whitened(model, toas))
-    for row in zip(np.asarray(toas.utc), np.asarray(toas.frequency), values, sigma, white, strict=True):
-        writer.writerow([repr(float(x)) for x in row])
-    return text.getvalue()
-
-
-def _draw(model: TimingModel, toas: TOAs, values: np.ndarray, sigma: np.ndarray, path: Path) -> None:
+def _draw(model: TimingModel, toas: TOAs, points: Points, title: str, path: Path) -> None:
     if not can_draw():
         raise ConfigError("--plot", NO_FIGURES)
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
-    ax = timing.plot.plot_residuals(model, toas, figure.subplots(), residual=values, sigma=sigma)
-    ax.legend(frameon=False)
+    several = int(np.asarray(points.averages.count).max()) > 1
+    figure = Figure(figsize=(9.0, 7.0 if several else 4.0), layout="constrained")
+    axes = np.ravel(figure.subplots(2 if several else 1, squeeze=False))
+    timing.plot.plot_residuals(model, toas, axes[0], residual=points.residual, sigma=points.sigma)
+    axes[0].set_title(title, loc="left")
+    axes[0].legend(frameon=False)
+    if several:
+        timing.plot.plot_averages(model, toas, axes[1], values=points.averages).set_title(
+            "averaged over epochs", loc="left"
+        )
     try:
         figure.savefig(path, dpi=150)
     except ValueError as error:

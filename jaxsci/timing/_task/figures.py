@@ -5,14 +5,16 @@ grid of chi2. The task and its outcomes call `draw` and `draw_sky`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import plot
 from .._components import windows
 from .._fit import TimingSolution
-from .._residual_summary import Look
+from .._residuals.averages import EpochAverages
+from .._residuals.realisation import NoiseRealisation
+from .._residuals.summary import Look
 from .._toas import TOAs
 
 _DPI = 150  # of points that are drawn as an image, because there are many
@@ -32,22 +34,35 @@ def _with_unit(name: str, solution: TimingSolution) -> str:
     return f"{name} ({unit})" if unit else name
 
 
-def draw(
-    solution: TimingSolution,
-    look: Look,
-    toas: TOAs,
-    grid: Mapping[str, np.ndarray] | None,
-    chi2: np.ndarray | None,
-) -> Any:
-    """Residuals before and after, whitened, over the orbit, DMX, `chi2` on a `grid`: what there is of one pulsar."""
+class Shown(NamedTuple):
+    """What is known of one pulsar beside its solution; `None` for what there is not.
+
+    - `look`: residuals before and after the fit. `averages`: those after it, by epoch. `noise`: what they hold of it.
+    - `grid`, `chi2`: values of two parameters, and chi2 at them.
+    """
+
+    look: Look
+    averages: EpochAverages
+    noise: NoiseRealisation | None
+    grid: Mapping[str, np.ndarray] | None
+    chi2: np.ndarray | None
+
+
+def draw(solution: TimingSolution, toas: TOAs, shown: Shown, heading: str) -> Any:
+    """Residuals before and after, averaged, whitened, over the orbit, noise, DMX, chi2 on a grid: what there is."""
     from matplotlib.figure import Figure
 
+    look, grid, chi2 = shown.look, shown.grid, shown.chi2
     model = solution.start
     panels: dict[str, Callable[[Any], Any]] = {
         "before the fit": lambda ax: plot.plot_residuals(model, toas, ax, residual=look.before, sigma=look.sigma),
         "after": lambda ax: plot.plot_residuals(model, toas, ax, residual=look.after, sigma=look.sigma),
         "whitened": lambda ax: plot.plot_whitened(model, toas, ax, values=look.whitened),
     }
+    if np.asarray(shown.averages.count).max() > 1:
+        panels["averaged over epochs"] = lambda ax: plot.plot_averages(model, toas, ax, values=shown.averages)
+    if shown.noise is not None and shown.noise.parts:
+        panels["most probable noise"] = lambda ax: plot.plot_noise(model, toas, ax, values=shown.noise)
     if model.binary is not None:
         panels["over the orbit"] = lambda ax: plot.plot_residuals(
             model, toas, ax, over="phase", residual=look.after, sigma=look.sigma
@@ -60,13 +75,14 @@ def draw(
         panels[f"χ² over {first} and {second}"] = lambda ax: plot.plot_grid(x, y, chi2, labels, ax)
     columns = 2 if len(panels) in (2, 4) else 3
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(9.4, 2.3 * rows + 0.3), dpi=_DPI, facecolor="none", layout="constrained")
+    figure = Figure(figsize=(9.4, 2.3 * rows + 0.6), dpi=_DPI, facecolor="none", layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, (title, panel) in zip(axes, panels.items(), strict=False):
         panel(ax).set_title(title)
         ax.locator_params(axis="x", nbins=5)
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
+    figure.suptitle(heading, fontsize="medium", x=0.01, ha="left")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize="small")
     return figure

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import AbstractLikelihood
-from ._anchor import AnchoredTOAs, tied
-from ._components import TimingNoise
-from ._fit import TimingSolution, bare
-from ._model import TimingModel
-from ._toas import TOAs
+from ...core import AbstractLikelihood
+from .._anchor import AnchoredTOAs, tied
+from .._components import TimingNoise
+from .._fit import TimingSolution, bare
+from .._model import TimingModel
+from .._toas import TOAs
 
 
 def whitened(model: TimingModel | TimingSolution, toas: TOAs) -> Float[Array, " n"]:

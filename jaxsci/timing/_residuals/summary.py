@@ -14,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..datasets import stack
-from ..fitting import compiled
-from ._anchor import AnchoredTOAs, at_reference
-from ._array import _member, buckets
-from ._fit import TimingSolution, bare
-from ._model import TimingModel
-from ._stack import Layout, Member, lay, widen
-from ._toas import TOAs
-from ._whitened import ordered, standardise
+from ...datasets import stack
+from ...fitting import compiled
+from .._anchor import AnchoredTOAs, at_reference
+from .._array import _member, buckets
+from .._fit import TimingSolution, bare
+from .._model import TimingModel
+from .._stack import Layout, Member, lay, widen
+from .._toas import TOAs
+from .whitened import ordered, standardise
 
 
 class Look(NamedTuple):
