@@ -27,7 +27,7 @@ from ._harmonic import (
 from ._ilc import Combination as Combination, ilc as ilc
 from ._instrument import Bands as Bands, Instrument as Instrument, instruments as instruments
 from ._kmeans import kmeans as kmeans, soft_kmeans as soft_kmeans
-from ._mixing import MixingMatrix as MixingMatrix
+from ._mixing import Calibration as Calibration, Channel as Channel, MixingMatrix as MixingMatrix
 from ._noise import UNSEEN as UNSEEN
 from ._patches import SoftPatches as SoftPatches
 from ._separate import (

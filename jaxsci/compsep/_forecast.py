@@ -216,6 +216,8 @@ def _checked(
     mixing: MixingMatrix, instrument: Channels, foregrounds: Given, lmax: int | None, spectra: Spectra | None
 ) -> tuple[int, int, Spectra]:
     """(the column of the CMB, the last multipole, the spectra of the CMB)."""
+    if mixing.calibration is not None:
+        raise ValueError("a forecast takes channels that are calibrated: leave calibration= out")
     at = [k for k, component in enumerate(mixing.components) if isinstance(component, CMB)]
     if len(at) != 1:
         raise ValueError(f"a forecast takes one {snake(CMB())} among the components: {', '.join(mixing.names)}")

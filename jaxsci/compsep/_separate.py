@@ -24,7 +24,7 @@ from ._fit.fits import Fits, spoilt, unfitted
 from ._fixed import FixedMaps, check_held, check_sizes, in_memory, not_fixed
 from ._given import ArrayModule, Given, Values, plain
 from ._instrument import Channels
-from ._mixing import MixingMatrix, at_lanes
+from ._mixing import MixingMatrix, at_lanes, check_channels, spectral
 from ._patches import Cells, Where, lay_out
 from ._separation import Separation
 from ._settings import SOLVER, Bounds, MaskOptions, Priors, Settings, SkyOptions
@@ -58,7 +58,7 @@ def separate(
 
     **Arguments:**
 
-    - `mixing`: components, whose parameters are where the fit starts.
+    - `mixing`: components, whose parameters are where the fit starts; with a `Calibration`, gains and angles too.
     - `instrument`: an `Instrument`, or frequencies in GHz, or `Bands`.
     - `maps`: (f, s, pixel) for s = 1 (I), 2 (QU) or 3 (IQU), or (f, pixel); UNSEEN in a channel that has weight masks a
       pixel, and so does the mask of a masked array. Pixels are a whole HEALPix sphere in RING order (`nest=True` for
@@ -67,7 +67,7 @@ def separate(
     - `free`: names or globs of the parameters to fit; `None` for all that are not `fixed` (if there are any), `()` for
       none.
     - `patches`: where they vary: an nside (0: one value for all pixels), an integer for each pixel, or `SoftPatches`,
-      for all parameters or by name; 0 for those not named.
+      for all spectral parameters or by name; 0 for those not named.
     - `fixed`: by name, (pixel,) values of parameters that vary over the sky and are not fitted. Declared bounds hold
       for them too, and for parameters that are neither fitted nor fixed.
     - `inv_n`: inverse variances (f,), (f, s), (f, s, pixel) or inverse covariances (f, f), (s, f, f), (s, f, f, pixel),
@@ -111,6 +111,11 @@ def separate_sky(
     settings = settings._replace(traced=traced((settings, sky, here)))
     if settings.traced and settings.placement.devices:
         raise ValueError("a separation within a JAX transformation is part of a larger program: leave mesh= out")
+    calibration = settings.mixing.calibration
+    if calibration is not None:
+        check_channels(calibration, sky.shape[0])
+        patches = patches if isinstance(patches, Mapping) else dict.fromkeys(spectral(settings.free), patches)
+        sky = sky.joined(len(settings.mixing.columns)) if calibration.turns and sky.shape[1] > 1 else sky
     cells = lay_out(settings.free, patches, sky.used, nest=settings.nest, single=sky.by_pixel, fixed=here)
     fits, component = solve(settings, sky, cells)
     return _answer(settings._replace(mixing=at_lanes(settings.mixing, here)), sky, cells, fits, component)
@@ -142,7 +147,7 @@ def solve(
 def _answer(settings: Settings, sky: Sky, cells: Cells, fits: Fits, component: ComponentMaps) -> Separation:
     """Spread what was found over all pixels of the maps."""
     mixing, free, model = settings.mixing, settings.free, settings.mixing
-    _, s, npix = sky.shape
+    s, npix = component.amplitude.shape[1], sky.shape[2]
     if free:
         moving, rest = eqx.partition(mixing, free_spec(mixing, free))
         leaves = [jnp.asarray(fits.values[name]) for name in free]
