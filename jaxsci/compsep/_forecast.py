@@ -20,9 +20,9 @@ from ..core import Module, leaf_names, match, put, snake
 from ..fitting import compiled
 from . import algebra
 from ._given import Given
-from ._harmonic import Harmonics, fit_modes, harmonic_weights, harmonics
 from ._healpix import nside_of
 from ._instrument import Channels, Frequencies, Instrument
+from ._linear.harmonic import Harmonics, fit_modes, harmonic_weights, harmonics
 from ._mixing import MixingMatrix, check_units
 from ._separate import separate_sky
 from ._separation import Separation

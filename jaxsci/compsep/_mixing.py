@@ -22,7 +22,6 @@ from ._instrument import Frequencies, over_bands
 from ._spectra import AbstractSED, AnalyticSED, TabulatedSED, units_of
 from ._units import split_unit
 
-
 CALIBRATION = "calibration"
 """The first part of the name of every parameter of a `Calibration`."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxsci import compsep
-from jaxsci.compsep._ilc import least_variance
+from jaxsci.compsep._linear.ilc import least_variance
 
 NU = np.array([30.0, 44.0, 70.0, 100.0])
 CMB = compsep.MixingMatrix(cmb=compsep.CMB())

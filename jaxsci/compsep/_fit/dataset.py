@@ -287,7 +287,9 @@ def derivatives_of(model: MixingMatrix, free: Sequence[str], stokes: int = 1) ->
         if owner == label
     ]
     # a gain or an angle moves all columns
-    return of_spectra + [(free.index(f"{CALIBRATION}.{name}"), j) for name in _calibrating(free) for j in range(stokes * c)]
+    return of_spectra + [
+        (free.index(f"{CALIBRATION}.{name}"), j) for name in _calibrating(free) for j in range(stokes * c)
+    ]
 
 
 def _calibrating(free: Sequence[str]) -> list[str]:

@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core import Module, place_of
-from ..core.linalg import cholesky, triangular_inverse
-from ..fitting import compiled
-from . import algebra
-from ._fixed import held_spectra
-from ._given import Given, plain
-from ._instrument import Channels, channel_count, frequencies_of
-from ._mixing import MixingMatrix
-from ._sky import Sky
+from ...core import Module, place_of
+from ...core.linalg import cholesky, triangular_inverse
+from ...fitting import compiled
+from .. import algebra
+from .._fixed import held_spectra
+from .._given import Given, plain
+from .._instrument import Channels, channel_count, frequencies_of
+from .._mixing import MixingMatrix
+from .._sky import Sky
 
 
 class Combination(Module):
