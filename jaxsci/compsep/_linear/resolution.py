@@ -77,7 +77,7 @@ def common_resolution(
         )
 
     def beam(width: float) -> np.ndarray:
-        return healpy.gauss_beam(width * _ARCMIN, lmax, pol=True)[:, :3].T[-s:]
+        return healpy.gauss_beam(width * _ARCMIN, lmax, pol=True).T[{1: [0], 2: [1, 2], 3: [0, 1, 2]}[s]]
 
     transfer = np.stack([beam(out) / beam(width) for width in widths])
     ell = healpy.Alm.getlm(lmax)[0]
