@@ -91,7 +91,7 @@ class MixingMatrix(Module):
     components: tuple[AbstractSED, ...] = labelled("names")
     calibration: Calibration | None = None
 
-    def __init__(self, *components: object, calibration: Calibration | None = None, **named: object):
+    def __init__(self, *components: object, calibration: object = None, **named: object):
         if not (calibration is None or isinstance(calibration, Calibration)):
             raise ValueError(f"calibration should be a Calibration, but it is a {type(calibration).__name__}")
         together: dict[str, Any] = {}

@@ -5,7 +5,6 @@ and `confidence_interval` serve any fit. Users call all of them from `jaxsci.cur
 by its `task`.
 """
 
-from ..fitting import sobol as sobol
 from ._curve_fit import curve_fit as curve_fit
 from ._functions import (
     BiExponential as BiExponential,
@@ -30,5 +29,5 @@ from ._functions import (
 from ._interval import Interval as Interval, confidence_interval as confidence_interval, r_squared as r_squared
 from ._least_squares import LeastSquares as LeastSquares, least_squares as least_squares
 from ._log import Logged as Logged, Step as Step, print_step as print_step
-from ._multi_start import MultiStart as MultiStart, multi_start as multi_start
+from ._multi_start import MultiStart as MultiStart, multi_start as multi_start, sobol as sobol
 from ._starts import estimate as estimate

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import Model, Module, free_spec
 from ..datasets import AbstractDataset
-from ..fitting import Plan, Solution, best_start, compiled, fill_box, fit, flat_bounds, make_plan
+from ..fitting import Plan, Solution, best_start, compiled, fill_box, fit, flat_bounds, make_plan, sobol as sobol
 from ._typing import Numbers
 
 

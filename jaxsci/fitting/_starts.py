@@ -109,4 +109,4 @@ def best_start(
     """
     cost = xp.where(xp.isnan(cost), xp.inf, cost)
     good = xp.where(success, cost, xp.inf)
-    return xp.argmin(xp.where(xp.isfinite(good).any(axis=0), good, cost), axis=0)
+    return xp.argmin(xp.where(xp.isfinite(good).any(axis=0)[None], good, cost), axis=0)

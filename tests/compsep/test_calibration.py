@@ -12,7 +12,7 @@ from jaxsci.compsep._fit.dataset import derivatives_of
 
 NU = np.array([40.0, 100.0, 195.0, 402.0])
 NPIX = 48
-SIGMA = np.array([0.6, 0.1, 0.1, 0.8])
+SIGMA = np.array([0.2, 0.03, 0.03, 0.25])
 GAIN, ANGLE = np.array([1.0, 1.013, 0.991, 1.004]), np.array([0.0, 0.7, -0.4, 0.2])
 
 

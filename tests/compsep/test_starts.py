@@ -58,14 +58,14 @@ def test_the_lowest_end_is_kept(maps):
 
 
 def test_wrong_starts_are_named(maps):
-    with pytest.raises(ValueError, match="no finite bounds to spread starts between for s.x"):
+    with pytest.raises(ValueError, match=r"no finite bounds to spread starts between for s\.x"):
         compsep.separate(START, NU, maps, starts=2, **(OPTIONS | {"bounds": None}))
-    with pytest.raises(ValueError, match="no parameter 's.y'"):
+    with pytest.raises(ValueError, match=r"no parameter 's\.y'"):
         compsep.separate(START, NU, maps, starts={"s.y": [1.0]}, **OPTIONS)
     both = compsep.MixingMatrix(cmb=compsep.CMB(), dust=compsep.ModifiedBlackBody())
     with pytest.raises(ValueError, match=r"as many numbers for each name, but there are .*3"):
         compsep.separate(
             both, NU, maps, inv_n=np.ones(4), starts={"dust.beta": [1.0, 2.0], "dust.temp": [10.0, 15.0, 30.0]}
         )
-    with pytest.raises(ValueError, match="starts: dust.temp is not free"):
+    with pytest.raises(ValueError, match=r"starts: dust\.temp is not free"):
         compsep.separate(both, NU, maps, inv_n=np.ones(4), free="dust.beta", starts={"dust.temp": [10.0]})

@@ -142,7 +142,7 @@ class SkyDataset(AbstractDataset):
     def __init__(
         self,
         nu: Frequencies,
-        data: Float[Array, "s f m k"],
+        data: Float[Array, "s e m k"],
         root: Array,
         *,
         index: Mapping[str, Array] | None = None,
@@ -304,7 +304,7 @@ def _calibrated(
     stokes: int,
     free: Sequence[str],
     index: Mapping[str, tuple[Array, Array | None]],
-) -> tuple[Float[Array, "sf sc _"], Float[Array, "sf b _"]]:
+) -> tuple[Float[Array, "sf sc _"], Float[Array, "sf q _"]]:
     """Columns and derivatives as the channels read them, with the derivatives by these gains and angles after those."""
     f = columns.shape[0]
     check_channels(calibration, f)

@@ -73,7 +73,7 @@ def fit_from_starts(
         """Of each start's rows (..., n) those of the start that is chosen for each of n."""
         out = rows[0]
         for k, row in enumerate(rows[1:], 1):
-            out = xp.where(which == k, row, out)
+            out = xp.where((which == k).reshape((1,) * (row.ndim - 1) + (-1,)), row, out)
         return out
 
     def named(what: Sequence[Mapping[str, Values]]) -> dict[str, Values]:
@@ -82,7 +82,7 @@ def fit_from_starts(
     values, std = named([each.values for each in every]), named([each.std for each in every])
     away = xp.stack([_away(xp, each.values, values, std, owner, cost.shape[1]) for each in every])
     least = chosen(list(cost), best)
-    rival = away & good & (2 * (cost - least) < _NEAR)
+    rival = away & good & (2 * (cost - least[None]) < _NEAR)
     second = xp.argmin(xp.where(rival, cost, xp.inf), axis=0)
     other = {}
     for name in settings.free:
