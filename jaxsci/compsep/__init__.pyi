@@ -27,6 +27,11 @@ from ._linear.harmonic import (
     synthesise as synthesise,
 )
 from ._linear.ilc import Combination as Combination, ilc as ilc
+from ._linear.needlets import (
+    NeedletCombination as NeedletCombination,
+    needlet_bands as needlet_bands,
+    nilc as nilc,
+)
 from ._linear.resolution import Smoothed as Smoothed, common_resolution as common_resolution
 from ._mixing import Calibration as Calibration, Channel as Channel, MixingMatrix as MixingMatrix
 from ._noise import UNSEEN as UNSEEN

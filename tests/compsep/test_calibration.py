@@ -48,7 +48,7 @@ def test_gains_and_angles_come_back(fits):
     off = np.array([float(found.values[name][0]) for name in names]) - truth
     std = np.array([float(found.std[name][0]) for name in names])
     assert np.all(np.abs(off) < 4 * std)
-    assert np.all(std < np.tile([0.005, 0.3], 3))  # a start at 1 and 0 is many of them away
+    assert np.all(std < [0.005, 0.2, 0.005, 0.2, 0.1, 0.2])  # the index of dust hides what 402 GHz reads
     assert np.abs(truth - np.tile([1.0, 0.0], 3)).max() > 3 * std.max()
     C = np.asarray(found.covariance)[np.ix_(at, at, [0])][..., 0]
     assert off @ np.linalg.solve(C, off) < 6 + 4 * np.sqrt(12)
