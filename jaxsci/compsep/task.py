@@ -290,7 +290,7 @@ def _options(
         starts = take(table, "starts", (int, dict), where)
         if starts is not None:
             options["starts"] = flatten(starts) if isinstance(starts, dict) else starts
-            start_points(Settings.of(mixing, instrument, options["free"], bounds=options["bounds"]), options["starts"])
+            start_points(Settings(mixing, instrument.nu, options["free"], bounds=options["bounds"]), options["starts"])
     except CLASS_ERRORS as error:
         raise ConfigError(where, first_line(error)) from error
     return options
