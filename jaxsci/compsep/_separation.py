@@ -177,17 +177,20 @@ class Separation(Module):
     def summary(self) -> str:
         """Tell the fitted parameters in a table, how the fits ended, and what to look at."""
         good = int(jnp.sum(self.success))
+        wide = max([16, *map(len, self.free)])
         lines = [
             f"{int(jnp.sum(self.used))} of {self.cell.shape[0]} pixels, Stokes {self.stokes}, unit {self.units}",
             f"chi2 {float(jnp.nansum(self.chi2)):.6g} for {int(self.dof)} degrees of freedom",
             f"{good} of {self.result.shape[0]} independent fits converged, {int(jnp.max(self.steps, initial=0))} "
             "evaluations at most",
-            f"{'parameter':<16} {'values':>8} {'median':>12} {'median error':>13} {'on a bound':>11}",
+            f"{'parameter':<{wide}} {'values':>8} {'median':>12} {'median error':>13} {'on a bound':>11}",
         ]
         for name in self.free:
             value, error = np.asarray(self.values[name]), np.asarray(self.std[name])
             bound = int(np.sum(np.asarray(self.at_bound[name]) != 0))
-            lines.append(f"{name:<16} {value.size:>8} {np.median(value):>12.6g} {np.median(error):>13.3g} {bound:>11}")
+            lines.append(
+                f"{name:<{wide}} {value.size:>8} {np.median(value):>12.6g} {np.median(error):>13.3g} {bound:>11}"
+            )
         return "\n".join([*lines, *verdict_lines(self.verdict, self.remarks)])
 
     def __repr__(self) -> str:
