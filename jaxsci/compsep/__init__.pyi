@@ -16,7 +16,9 @@ from ._forecast import (
     harmonic_xForecast as harmonic_xForecast,
     xForecast as xForecast,
 )
-from ._harmonic import (
+from ._instrument import Bands as Bands, Instrument as Instrument, instruments as instruments
+from ._kmeans import kmeans as kmeans, soft_kmeans as soft_kmeans
+from ._linear.harmonic import (
     Harmonics as Harmonics,
     HarmonicSeparation as HarmonicSeparation,
     harmonic_comp_sep as harmonic_comp_sep,
@@ -24,10 +26,14 @@ from ._harmonic import (
     harmonics as harmonics,
     synthesise as synthesise,
 )
-from ._ilc import Combination as Combination, ilc as ilc
-from ._instrument import Bands as Bands, Instrument as Instrument, instruments as instruments
-from ._kmeans import kmeans as kmeans, soft_kmeans as soft_kmeans
-from ._mixing import MixingMatrix as MixingMatrix
+from ._linear.ilc import Combination as Combination, ilc as ilc
+from ._linear.needlets import (
+    NeedletCombination as NeedletCombination,
+    needlet_bands as needlet_bands,
+    nilc as nilc,
+)
+from ._linear.resolution import Smoothed as Smoothed, common_resolution as common_resolution
+from ._mixing import Calibration as Calibration, Channel as Channel, MixingMatrix as MixingMatrix
 from ._noise import UNSEEN as UNSEEN
 from ._patches import SoftPatches as SoftPatches
 from ._separate import (

@@ -96,12 +96,22 @@ def check_held(mixing: MixingMatrix, free: Sequence[str], cells: "Cells | None" 
     return fine
 
 
+def unturned(mixing: MixingMatrix, what: str) -> None:
+    """Refuse angles of polarisation where Q and U are not read together.
+
+    **Raises:** `ValueError` saying what goes without them.
+    """
+    if mixing.calibration is not None and mixing.calibration.turns:
+        raise ValueError(f"{what} take channels without angles of polarisation: leave angle= of the Calibration out")
+
+
 def held_spectra(mixing: MixingMatrix, nu: Frequencies) -> Float[Array, "f c"]:
     """Evaluate the mixing matrix of parameters that nobody fits.
 
     **Raises:** `ValueError` for one that is not finite, and for parameters outside of the bounds that they declare.
     """
     check_held(mixing, ())
+    unturned(mixing, "linear combinations of channels")
     A = mixing.eval(nu)
     if not traced(A) and not np.isfinite(A).all():
         channel, column = np.argwhere(~np.isfinite(A))[0]

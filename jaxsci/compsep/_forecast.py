@@ -20,9 +20,9 @@ from ..core import Module, leaf_names, match, put, snake
 from ..fitting import compiled
 from . import algebra
 from ._given import Given
-from ._harmonic import Harmonics, fit_modes, harmonic_weights, harmonics
 from ._healpix import nside_of
 from ._instrument import Channels, Frequencies, Instrument
+from ._linear.harmonic import Harmonics, fit_modes, harmonic_weights, harmonics
 from ._mixing import MixingMatrix, check_units
 from ._separate import separate_sky
 from ._separation import Separation
@@ -216,6 +216,8 @@ def _checked(
     mixing: MixingMatrix, instrument: Channels, foregrounds: Given, lmax: int | None, spectra: Spectra | None
 ) -> tuple[int, int, Spectra]:
     """(the column of the CMB, the last multipole, the spectra of the CMB)."""
+    if mixing.calibration is not None:
+        raise ValueError("a forecast takes channels that are calibrated: leave calibration= out")
     at = [k for k, component in enumerate(mixing.components) if isinstance(component, CMB)]
     if len(at) != 1:
         raise ValueError(f"a forecast takes one {snake(CMB())} among the components: {', '.join(mixing.names)}")

@@ -1,8 +1,8 @@
 """The mixing matrix: what each component contributes to each frequency channel.
 
-It is the model of this room: components by name, with their spectra, and the parameters of all of them under dotted
-names. Fits move its parameters, recipes evaluate it and its derivatives, and everything that is said of a parameter is
-said by the names that it gives.
+It is the model of this room: components by name, with their spectra, the calibration of the channels where that is in
+doubt, and the parameters of all of them under dotted names. Fits move its parameters, recipes evaluate it and its
+derivatives, and everything that is said of a parameter is said by the names that it gives.
 """
 
 import functools
@@ -16,11 +16,63 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float
 
-from ..core import Module, free_spec, labelled, leaf_names, match, parameters, snake, suggest
-from ._given import Values
+from ..core import Module, Scalar, free_spec, labelled, leaf_names, match, param, parameters, snake, suggest
+from ._given import Given, Values, plain
 from ._instrument import Frequencies, over_bands
 from ._spectra import AbstractSED, AnalyticSED, TabulatedSED, units_of
 from ._units import split_unit
+
+CALIBRATION = "calibration"
+"""The first part of the name of every parameter of a `Calibration`."""
+
+
+class Channel(Module):
+    """Describe one channel's calibration, as a `Calibration` holds it.
+
+    `gain`: what the channel reads of one unit of the sky. `angle`: by which its polarisation is turned, degrees; `None`
+    where nobody doubts it.
+    """
+
+    gain: Scalar = param(default=1.0, bounds=(0, None), doc="what the channel reads of one unit of the sky")
+    angle: Scalar | None = param(default=None, unit="deg", doc="by which its polarisation is turned")
+
+
+class Calibration(Module):
+    """Describe what is in doubt of the channels' calibration: a gain each, and an angle of polarisation.
+
+    A channel of gain g and angle psi reads Q' + iU' = g exp(2 i psi) (Q + iU) and I' = g I of the sky, so that Q' =
+    g (Q cos 2 psi - U sin 2 psi) and U' = g (Q sin 2 psi + U cos 2 psi), of E and B likewise (Verges, Errard and
+    Stompor 2021, Phys. Rev. D 103, 063507; Jost, Errard and Stompor 2023, Phys. Rev. D 108, 082005).
+
+    Parameters are `calibration.ch0.gain`, `calibration.ch0.angle` and so on, freed by `free=("*.gain", "*.angle", ...)`
+    as all others, with one value for the whole sky unless `patches` names them. A gain or an angle that all channels
+    share is the amplitudes' own: without a prior, or a channel that is fixed, no data tell it.
+
+    **Arguments:** `channels`: how many there are, or their names. `gain`: of each (f,), or of all. `angle`: likewise,
+    degrees; `None` for channels whose polarisation is as the maps say. With angles Q and U of a pixel are one system.
+
+    **Raises:** `ValueError` for other lengths than the channels'.
+    """
+
+    names: tuple[str, ...] = eqx.field(static=True)
+    channels: tuple[Channel, ...] = labelled("names")
+
+    def __init__(self, channels: int | Sequence[str], *, gain: Given = 1.0, angle: Given | None = None):
+        self.names = tuple(f"ch{k}" for k in range(channels)) if isinstance(channels, int) else tuple(channels)
+        gains = self._each("gain", gain, "")
+        angles = [None] * len(self.names) if angle is None else self._each("angle", angle, "deg")
+        self.channels = tuple(Channel(one, turn) for one, turn in zip(gains, angles, strict=True))
+
+    def _each(self, what: str, values: Given, unit: str) -> list[Array]:
+        found, f = jnp.asarray(plain(values, what, unit), float), len(self.names)
+        if found.shape not in ((), (f,)):
+            raise ValueError(f"{what} should be one number, or {f}, one for each channel, not {found.shape}")
+        return list(jnp.broadcast_to(found, (f,)))
+
+    @property
+    def turns(self) -> bool:
+        """True where channels have angles, so that Q and U are read together."""
+        return any(channel.angle is not None for channel in self.channels)
 
 
 class MixingMatrix(Module):
@@ -29,13 +81,19 @@ class MixingMatrix(Module):
     Components given without a name get that of their class, with a number where there are several. Parameters
     have names such as `dust.beta`. Written for one pixel; a matrix of maps has leaves with an axis more.
 
+    **Arguments:** `components`, `named`: the spectra. `calibration`: a `Calibration`, where that of the channels is in
+    doubt.
+
     **Raises:** `ValueError` for something that is no SED, and without any component.
     """
 
     names: tuple[str, ...] = eqx.field(static=True)
     components: tuple[AbstractSED, ...] = labelled("names")
+    calibration: Calibration | None = None
 
-    def __init__(self, *components: object, **named: object):
+    def __init__(self, *components: object, calibration: object = None, **named: object):
+        if not (calibration is None or isinstance(calibration, Calibration)):
+            raise ValueError(f"calibration should be a Calibration, but it is a {type(calibration).__name__}")
         together: dict[str, Any] = {}
         for component in components:
             name, k = snake(component), 2
@@ -48,7 +106,7 @@ class MixingMatrix(Module):
                 raise ValueError(f"component {name!r} should be an SED, but it is a {type(component).__name__}")
         if not together:
             raise ValueError("a mixing matrix needs at least one component")
-        self.names, self.components = tuple(together), tuple(together.values())
+        self.names, self.components, self.calibration = tuple(together), tuple(together.values()), calibration
 
     def __getattr__(self, name: str) -> Any:
         names = object.__getattribute__(self, "names")
@@ -78,12 +136,36 @@ class MixingMatrix(Module):
         return tuple(each[label].amplitude_units(units) for label in labels)
 
     def eval(self, nu: Frequencies) -> Float[Array, "f c"]:
-        """Evaluate the matrix at frequencies nu in GHz, or over bands."""
+        """Evaluate the matrix at frequencies nu in GHz, or over bands, gains of the channels included.
+
+        Angles are not: those are between Stokes parameters, as `response` has them.
+
+        **Raises:** `ValueError` for a calibration of another number of channels.
+        """
 
         def spectra(nu: Array) -> Array:
             return jnp.concatenate([component.columns(nu) for component in self.components], axis=1)
 
-        return over_bands(spectra, nu)
+        A = over_bands(spectra, nu)
+        if self.calibration is None:
+            return A
+        check_channels(self.calibration, A.shape[0])
+        return A * jnp.stack([channel.gain for channel in self.calibration.channels])[:, None]
+
+    def response(self, nu: Frequencies, stokes: str = "QU") -> Float[Array, "sf sc"]:
+        """Evaluate what all channels read of all components, from Stokes parameters to Stokes parameters.
+
+        **Arguments:** `nu`: as in `eval`. `stokes`: `"I"`, `"QU"` or `"IQU"`.
+
+        **Returns:** (s f, s c): the channels of one Stokes parameter after the other, and the components likewise.
+        """
+        A, s = self.eval(nu), len(stokes)
+        if s == 1:
+            return A
+        none = jnp.zeros(A.shape[0])
+        angles = [] if self.calibration is None else [channel.angle for channel in self.calibration.channels]
+        turn = jnp.stack([jnp.zeros(()) if one is None else one for one in angles]) if angles else none
+        return turned(A[:, :, None], turn[:, None], s)[:, :, 0]
 
     def diff(self, nu: Frequencies, free: Sequence[str] | None = None) -> Float[Array, "k f c"]:
         """Differentiate it with respect to each parameter.
@@ -110,6 +192,39 @@ class MixingMatrix(Module):
         moving, rest = eqx.partition(self, free_spec(self, chosen))
         y, unravel = jfu.ravel_pytree(moving)
         return lambda y: eqx.combine(unravel(y), rest).eval(nu), y
+
+
+def spectral(names: Sequence[str]) -> list[str]:
+    """Those of these parameters that are of spectra, and not of the channels' calibration."""
+    return [name for name in names if not name.startswith(f"{CALIBRATION}.")]
+
+
+def check_channels(calibration: Calibration, f: int) -> None:
+    """Raise where a calibration is of other channels.
+
+    **Raises:** `ValueError` naming both numbers.
+    """
+    if len(calibration.channels) != f:
+        raise ValueError(f"the calibration is of {len(calibration.channels)} channels, but there are {f}")
+
+
+def turned(
+    columns: Float[Array, "f n _"], angle: Float[Array, "f _"], s: int, slope: bool = False
+) -> Float[Array, "sf sn _"]:
+    """Columns of s Stokes parameters at once, with Q and U turned by angles in degrees; or the angles' derivative.
+
+    One Stokes parameter comes after the other, among the channels and among the columns; I, if any, is not turned.
+    """
+    radian = jnp.pi / 90  # twice the angle
+    cos, sin = jnp.cos(radian * angle)[:, None], jnp.sin(radian * angle)[:, None]
+    if slope:
+        cos, sin = -radian * sin, radian * cos
+    even, odd, none = cos * columns, sin * columns, jnp.zeros_like(cos * columns)
+    rows = [[even, -odd], [odd, even]]
+    if s == 3:
+        first = none if slope else none + columns
+        rows = [[first, none, none], *([none, *row] for row in rows)]
+    return jnp.concatenate([jnp.concatenate(row, axis=1) for row in rows], axis=0)
 
 
 # kept by structure and shapes: a fit asks a dozen times, and each answer takes a trace

@@ -5,6 +5,8 @@ Here they become R with R^T R = N^-1, one shape for all later code: whitened dat
 channels. `Sky.of` and the reader of files call this.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from ..core import traced
 from ..core.linalg import cholesky
 from ..fitting import compiled
-from ._given import Given, Values, at_hand, plain
+from ._given import ArrayModule, Given, Values, at_hand, plain
 
 UNSEEN = -1.6375e30
 """What HEALPix files have in masked pixels."""
@@ -84,6 +86,18 @@ def reaching(root: Values, columns: int) -> Values:
     """The root of the noise on the host, 0 where too few channels have weight."""
     fine = np.asarray(enough(root, columns))
     return root if fine.all() else np.where(fine, root, 0)
+
+
+def side_by_side(found: Sequence[Values]) -> Values:
+    """The root of the noise of all Stokes parameters as channels of one: those of the first, of the second, ..."""
+    xp: ArrayModule = jnp if traced(tuple(found)) else np
+    s, f, q = len(found), found[0].shape[0], max(root.shape[-1] for root in found)
+    if all(root.ndim == 2 for root in found):
+        return xp.concatenate([xp.broadcast_to(root, (f, q)) for root in found])
+    none = xp.zeros((f, f, q))
+    whole = [xp.broadcast_to(root if root.ndim == 3 else xp.eye(f)[:, :, None] * root, (f, f, q)) for root in found]
+    rows = [xp.concatenate([whole[i] if i == j else none for j in range(s)], axis=1) for i in range(s)]
+    return xp.concatenate(rows)
 
 
 def alike(found: list[Values]) -> tuple[tuple[int, ...], ...]:

@@ -21,13 +21,14 @@ from ..parallel import Placement
 from ._fit.amplitudes import ComponentMaps, component_maps
 from ._fit.fit import fit_sky
 from ._fit.fits import Fits, spoilt, unfitted
+from ._fit.starts import fit_from_starts, start_points
 from ._fixed import FixedMaps, check_held, check_sizes, in_memory, not_fixed
 from ._given import ArrayModule, Given, Values, plain
 from ._instrument import Channels
-from ._mixing import MixingMatrix, at_lanes
+from ._mixing import MixingMatrix, at_lanes, check_channels, spectral
 from ._patches import Cells, Where, lay_out
 from ._separation import Separation
-from ._settings import SOLVER, Bounds, MaskOptions, Priors, Settings, SkyOptions
+from ._settings import SOLVER, Bounds, MaskOptions, Priors, Settings, SkyOptions, Starts
 from ._sky import STOKES, Sky
 
 
@@ -46,6 +47,7 @@ def separate(
     units: str = "uK_CMB",
     nest: bool = False,
     marginal: bool = False,
+    starts: Starts | None = None,
     solver: Solver = SOLVER,
     tolerance: float = 1e-6,
     max_steps: int = 100,
@@ -58,7 +60,7 @@ def separate(
 
     **Arguments:**
 
-    - `mixing`: components, whose parameters are where the fit starts.
+    - `mixing`: components, whose parameters are where the fit starts; with a `Calibration`, gains and angles too.
     - `instrument`: an `Instrument`, or frequencies in GHz, or `Bands`.
     - `maps`: (f, s, pixel) for s = 1 (I), 2 (QU) or 3 (IQU), or (f, pixel); UNSEEN in a channel that has weight masks a
       pixel, and so does the mask of a masked array. Pixels are a whole HEALPix sphere in RING order (`nest=True` for
@@ -67,7 +69,7 @@ def separate(
     - `free`: names or globs of the parameters to fit; `None` for all that are not `fixed` (if there are any), `()` for
       none.
     - `patches`: where they vary: an nside (0: one value for all pixels), an integer for each pixel, or `SoftPatches`,
-      for all parameters or by name; 0 for those not named.
+      for all spectral parameters or by name; 0 for those not named.
     - `fixed`: by name, (pixel,) values of parameters that vary over the sky and are not fitted. Declared bounds hold
       for them too, and for parameters that are neither fitted nor fixed.
     - `inv_n`: inverse variances (f,), (f, s), (f, s, pixel) or inverse covariances (f, f), (s, f, f), (s, f, f, pixel),
@@ -75,6 +77,9 @@ def separate(
       and the others are kept. `None` takes the instrument's depths, for maps of a whole sphere.
     - `mask`: (pixel,), True = used. `bounds`, `priors`: as in `jaxsci.fit`. `units`: of the maps.
     - `marginal`: integrate amplitudes out instead of maximising over them.
+    - `starts`: fit from these too, and keep for each independent fit the end of lowest cost, where the likelihood
+      has several maxima: how many points to spread over the bounds of the free spectral parameters, or by name the
+      values of each start, `{"dust.temp": (10.0, 40.0)}`. Other minima that are as good become `.alternatives`.
     - `solver`: for parameters that are coupled; `tolerance`: in standard errors, for those that are not.
     - `mesh`: devices that take cells and pixels in turn, such as `jaxsci.mesh()`; `None` for the default device. Bits
       do not depend on them. Cells that share parameters are fitted together, by the default device.
@@ -92,7 +97,7 @@ def separate(
     settings = settings._replace(placement=Placement.of(mesh))
     columns = len(mixing.columns)
     sky = Sky.of(instrument, maps, inv_n, mask, units=units, columns=columns, strict=False)
-    return separate_sky(settings, sky, patches, fixed)
+    return separate_sky(settings, sky, patches, fixed, starts)
 
 
 def separate_sky(
@@ -100,8 +105,9 @@ def separate_sky(
     sky: Sky,
     patches: Mapping[str, Where] | Where = 0,
     fixed: FixedMaps | None = None,
+    starts: Starts | None = None,
 ) -> Separation:
-    """Separate maps that have been checked. `patches`, `fixed`: as `separate` has them.
+    """Separate maps that have been checked. `patches`, `fixed`, `starts`: as `separate` has them.
 
     **Raises:** `ValueError` for pixels that are not finite where there is weight, and what these two are wrong in.
     """
@@ -111,8 +117,16 @@ def separate_sky(
     settings = settings._replace(traced=traced((settings, sky, here)))
     if settings.traced and settings.placement.devices:
         raise ValueError("a separation within a JAX transformation is part of a larger program: leave mesh= out")
+    calibration = settings.mixing.calibration
+    if calibration is not None:
+        check_channels(calibration, sky.shape[0])
+        patches = patches if isinstance(patches, Mapping) else dict.fromkeys(spectral(settings.free), patches)
+        sky = sky.joined(len(settings.mixing.columns)) if calibration.turns and sky.shape[1] > 1 else sky
     cells = lay_out(settings.free, patches, sky.used, nest=settings.nest, single=sky.by_pixel, fixed=here)
-    fits, component = solve(settings, sky, cells)
+    known = None
+    if starts is not None and settings.free:
+        known = fit_from_starts(settings, sky, cells, start_points(settings, starts))
+    fits, component = solve(settings, sky, cells, known=known)
     return _answer(settings._replace(mixing=at_lanes(settings.mixing, here)), sky, cells, fits, component)
 
 
@@ -142,7 +156,7 @@ def solve(
 def _answer(settings: Settings, sky: Sky, cells: Cells, fits: Fits, component: ComponentMaps) -> Separation:
     """Spread what was found over all pixels of the maps."""
     mixing, free, model = settings.mixing, settings.free, settings.mixing
-    _, s, npix = sky.shape
+    s, npix = component.amplitude.shape[1], sky.shape[2]
     if free:
         moving, rest = eqx.partition(mixing, free_spec(mixing, free))
         leaves = [jnp.asarray(fits.values[name]) for name in free]
@@ -168,6 +182,7 @@ def _answer(settings: Settings, sky: Sky, cells: Cells, fits: Fits, component: C
         values=arrays(fits.values),
         std=arrays(fits.std),
         at_bound=arrays(fits.at_bound),
+        alternatives=arrays(fits.alternatives),
         index={name: whole(inside, -1) for name, inside in cells.element.items()},
         weights={name: whole(share, 0.0) for name, share in cells.share.items()},
         amplitudes=whole(component.amplitude, np.nan),

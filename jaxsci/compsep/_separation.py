@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..core import Module, Scalar, notebook_text, place_of, readable, value_text
 from ..fitting import RESULTS, Facts, remarks, verdict_of
-from ._mixing import MixingMatrix
+from ._mixing import MixingMatrix, spectral
 from ._patches import mean
 
 
@@ -33,6 +33,8 @@ class Separation(Module):
 
     - `model`: the mixing matrix, whose fitted parameters are maps (n,). `values`, `std`, `at_bound` by name: each
       fitted element, its standard error (inf where the data say nothing), and the bound it lies on (-1, 0, 1).
+    - `alternatives` by name, of a fit from several `starts`: each element in another minimum that a start ended in,
+      whose chi2 is less than 9 above the best and which lies more than a standard error away; NaN where there is none.
     - `index` by name: the element of each pixel, -1 where it was not used; `used` says which were. In soft patches they
       are several (q, pixel), of whose values the pixel has the mean with `weights` (q, pixel).
     - `amplitudes`: (c, s, pixel) component maps in `amplitude_units`, which are the unit of the data but for
@@ -51,6 +53,7 @@ class Separation(Module):
     values: dict[str, Float[Array, " _"]]
     std: dict[str, Float[Array, " _"]]
     at_bound: dict[str, Int[Array, " _"]]
+    alternatives: dict[str, Float[Array, " _"]]
     index: dict[str, Int[Array, " pix"] | Int[Array, "_ pix"]]
     weights: dict[str, Float[Array, "_ pix"]]
     amplitudes: Float[Array, "c s pix"]
@@ -120,7 +123,8 @@ class Separation(Module):
     def to_look_at(self, testable: bool = True) -> tuple[str, ...]:
         """The `remarks`. `testable`: False for maps that chi2 says nothing about, as those simulated without noise."""
         found = [*goodness(float(jnp.nansum(self.chi2)), int(self.dof))] if testable else []
-        for name in self.free:
+        found += [*self._lost_calibration(), *self._two_minima()]
+        for name in spectral(self.free):
             lost, bound = int(jnp.sum(jnp.isinf(self.std[name]))), int(jnp.sum(self.at_bound[name] != 0))
             size = self.values[name].size
             of = "" if size == 1 else f" in {{}} of {size} elements"
@@ -141,6 +145,30 @@ class Separation(Module):
             found.append(f"{unknown} of {total} pixels in use have components without finite values and errors")
         return tuple(found)
 
+    def _lost_calibration(self) -> list[str]:
+        """What to say of gains and angles that the data do not determine: all of them hang together."""
+        of_channels = [name for name in self.free if name not in spectral(self.free)]
+        lost = [name for name in of_channels if bool(jnp.any(jnp.isinf(self.std[name])))]
+        if not lost:
+            return []
+        return [
+            f"the data do not determine {len(lost)} of {len(of_channels)} gains and angles (the first is {lost[0]}): "
+            "errors are infinite there. Give them priors, or fix those of a channel that is known."
+        ]
+
+    def _two_minima(self) -> list[str]:
+        """What to say where starts ended in different minima that the data hardly tell apart."""
+        found = []
+        for name, other in self.alternatives.items():
+            count = int(jnp.sum(jnp.abs(other - self.values[name]) > self.std[name]))
+            of = "" if other.size == 1 else f" in {count} of {other.size} elements"
+            if count:
+                found.append(
+                    f"{name} has another minimum{of}, whose chi2 is less than 9 above the best (see alternatives): "
+                    "the data allow either. Give it a prior, or fix it."
+                )
+        return found
+
     @property
     def verdict(self) -> str:
         """How it went: "converged", "converged, look" (see `remarks`), or "failed" where any fit did."""
@@ -149,17 +177,20 @@ class Separation(Module):
     def summary(self) -> str:
         """Tell the fitted parameters in a table, how the fits ended, and what to look at."""
         good = int(jnp.sum(self.success))
+        wide = max([16, *map(len, self.free)])
         lines = [
             f"{int(jnp.sum(self.used))} of {self.cell.shape[0]} pixels, Stokes {self.stokes}, unit {self.units}",
             f"chi2 {float(jnp.nansum(self.chi2)):.6g} for {int(self.dof)} degrees of freedom",
             f"{good} of {self.result.shape[0]} independent fits converged, {int(jnp.max(self.steps, initial=0))} "
             "evaluations at most",
-            f"{'parameter':<16} {'values':>8} {'median':>12} {'median error':>13} {'on a bound':>11}",
+            f"{'parameter':<{wide}} {'values':>8} {'median':>12} {'median error':>13} {'on a bound':>11}",
         ]
         for name in self.free:
             value, error = np.asarray(self.values[name]), np.asarray(self.std[name])
             bound = int(np.sum(np.asarray(self.at_bound[name]) != 0))
-            lines.append(f"{name:<16} {value.size:>8} {np.median(value):>12.6g} {np.median(error):>13.3g} {bound:>11}")
+            lines.append(
+                f"{name:<{wide}} {value.size:>8} {np.median(value):>12.6g} {np.median(error):>13.3g} {bound:>11}"
+            )
         return "\n".join([*lines, *verdict_lines(self.verdict, self.remarks)])
 
     def __repr__(self) -> str:

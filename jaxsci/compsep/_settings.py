@@ -26,6 +26,9 @@ Bounds: TypeAlias = Mapping[str, Sequence[ArrayLike | None]]
 Priors: TypeAlias = Mapping[str, AbstractPrior]
 """Gaussian priors by name."""
 
+Starts: TypeAlias = int | Mapping[str, Given]
+"""How many points to start from beside the model's own, or by name the values of each of them."""
+
 SOLVER = GaussNewton(fine=1e-10)
 """For parameters that are coupled: some 1e-9 of a standard error is near enough."""
 
@@ -59,6 +62,7 @@ class MaskOptions(BlockOptions, total=False):
 
     fixed: FixedMaps | None
     mask: Given | None
+    starts: Starts | None
 
 
 class SkyOptions(MaskOptions, total=False):

@@ -15,7 +15,7 @@ from ..fitting import compiled
 from ._fixed import FixedMaps
 from ._given import Given, Values, at_hand, hidden, plain
 from ._instrument import Channels, Frequencies, Instrument, channel_count, frequencies_of
-from ._noise import UNSEEN, alike, enough, reaching, roots, weighted
+from ._noise import UNSEEN, alike, enough, reaching, roots, side_by_side, weighted
 
 STOKES = {1: "I", 2: "QU", 3: "IQU"}
 """Which Stokes parameters so many maps of a channel are."""
@@ -131,6 +131,19 @@ class Sky(Module):
         """Mark the used pixels (pixel,) that cannot be fitted for another reason than their data."""
         bad = self.bad | (self.used & lost)
         return Sky(self.nu, self.data, self.root, self.used & ~bad, bad, self.sets, self.units)
+
+    def joined(self, columns: int) -> "Sky":
+        """This sky with all Stokes parameters of a channel as channels of one, as angles of polarisation mix them.
+
+        The channels of one Stokes parameter come after those of the other; a pixel is used where each of them has as
+        many with weight as there are `columns`.
+        """
+        f, s, npix = self.shape
+        data = self.data.swapaxes(0, 1).reshape(s * f, 1, npix)
+        seen = self.used
+        for root in self.root:
+            seen = seen if traced(root) else seen & np.asarray(enough(root, columns))
+        return Sky.with_roots(self.nu, data, [side_by_side(self.root)], seen, self.units, s * columns)
 
     def sound(self) -> "Sky":
         """This sky, if it is finite wherever there is weight.

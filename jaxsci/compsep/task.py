@@ -42,9 +42,12 @@ from ..runs import (
     take,
 )
 from ..runs.fits import AbstractFitTask, read_steps, result_of
+from ._fit.starts import start_points
 from ._forecast import _checked
+from ._mixing import spectral
 from ._patches import lay_out
-from ._task.config import SkyData, read_instrument, read_mixing, read_sky
+from ._settings import Settings
+from ._task.config import SkyData, read_calibration, read_instrument, read_mixing, read_sky
 from ._task.figures import draw
 from .io import write_separation
 
@@ -60,8 +63,20 @@ SPECTRA = (
 )
 """Spectra that a config may name."""
 
-_TOP = ("task", "title", "description", "instrument", "sky", "components", "fit", "forecast", "output", "data")
-_FIT = ("free", "patches", "bounds", "marginal", "tolerance", "max_steps")
+_TOP = (
+    "task",
+    "title",
+    "description",
+    "instrument",
+    "calibration",
+    "sky",
+    "components",
+    "fit",
+    "forecast",
+    "output",
+    "data",
+)
+_FIT = ("free", "patches", "bounds", "marginal", "starts", "tolerance", "max_steps")
 _DATA = ("name", "components", *_FIT)
 _OUTPUT = ("fits",)
 _FORECAST = ("r", "lensing", "lmin", "lmax", "modelled")
@@ -210,7 +225,9 @@ def build(config: Config, registry: Registry) -> Job[SkyFit]:
     """
     tables = config.tables
     check_keys(tables, _TOP, "")
-    mixing, instrument = read_mixing(tables, registry), read_instrument(tables)
+    instrument = read_instrument(tables)
+    calibration, priors = read_calibration(tables, len(instrument.frequency))
+    mixing = read_mixing(tables, registry, calibration)
     sky = read_sky(config, instrument)
     shared = take(tables, "fit", dict, "", {})
     check_keys(shared, _FIT, "fit")
@@ -227,8 +244,11 @@ def build(config: Config, registry: Registry) -> Job[SkyFit]:
             raise ConfigError(where, f"should be a table, but it is {shown(entry)}")
         check_keys(entry, _DATA, where)
         own = _chosen(mixing, entry, where)
-        options = _options({**shared, **entry}, own, where)
+        options = _options({**shared, **entry}, own, instrument, where)
+        options["priors"] = {free: priors[free] for free in options["free"] if free in priors} or None
         name = take(entry, "name", str, where, f"fit {k + 1}")
+        if forecast is not None and "starts" in options:
+            raise ConfigError(f"{where}.starts", "is for separations: a forecast has one start")
         members.append(SkyFit(name, own, instrument, sky, options, forecast, fits))
     return Job(title, take(tables, "description", str, "", ""), tuple(members))
 
@@ -247,10 +267,12 @@ def _chosen(mixing: MixingMatrix, entry: Mapping[str, Any], where: str) -> Mixin
     for name in names:
         if name not in mixing.names:
             raise ConfigError(f"{where}.components", f"there is no component {name!r} ({', '.join(mixing.names)})")
-    return MixingMatrix(**{name: getattr(mixing, name) for name in names})
+    return MixingMatrix(calibration=mixing.calibration, **{name: getattr(mixing, name) for name in names})
 
 
-def _options(table: Mapping[str, Any], mixing: MixingMatrix, where: str) -> dict[str, Any]:
+def _options(
+    table: Mapping[str, Any], mixing: MixingMatrix, instrument: compsep.Instrument, where: str
+) -> dict[str, Any]:
     """The arguments of `separate`."""
     options: dict[str, Any] = {}
     for key, kind in (("marginal", bool), ("tolerance", (int, float))):
@@ -265,6 +287,10 @@ def _options(table: Mapping[str, Any], mixing: MixingMatrix, where: str) -> dict
         options["patches"] = flatten(patches) if isinstance(patches, dict) else patches
         bounds = flatten(take(table, "bounds", dict, where, {}))
         options["bounds"] = {name: tuple(pair) for name, pair in bounds.items()} or None
+        starts = take(table, "starts", (int, dict), where)
+        if starts is not None:
+            options["starts"] = flatten(starts) if isinstance(starts, dict) else starts
+            start_points(Settings(mixing, instrument.nu, options["free"], bounds=options["bounds"]), options["starts"])
     except CLASS_ERRORS as error:
         raise ConfigError(where, first_line(error)) from error
     return options
@@ -289,7 +315,9 @@ def _try(member: SkyFit) -> None:
     known = compsep.separate(
         member.mixing, member.instrument, sky.maps, free=(), inv_n=_weights(sky), mask=sky.mask, units=sky.units
     )
-    lay_out(options["free"], options["patches"] if member.forecast is None else 0, np.asarray(known.used))
+    patches = options["patches"] if member.forecast is None else 0
+    patches = patches if isinstance(patches, dict) else dict.fromkeys(spectral(options["free"]), patches)
+    lay_out(options["free"], patches, np.asarray(known.used))
     if options["free"]:
         flat_bounds(make_plan(member.mixing, Unit(), options["free"]), options["bounds"])
 

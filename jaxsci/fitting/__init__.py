@@ -47,6 +47,7 @@ from ._solver._trust_region import AbstractTrustSolver as AbstractTrustSolver
 from ._solver.adam import Adam as Adam
 from ._solver.gauss_newton import GaussNewton as GaussNewton
 from ._solver.trf import TRF as TRF
+from ._starts import best_start as best_start, fill_box as fill_box, sobol as sobol
 from ._summary import DataFrame as DataFrame, format_pm as format_pm, frame as frame
 from ._terms import (
     ROBUST_CHI2 as ROBUST_CHI2,

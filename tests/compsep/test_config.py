@@ -127,12 +127,46 @@ def built(tmp_path, text):
         ('title = "A sky"', 'titel = "A sky"', r"titel: .*did you mean 'title'"),
         ("[components.cmb]", "[output]\npng = true\n[components.cmb]", r"output\.png: .*fits"),
         ("[components.cmb]", "[forecast]\nr0 = 1\n[components.cmb]", r"forecast\.r0"),
+        ("[components.cmb]", "[calibration]\ngian = 1\n[components.cmb]", r"calibration\.gian: .*did you mean 'gain'"),
+        ("[components.cmb]", "[calibration]\ngain = [1.0, 1.0]\n[components.cmb]", r"calibration\.gain: .* or 15"),
+        (
+            "[components.cmb]",
+            "[calibration]\ngain_sigma = 0.0\n[components.cmb]",
+            r"calibration\.gain_sigma: should be",
+        ),
+        ('name = "global"', 'starts = { "dust.bta" = [10.0] }', r"data\[0\]: .*'dust\.bta'"),
+        ('sky16.npz"', 'sky16.npz"\nresolution = 60.0', r"sky\.resolution: is for maps from files"),
     ],
 )
 def test_bad_configs_are_named(tmp_path, old, new, message):
     assert old in CONFIG
     with pytest.raises(ConfigError, match=message):
         built(tmp_path, CONFIG.replace(old, new, 1))
+
+
+def test_doubts_of_the_calibration_become_priors(tmp_path):
+    table = "[calibration]\ngain_sigma = 0.01\nangle_sigma = 0.5\n[components.cmb]"
+    text = CONFIG.replace("[components.cmb]", table, 1)
+    text = text.replace('name = "global"', 'name = "global"\nfree = ["dust.beta", "*.gain", "calibration.ch3.angle"]')
+    (member,) = built(tmp_path, text).members
+    priors = member.options["priors"]
+    assert list(priors) == [name for name in member.options["free"] if name != "dust.beta"]
+    assert len(priors) == 16
+    gain, angle = priors["calibration.ch0.gain"], priors["calibration.ch3.angle"]
+    assert (float(gain.mean), float(gain.sigma)) == (1.0, 0.01)
+    assert (float(angle.mean), float(angle.sigma)) == (0.0, 0.5)
+    assert member.mixing.calibration.turns
+
+
+def test_maps_are_brought_to_one_resolution(tmp_path):
+    beams = "frequency = [60.8, 93.5]\nfwhm = [21.0, 13.2]"
+    text = WMAP.replace("frequency = [60.8, 93.5]", beams).replace("assume", "resolution = 300.0\nassume", 1)
+    (rough,), (fine,) = (built(tmp_path, each).members for each in (text, WMAP))
+    # white noise of 110 arcmin pixels under a beam of 300: a good deal less, by the number that was told
+    ratio = rough.sky.sigma / fine.sky.sigma
+    assert np.all((ratio > 0.2) & (ratio < 0.5))
+    seen = np.all(fine.sky.maps > -1e30, axis=(0, 1)) & fine.sky.mask
+    assert rough.sky.maps[:, 1:][..., seen].std() < 0.6 * fine.sky.maps[:, 1:][..., seen].std()
 
 
 @pytest.mark.parametrize(
@@ -142,6 +176,7 @@ def test_bad_configs_are_named(tmp_path, old, new, message):
         ("[60.8, 93.5]", "[60.8]", r"sky\.maps: there are 2 maps, but the instrument has 1"),
         ("[6.4, 9.0, 9.0]", "", r"sky\.sigma: should be 2 rows of 3"),
         ("sigma =", "# sigma =", r"sky: .*no depth of I"),
+        ("assume", "resolution = 60.0\nassume", r"sky\.resolution: takes an instrument whose beams are known"),
     ],
 )
 def test_bad_maps_are_named(tmp_path, old, new, message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxsci import compsep
-from jaxsci.compsep._ilc import least_variance
+from jaxsci.compsep._linear.ilc import least_variance
 
 NU = np.array([30.0, 44.0, 70.0, 100.0])
 CMB = compsep.MixingMatrix(cmb=compsep.CMB())
@@ -93,6 +93,30 @@ def test_a_constant_does_not_move_the_weights():
     maps, _ = made()
     a, b = (compsep.ilc(CMB, NU, maps + offset) for offset in (0.0, 1e3))
     np.testing.assert_allclose(a.weights, b.weights, rtol=1e-7)
+
+
+def test_pooled_weights_know_no_basis():
+    """Q and U in a basis that turns from pixel to pixel are the same sky, and so is its combination."""
+    maps, _ = made(5, 3, offset=4.0)
+    turned = np.exp(2j * np.random.default_rng(7).uniform(0, np.pi, NPIX))
+
+    def rotate(x):
+        both = (x[..., 1, :] + 1j * x[..., 2, :]) * turned
+        return np.stack([x[..., 0, :], both.real, both.imag], axis=-2)
+
+    pooled, other = (compsep.ilc(CMB, NU, x, pooled=True) for x in (maps, rotate(maps)))
+    np.testing.assert_allclose(other.weights, pooled.weights, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(other.component("cmb"), rotate(np.asarray(pooled.component("cmb"))), atol=1e-10)
+    C = np.einsum("fsp,gsp->fg", maps[:, 1:], maps[:, 1:]) / (2 * NPIX)
+    for stokes in (1, 2):
+        np.testing.assert_allclose(pooled.covariance[stokes, 0], C, rtol=1e-12)
+        np.testing.assert_allclose(pooled.weights[:, stokes, 0], closed_form(np.ones((4, 1)), C), rtol=1e-9)
+    # I keeps its own weights; those of Q and of U each hang on the basis
+    each, turned_each = (compsep.ilc(CMB, NU, x) for x in (maps, rotate(maps)))
+    np.testing.assert_array_equal(pooled.weights[:, 0], each.weights[:, 0])
+    assert np.abs(np.asarray(each.weights - turned_each.weights))[:, 1:].max() > 1e-3
+    with pytest.raises(ValueError, match="pooled weights are those of Q and U"):
+        compsep.ilc(CMB, NU, maps[:, :1], pooled=True)
 
 
 def test_realisations_under_vmap():

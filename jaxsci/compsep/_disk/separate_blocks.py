@@ -21,7 +21,7 @@ from ...parallel import Placement
 from .._fit.amplitudes import ComponentMaps
 from .._fit.fits import Fits
 from .._fit.host_batches import MANY_LANES
-from .._fixed import not_fixed
+from .._fixed import not_fixed, unturned
 from .._given import Given, OnDisk
 from .._instrument import Channels
 from .._mixing import MixingMatrix
@@ -95,6 +95,7 @@ def separate_blocks(
     """
     if choices.get("free") is None:
         choices["free"] = not_fixed(mixing, fixed)
+    unturned(mixing, "skies in blocks")
     settings = Settings.of(mixing, instrument, **choices)
     files = SkyFiles.of(settings, instrument, maps, inv_n, mask, fixed)
     npix = files.shape[2]

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ...core.linalg import Factor, factorise
 from ...fitting import compiled
 from .._given import ArrayModule, Values
-from .._instrument import Frequencies
+from .._instrument import Frequencies, channel_count
 from .._mixing import MixingMatrix, at_lanes
 from .._noise import weighted
 from .._patches import Cells
@@ -27,6 +27,7 @@ from .fits import Fits
 from .host_batches import batches, by_strips, fill, gathered, lanes_for, strip_of
 from .normal_equations import Derivatives, Moments, Projected, Solved, apart, square, squares
 
+_MANY = 8  # parameters
 _ALIKE = 64  # roundings below which a component is a combination of the others
 
 
@@ -58,10 +59,11 @@ def component_maps(settings: Settings, sky: Sky, cells: Cells, fits: Fits, lanes
         rows = {name: values[name][cells.cell] for name in free} | cells.fixed
         known = fits.covariance[:, :, cells.cell]
         args = settings.mixing, sky.nu, data[:, :, :, 0], root, rows, known, sizes
-        return _in_order(jnp, sky, compiled(_maps_of, args, (free,)))
+        return _by_stokes(_in_order(jnp, sky, compiled(_maps_of, args, (free,))), settings)
     count = len(cells.pixel)
     lanes = lanes_for(count) if lanes is None else lanes
-    c, s = len(settings.mixing.columns), len(sky.root)
+    stokes = sky.data.shape[0] // channel_count(settings.nu)
+    c, s = stokes * len(settings.mixing.columns), len(sky.root)
 
     def solve(mine: np.ndarray) -> ComponentMaps:
         """The maps of these pixels."""
@@ -83,7 +85,17 @@ def component_maps(settings: Settings, sky: Sky, cells: Cells, fits: Fits, lanes
         settings.placement.local.spread(batches(np.arange(len(mine)), lanes), one, put)
         return out
 
-    return settings.placement.in_shares(count, lanes, solve, axis=-1)
+    return _by_stokes(settings.placement.in_shares(count, lanes, solve, axis=-1), settings)
+
+
+def _by_stokes(maps: ComponentMaps, settings: Settings) -> ComponentMaps:
+    """Give each Stokes parameter its place again, where the columns were those of all of them."""
+    c = len(settings.mixing.columns)
+
+    def split(x: Values) -> Values:
+        return x if len(x) == c else x.reshape(-1, c, x.shape[-1]).swapaxes(0, 1)
+
+    return maps._replace(amplitude=split(maps.amplitude), error=split(maps.error))
 
 
 def _in_order(xp: ArrayModule, sky: Sky, maps: ComponentMaps) -> ComponentMaps:
@@ -126,7 +138,7 @@ def _maps_of(
     """Amplitudes and errors (s, c, t, k) set by set; the rest of all sets together."""
     model = at_lanes(mixing, rows)
     seen = SkyDataset(nu, white_data(data, root), root)
-    places, found = derivatives_of(model, free), apart(lambda model: seen.spectra(model, free), model)
+    places, found = derivatives_of(model, free, seen.stokes), apart(lambda model: seen.spectra(model, free), model)
     columns, moved = apart(white_pair, found, seen.root)
     moments = apart(jax.vmap(Moments.of), columns, moved, seen.data)
     solved = apart(jax.vmap(Solved.of), moments)
@@ -167,6 +179,11 @@ def propagated(
     for a, (i, j) in enumerate(places):
         slope = inverse[:, j, None] * projected.rest[a][None] - solved.parts[:, a, None] * s[j][None]
         moved[i] = moved[i] + slope if i in moved else slope
+    if len(moved) > _MANY:
+        # with gains of many channels the pairs are hundreds, which written out take minutes to compile
+        slopes, known = jnp.stack(list(moved.values())), covariance[jnp.array(list(moved))][:, jnp.array(list(moved))]
+        total = variance + jnp.einsum("icmk,ijk,jcmk->cmk", slopes, known, slopes)
+        return jnp.where(jnp.isnan(total), jnp.inf, total)
     pairs = [(i, j) for i in moved for j in moved if j <= i]
     terms = (moved[i] * moved[j] * (covariance[i, j] * (1 if i == j else 2))[None, None] for i, j in pairs)
     total = functools.reduce(jnp.add, terms, variance)

@@ -32,8 +32,8 @@ from ...core import (
 from ...datasets import AbstractDataset
 from ...fitting import compiled
 from .._given import Values
-from .._instrument import Frequencies, over_bands
-from .._mixing import MixingMatrix
+from .._instrument import Frequencies, channel_count, over_bands
+from .._mixing import CALIBRATION, Calibration, MixingMatrix, check_channels, turned
 from .._noise import weighted
 from .._patches import mean
 from .._sky import Sky
@@ -117,9 +117,10 @@ class SkyDataset(AbstractDataset):
     All pixels of a cell share the spectral parameters and the noise. `SkyDataset.of` makes one of a checked `Sky`.
 
     - `nu`: frequencies in GHz, or `Bands`.
-    - `data`: R d (s, f, m, k): s sets of Stokes parameters that have the same noise, f channels, m columns in each of k
-      cells; a set with fewer columns has zeros in the rest. `root`: R with R^T R = N^-1, 1/sigma (s, f, q) or a matrix
-      (s, f, f, q) for correlated channels; q is 1, or k where the noise differs. Zeros mask channels.
+    - `data`: R d (s, e, m, k): s sets of Stokes parameters that have the same noise, e = f channels, m columns in each
+      of k cells; a set with fewer columns has zeros in the rest. Where channels have angles there is one set, and e
+      counts the channels of all Stokes parameters. `root`: R with R^T R = N^-1, 1/sigma (s, e, q) or a matrix
+      (s, e, e, q) for correlated channels; q is 1, or k where the noise differs. Zeros mask channels.
     - `count`: how many pixels of each set a cell has. (Their data may be fewer columns that say the same.)
     - `names`, `index`: which element of each parameter that is a map each cell has; its own, where nothing is said. In
       soft patches they are several (q, k), whose mean with the weights `share` it has.
@@ -128,8 +129,8 @@ class SkyDataset(AbstractDataset):
     """
 
     nu: Frequencies  # type: ignore[misc]
-    data: Float[Array, "s f m k"]  # type: ignore[misc]
-    root: Float[Array, "s f q"] | Float[Array, "s f f q"]  # type: ignore[misc]
+    data: Float[Array, "s e m k"]  # type: ignore[misc]
+    root: Float[Array, "s e q"] | Float[Array, "s e e q"]  # type: ignore[misc]
     count: Float[Array, "s k"]  # type: ignore[misc]
     index: tuple[Int[Array, " k"] | Int[Array, "_ k"], ...]  # type: ignore[misc]
     share: tuple[Float[Array, "_ k"] | None, ...]  # type: ignore[misc]
@@ -141,7 +142,7 @@ class SkyDataset(AbstractDataset):
     def __init__(
         self,
         nu: Frequencies,
-        data: Float[Array, "s f m k"],
+        data: Float[Array, "s e m k"],
         root: Array,
         *,
         index: Mapping[str, Array] | None = None,
@@ -211,7 +212,16 @@ class SkyDataset(AbstractDataset):
             moved.extend(partial[:, j] for partial in partials for j in range(partial.shape[1]))
             columns.extend(values[:, j] for j in range(values.shape[1]))
         both = jnp.stack(jnp.broadcast_arrays(*columns, *moved), axis=1)
-        return both[:, : len(columns)], both[:, len(columns) :]
+        c = len(columns)
+        if model.calibration is None:
+            return both[:, :c], both[:, c:]
+        here = {name.removeprefix(f"{CALIBRATION}."): at for name, at in maps.items()}
+        return _calibrated(model.calibration, both[:, :c], both[:, c:], self.stokes, _calibrating(free), here)
+
+    @property
+    def stokes(self) -> int:
+        """How many Stokes parameters the channels are of: 1, but where angles of polarisation mix them."""
+        return self.data.shape[1] // channel_count(self.nu)
 
     def sums(self, at: Any, y: Float[Array, " p"], likelihood: AbstractLikelihood, derivatives: bool) -> PyTree | None:
         if not isinstance(likelihood, AbstractNoise):
@@ -251,7 +261,7 @@ def _cells(sky: SkyDataset, model: MixingMatrix, free: tuple[str, ...]) -> CellS
     def spectra(model: MixingMatrix) -> tuple[Array, Array]:
         return sky.spectra(model, free)
 
-    places, found = derivatives_of(model, free), apart(spectra, model)
+    places, found = derivatives_of(model, free, sky.stokes), apart(spectra, model)
     data, count = sky.data, sky.count if sky.marginal else None
     columns, moved = apart(white_pair, found, sky.root)
     moments = apart(jax.vmap(Moments.of), columns, moved, data)
@@ -263,17 +273,64 @@ def _cells(sky: SkyDataset, model: MixingMatrix, free: tuple[str, ...]) -> CellS
     return jtu.tree_map(lambda x: functools.reduce(jnp.add, x), parts)
 
 
-def derivatives_of(model: MixingMatrix, free: Sequence[str]) -> Derivatives:
+def derivatives_of(model: MixingMatrix, free: Sequence[str], stokes: int = 1) -> Derivatives:
     """Which parameter and column each derivative of `SkyDataset.spectra` belongs to."""
     labels = [name.split("[")[0] for name in model.columns]
-    return [
-        (i, j)
+    c = len(labels)
+    of_spectra = [
+        (i, t * c + j)
+        for t in range(stokes)
         for label in model.names
         for i, name in enumerate(free)
         if name.startswith(f"{label}.")
         for j, owner in enumerate(labels)
         if owner == label
     ]
+    # a gain or an angle moves all columns
+    return of_spectra + [
+        (free.index(f"{CALIBRATION}.{name}"), j) for name in _calibrating(free) for j in range(stokes * c)
+    ]
+
+
+def _calibrating(free: Sequence[str]) -> list[str]:
+    """The free gains and angles, by their names within the calibration."""
+    return [name.removeprefix(f"{CALIBRATION}.") for name in free if name.startswith(f"{CALIBRATION}.")]
+
+
+def _calibrated(
+    calibration: Calibration,
+    columns: Float[Array, "f c _"],
+    moved: Float[Array, "f b _"],
+    stokes: int,
+    free: Sequence[str],
+    index: Mapping[str, tuple[Array, Array | None]],
+) -> tuple[Float[Array, "sf sc _"], Float[Array, "sf q _"]]:
+    """Columns and derivatives as the channels read them, with the derivatives by these gains and angles after those."""
+    f = columns.shape[0]
+    check_channels(calibration, f)
+    found = dict(leaf_values(calibration))
+    values = {name: mean(x, *index[name]) if x.ndim and name in index else x for name, x in found.items()}
+    none = jnp.zeros(())
+
+    def of_channels(what: str) -> Float[Array, "f _"]:
+        rows = [jnp.atleast_1d(values.get(f"{name}.{what}", none)) for name in calibration.names]
+        return jnp.stack(jnp.broadcast_arrays(*rows))
+
+    gain, angle = of_channels("gain")[:, None], of_channels("angle")
+
+    def read(sky: Array, slope: bool = False) -> Array:
+        return sky if stokes == 1 else turned(sky, angle, stokes, slope)
+
+    seen = gain * columns
+    parts = [read(gain * moved)]
+    by_gain, by_angle = read(columns), read(seen, slope=True) if stokes > 1 else jnp.zeros_like(seen)
+    for name in free:
+        label, what = name.rsplit(".", 1)
+        its = jnp.tile(jnp.arange(f) == calibration.names.index(label), stokes)
+        parts.append(jnp.where(its[:, None, None], by_gain if what == "gain" else by_angle, 0))
+    every = jnp.broadcast_arrays(*(part[:, j] for part in (read(seen), *parts) for j in range(part.shape[1])))
+    both, wide = jnp.stack(every, axis=1), stokes * columns.shape[1]
+    return both[:, :wide], both[:, wide:]
 
 
 def _component(

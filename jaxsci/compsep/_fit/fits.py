@@ -25,6 +25,8 @@ class Fits(NamedTuple):
       places as any has elements.
     - `covariance`: (p, p, k) of the parameters of each cell; of groups, what their program knows.
     - `result`, `steps`, `cost`: of each group of cells: a code of `RESULTS`, evaluations, half of chi2 and priors.
+    - `alternatives` by name, of a fit from several starts: the elements (n,) in another minimum that is as good; NaN
+      where there is none.
     """
 
     values: Mapping[str, Values]
@@ -34,6 +36,7 @@ class Fits(NamedTuple):
     result: Values
     steps: Values
     cost: Values
+    alternatives: Mapping[str, Values] = {}
 
 
 def split(flat: Array, widths: dict[str, int]) -> dict[str, Array]:
@@ -49,6 +52,15 @@ def unfitted(k: int) -> Fits:
     """Answer for k cells without any parameter: each is by itself, and done."""
     zero = np.zeros(k, np.int32)  # as the codes of RESULTS are
     return Fits({}, {}, {}, np.zeros((0, 0, k)), zero, zero, np.zeros(k))
+
+
+def owners(cells: Cells) -> dict[str, np.ndarray]:
+    """Tell by name to which group of cells each element of a parameter belongs."""
+    out = {}
+    for name, inside in cells.element.items():
+        out[name] = np.zeros(cells.sizes[name], np.int64)
+        out[name][inside[..., cells.first]] = cells.group
+    return out
 
 
 def spoilt(settings: Settings, fits: Fits, cells: Cells, finite: Values) -> Fits:
@@ -70,11 +82,7 @@ def spoilt(settings: Settings, fits: Fits, cells: Cells, finite: Values) -> Fits
     # what is known better already stays: data that are not finite, and spectra that ceased to be so
     told = (fits.result == code.nonfinite_data._value) | (fits.result == code.nonfinite_end._value)
     result = xp.where(bad & ~told, code.nonfinite_start._value, fits.result)
-    std = {}
-    for name, inside in cells.element.items():
-        owner = np.zeros(cells.sizes[name], np.int64)
-        owner[inside[..., cells.first]] = cells.group
-        std[name] = xp.where(bad[owner], xp.nan, fits.std[name])
+    std = {name: xp.where(bad[owner], xp.nan, fits.std[name]) for name, owner in owners(cells).items()}
     covariance = xp.where(bad[cells.group], xp.nan, fits.covariance)
     cost = xp.where(bad, xp.nan, fits.cost)
     return fits._replace(result=result, std=std, covariance=covariance, cost=cost)

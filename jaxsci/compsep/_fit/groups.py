@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._patches import Cells
+from .fits import owners
 
 _STRIP = 512  # cells of a tree that are evaluated together
 _WASTE = 4  # times as many places as cells: then elements of one level differ too much in what they hold
@@ -39,11 +40,9 @@ class Groups(NamedTuple):
         """The tables of any groups."""
         count = int(cells.group.max(initial=-1)) + 1
         elements, local = {}, {}
-        for name, inside in cells.element.items():
-            owner = np.zeros(cells.sizes[name], np.int64)
-            owner[inside[..., cells.first]] = cells.group
+        for name, owner in owners(cells).items():
             elements[name], rank = _rows(owner, count)
-            local[name] = rank[inside[..., cells.first]]
+            local[name] = rank[cells.element[name][..., cells.first]]
         return Groups(_rows(cells.group, count)[0], elements, local, tuple(cells.element))
 
     @property

@@ -1,4 +1,4 @@
-"""What a config of `task = "compsep"` describes, read and checked: components, instrument, sky.
+"""What a config of `task = "compsep"` describes, read and checked: components, instrument, calibration, sky.
 
 Maps come from FITS files or are simulated from templates, whose truth is then known and compared with. The task calls
 `read_mixing`, `read_instrument` and `read_sky`, whose errors name the table and the key.
@@ -18,14 +18,29 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ... import compsep
-from ...core import free_spec
+from ...core import Normal, free_spec
 from ...datasets import read_arrays
 from ...runs import CLASS_ERRORS, Config, ConfigError, Registry, check_keys, first_line, flatten, shown, take
 from .. import io
+from .._mixing import CALIBRATION
 from .._patches import lay_out
 
 _INSTRUMENT = ("name", "frequency", "depth_i", "depth_p", "fwhm")
-_SKY = ("templates", "seed", "noise", "varies", "maps", "assume", "mask", "sigma", "stokes", "units", "cmb")
+_CALIBRATION = ("gain", "angle", "gain_sigma", "angle_sigma")
+_SKY = (
+    "templates",
+    "seed",
+    "noise",
+    "varies",
+    "maps",
+    "assume",
+    "mask",
+    "sigma",
+    "stokes",
+    "units",
+    "cmb",
+    "resolution",
+)
 _PARTS = ("cmb_uKcmb", "dust353_uKrj", "sync30_uKrj")
 _TEMPLATES = {"dust.beta": "beta_d", "dust.temp": "temp_d", "sync.beta": "beta_s"}
 
@@ -48,14 +63,46 @@ class SkyData:
     noisy: bool = True
 
 
-def read_mixing(tables: Mapping[str, Any], registry: Registry) -> compsep.MixingMatrix:
+def read_calibration(tables: Mapping[str, Any], f: int) -> tuple[compsep.Calibration | None, dict[str, Normal]]:
+    """What `[calibration]` says of f channels, and the Gaussian priors of gains and angles (degrees) around it."""
+    table = take(tables, "calibration", dict, "")
+    if table is None:
+        return None, {}
+    check_keys(table, _CALIBRATION, "calibration")
+    given = {key: np.broadcast_to(_numbers(table, key, f), (f,)) for key in _CALIBRATION if key in table}
+    if "angle_sigma" in given and "angle" not in given:
+        given["angle"] = np.zeros(f)
+    gain, angle = given.get("gain", np.ones(f)), given.get("angle")
+    found = compsep.Calibration(f, gain=gain, angle=angle)
+    priors = {
+        f"{CALIBRATION}.{name}.{what}": Normal(middle[k], given[f"{what}_sigma"][k])
+        for what, middle in (("gain", gain), ("angle", angle))
+        if middle is not None and f"{what}_sigma" in given
+        for k, name in enumerate(found.names)
+    }
+    return found, priors
+
+
+def _numbers(table: Mapping[str, Any], key: str, f: int) -> np.ndarray:
+    """A number, or one for each channel; those of a prior's width are positive."""
+    values = np.asarray(take(table, key, (int, float, list), "calibration"), float)
+    if values.shape not in ((), (f,)) or (key.endswith("sigma") and not np.all(values > 0)):
+        raise ConfigError(
+            f"calibration.{key}", f"should be one number or {f}, one for each channel, but it is {shown(table[key])}"
+        )
+    return values
+
+
+def read_mixing(
+    tables: Mapping[str, Any], registry: Registry, calibration: compsep.Calibration | None = None
+) -> compsep.MixingMatrix:
     """The components of `[components]`, in order."""
     entries = take(tables, "components", dict, "", {})
     if not entries:
         raise ConfigError("components", 'there are none: give at least [components.cmb] with type = "CMB"')
     spectra = registry["spectra"].classes
     parts = {name: _component(entry, f"components.{name}", spectra) for name, entry in entries.items()}
-    return compsep.MixingMatrix(**parts)
+    return compsep.MixingMatrix(calibration=calibration, **parts)
 
 
 def _component(entry: Any, where: str, spectra: Mapping[str, type]) -> Any:
@@ -127,10 +174,18 @@ def _observed(config: Config, table: dict[str, Any], instrument: compsep.Instrum
     )
     if sigma.shape != maps.shape[:2]:
         raise ConfigError("sky.sigma", f"should be {len(nus)} rows of {len(stokes)}, the noise of a pixel in {units}")
+    if "resolution" in table:
+        if instrument.fwhm is None:
+            raise ConfigError("sky.resolution", "takes an instrument whose beams are known: give instrument.fwhm")
+        resolution = float(take(table, "resolution", (int, float), "sky"))
+        smooth = compsep.common_resolution(maps, instrument.fwhm, resolution)
+        maps, sigma = np.asarray(smooth.maps), sigma * np.asarray(smooth.noise)
     return SkyData(maps, sigma, mask, stokes, units, ", ".join(path.name for path in paths), {}, None)
 
 
 def _simulated(config: Config, table: dict[str, Any], instrument: compsep.Instrument, stokes: str) -> SkyData:
+    if "resolution" in table:
+        raise ConfigError("sky.resolution", "is for maps from files: templates have no beam")
     path = config.resolve(take(table, "templates", str, "sky"), "sky.templates")
     parts = {name: np.asarray(array, float) for name, array in read_arrays(path).items()}
     missing = [name for name in (*_PARTS, *_TEMPLATES.values()) if name not in parts]

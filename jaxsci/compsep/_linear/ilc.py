@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..core import Module, place_of
-from ..core.linalg import cholesky, triangular_inverse
-from ..fitting import compiled
-from . import algebra
-from ._fixed import held_spectra
-from ._given import Given, plain
-from ._instrument import Channels, channel_count, frequencies_of
-from ._mixing import MixingMatrix
-from ._sky import Sky
+from ...core import Module, place_of
+from ...core.linalg import cholesky, triangular_inverse
+from ...fitting import compiled
+from .. import algebra
+from .._fixed import held_spectra
+from .._given import Given, plain
+from .._instrument import Channels, channel_count, frequencies_of
+from .._mixing import MixingMatrix
+from .._sky import Sky
 
 
 class Combination(Module):
@@ -57,7 +57,13 @@ class Weights(NamedTuple):
 
 
 def ilc(
-    mixing: MixingMatrix, instrument: Channels, maps: Given, *, regions: Given | None = None, mask: Given | None = None
+    mixing: MixingMatrix,
+    instrument: Channels,
+    maps: Given,
+    *,
+    regions: Given | None = None,
+    mask: Given | None = None,
+    pooled: bool = False,
 ) -> Combination:
     """Combine channels with the least variance that keeps the components and rejects all else.
 
@@ -68,17 +74,23 @@ def ilc(
     **Arguments:** `mixing`: what is kept, such as `MixingMatrix(cmb=CMB())`; its parameters are not fitted.
     `instrument`: an `Instrument`, frequencies in GHz, or `Bands`. `maps`: (f, s, pixel) or (f, pixel); UNSEEN masks.
     `regions`: an integer for each pixel, negative for none; by default the whole sky is one. `mask`: True = used.
+    `pooled`: Q and U have one set of weights, those of the least mean of Q^2 + U^2 (Fernandez-Cobos et al. 2016, MNRAS
+    459, 441, with real weights), in place of one each. The answer is then the same sky whatever basis Q and U refer to,
+    one that turns from pixel to pixel included; so no mean of Q or U is taken off, which has no sense in such a basis.
 
     **Raises:** `ValueError` for wrong shapes, NaN in pixels in use, regions with fewer pixels than channels, a mixing
-    matrix that is not finite, complex numbers, and quantities of astropy, since no unit is declared (`.to_value`).
+    matrix that is not finite, complex numbers, quantities of astropy, since no unit is declared (`.to_value`), and
+    `pooled` without Q and U.
     """
     nu = frequencies_of(instrument)
     # every channel counts alike: their covariance, noise and all, is found from the maps
     sky = Sky.of(instrument, maps, np.ones(channel_count(nu)), mask, units="", strict=False)
+    if pooled and sky.shape[1] == 1:
+        raise ValueError("pooled weights are those of Q and U together, but the maps have one Stokes parameter")
     region, count = _regions(sky, regions)
     label = jnp.asarray(region)
     kept = jnp.where((label >= 0)[None, None], jnp.asarray(sky.data), 0)
-    found = compiled(_combine, (held_spectra(mixing, nu), kept, label, jnp.asarray(count)))
+    found = compiled(_combine, (held_spectra(mixing, nu), kept, label, jnp.asarray(count)), (pooled,))
     fsky = jnp.array(np.mean(region >= 0))
     parts = found.amplitudes, found.weights, found.covariance
     return Combination(*parts, jnp.asarray(count), label, fsky, mixing.columns)
@@ -110,7 +122,7 @@ def _regions(sky: Sky, regions: Given | None) -> tuple[np.ndarray, np.ndarray]:
     return region, count
 
 
-def _combine(A: Array, data: Array, region: Array, count: Array) -> Weights:
+def _combine(A: Array, data: Array, region: Array, count: Array, pooled: bool) -> Weights:
     r = count.shape[0]
     place = jnp.where(region >= 0, region, r)  # one region more for what is not used
     size, inside = count.astype(data.dtype), (region >= 0)[None, None]
@@ -121,11 +133,17 @@ def _combine(A: Array, data: Array, region: Array, count: Array) -> Weights:
         return jax.vmap(lambda x: jax.ops.segment_sum(x, place, r + 1)[:r])(flat).reshape(*rows.shape[:-1], r)
 
     mean = total(data) / size[None, None]
+    if pooled:
+        mean = mean.at[:, -2:].set(0)
     level = jnp.pad(mean, [(0, 0), (0, 0), (0, 1)])[:, :, place]
     centred = jnp.where(inside, data - level, 0)
     # a row at a time: all products of channels at once would be f times the sky
     rows = jax.lax.map(lambda one: total(one[None] * centred), centred)  # (f, f, s, r)
     covariance = jnp.moveaxis(rows, (2, 3), (0, 1)) / (size - 1)[None, :, None, None]
+    if pooled:
+        # the mean of Q and U has one degree of freedom for each pixel: nothing was taken off
+        both = jnp.mean(covariance[-2:], axis=0) * ((size - 1) / size)[:, None, None]
+        covariance = covariance.at[-2:].set(both[None])
     weights = jax.vmap(jax.vmap(lambda c: least_variance(A, c)))(covariance)  # (s, r, c, f)
     weights = jnp.moveaxis(weights, 2, 0)
     each = jnp.pad(weights, [(0, 0), (0, 0), (0, 1), (0, 0)])[:, :, place]

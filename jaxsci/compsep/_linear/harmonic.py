@@ -15,20 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
-from ..core import Module, place_of
-from ..fitting import RESULTS, compiled
-from ._fixed import FixedMaps, held_spectra
-from ._given import Given, plain
-from ._healpix import nside_of
-from ._ilc import Combination, Weights, least_variance
-from ._instrument import Channels, Frequencies, Instrument, channel_count, frequencies_of
-from ._mixing import MixingMatrix
-from ._noise import UNSEEN
-from ._patches import Where
-from ._separate import separate
-from ._separation import Separation
-from ._settings import FitOptions
-from ._sky import STOKES, Sky
+from ...core import Module, place_of
+from ...fitting import RESULTS, compiled
+from .._fixed import FixedMaps, held_spectra
+from .._given import Given, plain
+from .._healpix import nside_of
+from .._instrument import Channels, Frequencies, Instrument, channel_count, frequencies_of
+from .._mixing import MixingMatrix
+from .._noise import UNSEEN
+from .._patches import Where
+from .._separate import separate
+from .._separation import Separation
+from .._settings import FitOptions
+from .._sky import STOKES, Sky
+from .ilc import Combination, Weights, least_variance
 
 _ARCMIN = np.pi / 180 / 60
 
