@@ -168,6 +168,13 @@ MISTAKES = (
     Mistake(
         "maps, FITS", "no order", _swap("ORDERING= 'RING    '", "ORDERING= 'WRONG   '"), r"case\.fits", "RING or NESTED"
     ),
+    Mistake(
+        "maps, FITS",
+        "a header that promises 2^63 axes",
+        _swap("NAXIS   =                    0", "NAXIS   =  9223372036854775808"),
+        r"case\.fits",
+        "NAXIS should be a whole number up to 999",
+    ),
     Mistake("maps, FITS", "a unit that is none", _swap("'uK_CMB  '", "'uC_CMB  '"), "uC_CMB", "it should be like mK"),
     Mistake("spectra", "a function misspelt", _text("exq(nu)"), "column 1", "did you mean 'exp'"),
     Mistake("spectra", "a comparison", _text("nu > 3"), "column 1", "is not arithmetic"),

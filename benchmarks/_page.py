@@ -59,7 +59,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def show() -> None:
-    """Write the stored rows into `docs/benchmarks.md`, the chosen ones into the README, and messages into their page."""
+    """Write what is stored into `docs/benchmarks.md` and the README, and messages into their page."""
     from ._mistakes import lines
 
     for path, text in pages().items():

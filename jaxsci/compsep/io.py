@@ -7,6 +7,8 @@ separations; the command line does the same. healpy is imported inside the funct
 
 import contextlib
 import importlib.resources
+import io
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -35,6 +37,7 @@ _STOKES = {
     "Q": ("Q", "Q_STOKES", "Q_POLARISATION", "Q_POLARIZATION", "Q-POLARISATION", "Q-POLARIZATION"),
     "U": ("U", "U_STOKES", "U_POLARISATION", "U_POLARIZATION", "U-POLARISATION", "U-POLARIZATION"),
 }
+_MOST_AXES, _BLOCK = 999, 2880  # of the FITS standard 4.0, sections 4.4.1 and 3.1: axes or columns, bytes
 _ORDERS = {"RING": False, "NESTED": True, "NEST": True}
 _THERMODYNAMIC = ("", "CMB", "_CMB", "(CMB)", ",THERMODYNAMIC", "_THERMO")
 _ANTENNA = ("RJ", "_RJ", "(RJ)", ",ANTENNA", "_ANTENNA")
@@ -154,6 +157,7 @@ def opened_fits(path: FilePath) -> "Iterator[HDUList]":
             with warnings.catch_warnings():
                 # accents in a comment are no reason to speak; what is cut short or no table is an error below
                 warnings.simplefilter("ignore", AstropyUserWarning)
+                _check_counts(content, size)
                 file = fits.open(content, memmap=False)
                 ends = [(hdu.name, hdu.fileinfo()["datLoc"] + hdu.size) for hdu in file]
         except (*DAMAGED, fits.VerifyError) as error:
@@ -167,6 +171,34 @@ def opened_fits(path: FilePath) -> "Iterator[HDUList]":
             if isinstance(error, ValueError) and str(path) in str(error):
                 raise
             raise ValueError(f"{path} is a damaged FITS file: {first_line(error)}") from error
+
+
+def _check_counts(content: io.BufferedIOBase, size: int) -> None:
+    """Refuse headers that promise more axes or columns than the FITS standard allows: astropy would count to them.
+
+    What else is wrong with a file is left to astropy, which reads it after this.
+    """
+    from astropy.io import fits
+
+    at = 0
+    while at < size:
+        content.seek(at)
+        try:
+            header = fits.Header.fromfile(content)
+            counts = {name: header.get(name, 0) for name in ("NAXIS", "TFIELDS")}
+        except (*DAMAGED, fits.VerifyError):
+            break
+        for name, count in counts.items():
+            if not isinstance(count, int) or not 0 <= count <= _MOST_AXES:
+                raise ValueError(f"{name} should be a whole number up to {_MOST_AXES}, but it is {count}")
+        sizes = [header.get(f"NAXIS{k + 1}", 0) for k in range(counts["NAXIS"])]
+        words = [header.get("BITPIX", 8), header.get("PCOUNT", 0), header.get("GCOUNT", 1), *sizes]
+        if not all(isinstance(word, int) for word in words):
+            break
+        bits, extra, groups = words[:3]
+        data = abs(bits) // 8 * groups * (extra + (math.prod(sizes) if sizes else 0))
+        at = content.tell() + max(data + -data % _BLOCK, 0)
+    content.seek(0)
 
 
 def read_map(
