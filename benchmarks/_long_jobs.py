@@ -89,7 +89,7 @@ def sample(folder: Path, small: bool) -> list[Any]:
     """Chains of several decays."""
     data = _decays(2 if small else 3)
     fits = js.fit_batch(Decay(1.0, 1.0, 0.0), data)
-    settings = {"num_warmup": 100, "num_samples": 100 if small else 200, "num_chains": 2 if small else 4}
+    settings = {"num_warmup": 100, "num_samples": 100 if small else 6000, "num_chains": 2 if small else 4}
     found = js.sample(fits, data, key=jax.random.key(0), checkpoint=folder / "state", **settings)
     return [jax.tree.leaves((group.first, group.trace)) for group in found.groups]
 

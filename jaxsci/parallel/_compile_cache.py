@@ -25,6 +25,8 @@ _ENTRY, _STAMP = "*-cache", ".tidied"
 _MOST = 2 << 30  # bytes: some ten thousand programs
 _UNDER = 0.8  # of the bound, when it is met, so that it is not met again at once
 _RECENT = 60.0  # seconds in which an entry may still be in the making
+_AGAIN = 600.0  # seconds until a process looks through the folder again
+_TIDIED: dict[tuple[Path, int], float] = {}  # when this process did so, by folder and bound
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
@@ -53,7 +55,10 @@ def use_compile_cache(folder: str | os.PathLike[str] | None = None, *, max_bytes
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(place, os.W_OK | os.X_OK):
         raise PermissionError(f"compiled programs cannot be kept in {place}: it is not writable; name another folder")
-    _tidy(place, max_bytes)
+    # a worker asks before each of its items, and thousands of entries take tens of milliseconds to look at
+    if time.monotonic() - _TIDIED.get((place, max_bytes), -_AGAIN) >= _AGAIN:
+        _tidy(place, max_bytes)
+        _TIDIED[place, max_bytes] = time.monotonic()
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
