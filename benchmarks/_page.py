@@ -25,9 +25,17 @@ class Line(NamedTuple):
 
 
 README = (
-    Line("10,000 bounded fits of 50 points and 4 parameters", "curvefit", "batch",
+    Line("10,000 bounded fits, 50 points, 4 parameters", "curvefit", "batch",
          "10000 bounded fits, 50 x 4, fit_batch", "scipy trf"),
     Line("the same", "curvefit", "batch", "10000 bounded fits, 50 x 4, fit_batch", "optimistix LM"),
+    Line("2,000 fits of g2, starts included", "xpcs", "g2 fits",
+         "2000 g2 fits, 4 parameters, starts included", "scipy curve_fit"),
+    Line("a GLS iteration of 24 pulsars, 93,714 TOAs", "timing", "array",
+         "24 pulsars, 93714 TOAs: one GLS iteration", "PINT GLSFitter (stored)"),
+    Line("derivatives of 10,259 TOAs by 110 parameters", "timing", "design",
+         "design matrix 10259 x 110", "PINT (stored)"),
+    Line("50,000 particles, 50 steps, 50 densities", "particles", "particles", "particles, float64", "NumPy dense"),
+    Line("the same", "particles", "particles", "particles, float64", "NumPy + KDEpy 1.1.12"),
 )  # fmt: skip
 
 _HOLDS = {True: "yes", False: "**no**", None: ""}
