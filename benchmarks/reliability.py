@@ -29,9 +29,9 @@ from ._harness import Area, Row, at_least, at_most, case
 AREA: Area = []
 _MEMBERS, _POISONED = 10_000, 100
 _COMMANDS = {  # bars are the counts of jax 0.10.2 and some room for other versions
-    "bundled:quickstart.toml": 400,
-    "bundled:curvefit/nist.toml": 400,
-    "bundled:compsep/litebird_multires.toml": 400,
+    "bundled:quickstart.toml": 520,
+    "bundled:curvefit/nist.toml": 130,
+    "bundled:compsep/litebird_multires.toml": 150,
 }
 
 
@@ -234,7 +234,7 @@ def programs(quick: bool) -> Iterator[Row]:
             env = {**os.environ, "JAX_LOG_COMPILES": "1"}
             done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=900, check=False)
             count = done.stderr.count("Finished XLA compilation")
-            assert done.returncode == 0, done.stderr[-2000:]
+            assert done.returncode in (0, 3), done.stderr[-2000:]  # 3: a fit that did not end well
         yield Row(f"programs of jaxsci run {config}", float(count), bar=at_most(most))
 
 
