@@ -90,6 +90,19 @@ def test_blocks_are_marked(page):
         assert known, f"{label(page)}:{line}: a block of {info or 'no kind'!r}"
 
 
+def test_notebooks_are_the_pages():
+    """Their code is that of the pages, which is run above."""
+    spec = importlib.util.spec_from_file_location("notebooks", DOCS / "_notebooks.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    for page in made.PAGES:
+        path = DOCS / "notebooks" / f"{page}.ipynb"
+        assert path.read_text() == made.notebook(page), f"python docs/_notebooks.py writes {path.name} anew"
+        run = [text.rstrip("\n") for _, info, text in blocks(DOCS / f"{page}.md") if is_run(info)]
+        cells = json.loads(path.read_text())["cells"]
+        assert ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"] == run
+
+
 def test_every_public_name_is_in_the_api_pages():
     import jaxsci
     import jaxsci.curvefit as curvefit
