@@ -1,5 +1,6 @@
 """`jaxsci batch`: manifests, workers that die, what goes on later, and that an item is the run that it would be."""
 
+import importlib.util
 import json
 import re
 import shutil
@@ -10,6 +11,8 @@ from written import DECAY, MODELS, write_csv
 from jaxsci.curvefit.task import CurveFitTask
 from jaxsci.parallel import Lock
 from jaxsci.runs import ConfigError, Untried
+from jaxsci.runs._batch.batch import batch
+from jaxsci.runs._batch.cluster import Workers
 from jaxsci.runs._batch.item import Named
 from jaxsci.runs._batch.manifest import read_manifest
 from jaxsci.runs._batch_report import batch_report
@@ -267,3 +270,19 @@ def test_items_of_a_pattern(place):
     write(place / "items.toml", "[[each]]", 'config = "fit.toml"', 'files = "*.hdf"')
     with pytest.raises(ConfigError, match="no file is like"):
         read_manifest(place / "items.toml")
+
+
+@pytest.mark.parametrize(("executor", "absent", "said"), [
+    ("local", "distributed", "workers need dask"),
+    ("slurm", "sbatch", "no sbatch here"),
+    ("slurm", "dask_jobqueue", "SLURM needs dask-jobqueue"),
+])  # fmt: skip
+def test_what_is_missing_is_said_before_a_folder_is_made(tmp_path, monkeypatch, executor, absent, said):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == absent else found(name))
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == absent else f"/usr/bin/{name}")
+    (tmp_path / "items.toml").write_text('[[item]]\nname = "a"\nconfig = "fit.toml"\n')
+    (tmp_path / "fit.toml").write_text(FIT)
+    with pytest.raises(ConfigError, match=said):
+        batch(tmp_path / "items.toml", tmp_path / "out", Workers(executor))
+    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import importlib.util
 import logging
 import os
 import shlex
@@ -78,13 +79,25 @@ class Workers:
     sbatch: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Raise `ConfigError` where the options do not make sense together."""
+        """Raise `ConfigError` where the options do not make sense together, or what they need is not here.
+
+        Before a folder is made: one that nobody worked on would stand in the way of the next try.
+        """
         if self.executor not in EXECUTORS:
             raise ConfigError("--executor", f"should be one of {', '.join(EXECUTORS)}, but it is {self.executor!r}")
         if self.count < 1:
             raise ConfigError("-j", f"should be 1 or more workers, but it is {self.count}")
         if (self.executor == "dask") != bool(self.scheduler):
             raise ConfigError("--scheduler", "goes with --executor dask, as in --scheduler tcp://10.0.0.1:8786")
+        if importlib.util.find_spec("distributed") is None:
+            raise ConfigError("batch", "workers need dask: pip install 'jaxsci[cluster]'")
+        if self.executor == "slurm":
+            if shutil.which("sbatch") is None:
+                raise ConfigError(
+                    "--executor slurm", "there is no sbatch here: start it on a machine that submits jobs"
+                )
+            if importlib.util.find_spec("dask_jobqueue") is None:
+                raise ConfigError("batch", "SLURM needs dask-jobqueue: pip install 'jaxsci[cluster]'")
 
 
 def work(
@@ -156,11 +169,9 @@ def _failure(
 @contextlib.contextmanager
 def _cluster(workers: Workers, folder: Path, cache: str | None) -> Iterator[tuple[Any, Callable[[], int]]]:
     """A client of dask, and how many orders it may have at a time."""
-    try:
-        import dask
-        from distributed import Client
-    except ImportError as error:
-        raise ConfigError("batch", "workers need dask: pip install 'jaxsci[cluster]'") from error
+    import dask
+    from distributed import Client
+
     environment = _THREADS | ({} if cache is None else {"JAX_COMPILATION_CACHE_DIR": cache})
     patience = {"distributed.deploy.lost-worker-timeout": _BACK_WITHIN.get(workers.executor, "15 s")}
     with dask.config.set(_SETTINGS | patience), contextlib.ExitStack() as until:
@@ -205,12 +216,8 @@ def _slurm(workers: Workers, folder: Path, environment: Mapping[str, str]) -> An
 
     **Raises:** `ConfigError` where `sbatch` would not take such a job: nobody would ever come to work.
     """
-    if shutil.which("sbatch") is None:
-        raise ConfigError("--executor slurm", "there is no sbatch here: start it on a machine that submits jobs")
-    try:
-        from dask_jobqueue.slurm import SLURMCluster
-    except ImportError as error:
-        raise ConfigError("batch", "SLURM needs dask-jobqueue: pip install 'jaxsci[cluster]'") from error
+    from dask_jobqueue.slurm import SLURMCluster
+
     settings = {f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": value for name, value in _SETTINGS.items()}
     paths = {name: os.environ[name] for name in ("PYTHONPATH", "XLA_FLAGS") if name in os.environ}
     exported = {**{name: str(value) for name, value in settings.items()}, **paths, **environment}
