@@ -33,6 +33,7 @@ _LEVELS = (2.296, 6.180, 11.829)
 """Delta chi2 of two parameters within which 68.3 %, 95.4 % and 99.7 % lie."""
 
 _EDGE = "#17406d"
+_FINE = 200  # points of each axis through which lines of equal chi2 are drawn
 _FARTHEST = 8.0  # of the root of the excess of chi2: all beyond has the same colour
 _MANY = 800
 _PROCESSES = {"red": "red", "dm": "dispersion", "chromatic": "chromatic", "wind": "solar wind", "ecorr": "jitter"}
@@ -217,6 +218,9 @@ def plot_grid(
 ) -> "Axes":
     """Chi2 over two parameters: its excess over the least, with lines of 1, 2 and 3 sigma, which the colour bar names.
 
+    The lines are those of a cubic spline through the excess, as long as all of it is finite: between a dozen points
+    they would have corners.
+
     **Arguments:** `x` (a,), `y` (b,): values; `chi2`: shape (a, b); `names`: of the two; `ax`: where to draw.
 
     **Returns:** the axes.
@@ -228,7 +232,7 @@ def plot_grid(
     excess = np.asarray(chi2, float) - np.nanmin(np.asarray(chi2, float))
     root, levels = np.sqrt(excess), np.sqrt(_LEVELS)
     shade = ax.pcolormesh(x, y, root.T, cmap="Blues_r", vmin=0, vmax=_FARTHEST, shading="nearest", rasterized=True)
-    lines = ax.contour(x, y, root.T, levels=levels, colors="white", linewidths=1.2)
+    lines = ax.contour(*_finer(x, y, excess), levels=levels, colors="white", linewidths=1.2)
     lines.set(path_effects=[withStroke(linewidth=2.6, foreground=_EDGE)])  # seen on pale cells too
     bar = ax.figure.colorbar(shade, ax=ax, pad=0.02)
     bar.add_lines(lines)
@@ -240,6 +244,21 @@ def plot_grid(
     ax.plot(x[best[0]], y[best[1]], "+", color="white", ms=9, mew=1.5)
     ax.set(xlabel=names[0], ylabel=names[1])
     return ax
+
+
+def _finer(x: np.ndarray, y: np.ndarray, excess: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(x, y, root of the excess (y, x)) on a grid that is fine enough for lines without corners."""
+    if (
+        min(excess.shape) < 4
+        or not np.isfinite(excess).all()
+        or not (np.diff(x) > 0).all()
+        or not (np.diff(y) > 0).all()
+    ):
+        return x, y, np.sqrt(excess).T
+    from scipy.interpolate import RectBivariateSpline
+
+    across, along = (np.linspace(axis[0], axis[-1], _FINE) for axis in (x, y))
+    return across, along, np.sqrt(np.maximum(RectBivariateSpline(x, y, excess)(across, along), 0.0)).T
 
 
 def orbital_phase(model: TimingModel, toas: TOAs) -> np.ndarray:

@@ -78,3 +78,15 @@ def test_grid_has_contours_at_1_2_and_3_sigma(axes):
     np.testing.assert_allclose(bar.get_yticks()[1:-1], np.sqrt([2.296, 6.180, 11.829]))
     labels = [text.get_text() for text in bar.get_yticklabels()]
     assert labels == ["0", *(f"{k}\N{GREEK SMALL LETTER SIGMA}" for k in (1, 2, 3)), "8"]
+
+
+def test_lines_of_equal_chi2_have_no_corners(axes):
+    """Between twelve points of a tilted parabola each line is its ellipse, drawn by more than a hundred points."""
+    x = np.linspace(-5, 5, 12)
+    chi2 = x[:, None] ** 2 + x**2 + x[:, None] * x
+    plot.plot_grid(x, x, chi2 + 0.3, ("a", "b"), axes)
+    (lines,) = [item for item in axes.collections if type(item).__name__ == "QuadContourSet"]
+    for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+        a, b = path.vertices.T
+        np.testing.assert_allclose(np.sqrt(a**2 + b**2 + a * b - chi2.min()), level, rtol=1e-3)
+        assert len(a) > 100
