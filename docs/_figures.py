@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+from _pages import blocks
 from PIL import Image
 
 import jaxsci as js
@@ -195,9 +196,6 @@ def write(fig, path):
 
 def main(*names):
     """Draw those that are named, or all."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "docs"))
-    from run_pages import blocks, is_run
-
     js.enable_x64()
     names = names or (*DRAWN, *PAGES)
     for name in names:
@@ -209,9 +207,9 @@ def main(*names):
             sys.modules[page] = types.ModuleType(page)  # where the classes of the page look for their annotations
             path = Path(__file__).parent / f"{page}.md"
             with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-                for _, info, text in blocks(path):
-                    if is_run(info) or (info.startswith("python") and "savefig(" in text):
-                        exec(compile(text, path, "exec"), known)
+                for block in blocks(path):
+                    if block.is_run or (block.info.startswith("python") and "savefig(" in block.text):
+                        exec(compile(block.text, path, "exec"), known)
 
 
 if __name__ == "__main__":

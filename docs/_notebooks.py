@@ -8,25 +8,23 @@ import re
 from pathlib import Path
 
 import nbformat
+from _pages import blocks
 from nbformat import v4
 
 DOCS = Path(__file__).parent
 PAGES = ("getting-started", "curvefit", "timing", "compsep", "meanfield", "xpcs", "sampling", "inside-jax", "pipelines")
-_FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 _LINK = re.compile(r'(\]\(|src="|srcset=")(?!https?:|#)([^)"]+)')
 
 
 def notebook(page: str) -> str:
     """Make the text of the notebook of a page, without outputs."""
     text, at, cells = (DOCS / f"{page}.md").read_text(), 0, []
-    for fence in _FENCE.finditer(text):
-        info = fence[1].split()
-        shown = info[:1] == ["python"] and "not run here" not in fence[1]
-        if shown or 'title="prints"' in fence[1]:
-            cells += _words(text[at : fence.start()], page, len(cells))
-            at = fence.end()
-        if shown:
-            cells.append(v4.new_code_cell(fence[2].rstrip("\n"), id=f"{page}-{len(cells)}"))
+    for block in blocks(DOCS / f"{page}.md"):
+        if block.is_run or block.prints:
+            cells += _words(text[at : block.start], page, len(cells))
+            at = block.end
+        if block.is_run:
+            cells.append(v4.new_code_cell(block.text.rstrip("\n"), id=f"{page}-{len(cells)}"))
     cells += _words(text[at:], page, len(cells))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     made = v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})

@@ -33,8 +33,8 @@ class Separation(Module):
 
     - `model`: the mixing matrix, whose fitted parameters are maps (n,). `values`, `std`, `at_bound` by name: each
       fitted element, its standard error (inf where the data say nothing), and the bound it lies on (-1, 0, 1).
-    - `alternatives` by name, of a fit from several `starts`: each element in another minimum that a start ended in,
-      whose chi2 is less than 9 above the best and which lies more than a standard error away; NaN where there is none.
+    - `alternatives` by name, of a fit from several `starts`: each element where another start ended, more than a
+      standard error away, with chi2 less than 9 above the best, or below it without having converged; NaN where none.
     - `index` by name: the element of each pixel, -1 where it was not used; `used` says which were. In soft patches they
       are several (q, pixel), of whose values the pixel has the mean with `weights` (q, pixel).
     - `amplitudes`: (c, s, pixel) component maps in `amplitude_units`, which are the unit of the data but for
@@ -164,8 +164,9 @@ class Separation(Module):
             of = "" if other.size == 1 else f" in {count} of {other.size} elements"
             if count:
                 found.append(
-                    f"{name} has another minimum{of}, whose chi2 is less than 9 above the best (see alternatives): "
-                    "the data allow either. Give it a prior, or fix it."
+                    f"{name} has another minimum{of}, whose chi2 is less than 9 above the best, or below it though the "
+                    "search did not converge there (see alternatives): the data allow either. Give it a prior, "
+                    "or fix it."
                 )
         return found
 

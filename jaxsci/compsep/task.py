@@ -38,7 +38,6 @@ from ..runs import (
     first_line,
     flatten,
     shown,
-    slugs,
     take,
 )
 from ..runs.fits import AbstractFitTask, read_steps, result_of
@@ -147,8 +146,22 @@ class SkyOutcome(AbstractOutcome):
     @property
     def remarks(self) -> tuple[str, ...]:
         """What to look at though all fits converged, by the rule of `jaxsci.Solution.remarks`."""
-        testable = self.forecast is None and self.member.sky.noisy
-        return self.separation.to_look_at(testable) if self.success else ()
+        sky = self.member.sky
+        testable = self.forecast is None and sky.noisy and sky.resolution is None
+        return (*self.separation.to_look_at(testable), *self._smoothed()) if self.success else ()
+
+    def _smoothed(self) -> list[str]:
+        """What smoothing did to the errors of what several pixels share: the fit takes their noise for independent."""
+        found, resolution = self.separation, self.member.sky.resolution
+        pixels = int(np.sum(np.asarray(found.used)))
+        shared = [name for name in found.free if found.values[name].size < pixels]
+        if resolution is None or not shared:
+            return []
+        return [
+            f"maps were smoothed to {resolution:g} arcmin, and noise hangs together between their pixels: errors of "
+            f"{', '.join(shared)} are too small, by about the root of the pixels of a beam. Fit coefficients for them "
+            "(harmonic_comp_sep)."
+        ]
 
     @property
     def message(self) -> str:
@@ -208,14 +221,10 @@ class SkyTask(AbstractFitTask[SkyFit, SkyOutcome]):
         free = " ".join(member.options["free"])
         return {"model": member.what, "rows": str(member.sky.maps.size), "free parameters": free}
 
-    def files(self, outcomes: Sequence[SkyOutcome]) -> Mapping[str, str | Callable[[Path], object]]:
-        """What writes the FITS maps of each separation into a folder of its own, where a config asks for them."""
-        names = slugs([outcome.member.name for outcome in outcomes])
-        return {
-            f"maps/{name}": partial(write_separation, separation=outcome.separation, overwrite=True)
-            for name, outcome in zip(names, outcomes, strict=True)
-            if outcome.member.fits
-        }
+    def files(self, outcome: SkyOutcome, name: str) -> Mapping[str, str | Callable[[Path], object]]:
+        """What writes the FITS maps of a separation into a folder of its own, where a config asks for them."""
+        write = partial(write_separation, separation=outcome.separation, overwrite=True)
+        return {f"maps/{name}": write} if outcome.member.fits else {}
 
 
 def build(config: Config, registry: Registry) -> Job[SkyFit]:

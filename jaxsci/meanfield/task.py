@@ -25,7 +25,6 @@ from ..runs import (
     Tile,
     Untried,
     Words,
-    slugs,
 )
 from ._task.config import Member, build_job
 from ._task.figures import draw_rate
@@ -118,18 +117,16 @@ class MeanFieldTask(AbstractTask[Member, Outcome]):
             return {}
         return {"Distance to the reference": partial(draw_rate, compared)}
 
-    def files(self, outcomes: Sequence[Outcome]) -> Mapping[str, str | Callable[[Path], object]]:
-        """The densities of each evolution and each game as .npz, those on a line as .csv too."""
-        names = slugs([outcome.member.name for outcome in outcomes])
+    def files(self, outcome: Outcome, name: str) -> Mapping[str, str | Callable[[Path], object]]:
+        """The densities of an evolution or a game as .npz, those on a line as .csv too."""
         found: dict[str, str | Callable[[Path], object]] = {}
-        for name, outcome in zip(names, outcomes, strict=True):
-            if isinstance(outcome, Evolved | Chosen | Played):
-                arrays = _arrays(outcome)
-                found[f"densities/{name}.npz"] = partial(_write_npz, arrays)
-                if "x" in arrays and arrays["density"].ndim == 2:
-                    found[f"densities/{name}.csv"] = _csv(arrays)
-            if isinstance(outcome, Chosen):
-                found[f"densities/{name}-method.txt"] = f"{outcome.found.choice}\n"
+        if isinstance(outcome, Evolved | Chosen | Played):
+            arrays = _arrays(outcome)
+            found[f"densities/{name}.npz"] = partial(_write_npz, arrays)
+            if "x" in arrays and arrays["density"].ndim == 2:
+                found[f"densities/{name}.csv"] = _csv(arrays)
+        if isinstance(outcome, Chosen):
+            found[f"densities/{name}-method.txt"] = f"{outcome.found.choice}\n"
         return found
 
 

@@ -32,7 +32,6 @@ from ._records import (
     looked_at as looked_at,
     plural as plural,
     present as present,
-    slugs as slugs,
     state as state,
 )
 from ._registry import (

@@ -62,11 +62,16 @@ def write_results(
     folder: Path, document: dict[str, Any], outcomes: Sequence[AbstractOutcome], task: AbstractTask[Any, Any]
 ) -> None:
     """Write what is saved and the task's files, then results.csv and results.json, which say where each is."""
-    for name, what in task.files(tried(outcomes)).items():
-        if callable(what):
-            what(folder / name)
-        else:
-            write_whole(folder / name, what)
+    names = slugs([outcome.member.name for outcome in outcomes])
+    for record, name, outcome in zip(document["members"], names, outcomes, strict=True):
+        own = {} if isinstance(outcome, Untried) else task.files(outcome, name)
+        for path, what in own.items():
+            if callable(what):
+                what(folder / path)
+            else:
+                write_whole(folder / path, what)
+        if own:
+            record["files"] = list(own)
     write_solutions(folder / "solutions", document["members"], outcomes)
     write_whole(folder / "results.csv", as_csv(document["members"], task.columns))
     write_whole(folder / "results.json", as_json(document))

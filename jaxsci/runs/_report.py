@@ -230,6 +230,7 @@ def section(anchor: str, member: Record, task: Task, figure: Drawn | None, base:
     picture = shown(figure) if figure else ""
     files = [figure.file] if figure else []
     files += [member["solution"]["file"]] if "solution" in member else []
+    files += member.get("files", [])
     links = join(part for file in files for part in (" · ", _file(file, base + file)))
     where = tag("p", "files:", Html(links.removeprefix(" ·")), class_="quiet files") if files else ""
     return tag("section", head, facts, message, picture, _parameters(member.get("parameters", ())), where, id=anchor)

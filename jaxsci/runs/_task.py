@@ -275,8 +275,13 @@ class AbstractTask(abc.ABC, Generic[M, R]):
         """Pictures of the whole run: by title, a function that makes the matplotlib `Figure`."""
         return {}
 
-    def files(self, outcomes: Sequence[R]) -> Mapping[str, str | Callable[[Path], object]]:
-        """Files beside those of every run: by path in the output folder, the text, or a function that writes there."""
+    def files(self, outcome: R, name: str) -> Mapping[str, str | Callable[[Path], object]]:
+        """Files of a member beside those of every run, which its part of the report links.
+
+        **Arguments:** `name`: what its solution and its figure are called, which no other member's are.
+
+        **Returns:** by path in the output folder, the text, or a function that writes there.
+        """
         return {}
 
     def starter(self) -> Path | None:

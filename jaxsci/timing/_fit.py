@@ -178,8 +178,8 @@ class TimingSolution(Module):
         if not self.alone:
             raise ValueError("correlations are listed of one pulsar outside of jax.jit and jax.vmap: see .fit")
         at = list(self.places)
-        matrix = np.abs(np.asarray(self.fit.correlation)[np.ix_(at, at)])
         signed = np.asarray(self.fit.correlation)[np.ix_(at, at)]
+        matrix = np.abs(signed)
         rows, columns = np.nonzero(np.triu(np.nan_to_num(matrix) > above, 1))
         order = np.argsort(-matrix[rows, columns], kind="stable")
         return tuple(

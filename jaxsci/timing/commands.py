@@ -127,13 +127,22 @@ def simulate(
         tuple[float, float] | None,
         typer.Option("--mjd", metavar="FROM TO", help="In place of a TIM: when it is observed.", show_default=False),
     ] = None,
-    cadence: Annotated[float, typer.Option("--cadence", help="With --mjd: days from one date to the next.")] = 14.0,
+    cadence: Annotated[
+        float | None,
+        typer.Option("--cadence", metavar="DAYS", help="With --mjd: from date to date; 14.", show_default=False),
+    ] = None,
     frequency: Annotated[
         list[float] | None,
         typer.Option("--frequency", metavar="MHZ", help="With --mjd: of each TOA of a date; 1400.", show_default=False),
     ] = None,
-    error: Annotated[float, typer.Option("--error", metavar="US", help="With --mjd: the error of a TOA.")] = 1.0,
-    observatory: Annotated[str, typer.Option("--observatory", help="With --mjd: as in tim files; @.")] = "gbt",
+    error: Annotated[
+        float | None,
+        typer.Option("--error", metavar="US", help="With --mjd: the error of a TOA; 1.", show_default=False),
+    ] = None,
+    observatory: Annotated[
+        str | None,
+        typer.Option("--observatory", help="With --mjd: as in tim files, @; gbt.", show_default=False),
+    ] = None,
     flag: Annotated[
         list[str] | None,
         typer.Option("--flag", metavar="NAME=VALUE", help="With --mjd: a flag of all TOAs.", show_default=False),
@@ -146,10 +155,11 @@ def simulate(
     """TOAs as the model predicts them, where, when and how well TIM observed; or by a plan, with --mjd."""
     with bad_input():
         from ._task import commands
-        from ._task.load import Plan, Reading
+        from ._task.load import Reading
 
-        plan = None
-        if mjd is not None:
-            flags = dict(commands.flag_of(text) for text in flag or ())
-            plan = Plan(mjd, cadence, tuple(frequency or (1400.0,)), error, observatory, flags)
+        flags = None if flag is None else dict(commands.flag_of(text) for text in flag)
+        given = {
+            "cadence": cadence, "frequency": frequency, "error": error, "observatory": observatory, "flags": flags,
+        }  # fmt: skip
+        plan = commands.plan_of(mjd, {name: value for name, value in given.items() if value is not None})
         commands.simulate(par, tim, out, seed, Reading(ephem, clock_dir, unknown, duplicates), plan)

@@ -9,7 +9,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,7 +29,6 @@ from ..runs import (
     check_keys,
     first_line,
     shown,
-    slugs,
     take,
 )
 from ..runs.fits import AbstractFitTask, advice, read_steps, result_of
@@ -43,7 +42,7 @@ from ._notation import said
 from ._par_out import PREFIX, noise_places, par_text
 from ._residuals.averages import EpochAverages, averages
 from ._residuals.realisation import NoiseRealisation, noise_realisation
-from ._residuals.summary import Look, looks
+from ._residuals.summary import Look, looks, weighted_rms
 from ._simulate import simulate
 from ._task.columns import correlation_table, derived_rows, epoch_table, residual_table
 from ._task.figures import Shown, draw, draw_sky
@@ -146,7 +145,8 @@ class TimingOutcome(AbstractOutcome):
     def draw(self) -> Any:
         """Residuals before and after, averaged, whitened, over the orbit, noise, DMX, chi2 on a grid: what there is."""
         shown = Shown(self.look, self.averages, self.noise, self.member.grid, self.grid)
-        title = f"{self.member.name}: weighted rms {_rms(self.look).after:.3f} µs, {len(self.member.toas)} TOAs"
+        rms = 1e6 * weighted_rms(self.look.after, self.look.sigma)
+        title = f"{self.member.name}: weighted rms {rms:.3f} µs, {len(self.member.toas)} TOAs"
         return draw(self.timing, self.member.toas, shown, title)
 
 
@@ -184,19 +184,17 @@ class TimingTask(AbstractFitTask[Pulsar, TimingOutcome]):
         models = {outcome.member.name: outcome.member.model for outcome in outcomes}
         return {"The sky": lambda: draw_sky(models)} if len(models) > 1 else {}
 
-    def files(self, outcomes: Sequence[TimingOutcome]) -> Mapping[str, str]:
-        """Of each pulsar the new par file, its residuals, their averages, and the parameters that go together."""
-        found = {}
-        for name, outcome in zip(slugs([outcome.member.name for outcome in outcomes]), outcomes, strict=True):
-            look, pairs = outcome.look, outcome.timing.correlations(_CLOSE)
-            columns = {"before_s": look.before, "residual_s": look.after, "sigma_s": look.sigma}
-            columns |= {"whitened": look.whitened, "epoch": np.asarray(outcome.averages.epoch)}
-            found[f"pars/{name}.par"] = par_text(outcome.timing)
-            found[f"residuals/{name}.csv"] = residual_table(outcome.member.toas, columns, outcome.noise)
-            found[f"epochs/{name}.csv"] = epoch_table(outcome.averages)
-            if pairs:
-                found[f"correlations/{name}.csv"] = correlation_table(pairs)
-        return found
+    def files(self, outcome: TimingOutcome, name: str) -> Mapping[str, str]:
+        """The new par file of a pulsar, its residuals, their averages, and the parameters that go together."""
+        look, pairs = outcome.look, outcome.timing.correlations(_CLOSE)
+        columns = {"before_s": look.before, "residual_s": look.after, "sigma_s": look.sigma}
+        columns |= {"whitened": look.whitened, "epoch": np.asarray(outcome.averages.epoch)}
+        found = {
+            f"pars/{name}.par": par_text(outcome.timing),
+            f"residuals/{name}.csv": residual_table(outcome.member.toas, columns, outcome.noise),
+            f"epochs/{name}.csv": epoch_table(outcome.averages),
+        }
+        return found | ({f"correlations/{name}.csv": correlation_table(pairs)} if pairs else {})
 
 
 def build(config: Config, registry: Registry) -> Job[Pulsar]:
@@ -400,32 +398,20 @@ def _with_grid(outcome: TimingOutcome) -> TimingOutcome:
         raise ConfigError(f"{member.name}: grid", first_line(error)) from error
 
 
-class _Rms(NamedTuple):
-    """Weighted rms of the residuals before and after the fit, microseconds."""
-
-    before: float
-    after: float
-
-
-def _rms(look: Look) -> _Rms:
-    weight = 1 / look.sigma**2
-    return _Rms(*(1e6 * float(np.sqrt(np.sum(weight * r**2) / np.sum(weight))) for r in (look.before, look.after)))
-
-
 def _record(outcome: TimingOutcome) -> dict[str, Any]:
     member, solution, out = outcome.member, outcome.timing, dict[str, Any]()
-    rms, look = _rms(outcome.look), outcome.look
+    look = outcome.look
+    before, after = (1e6 * weighted_rms(residual, look.sigma) for residual in (look.before, look.after))
     places = np.array([*solution.places, *noise_places(solution).values()], int)
     if member.grid is not None and outcome.grid is not None:
         axes = {name: values.tolist() for name, values in member.grid.items()}
         out["grid"] = {"axes": axes, "chi2": outcome.grid.tolist()}
     pairs = solution.correlations(_CLOSE)
-    facts = [*member.told, f"weighted rms {rms.before:.3f} µs before, {rms.after:.3f} µs after"]
+    facts = [*member.told, f"weighted rms {before:.3f} µs before, {after:.3f} µs after"]
     facts += [
         f"AIC {solution.aic:.2f}",
         f"BIC {solution.bic:.2f}",
         *_close(pairs),
-        f"par file pars/{slugs([member.name])[0]}.par",
     ]
     return out | {
         "num_data": int(solution.fit.num_data),
@@ -438,8 +424,8 @@ def _record(outcome: TimingOutcome) -> dict[str, Any]:
         "aic": solution.aic,
         "bic": solution.bic,
         "errors_scaled": member.scale,
-        "rms_before_us": rms.before,
-        "rms_us": rms.after,
+        "rms_before_us": before,
+        "rms_us": after,
         "whitened_std": float(np.std(look.whitened)),
         "facts": facts,
         "parameters": _parameters(solution) + noise_rows(solution, member.toas) + derived_rows(solution),

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..runs import AbstractTask, Column, Config, Job, Record, Refusal, Registry, Report, Tile, Untried, Words, slugs
+from ..runs import AbstractTask, Column, Config, Job, Record, Refusal, Registry, Report, Tile, Untried, Words
 from ._task.config import Measurement, build_job
 from ._task.detector import Frames
 from ._task.figures import draw_dispersions
@@ -96,19 +96,15 @@ class XPCSTask(AbstractTask[Measurement, Analysed]):
         found = [o for o in outcomes if isinstance(o, Analysed) and o.fitted is not None and o.fitted.law is not None]
         return {"Relaxation over q": partial(draw_dispersions, found)} if len(found) > 1 else {}
 
-    def files(self, outcomes: Sequence[Analysed]) -> Mapping[str, str | Callable[[Path], object]]:
-        """The fits of each measurement and its scattering as tables; of frames, the result that came of them."""
-        names = slugs([outcome.member.name for outcome in outcomes])
+    def files(self, outcome: Analysed, name: str) -> Mapping[str, str | Callable[[Path], object]]:
+        """The fits of a measurement and its scattering as tables; of frames, the result that came of them."""
         found: dict[str, str | Callable[[Path], object]] = {}
-        for name, outcome in zip(names, outcomes, strict=True):
-            if not isinstance(outcome, Analysed):
-                continue
-            if outcome.fitted is not None:
-                found[f"fits/{name}.csv"] = fits_csv(outcome)
-            if outcome.scattered is not None:
-                found[f"saxs/{name}.csv"] = partial(_write_curve, outcome)
-            if isinstance(outcome.member.given, Frames):
-                found[f"correlated/{name}.h5"] = partial(_write_result, outcome)
+        if outcome.fitted is not None:
+            found[f"fits/{name}.csv"] = fits_csv(outcome)
+        if outcome.scattered is not None:
+            found[f"saxs/{name}.csv"] = partial(_write_curve, outcome)
+        if isinstance(outcome.member.given, Frames):
+            found[f"correlated/{name}.h5"] = partial(_write_result, outcome)
         return found
 
 

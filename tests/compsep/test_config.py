@@ -1,5 +1,6 @@
 """`task = "compsep"`: what a run of a sky writes, and what is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -167,6 +168,17 @@ def test_maps_are_brought_to_one_resolution(tmp_path):
     assert np.all((ratio > 0.2) & (ratio < 0.5))
     seen = np.all(fine.sky.maps > -1e30, axis=(0, 1)) & fine.sky.mask
     assert rough.sky.maps[:, 1:][..., seen].std() < 0.6 * fine.sky.maps[:, 1:][..., seen].std()
+    assert (rough.sky.resolution, fine.sky.resolution) == (300.0, None)
+
+
+def test_what_smoothing_does_to_errors_is_said(tmp_path):
+    """Of parameters that many pixels share; the fit takes the noise of each for its own."""
+    (member, *_) = built(tmp_path, CONFIG).members
+    smooth = dataclasses.replace(member, sky=dataclasses.replace(member.sky, resolution=120.0))
+    for one, said in ((member, False), (smooth, True)):
+        ((_, (outcome,)),) = task_named("compsep").run([one], lambda _: None, False)
+        assert outcome.success
+        assert any("smoothed to 120 arcmin" in words for words in outcome.remarks) is said
 
 
 @pytest.mark.parametrize(

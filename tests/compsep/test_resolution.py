@@ -50,6 +50,16 @@ def test_white_noise_has_the_level_that_is_told():
     np.testing.assert_allclose(found.noise[0, 0] ** 2, np.sum((2 * ell + 1) * ratio**2) / (12 * NSIDE**2), rtol=1e-10)
 
 
+def test_beams_that_leave_nothing_of_high_multipoles_are_numbers():
+    """Both beams are 0 there in double precision, as those of a degree are at nside 2048."""
+    sky = np.random.default_rng(3).normal(size=(2, 3, 12 * NSIDE**2))
+    found = compsep.common_resolution(sky, [20000.0, 18000.0])
+    assert np.isfinite(found.maps).all()
+    assert np.isfinite(found.noise).all()
+    np.testing.assert_allclose(found.transfer[0], 1.0)
+    assert np.all(np.diff(found.transfer[1, 0]) < 0)
+
+
 def test_the_widest_beam_is_the_default_and_holes_stay(skies):
     maps = skies[0].copy()
     maps[0, 1, 5] = compsep.UNSEEN

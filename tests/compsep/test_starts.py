@@ -57,6 +57,18 @@ def test_the_lowest_end_is_kept(maps):
     np.testing.assert_allclose(inside.alternatives["s.x"], best.alternatives["s.x"], rtol=1e-7)
 
 
+def test_a_lower_end_that_did_not_converge_is_told(maps):
+    """The other minimum is the better one by its prior, but four steps do not get there."""
+    start = js.put(START, {"s.x": 1.1955})
+    found = compsep.separate(start, NU, maps, priors=PRIOR, starts={"s.x": [-1.4]}, max_steps=4, **OPTIONS)
+    whole = compsep.separate(start, NU, maps, priors=PRIOR, starts={"s.x": [-1.4]}, **OPTIONS)
+    assert found.success.all()
+    assert np.all(found.values["s.x"] > 0)
+    assert np.all(whole.values["s.x"] < 0)
+    np.testing.assert_allclose(found.alternatives["s.x"], whole.values["s.x"], atol=1e-3)
+    assert found.verdict == "converged, look"
+
+
 def test_wrong_starts_are_named(maps):
     with pytest.raises(ValueError, match=r"no finite bounds to spread starts between for s\.x"):
         compsep.separate(START, NU, maps, starts=2, **(OPTIONS | {"bounds": None}))

@@ -16,20 +16,10 @@ import types
 import warnings
 from pathlib import Path
 
-FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
+from _pages import blocks
+
 NUMBER = re.compile(r"[-+]?\d[\d.]*(?:e[-+]?\d+)?")
-PRINTS, NOT_RUN = 'title="prints"', 'title="not run here"'
-
-
-def blocks(path: Path) -> list[tuple[int, str, str]]:
-    """(line, info, text) of each fenced block of a page."""
-    text = path.read_text()
-    return [(text.count("\n", 0, m.start()) + 2, m[1].strip(), m[2]) for m in FENCE.finditer(text)]
-
-
-def is_run(info: str) -> bool:
-    """True for Python that does not say that it is not run."""
-    return info.split()[:1] == ["python"] and NOT_RUN not in info
 
 
 def alike(printed: str, told: str) -> bool:
@@ -45,18 +35,18 @@ def run(page: Path) -> str:
     module = types.ModuleType(page.stem.replace("-", "_"))
     sys.modules[module.__name__] = module
     printed = ""
-    for line, info, text in blocks(page):
-        if is_run(info):
+    for block in blocks(page):
+        if block.is_run:
             out = io.StringIO()
-            source = "\n" * (line - 1) + text  # a traceback names the line of the page
+            source = "\n" * (block.line - 1) + block.text  # a traceback names the line of the page
             try:
                 with contextlib.redirect_stdout(out):
                     exec(compile(source, str(page), "exec"), vars(module))
             except Exception:
                 return traceback.format_exc()
             printed = out.getvalue()
-        elif PRINTS in info and not alike(printed, text):
-            return f"{page.name}:{line} should be\n{printed}"
+        elif block.prints and not alike(printed, block.text):
+            return f"{page.name}:{block.line} should be\n{printed}"
     return ""
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import jax
 import pytest
-from run_pages import blocks, is_run
+from run_pages import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-RUN = [page for page in PAGES if any(is_run(info) for _, info, _ in blocks(page))]
+RUN = [page for page in PAGES if any(block.is_run for block in blocks(page))]
 RUNNER = Path(__file__).with_name("run_pages.py")
 
 
@@ -85,7 +85,7 @@ def test_the_code_of_the_readme_runs():
 
 @pytest.mark.parametrize("page", PAGES, ids=label)
 def test_blocks_are_marked(page):
-    for line, info, _ in blocks(page):
+    for line, info, *_ in blocks(page):
         known = info.split()[:1] and info.split()[0] in {"python", "text", "bash", "toml"}
         assert known, f"{label(page)}:{line}: a block of {info or 'no kind'!r}"
 
@@ -98,7 +98,7 @@ def test_notebooks_are_the_pages():
     for page in made.PAGES:
         path = DOCS / "notebooks" / f"{page}.ipynb"
         assert path.read_text() == made.notebook(page), f"python docs/_notebooks.py writes {path.name} anew"
-        run = [text.rstrip("\n") for _, info, text in blocks(DOCS / f"{page}.md") if is_run(info)]
+        run = [block.text.rstrip("\n") for block in blocks(DOCS / f"{page}.md") if block.is_run]
         cells = json.loads(path.read_text())["cells"]
         assert ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"] == run
 

@@ -98,8 +98,8 @@ class Drift(runs.AbstractTask):
     def counts(self, records):
         return {"fixed": sum(record["end"] == 1 for record in records if "end" in record)}
 
-    def files(self, outcomes):
-        return {f"paths/{o.member.name}.txt": "\\n".join(map(str, o.frequency)) for o in outcomes}
+    def files(self, outcome, name):
+        return {f"paths/{name}.txt": "\\n".join(map(str, outcome.frequency))}
 '''
 CONFIG = """
 task = "drift"

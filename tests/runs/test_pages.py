@@ -1,15 +1,18 @@
 """Pages of a report: tables that can be read, links that lead somewhere, figures for wide and for narrow pages."""
 
+import dataclasses
+import json
 import re
 
 import pytest
 from matplotlib.figure import Figure
 
 from jaxsci.curvefit.task import CurveFitTask
-from jaxsci.runs import _figures
+from jaxsci.runs import AbstractOutcome, Untried, _figures
+from jaxsci.runs._batch.item import Named
 from jaxsci.runs._batch_report import batch_report, member_page
-from jaxsci.runs._output import write_pages
-from jaxsci.runs._records import counts
+from jaxsci.runs._output import write_pages, write_results
+from jaxsci.runs._records import counts, record_of
 from jaxsci.runs._report import MOST_DETAILS, Content, report
 
 TASK = CurveFitTask()
@@ -163,8 +166,39 @@ def test_members_of_a_large_batch_have_pages(drawn, tmp_path):
 
 
 def test_files_of_a_member_are_linked(drawn):
-    saved = {"solution": {"file": "solutions/batch-1.eqx", "index": 3}}
+    saved = {"solution": {"file": "solutions/batch-1.eqx", "index": 3}, "files": ["pars/m.par"]}
     whole = content([member("m", **saved)], {"m": drawn})
     assert 'href="solutions/batch-1.eqx"' in report(whole)
+    assert 'href="pars/m.par"' in report(whole)
     assert 'href="../figures/m.svg"' in member_page(whole, 0, {})
+    assert 'href="../pars/m.par"' in member_page(whole, 0, {})
     assert "<h2" in batch_report(whole, {0: "m"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Noted(AbstractOutcome):
+    """A member that leaves a note, and nothing else."""
+
+    member: Named
+    note: str
+
+    def record(self):
+        return {"note": self.note}
+
+
+class Notes(CurveFitTask):
+    """A task whose members leave notes."""
+
+    def files(self, outcome, name):
+        return {f"notes/{name}.txt": outcome.note}
+
+
+def test_files_are_those_of_their_member_whatever_it_is_called(tmp_path):
+    """Also of members of one name, the first of which was not run."""
+    task, member = Notes(), Named("a b")
+    outcomes = [Untried(member, "not_run", "stopped"), Noted(member, "second"), Noted(member, "third")]
+    records = [record_of(outcome, task.words) for outcome in outcomes]
+    write_results(tmp_path, {"members": records}, outcomes, task)
+    assert [record.get("files") for record in records] == [None, ["notes/a-b-2.txt"], ["notes/a-b-3.txt"]]
+    assert [(tmp_path / record["files"][0]).read_text() for record in records[1:]] == ["second", "third"]
+    assert json.loads((tmp_path / "results.json").read_text())["members"][2]["files"] == ["notes/a-b-3.txt"]

@@ -130,6 +130,10 @@ def test_a_command_writes_them(command, tmp_path):
     refused = command(*words[:3], tmp_path / "x.tim", *words[3:], "-o", tmp_path / "y.npz")
     assert refused.exit_code == 2
     assert "leave out --mjd" in refused.stderr
+    for option, value in (("--cadence", "20"), ("--error", "2"), ("--flag", "f=B"), ("--observatory", "@")):
+        alone = command(*words[:3], tmp_path / "x.tim", option, value, "-o", tmp_path / "y.npz")
+        assert alone.exit_code == 2
+        assert f"{option}: is a word of a plan: give its dates too" in alone.stderr
     refused = command(*words[:-1], "f:B", "-o", tmp_path / "y.npz")
     assert "--flag: should be NAME=VALUE" in refused.stderr
 

@@ -58,8 +58,8 @@ def fit_from_starts(
 ) -> Fits:
     """Fit from each of these starts, and keep for every group of cells the end of lowest cost.
 
-    `alternatives` of the answer has the best of the other minima that a start ended in, where there is one: one whose
-    cost is near to the best, and in which a parameter is more than its standard error away.
+    `alternatives` of the answer has the best of the other ends, where there is one whose cost is near to the best, or
+    lower though it did not converge, and in which a parameter is more than its standard error away.
     """
     xp: ArrayModule = settings.xp
     code: Any = RESULTS
@@ -82,7 +82,8 @@ def fit_from_starts(
     values, std = named([each.values for each in every]), named([each.std for each in every])
     away = xp.stack([_away(xp, each.values, values, std, owner, cost.shape[1]) for each in every])
     least = chosen(list(cost), best)
-    rival = away & good & (2 * (cost - least[None]) < _NEAR)
+    # an end that lies lower without having converged says that the best of the others is not the minimum
+    rival = away & (good | (cost < least[None])) & (2 * (cost - least[None]) < _NEAR)
     second = xp.argmin(xp.where(rival, cost, xp.inf), axis=0)
     other = {}
     for name in settings.free:

@@ -46,9 +46,9 @@ def common_resolution(
     Noise changes: what was white becomes correlated between pixels up to the width of the beam, and smaller, by the
     factor `noise` of a pixel's standard deviation, whose square is sum (2l + 1) (b_l(out) / b_l(in))^2 / npix. Weights
     `1 / (noise * sigma)**2` give sound estimates of one pixel, but chi2 of many pixels no longer counts as many
-    independent numbers, and errors of patches and of the whole sky from it are too small, by about the pixels of a
-    beam. Where that matters take `harmonic_comp_sep`. Beams of spin 2 are those of Challinor et al. 2000, Phys. Rev. D
-    62, 123002.
+    independent numbers, and errors of patches and of the whole sky from it are too small, by about the root of the
+    pixels of a beam. Where that matters take `harmonic_comp_sep`. Beams of spin 2 are those of Challinor et al. 2000,
+    Phys. Rev. D 62, 123002.
 
     **Arguments:** `maps`: (f, s, pixel), a whole sphere; s is 1 (I), 2 (QU) or 3 (IQU). UNSEEN pixels count as 0 in the
     smoothing and stay UNSEEN, so that within a beam of them maps are drawn towards 0: mask there. `fwhm_in`: (f,) of
@@ -76,10 +76,10 @@ def common_resolution(
             f"fwhm_out is {out:g} arcmin, but a channel has a beam of {widths.max():g}: give at least that"
         )
 
-    def beam(width: float) -> np.ndarray:
-        return healpy.gauss_beam(width * _ARCMIN, lmax, pol=True).T[{1: [0], 2: [1, 2], 3: [0, 1, 2]}[s]]
-
-    transfer = np.stack([beam(out) / beam(width) for width in widths])
+    # the ratio of two Gaussian beams is one of them: as a quotient it would be 0 / 0 at high multipoles
+    rows_of = {1: [0], 2: [1, 2], 3: [0, 1, 2]}[s]
+    lacking = np.sqrt(out**2 - widths**2) * _ARCMIN
+    transfer = np.stack([healpy.gauss_beam(width, lmax, pol=True).T[rows_of] for width in lacking])
     ell = healpy.Alm.getlm(lmax)[0]
     smooth = np.empty_like(data)
     for channel, rows in enumerate(data):

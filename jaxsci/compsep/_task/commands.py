@@ -99,6 +99,9 @@ def separate(sky: Observed, model: Model, out: Path, overwrite: bool, device: st
     except FileExistsError as error:
         raise ConfigError("--out", f"{first_line(error)}: --overwrite replaces it") from error
     typer.echo(outcome.separation.summary())
+    for words in outcome.remarks:  # what the maps' past has to do with it
+        if words not in outcome.separation.remarks:
+            typer.echo(f"Look: {words}")
     typer.echo(f"{len(written)} files written to {out}")
     return FINE if outcome.success else FAILED
 

@@ -49,7 +49,8 @@ _TEMPLATES = {"dust.beta": "beta_d", "dust.temp": "temp_d", "sync.beta": "beta_s
 class SkyData:
     """Maps (f, s, pixel) with what is known of them: noise sigma (f, s), mask, the truth of simulated ones.
 
-    `noisy`: False where they were simulated without the noise that sigma tells of.
+    `noisy`: False where they were simulated without the noise that sigma tells of. `resolution`: the beam
+    that they were smoothed to, arcmin, after which noise hangs together between pixels; `None` for maps as they were.
     """
 
     maps: np.ndarray
@@ -61,6 +62,7 @@ class SkyData:
     truth: dict[str, np.ndarray]
     cmb: np.ndarray | None
     noisy: bool = True
+    resolution: float | None = None
 
 
 def read_calibration(tables: Mapping[str, Any], f: int) -> tuple[compsep.Calibration | None, dict[str, Normal]]:
@@ -174,13 +176,14 @@ def _observed(config: Config, table: dict[str, Any], instrument: compsep.Instrum
     )
     if sigma.shape != maps.shape[:2]:
         raise ConfigError("sky.sigma", f"should be {len(nus)} rows of {len(stokes)}, the noise of a pixel in {units}")
-    if "resolution" in table:
+    resolution = take(table, "resolution", (int, float), "sky")
+    if resolution is not None:
         if instrument.fwhm is None:
             raise ConfigError("sky.resolution", "takes an instrument whose beams are known: give instrument.fwhm")
-        resolution = float(take(table, "resolution", (int, float), "sky"))
-        smooth = compsep.common_resolution(maps, instrument.fwhm, resolution)
+        smooth = compsep.common_resolution(maps, instrument.fwhm, float(resolution))
         maps, sigma = np.asarray(smooth.maps), sigma * np.asarray(smooth.noise)
-    return SkyData(maps, sigma, mask, stokes, units, ", ".join(path.name for path in paths), {}, None)
+    source = ", ".join(path.name for path in paths)
+    return SkyData(maps, sigma, mask, stokes, units, source, {}, None, resolution=resolution)
 
 
 def _simulated(config: Config, table: dict[str, Any], instrument: compsep.Instrument, stokes: str) -> SkyData:

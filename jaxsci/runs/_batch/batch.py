@@ -303,8 +303,10 @@ def _reported(
         names = [str(record["name"]) for record in found.records]
         for slug, record in zip(slugs(names), found.records, strict=True):
             name = order.item if len(names) == 1 else f"{order.item}: {record['name']}"
-            saved = record.get("solution")
-            more = {} if saved is None else {"solution": {**saved, "file": f"items/{order.item}/{saved['file']}"}}
+            saved, beside = record.get("solution"), record.get("files", [])
+            base, more = f"items/{order.item}", dict[str, Any]()
+            more |= {} if saved is None else {"solution": {**saved, "file": f"{base}/{saved['file']}"}}
+            more |= {"files": [f"{base}/{path}" for path in beside]} if beside else {}
             records.append({**record, **more, "name": name, "item": order.item})
             figures.append(place / "figures" / f"{slug}.svg")
     document: dict[str, Any] = {

@@ -36,6 +36,11 @@ class Look(NamedTuple):
     sigma: np.ndarray
 
 
+def weighted_rms(residual: np.ndarray, sigma: np.ndarray) -> float:
+    """The root of the mean square of residuals, each weighted by 1 / sigma^2, in their unit."""
+    return float(np.sqrt(np.average(residual**2, weights=1 / sigma**2)))
+
+
 def looks(solutions: Sequence[TimingSolution], toas: Sequence[TOAs]) -> list[Look]:
     """A `Look` at each solution, with the noise that was fitted, through as many programs as `fit_array` has."""
     members = [_shown(k, *pair) for k, pair in enumerate(zip(solutions, toas, strict=True))]

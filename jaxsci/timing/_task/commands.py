@@ -5,7 +5,7 @@ screen as tables, and to the files that the options name.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ from .._fit import TimingSolution
 from .._model import TimingModel
 from .._notation import said
 from .._par_out import PREFIX
+from .._residuals.summary import weighted_rms
 from .._residuals.whitened import ordered
 from .._tim import TIM_BYTES
 from .._tim_out import retimed
@@ -73,7 +74,8 @@ def fit(par: str, tim: Path | None, free: Sequence[str] | None, out: Path | None
     console, table = Console(), _table(solution, toas)
     whole = Console(width=_WIDEST).measure(table).maximum
     Console(width=max(console.width, whole)).print(table)  # no value is cut short
-    rms = 1e6 * _rms(solution.model, toas)
+    left = np.asarray(timing.residuals(solution.model, toas))
+    rms = 1e6 * weighted_rms(left, _sigma(solution.model, toas))
     console.print(
         f"{name}: chi2 {float(solution.chi2):.3f} for {solution.dof} degrees of freedom "
         f"(reduced {solution.reduced_chi2:.4f}), {len(toas)} TOAs, weighted rms {rms:.3f} us"
@@ -103,7 +105,7 @@ def residuals(
     except CLASS_ERRORS as error:
         raise ConfigError(name, first_line(error)) from error
     sigma = _sigma(model, toas)
-    rms = 1e6 * _weighted(values, sigma)
+    rms = 1e6 * weighted_rms(values, sigma)
     if out is not None:
         white = np.asarray(timing.whitened(model, toas))
         columns = {"residual_s": values, "sigma_s": sigma, "whitened": white}
@@ -145,6 +147,19 @@ def simulate(
     except CLASS_ERRORS as error:
         raise ConfigError(name, first_line(error)) from error
     _say(f"{len(made)} TOAs of {name} written to {out}")
+
+
+def plan_of(mjd: tuple[float, float] | None, given: Mapping[str, Any]) -> Plan | None:
+    """What is to be observed, or `None` where a tim file says it.
+
+    **Raises:** `ConfigError` for words of a plan without its dates, which would be passed over.
+    """
+    if mjd is None:
+        if given:
+            option = "flag" if "flags" in given else next(iter(given))
+            raise ConfigError(f"--{option}", "is a word of a plan: give its dates too, --mjd FROM TO")
+        return None
+    return Plan(mjd, **{"cadence": 14.0, **given})
 
 
 def flag_of(text: str) -> tuple[str, str]:
@@ -219,14 +234,6 @@ def _sigma(model: TimingModel, toas: TOAs) -> np.ndarray:
     data, order = lay_out(model, toas)
     noise: Any = data.noise
     return np.sqrt(np.asarray(ordered(noise.variance(), order, len(toas))))
-
-
-def _rms(model: TimingModel, toas: TOAs) -> float:
-    return _weighted(np.asarray(timing.residuals(model, toas)), _sigma(model, toas))
-
-
-def _weighted(values: np.ndarray, sigma: np.ndarray) -> float:
-    return float(np.sqrt(np.sum((values / sigma) ** 2) / np.sum(1 / sigma**2)))
 
 
 def _say(text: str) -> None:
