@@ -453,6 +453,12 @@ def tracked():
     return [ROOT / name for name in out.stdout.splitlines()]
 
 
+def test_files_of_tests_have_different_names():
+    """Pytest imports those of folders that are no packages by their bare names, and refuses a second of one name."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_no_file_names_a_package_registry():
     hosts = [
         ".".join(h)

@@ -77,15 +77,16 @@ def test_image_patches(patches):
     assert np.mean(np.abs(v[:, 0] - 1.2) < v[:, 1]) == pytest.approx(0.68, abs=0.12)
 
 
-def test_report_of_a_large_batch_is_bounded(patches):
+def test_report_of_a_large_batch_draws_what_is_worth_a_look(patches):
     document = json.loads((patches / "results.json").read_text())
     page = (patches / "report.html").read_text()
-    members = sorted(path.stem for path in (patches / "members").iterdir())
-    assert 12 <= len(members) <= 30
-    figures = sorted(path.stem for path in (patches / "figures").iterdir())
-    assert figures == sorted(["histograms-1", *members])
+    members = {path.stem for path in (patches / "members").iterdir()}
+    assert len(members) == 144, "a page for each"
+    drawn = {path.stem for path in (patches / "figures").iterdir()} - {"histograms-1"}
+    assert 12 <= len(drawn) <= 30
+    assert drawn < members
     linked = set(re.findall(r'href="members/([^"]+)\.html"', page))
-    assert linked == set(members)
+    assert linked >= drawn, "the page itself links those; its table, which is data, links all"
     rows = json.loads(re.search(r'id="rows">(.*?)</script>', page).group(1))
     assert len(rows["rows"]) == 144
     worst = max(document["members"], key=lambda m: m["reduced_chi2"])

@@ -11,7 +11,7 @@ from jaxsci.curvefit.task import CurveFitTask
 from jaxsci.runs import AbstractOutcome, Untried, _figures
 from jaxsci.runs._batch.item import Named
 from jaxsci.runs._batch_report import batch_report, member_page
-from jaxsci.runs._output import write_pages, write_results
+from jaxsci.runs._output import MOST_PAGES, write_pages, write_results
 from jaxsci.runs._records import counts, record_of
 from jaxsci.runs._report import MOST_DETAILS, Content, report
 
@@ -163,6 +163,17 @@ def test_members_of_a_large_batch_have_pages(drawn, tmp_path):
     assert '<nav><a href="#worth">' in page
     inner = (tmp_path / "members" / "m1.html").read_text()
     assert re.findall(r'href="(m\d+\.html)"', inner) == ["m0.html", "m2.html"]
+
+
+def test_of_a_very_large_batch_those_worth_a_look_have_pages(tmp_path):
+    failed = {MOST_PAGES // 2, MOST_PAGES - 1}
+    members = [member(f"m{k}", look=["look"] if k in failed else []) for k in range(MOST_PAGES + 1)]
+    write_pages(tmp_path, content(members, {}))
+    pages = {path.stem for path in (tmp_path / "members").iterdir()}
+    assert {f"m{k}" for k in failed} <= pages
+    assert len(pages) <= 60
+    linked = re.findall(r'href="members/([^"]+)\.html"', (tmp_path / "report.html").read_text())
+    assert set(linked) <= pages, "no link leads to a page that was not written"
 
 
 def test_files_of_a_member_are_linked(drawn):

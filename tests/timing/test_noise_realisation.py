@@ -66,6 +66,20 @@ def test_realisations_are_those_of_the_definition(noisy):
         np.testing.assert_allclose(np.asarray(part.std)[dense.order], np.sqrt(variance), rtol=1e-3, err_msg=name)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_errors_do_not_depend_on_parameters_that_say_the_same(noisy, seed):
+    """Five random mixtures of three derivatives leave two directions without information, and change nothing else."""
+    solution, toas = noisy
+    data, _ = tied(solution.model, toas)
+    n, columns = data.mask.shape[0], Dense(solution, toas).linear
+    rows = jnp.zeros((3, n)).at[:, : len(columns)].set(columns.T)
+    mixed = jnp.asarray(np.random.default_rng(seed).normal(size=(5, 3))) @ rows
+    residual = bare(solution.model).residual(data)
+    given = [realised(data.noise, data.mask, data.mask, residual, each) for each in (rows, mixed)]
+    for plain, redundant in zip(*given, strict=True):
+        np.testing.assert_allclose(redundant, plain, rtol=1e-6, atol=1e-20)
+
+
 def test_of_a_model_the_phase_alone_is_uncertain(noisy):
     solution, toas = noisy
     dense, found = Dense(solution, toas), timing.noise_realisation(solution.model, toas)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ...core import Module, element_names, free_spec, leaf_values
-from ...core.linalg import cholesky, solve_factored
+from ...core.linalg import cholesky, solve_factored, svd_square
 from .._anchor import AnchoredTOAs, tied
 from .._components import TimingNoise
 from .._fit import TimingSolution, bare
@@ -22,6 +22,8 @@ from .._jacobian import linearised
 from .._model import TimingModel, elements
 from .._toas import TOAs
 from .whitened import ordered
+
+_LOST = 10.0  # roundings of a Fisher matrix within which a direction is lost
 
 
 class Realised(Module):
@@ -60,7 +62,8 @@ def noise_realisation(model: TimingModel | TimingSolution, toas: TOAs) -> NoiseR
     generalised mean (van Haasteren and Vallisneri 2014, Phys. Rev. D 90, eq. 26); at a solution it is what generalised
     least squares finds with the amplitudes of all modes as parameters, as PINT's `noise_resids`. The variance is
     K - K C^-1 K, and for a solution K C^-1 M S M^T C^-1 K more, M being the derivatives with what was fitted, S their
-    covariance: slow red noise cannot be told from F0 and F1. Directions that the data do not determine are left out.
+    covariance: slow red noise cannot be told from F0 and F1. Where the data do not determine all of them, S is that of
+    the directions that they do.
 
     **Arguments:** `model`: a solution, with its fitted noise, or a model, whose phase offset alone is uncertain then;
     `toas`: n TOAs.
@@ -94,8 +97,13 @@ def noise_realisation(model: TimingModel | TimingSolution, toas: TOAs) -> NoiseR
 _PROCESSES = ("red", "dm", "chromatic", "wind", "ecorr")
 
 
-def _derivatives(data: AnchoredTOAs, solution: TimingSolution) -> tuple[Float[Array, "p n"], Float[Array, "p p"]]:
-    """(derivatives of the residuals with each parameter of the timing model that was fitted, their covariance)."""
+def _derivatives(
+    data: AnchoredTOAs, solution: TimingSolution
+) -> tuple[Float[Array, "p n"], Float[Array, "p p"] | None]:
+    """(derivatives of the residuals with each parameter of the timing model that was fitted, their covariance).
+
+    `None` for the covariance where the data do not determine all of them.
+    """
     model = solution.model
     spots = dict(zip(solution.names, solution.places, strict=True))
     spots |= {name: k for k, name in enumerate(solution.fit.names) if name == "PHOFF"}
@@ -108,8 +116,8 @@ def _derivatives(data: AnchoredTOAs, solution: TimingSolution) -> tuple[Float[Ar
     rows = _columns(start, eqx.filter(start, free_spec(start, leaves)), data)[jnp.asarray(kept)]
     at = [spots[every[k]] for k in kept]
     matrix = np.asarray(solution.fit.covariance)[np.ix_(at, at)]
-    # a direction that is lost has no covariance that is a number
-    return rows, jnp.asarray(np.where(np.isfinite(matrix), matrix, 0.0))
+    # where a direction is lost the numbers that are left are none: that of the others is found anew
+    return rows, jnp.asarray(matrix) if np.isfinite(matrix).all() else None
 
 
 @eqx.filter_jit
@@ -170,11 +178,11 @@ def realised(
 
     flat = solve(ones[None, :])[0] - amplitudes(ones[None, :])[:, 0] @ reduced
     level = flat @ jnp.where(mask, residual, 0.0) / (flat @ ones)
-    if rows is None or covariance is None:
-        rows, covariance = ones[None, :], jnp.reshape(1 / (flat @ ones), (1, 1))
-    rows = jnp.where(mask[None, :], rows, 0.0)
+    rows = jnp.where(mask[None, :], ones[None, :] if rows is None else rows, 0.0)
     centred = jnp.where(mask, residual - level * ones, 0.0)
     found, moved = amplitudes(centred[None, :])[:, 0], amplitudes(rows)
+    if covariance is None:
+        covariance = _of_what_is_determined((solve(rows) - moved.T @ reduced) @ rows.T)
     # of the amplitudes, and with the timing model, whose errors they share
     inner = _solved(factor, jnp.eye(modes.shape[0])) + moved @ covariance @ moved.T
     cross = moved @ covariance
@@ -197,6 +205,16 @@ def realised(
     values += [jitter, red + jitter]
     variances += [own + spread(-taken, shared), own + spread(modes - taken, shared)]
     return jnp.stack(values), jnp.maximum(jnp.stack(variances), 0.0)
+
+
+def _of_what_is_determined(information: Float[Array, "p p"]) -> Float[Array, "p p"]:
+    """The inverse of a Fisher matrix in the directions that the data determine, 0 in the others."""
+    diagonal = jnp.diagonal(information)
+    scale = jnp.where(diagonal > 0, 1 / jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0)), 0.0)
+    values, vectors = svd_square(information * scale[:, None] * scale[None, :])
+    known = values > _LOST * jnp.finfo(values.dtype).eps * information.shape[0] * jnp.max(values)
+    inverse = jnp.where(known, 1 / jnp.where(known, values, 1.0), 0.0)
+    return (vectors * inverse[None, :]) @ vectors.T * scale[:, None] * scale[None, :]
 
 
 def _solved(factor: Float[Array, "m m"], rhs: Float[Array, "m q"]) -> Float[Array, "m q"]:
