@@ -43,6 +43,7 @@ _FLAT = 4.5  # roundings of the cost: no promise that it could keep
 _BLIND = 1e-6  # of chi2: what a parameter without information may still do
 _NOISE = 1e5  # roundings of the gradient along what the data do not determine, a difference of nearly equal numbers
 _NEAR = 1e-2  # of the squared length of the residuals: a step so short is in no danger at a bound
+_FAR = 1e-3  # standard errors between an answer and the optimum, at most
 _SHARE = 1e-3  # of its variance, by which an error may be too small for what a lost direction adds to it
 
 
@@ -78,7 +79,8 @@ class Box(NamedTuple):
 class Rule(NamedTuple):
     """How searches begin, and when they are done; part of the program.
 
-    - `tolerance`: done where the undamped step that is left is shorter than so many standard errors for unit noise;
+    - `tolerance`: done where the undamped step that is left is shorter than so many standard errors for unit noise,
+      or than a thousandth where rounding lets no further step succeed;
       with `relative`, than so many times the length sqrt(2 cost) of the residuals, for noise of any scale.
     - `damping`: of the first step, relative to the diagonal of the information.
     - `wary`: in so many first evaluations a step goes at most half-way to a bound, because a parameter may lose its
@@ -223,6 +225,9 @@ def advance(old: Search, evaluate: Callable[[Numbers], Sums], box: Box, rule: Ru
     there = (accept | ~first) & (distance <= enough) & (blind == 0)
     still = functools.reduce(jnp.logical_and, (a == b for a, b in zip(trial, at, strict=True)))
     stuck = (damping > _TOO_MUCH) | still | (~first & ~accept & lost)
+    if not rule.relative:
+        # where rounding ends a search that wanted to be nearer still, it is near enough for an answer
+        there = there | (stuck & ~first & (distance <= _FAR**2) & (blind == 0))
     status = jnp.where(there, CONVERGED, jnp.where(first & ~sound, NONFINITE, jnp.where(stuck, STALLED, SEARCHING)))
     status = jnp.where(going, status, old.status).astype(dtype)
     steps = old.steps + going.astype(dtype)

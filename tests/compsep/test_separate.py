@@ -95,6 +95,22 @@ def test_faint_synchrotron_does_not_end_as_dust(shared_data, mixing):
     assert np.all(np.asarray(found.values["sync.beta"]) < -2)
 
 
+@pytest.mark.parametrize(("noise", "tolerance"), [(1.0, 1e-13), (1e-3, 1e-6), (1e-6, 1e-6)])
+def test_bright_pixels_end_where_rounding_ends_them(noise, tolerance):
+    """What rounding leaves of a step is no failure: however bright the sky, however near the answer is to be."""
+    mixing = compsep.MixingMatrix(
+        cmb=compsep.CMB(), dust=compsep.ModifiedBlackBody(1.54, 20.0), sync=compsep.PowerLaw(-3.0)
+    )
+    maps, _ = sky.made(NPIX, "IQU", noise=noise)
+    inv_n = 1 / (noise * np.asarray(sky.LITEBIRD.sigma(NPIX, "IQU"))) ** 2
+    few = {"patches": NSIDE, "tolerance": tolerance}
+    found = compsep.separate(mixing, sky.LITEBIRD.frequency, maps, inv_n=inv_n, **few)
+    assert bool(found.success.all())
+    truth = np.repeat([[1.6], [19.0], [-3.1]], NPIX, axis=1)
+    away = distance(found, truth)
+    assert abs(np.mean(away**2) / 3 - 1) < 5 * (2 / 3 / NPIX) ** 0.5
+
+
 @pytest.mark.slow
 def test_likelihood_ratios_of_pixels_are_normal(shared_data, mixing):
     """Temperatures of faint pixels have errors that are not symmetric; how far chi2 rises is honest all the same."""
