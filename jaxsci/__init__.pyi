@@ -27,6 +27,7 @@ from .core import (
     Scalar as Scalar,
     SoftL1 as SoftL1,
     Sum as Sum,
+    Tied as Tied,
     Transform as Transform,
     TruncatedNormal as TruncatedNormal,
     Uniform as Uniform,

@@ -6,11 +6,8 @@ one of their own. A `MixingMatrix` puts them side by side; nothing else of this 
 """
 
 import abc
-import ast
 import itertools
-import math
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -20,7 +17,22 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import Module, Scalar, leaf_values, match, numbers, param, params, put, suggest, traced, transparent
+from ..core import (
+    Module,
+    Scalar,
+    leaf_values,
+    match,
+    names_in,
+    numbers,
+    param,
+    params,
+    parse,
+    put,
+    suggest,
+    traced,
+    transparent,
+    value_of,
+)
 from ._units import H_OVER_K, conversion, split_unit
 
 
@@ -258,28 +270,15 @@ def _partial(spectrum, point, names):  # type: ignore[no-untyped-def]
     return _partial(along, point, names[1:])
 
 
-_FUNCTIONS: dict[str, Any] = {
-    name: getattr(jnp, name)
-    for name in ("exp", "expm1", "log", "log10", "log1p", "sqrt", "abs", "sin", "cos", "tan", "sinh", "cosh", "tanh")
-}
-_CONSTANTS: dict[str, float] = {"pi": jnp.pi, "E": jnp.e, "h_over_k": H_OVER_K}
-_BINARY: dict[Any, Any] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
-}
-_UNARY: dict[Any, Any] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
-_LONGEST = 10_000  # characters: an expression of more is slow to read, and was not written by hand
-_DEEPEST = 100  # nested operations; Python's own limit is not to be met
+_CONSTANTS = {"h_over_k": H_OVER_K}
 
 
 class AnalyticSED(AbstractSED):
     """Make a spectrum of an expression of `nu` (GHz) in Python's syntax: `AnalyticSED("(nu / nu0)**beta", nu0=30.0)`.
 
     Every other name in it is a parameter, unless a value is given for it. Known are + - * / **, numbers, `pi`, `E`,
-    `h_over_k` (K/GHz), and exp, expm1, log, log10, log1p, sqrt, abs, sin, cos, tan, sinh, cosh, tanh.
+    `h_over_k` (K/GHz), exp, expm1, log, log10, log1p, sqrt, abs, sin, cos, tan, arcsin, arccos, arctan, sinh, cosh,
+    tanh, and minimum and maximum of two.
 
     **Arguments:** `expression`. `start`: values of the parameters where a fit starts, 1 for those that are not
     named. `units`: of the maps. `given`: the unit that the expression is in, `units` by default: `given="K_RJ"` for a
@@ -306,8 +305,7 @@ class AnalyticSED(AbstractSED):
         **fixed: ArrayLike,
     ):
         check_given(units, given)
-        tree = parse(expression)
-        used = sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(_FUNCTIONS))
+        used = names_in(parse(expression, _CONSTANTS))
         values: dict[str, Any] = dict(start or {})
         for name in (*values, *fixed):
             if name not in used or name == "nu":
@@ -319,87 +317,8 @@ class AnalyticSED(AbstractSED):
 
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
         names = _CONSTANTS | self.constants | dict(zip(self.names, self.values, strict=True)) | {"nu": nu}
-        values = jnp.broadcast_to(_value(parse(self.expression).body, names), nu.shape)
+        values = jnp.broadcast_to(value_of(parse(self.expression, _CONSTANTS), names), nu.shape)
         return values if self.given is None else values * conversion(nu, self.given, self.units)
 
     def amplitude_units(self, units: str) -> str:
         return units if self.given is None else units.replace(self.units, self.given)
-
-
-def parse(expression: str) -> ast.Expression:
-    """The syntax tree of an expression that holds nothing but arithmetic.
-
-    **Raises:** `ValueError` with the column of the first thing that is something else, and for one that is too long or
-    whose numbers are too large, or divided by zero.
-    """
-    if not isinstance(expression, str):
-        raise ValueError(f"an expression is a text, but it is {expression!r:.60}")
-    if len(expression) > _LONGEST:
-        raise ValueError(f"{expression!r:.60} has {len(expression)} characters, where {_LONGEST} are the most")
-    try:
-        tree = ast.parse(expression, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        column = getattr(error, "offset", None) or 1
-        raise ValueError(f"column {column} of {expression!r:.200}: {getattr(error, 'msg', error)}") from None
-    _check(tree.body, expression, 0)
-    return tree
-
-
-def _check(node: ast.AST, text: str, depth: int) -> float | None:
-    """Check an expression; returns its value where it is one of numbers alone, whose overflows Python raises."""
-    parts = _parts(node)
-    if parts is None or depth > _DEEPEST:
-        column = getattr(node, "col_offset", 0) + 1
-        what = ast.get_source_segment(text, node) or type(node).__name__  # type: ignore[arg-type]
-        near = suggest(node.func.id, _FUNCTIONS) if _is_call(node) else ""  # type: ignore[attr-defined]
-        why = "is nested too deeply" if depth > _DEEPEST else f"is not arithmetic{near}"
-        raise ValueError(f"column {column} of {text!r:.200}: {what!r:.60} {why}")
-    inner = [_check(part, text, depth + 1) for part in parts]
-    try:
-        value = _of_numbers(node, inner)
-        if value is None or (isinstance(value, float) and math.isfinite(value)):
-            return value
-        why = f"is {value}"
-    except ArithmeticError as error:
-        why = f"is no number ({error})"
-    raise ValueError(f"column {getattr(node, 'col_offset', 0) + 1} of {text!r:.200}: {why}")
-
-
-def _of_numbers(node: ast.AST, inner: Sequence[float | None]) -> complex | float | None:
-    """The value of an operation on numbers; `None` where a name or a function is in it."""
-    if isinstance(node, ast.Constant):
-        return float(node.value)  # type: ignore[arg-type]
-    if isinstance(node, ast.BinOp) and None not in inner:
-        return _BINARY[type(node.op)](*inner)  # type: ignore[no-any-return]
-    if isinstance(node, ast.UnaryOp) and None not in inner:
-        return _UNARY[type(node.op)](*inner)  # type: ignore[no-any-return]
-    return _CONSTANTS.get(node.id) if isinstance(node, ast.Name) else None
-
-
-def _is_call(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-
-
-def _parts(node: ast.AST) -> list[ast.expr] | None:
-    """What a permitted node is made of; None for one that is not."""
-    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-        return [node.left, node.right]
-    if isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:
-        return [node.operand]
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
-        return node.args if len(node.args) == 1 and not node.keywords else None
-    if isinstance(node, ast.Name):
-        return None if node.id in _FUNCTIONS else []
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return []
-    return None
-
-
-def _value(node: ast.expr, names: Mapping[str, ArrayLike]) -> ArrayLike:
-    if isinstance(node, ast.BinOp):
-        return _BINARY[type(node.op)](_value(node.left, names), _value(node.right, names))
-    if isinstance(node, ast.UnaryOp):
-        return _UNARY[type(node.op)](_value(node.operand, names))
-    if isinstance(node, ast.Call):
-        return _FUNCTIONS[node.func.id](_value(node.args[0], names))  # type: ignore[attr-defined]
-    return names[node.id] if isinstance(node, ast.Name) else float(node.value)  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ XLA is in `core.linalg`, and factorisations of structured matrices in `core.arro
 """
 
 from ._errors import enable_x64 as enable_x64, place_of as place_of, require_x64 as require_x64, suggest as suggest
+from ._expression import names_in as names_in, parse as parse, value_of as value_of
 from ._given import (
     Plain as Plain,
     as_array as as_array,
@@ -88,6 +89,7 @@ from ._shown import (
     value_text as value_text,
 )
 from ._static import Static as Static, closed as closed, opened as opened
+from ._tied import Tied as Tied, formulas as formulas, resolved as resolved
 from ._traced import is_traced as is_traced, traced as traced, untraceable as untraceable
 from ._transform import Transform as Transform
 from ._typing import (

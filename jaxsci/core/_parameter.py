@@ -113,10 +113,10 @@ def _walk(
                 labels: tuple[str, ...] = getattr(node, field.metadata["labelled"])
                 for i, (label, child) in enumerate(zip(labels, value or (), strict=True)):
                     below, place = (*name, label), (*here, jtu.SequenceKey(i))
-                    if "param" in field.metadata:
-                        yield ".".join(below), place, field.metadata["param"]
-                    else:
+                    if "param" not in field.metadata:
                         yield from _walk(child, below, place)
+                    elif child is not None:
+                        yield ".".join(below), place, field.metadata["param"]
             elif "param" in field.metadata:
                 if isinstance(value, eqx.Module):
                     yield from _walk_arrays(value, (*name, field.name), here, field.metadata["param"])
@@ -189,6 +189,11 @@ def leaf_names(module: Tree, names: Iterable[str]) -> list[tuple[str, tuple[int,
     by_path = {path: name for name, path, _ in _walk(module) if name in wanted}
     leaves = jtu.tree_flatten_with_path(module)[0]
     return [(by_path[path], jnp.shape(leaf)) for path, leaf in leaves if path in by_path]
+
+
+def paths_of(module: Tree) -> dict[str, str]:
+    """The key path of each declared parameter as `jax.tree_util.keystr` writes it, by name."""
+    return {name: jtu.keystr(path) for name, path, _ in _walk(module)}
 
 
 def leaf_places(module: Tree, names: Iterable[str]) -> dict[str, int]:

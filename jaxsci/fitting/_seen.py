@@ -335,6 +335,8 @@ class _Reader:
             hidden = not base.__flags__ & _HEAP and base is not types.SimpleNamespace
             if hidden or vars(base).get("__slots__"):
                 raise Unknown  # its state does not show in its attributes
+        if not isinstance(getattr(v, "__dict__", None), dict):
+            raise Unknown  # nor does that of what an extension module made
         inside = vars(v)
         self._content(lambda: tuple(inside))
         return self.read(kind), *[(name, self._item(inside, name, frozenset())) for name in inside]

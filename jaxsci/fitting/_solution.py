@@ -9,7 +9,7 @@ import io
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -35,10 +35,12 @@ from ..core import (
     Tree,
     closed,
     element_names,
+    formulas,
     free_spec,
     get,
     opened,
     parameters,
+    resolved,
 )
 from ..parallel import read_framed, write_framed
 from ._by_name import ByName
@@ -73,6 +75,15 @@ class RESULTS(eqx.Enumeration):
         "The model, or its derivative, is not finite at the point where the fit ended. Set bounds that keep it finite."
     )
     solver_failed = "The solver gave up; see the message of the solver itself, or use jaxsci.TRF()."
+
+
+class TiedParameter(NamedTuple):
+    """A parameter that is a formula of others: the formula, its unit, its value and its standard error."""
+
+    formula: str
+    unit: str
+    value: Array
+    std: Array
 
 
 class Solution(Module):
@@ -184,6 +195,22 @@ class Solution(Module):
             out[name] = std[..., at : at + size].reshape(*std.shape[:-1], *shape)
             at += size
         return ByName(out.items(), self.free)
+
+    @property
+    def tied(self) -> dict[str, TiedParameter]:
+        """The parameters that `jaxsci.Tied` makes formulas of others, by name, with errors to first order."""
+        written = formulas(self.model)
+        if not written:
+            return {}
+        about = parameters(resolved(self.model))
+
+        def one(name: str) -> TiedParameter:
+            value, matrix = self.propagate(lambda model: get(resolved(model), name))
+            size = math.prod(value.shape)
+            std = jnp.sqrt(jnp.diagonal(matrix.reshape(size, size))).reshape(value.shape)
+            return TiedParameter(written[name], about[name].unit, value, std)
+
+        return {name: one(name) for name in written}
 
     @property
     def aic(self) -> Float[Array, "*batch"]:

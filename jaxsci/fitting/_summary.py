@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core import notebook_table, notebook_text, readable, value_text
+from ..core import element_names, notebook_table, notebook_text, readable, resolved, value_text
 from ._terms import ROBUST_CHI2, loss_text
 
 if TYPE_CHECKING:
@@ -57,6 +57,17 @@ def parameter_rows(solution: Solution) -> list[ParameterRow]:
         if bound[i] and not fixed[i]:
             remark = f"at its {'upper' if bound[i] > 0 else 'lower'} bound"
         rows.append(ParameterRow(name, *format_pm(float(y[i]), float(std[i])), unit, remark))
+    return rows + tied_rows(solution)
+
+
+def tied_rows(solution: Solution) -> list[ParameterRow]:
+    """A line for each element of the parameters that are formulas of others."""
+    rows = []
+    for name, tied in solution.tied.items():
+        value, std = np.ravel(tied.value), np.ravel(tied.std)
+        for k, element in enumerate(element_names(name, np.shape(tied.value))):
+            pair = format_pm(float(value[k]), float(std[k]))
+            rows.append(ParameterRow(element, *pair, tied.unit, f"= {tied.formula}"))
     return rows
 
 
@@ -103,7 +114,7 @@ def text_summary(solution: Solution) -> str:
     _single(solution)
     rows = parameter_rows(solution)
     widths = [max((len(r[k]) for r in rows), default=0) for k in range(4)]
-    lines = [f"{type(solution.model).__name__}: {ending(solution)}"]
+    lines = [f"{type(resolved(solution.model)).__name__}: {ending(solution)}"]
     for name, value, std, unit, remark in rows:
         line = f"  {name:<{widths[0]}}  {value:>{widths[1]}} +- {std:<{widths[2]}}  {unit:<{widths[3]}}"
         lines.append((line + (f"  ({remark})" if remark else "")).rstrip())
@@ -135,7 +146,7 @@ def html_summary(solution: Solution) -> str:
         good = np.asarray(solution.success).reshape(-1)
         title = f"Solution of a batch {solution.y.shape[:-1]}: {int(good.sum())} of {good.size} converged"
         return _spread_table(title, solution.names, solution.units, y[good], std[good], ())
-    title = f"{type(solution.model).__name__}: {ending(solution)}"
+    title = f"{type(resolved(solution.model)).__name__}: {ending(solution)}"
     notes = [f"{label}: {value}" for label, value in quality(solution)]
     notes = ["; ".join(notes), *([] if solution.message else [f"Look: {words}" for words in solution.remarks])]
     head, rows = ("parameter", "value", "standard error", "unit", "remarks"), parameter_rows(solution)

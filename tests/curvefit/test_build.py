@@ -9,7 +9,7 @@ import jaxsci as js
 from jaxsci.curvefit._task.build import build_job
 from jaxsci.curvefit._task.run import group
 from jaxsci.curvefit.task import CurveFitTask
-from jaxsci.runs import Config
+from jaxsci.runs import Config, ConfigError
 
 LINE = {"x": [0.0, 1.0, 2.0], "y": [1.0, 2.0, 4.0]}
 RATES = {"type": "nist.Misra1a", "b1": 1.0, "b2": 0.5}
@@ -25,6 +25,23 @@ def test_defaults_are_those_of_fit():
     assert isinstance(member.settings.solver, js.TRF)
     assert isinstance(member.data.noise, js.Unit)
     assert member.name == "data 0"
+
+
+def test_ties():
+    """Those of a data set win over those of all, and the rest stands."""
+    two = {"type": "nist.Misra1d", "b1": 1.0, "b2": 0.5}
+    fit = {"ties": {"b2": "b1 / 2"}}
+    first, second = job(model=two, fit=fit, data=[LINE, LINE | {"name": "own", "ties": {"b2": "3 * b1"}}]).members
+    assert (first.model.b2, second.model.b2) == (0.5, 3.0)
+    assert first.what == "Misra1d"
+    assert list(js.parameters(first.model)) == ["b1"]
+    for ties, where, said in (
+        ({"b3": "b1"}, "fit.ties", "no parameter 'b3' to tie"),
+        ({"b2": 2.0}, "fit.ties.b2", "should be a formula as a text"),
+        ({"b2": "b1 +"}, "fit.ties", "the formula for b2: column"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{where}: .*{said}"):
+            job(model=two, fit={"ties": ties}, data=[LINE])
 
 
 @pytest.mark.parametrize(

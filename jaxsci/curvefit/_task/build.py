@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ...core import AbstractLoss, AbstractModel, AbstractPrior, Linear, put, suggest
+from ...core import AbstractLoss, AbstractModel, AbstractPrior, Linear, Tied, put, resolved, suggest
 from ...datasets import AbstractDataset, Dataset, StreamedDataset
 from ...fitting import TRF, check, flat_bounds, flat_priors, make_plan
 from ...runs import (
@@ -35,8 +35,8 @@ from .estimate import ESTIMATE, estimated
 from .sources import Reference, Source, read_source
 
 _TOP = ("task", "title", "description", "fit", "model", "data")
-_FIT = ("solver", "loss", "free", "bounds", "priors", "max_steps", "scale_covariance")
-_MEMBER_FIT = ("free", "bounds", "priors")
+_FIT = ("solver", "loss", "free", "bounds", "priors", "ties", "max_steps", "scale_covariance")
+_MEMBER_FIT = ("free", "bounds", "priors", "ties")
 _DATA = (
     "name",
     "file",
@@ -66,11 +66,19 @@ class Settings:
     priors: Mapping[str, AbstractPrior] | None = None
     max_steps: int = 200
     scale_covariance: bool | None = None
+    ties: Mapping[str, str] = dataclasses.field(default_factory=dict)
     key: str = ""
 
     def arguments(self) -> dict[str, Any]:
-        """For `jaxsci.fit(model, data, **arguments)`."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "key"}
+        """For `jaxsci.fit(model, data, **arguments)`; `ties` are in the model."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("key", "ties")}
+
+    def tied(self, model: AbstractModel, where: str) -> AbstractModel:
+        """The model with the ties of these settings."""
+        try:
+            return Tied(model, self.ties) if self.ties else model
+        except ValueError as error:
+            raise ConfigError(f"{where}.ties", str(error)) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +102,7 @@ class Member:
     @property
     def what(self) -> str:
         """The name of its model's class."""
-        return type(self.model).__name__
+        return type(resolved(self.model)).__name__
 
     @property
     def kind(self) -> Any:
@@ -156,8 +164,13 @@ def _choices(table: dict[str, Any], settings: Settings, registry: Registry, wher
         name: _prior(prior, f"{where}.priors.{name}", registry)
         for name, prior in flatten(take(table, "priors", dict, where, {})).items()
     }
+    ties = flatten(take(table, "ties", dict, where, {}))
+    for name, formula in ties.items():
+        if not isinstance(formula, str):
+            raise ConfigError(f"{where}.ties.{name}", f"should be a formula as a text, but it is {shown(formula)}")
     return dataclasses.replace(
         settings,
+        ties={**settings.ties, **ties},
         free=settings.free if free is None else tuple(free),
         bounds={**(settings.bounds or {}), **bounds} or None,
         priors={**(settings.priors or {}), **priors} or None,
@@ -196,6 +209,7 @@ def _members(entry: object, k: int, settings: Settings, config: Config, registry
     members, kinds = [], set()
     for title, model, p in _started(name, spec, at, source, entry, where, registry):
         part = source.parts[p]
+        model = settings.tied(model, where if "ties" in entry else "fit")
         sample = None if part.sample is part.data else part.sample
         member = Member(
             title, model, part.data, settings, source.text, source.labels, reference, source.image, sample

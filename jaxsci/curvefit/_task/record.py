@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core import element_names
 from ...fitting import Solution, loss_text, prior_texts
 from .build import Member
 from .sources import Reference
@@ -36,7 +37,7 @@ def record(member: Member, solution: Solution, derived: Mapping[str, float]) -> 
     out = {
         "num_data": int(solution.num_data),
         "dof": int(solution.dof),
-        "num_free": len(rows),
+        "num_free": len(solution.names),
         "rank": int(solution.rank),
         "num_steps": int(solution.num_steps),
         "chi2": float(solution.chi2),
@@ -81,4 +82,15 @@ def _parameters(solution: Solution, reference: Reference | None) -> list[dict[st
                 known = reference.std[name]
                 row |= {"reference_std": known, "lre_std": log_relative_error(errors[k], known)}
         rows.append(row)
+    return rows + _tied(solution)
+
+
+def _tied(solution: Solution) -> list[dict[str, Any]]:
+    """Parameters that are formulas of others, as rows."""
+    rows = []
+    for name, tied in solution.tied.items():
+        values, errors = np.ravel(tied.value).tolist(), np.ravel(tied.std).tolist()
+        for element, value, std in zip(element_names(name, np.shape(tied.value)), values, errors, strict=True):
+            row = {"name": element, "unit": tied.unit, "value": value, "std": std, "remarks": [f"= {tied.formula}"]}
+            rows.append(row)
     return rows
