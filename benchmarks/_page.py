@@ -28,6 +28,8 @@ README = (
     Line("10,000 bounded fits, 50 points, 4 parameters", "curvefit", "batch",
          "10000 bounded fits, 50 x 4, fit_batch", "scipy trf"),
     Line("the same", "curvefit", "batch", "10000 bounded fits, 50 x 4, fit_batch", "optimistix LM"),
+    Line("49,152 pixels of the sky, 15 channels, IQU", "compsep", "single pixels",
+         "single pixels, nside 64: time of one", "fgbuster L-BFGS-B (stored)"),
     Line("2,000 fits of g2, starts included", "xpcs", "g2 fits",
          "2000 g2 fits, 4 parameters, starts included", "scipy curve_fit"),
     Line("a GLS iteration of 24 pulsars, 93,714 TOAs", "timing", "array",
