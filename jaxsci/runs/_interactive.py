@@ -149,62 +149,71 @@ def _look(series: Series, points: Sequence[str], curves: Sequence[str]) -> _Look
 def _series(panel: Scatter, series: Series, style: _Look) -> _Shown:
     import plotly.graph_objects as go
 
-    used, note = (np.arange(series.x.size), "") if series.line else _drawn(panel, series)
-    colour = style.colour
+    used, note = _drawn(panel, series)
+    many = used.size > _MANY
     std = None if series.std is None else np.asarray(series.std, float)[used]
-    look: dict[str, Any] = {"mode": "lines", "line": {"color": colour, "width": 1.6, "simplify": False}}
+    look: dict[str, Any] = {"mode": "lines", "line": {"color": style.colour, "width": 1.6}}
+    if not many:  # what is zoomed into has no corners
+        look["line"]["simplify"] = False
     if not series.line:
-        few = used.size <= _MANY
-        look = {"mode": "markers", "opacity": 0.85 if few else 0.6}
-        look["marker"] = {"color": colour, "symbol": style.symbol, "size": 6 if few else 4}
+        look = {"mode": "markers", "opacity": 0.6 if many else 0.85}
+        look["marker"] = {"color": style.colour, "symbol": style.symbol, "size": 4 if many else 6}
         if std is not None:
             # a bar that is infinite would cover all others
             bars = np.where(np.isfinite(std), std, np.nan)
-            look["error_y"] = {"array": bars, "color": colour, "thickness": 0.8 if few else 0.5, "width": 0}
+            look["error_y"] = {"array": bars, "color": style.colour, "thickness": 0.5 if many else 0.8, "width": 0}
     more = {name: np.asarray(values)[used] for name, values in series.more.items()}
-    told = [] if std is None else [std]
-    lines = [f"{_plain(panel.x)} %{{x:.12~g}}", f"{_plain(panel.y)} %{{y:.6~g}}"]
-    lines[1] += "" if std is None else " ± %{customdata[0]:.2~g}"
-    for k, (name, values) in enumerate(more.items(), len(told)):
-        number = np.issubdtype(values.dtype, np.number)
-        told.append(values if number else np.array([_plain(str(value)) for value in values], object))
-        lines.append(f"{_plain(name)} %{{customdata[{k}]{':.8~g' if number else ''}}}")
-    kind = go.Scattergl if used.size > _MANY else go.Scatter
-    return _Shown(
-        kind(
-            x=np.asarray(series.x)[used],
-            y=np.asarray(series.y)[used],
-            name=_plain(series.name),
-            legendgroup=_plain(series.name),
-            showlegend=not style.known,
-            customdata=_columns(told),
-            hovertemplate="<br>".join(lines),
-            **look,
-        ),
-        note,
+    said = [] if std is None else [_said(std, 0, ".2~g")]
+    said += [_said(values, k, ".8~g") for k, values in enumerate(more.values(), len(said))]
+    names = ([] if std is None else ["±"]) + [_plain(name) for name in more]
+    told = [f"{name} {each.text}" for name, each in zip(names, said, strict=True)]
+    kind = go.Scattergl if many else go.Scatter
+    trace = kind(
+        x=np.asarray(series.x)[used],
+        y=np.asarray(series.y)[used],
+        name=_plain(series.name),
+        legendgroup=_plain(series.name),
+        showlegend=not style.known,
+        customdata=_rows([each.values for each in said]),
+        hovertemplate="<br>".join([f"{_plain(panel.x)} %{{x:.12~g}}", f"{_plain(panel.y)} %{{y:.6~g}}", *told]),
+        **look,
     )
+    return _Shown(trace, note)
 
 
-def _columns(told: Sequence[np.ndarray]) -> Any:
-    """What is told of each point, in rows; numbers and texts go together as they are."""
-    if not told:
+class _Said(NamedTuple):
+    """What is said of each point: numbers, all of them finite, or texts; and the place in a template that shows it."""
+
+    values: np.ndarray
+    text: str
+
+
+def _said(values: np.ndarray, place: int, form: str) -> _Said:
+    if np.issubdtype(values.dtype, np.number) and np.isfinite(values).all():
+        return _Said(values.astype(float), f"%{{customdata[{place}]:{form}}}")
+    return _Said(np.array([_plain(str(value)) for value in values.tolist()], object), f"%{{customdata[{place}]}}")
+
+
+def _rows(columns: Sequence[np.ndarray]) -> Any:
+    """What is said of each point, in rows; numbers and texts beside each other stay what they are."""
+    if not columns:
         return None
-    if any(values.dtype == object for values in told):
-        return [list(row) for row in zip(*(values.tolist() for values in told), strict=True)]
-    return np.stack([np.asarray(values, float) for values in told], axis=1)
+    if any(values.dtype == object for values in columns):
+        return [list(row) for row in zip(*(values.tolist() for values in columns), strict=True)]
+    return np.stack(columns, axis=1)
 
 
 def _drawn(panel: Scatter, series: Series) -> tuple[np.ndarray, str]:
-    """Places of the points to draw, and what to say of the others."""
+    """Places of the points to draw, and what to say of the others; a line has gaps where it is not finite."""
     x, y = np.asarray(series.x), np.asarray(series.y)
     there = np.isfinite(x) & np.isfinite(y)
     for values, axis in ((x, "x"), (y, "y")):
         if axis in panel.logarithmic:
             there &= values > 0
-    places = np.flatnonzero(there)
+    places = np.arange(x.size) if series.line else np.flatnonzero(there)
     step = max(-(-places.size // _MOST_POINTS), 1)
-    lost, notes = there.size - places.size, []
-    if lost:
+    lost, notes = int(there.size - there.sum()), []
+    if lost and not series.line:
         notes.append(f"{lost} of {there.size} points have no place on these axes")
     if step > 1:
         notes.append(f"every {_nth(step)} of {places.size} points is shown")

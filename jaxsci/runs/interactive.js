@@ -28,16 +28,18 @@ function coloured(value) {
 
 function layout(panel, width) {
   const given = panel.figure.layout;
-  const axis = { gridcolor: colour("--rule"), zerolinecolor: colour("--faint"), linecolor: colour("--faint"), automargin: true, exponentformat: "power", minexponent: 6 };
+  const axis = { gridcolor: colour("--rule"), zerolinecolor: colour("--faint"), linecolor: colour("--faint"), exponentformat: "power", minexponent: 6 };
   const image = "shape" in panel;
   const inner = Math.max(width - 130, 100); // what axis and bar of colours leave
-  const height = panel.shape ? Math.min(inner * panel.shape, 1.3 * width) + 76 : Math.min(Math.max(0.5 * width, 260), 400);
+  const names = panel.figure.data.filter((trace) => trace.showlegend !== false).map((trace) => trace.name ?? "");
+  const legend = names.length > 1 ? 24 * Math.ceil(names.reduce((sum, name) => sum + 7 * name.length + 55, 0) / inner) : 0;
+  const height = panel.shape ? Math.min(inner * panel.shape, 1.3 * width) + 76 : Math.min(Math.max(0.5 * width, 260), 360) + legend;
   return {
     ...given,
     height,
     margin: { l: 72, r: image ? 8 : 16, t: 10, b: 46 },
     xaxis: { ...axis, zeroline: false, ...given.xaxis, showgrid: !image },
-    yaxis: { ...axis, ...given.yaxis, showgrid: !image, zeroline: !image },
+    yaxis: { ...axis, automargin: "left", ...given.yaxis, showgrid: !image, zeroline: !image },
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--ink") },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
@@ -45,7 +47,7 @@ function layout(panel, width) {
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--faint"), activecolor: colour("--ink") },
     separators: ".", // none between thousands: days are counted in MJD
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-    showlegend: panel.figure.data.length > 1,
+    showlegend: names.length > 1,
   };
 }
 

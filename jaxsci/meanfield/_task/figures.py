@@ -198,8 +198,11 @@ def panels(result: plot.Result, grid: plot.Grid, reference: DensityPath | None) 
         series.append(Series(f"t = {ts[k]:.4g}", x, values[k], error))
         there = None if known is None else plot._at(known, float(ts[k]))
         if there is not None:
-            series.append(Series(f"reference, t = {ts[k]:.4g}", x, np.asarray(there, float), line=True))
+            series.append(Series(f"t = {ts[k]:.4g}", x, np.asarray(there, float), line=True))
+    title = "Density at three times"
+    if any(each.line for each in series):
+        title += ", lines: the reference"
     return [
-        Scatter("Density at three times", "x", "density", tuple(series)),
+        Scatter(title, "x", "density", tuple(series)),
         Image("Density over time", "t", "x", values.T[::-1], ts, x[::-1], "density"),
     ]
