@@ -79,7 +79,8 @@ def test_ornstein_uhlenbeck(command, folder):
         assert [trace["name"] for trace in points] == [f"t = {t:.4g}" for t in file["t"]]
         assert (np.stack([trace["y"] for trace in points]) == file["density"]).all()
         assert (np.stack([trace["error_y"]["array"] for trace in points]) == file["standard_error"]).all()
-        assert over_time["traces"][0]["z"][::-1].T == pytest.approx(file["density"], rel=1e-6, abs=1e-9)
+        over = over_time["traces"][0]["z"][::-1].T
+        assert over == pytest.approx(file["density"], rel=1e-6, abs=1e-9)
     rows = list(csv.DictReader((folder / "out" / "densities" / "more.csv").read_text().splitlines()))
     assert len(rows) == 3 * 40
     assert set(rows[0]) == {"t", "x", "density", "standard_error"}
