@@ -1,8 +1,11 @@
-"""What many tests share: oracles by finite differences, trace counters, and compilation without optimisation."""
+"""What many tests share: oracles by finite differences, trace counters, compilation without optimisation, readers."""
 
+import base64
 import contextlib
+import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -126,3 +129,34 @@ def to_float32(tree: Any) -> Any:
     return jtu.tree_map(
         lambda x: x.astype(jnp.float32) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, tree
     )
+
+
+def _stored(folder: Path) -> dict[str, str]:
+    """The JSON that interactive.html holds, by the names of its elements."""
+    page = (folder / "interactive.html").read_text()
+    return dict(re.findall(r'<script type="application/json" id="([^"]*)">(.*?)</script>', page, re.DOTALL))
+
+
+def told_of(folder: Path) -> list[dict[str, Any]]:
+    """What interactive.html says of each member in its menu."""
+    return json.loads(_stored(folder)["about"])["members"]
+
+
+def figures_of(folder: Path) -> dict[str, Any]:
+    """{member: panels} of interactive.html, each panel with its `traces`, whose numbers are arrays."""
+    stored, found = _stored(folder), {}
+    for each in json.loads(stored["about"])["members"]:
+        if f"figures-{each['anchor']}" in stored:
+            panels = json.loads(stored[f"figures-{each['anchor']}"])
+            found[each["name"]] = [{**p, "traces": [_unpacked(t) for t in p["figure"]["data"]]} for p in panels]
+    return found
+
+
+def _unpacked(value: Any) -> Any:
+    """What plotly packs: the bytes of an array."""
+    if not isinstance(value, dict):
+        return value
+    if "bdata" not in value:
+        return {key: _unpacked(item) for key, item in value.items()}
+    flat = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"])
+    return flat.reshape([int(n) for n in value["shape"].split(",")]) if "shape" in value else flat

@@ -28,6 +28,7 @@ HOST = re.compile(
 LAZY = {
     "scipy",
     "matplotlib",
+    "plotly",
     "optax",
     "h5py",
     "astropy",

@@ -78,11 +78,13 @@ def run(
     settings: Sequence[str],
     allow_outside: bool,
     resume: bool,
+    interactive: bool,
     show: Show,
 ) -> int:
     """Run what a config describes, write the output folder, and say how it went; returns the exit code."""
     with contextlib.ExitStack() as until:
-        ran = runs.run(file, out, device, imports, settings, allow_outside, _Bars(until, show), resume)
+        bars = _Bars(until, show)
+        ran = runs.run(file, out, device, imports, settings, allow_outside, bars, resume, interactive)
     tell(ran, show)
     return ran.code
 

@@ -36,6 +36,7 @@ _COLOURS = {GOOD: "green", NOTE: "yellow", ABSENT: "dim", WRONG: "red"}
 
 _ENABLES = {
     "plot": "figures in reports, and those of your own",
+    "interactive": "figures to zoom into, by --interactive",
     "tables": "data from .parquet and .h5 tables",
     "timing": "tim files (without it, TOAs that were stored before)",
     "sky": "FITS maps, fits in harmonics, other units",

@@ -48,6 +48,9 @@ Settings = Annotated[
 AllowOutside = Annotated[
     bool, typer.Option("--allow-outside", help="Let the config name files outside its own folder.")
 ]
+Interactive = Annotated[
+    bool, typer.Option("--interactive", help="Write interactive.html too: figures to zoom into, in one file of 5 MB.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no tables: only where the report is.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object in place of tables.")]
 
@@ -58,6 +61,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object in pla
         "jaxsci run bundled:timing/array.toml --out array",
         "jaxsci run fit.toml --set fit.max_steps=500 --json",
         "jaxsci run fit.toml --out night --resume",
+        "jaxsci run fit.toml --interactive",
     )
 )
 def run(
@@ -68,6 +72,7 @@ def run(
     settings: Settings = None,
     allow_outside: AllowOutside = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in --out.")] = False,
+    interactive: Interactive = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -79,7 +84,7 @@ def run(
         from . import _commands
 
         show = _commands.Show(quiet, as_json)
-        code = _commands.run(file, out, device, imports or [], settings or [], allow_outside, resume, show)
+        code = _commands.run(file, out, device, imports or [], settings or [], allow_outside, resume, interactive, show)
     raise typer.Exit(code)
 
 
@@ -113,6 +118,7 @@ def batch(
     imports: Imports = None,
     device: Device = "auto",
     allow_outside: AllowOutside = False,
+    interactive: Interactive = False,
     scheduler: Annotated[str, typer.Option("--scheduler", metavar="ADDRESS", help="Of dask, as tcp://host:8786.")] = "",
     partition: Annotated[str, typer.Option("--partition", help="Of SLURM.")] = "",
     time: Annotated[str, typer.Option("--time", help="Limit of each job of SLURM; another follows.")] = "01:00:00",
@@ -135,19 +141,25 @@ def batch(
         from . import _commands
 
         chosen = Workers(SPMD if spmd else executor, workers, scheduler, partition, time, memory, tuple(sbatch or ()))
-        shared = Shared(tuple(imports or ()), device, allow_outside)
+        shared = Shared(tuple(imports or ()), device, allow_outside, interactive)
         code = _commands.batch(manifest, out, chosen, shared, resume, retries, _commands.Show(quiet, as_json))
     raise typer.Exit(code)
 
 
 @app.command(epilog=_examples("jaxsci demo", "jaxsci demo --out my-first-report"))
-def demo(out: Out = None, device: Device = "auto", quiet: Quiet = False, as_json: Json = False) -> None:
+def demo(
+    out: Out = None,
+    device: Device = "auto",
+    interactive: Interactive = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Fit the nine bundled pulsars in one batch, by generalised least squares, and write a report."""
     with bad_input():
         from . import _commands
 
         show = _commands.Show(quiet, as_json)
-        code = _commands.run("bundled:quickstart.toml", out, device, [], [], False, False, show)
+        code = _commands.run("bundled:quickstart.toml", out, device, [], [], False, False, interactive, show)
     raise typer.Exit(code)
 
 

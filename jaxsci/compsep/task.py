@@ -28,11 +28,13 @@ from ..runs import (
     AbstractOutcome,
     Config,
     ConfigError,
+    Image,
     Job,
     Kind,
     Refusal,
     Registry,
     Report,
+    Scatter,
     Untried,
     check_keys,
     first_line,
@@ -47,7 +49,7 @@ from ._mixing import spectral
 from ._patches import lay_out
 from ._settings import Settings
 from ._task.config import SkyData, read_calibration, read_instrument, read_mixing, read_sky
-from ._task.figures import draw
+from ._task.figures import draw, panels
 from .io import write_separation
 
 SPECTRA = (
@@ -183,6 +185,10 @@ class SkyOutcome(AbstractOutcome):
     def draw(self) -> Any:
         """Maps and spectra, or the spectra of a forecast."""
         return draw(self.separation, self.forecast, self.member.instrument, self.member.sky)
+
+    def panels(self) -> Sequence[Scatter | Image]:
+        """Maps with their errors on a grid of longitude and latitude, or the spectra of a forecast."""
+        return panels(self.separation, self.forecast)
 
 
 class SkyTask(AbstractFitTask[SkyFit, SkyOutcome]):

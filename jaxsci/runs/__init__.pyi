@@ -21,6 +21,7 @@ from ._entry_points import commands as commands, sciences as sciences
 from ._errors import CLASS_ERRORS as CLASS_ERRORS, ConfigError as ConfigError, first_line as first_line
 from ._figures import can_draw as can_draw
 from ._files import write_whole as write_whole
+from ._interactive import MOST_CELLS as MOST_CELLS
 from ._interrupt import STOPPED as STOPPED
 from ._records import (
     BAD as BAD,
@@ -61,12 +62,15 @@ from ._task import (
     AbstractOutcome as AbstractOutcome,
     AbstractTask as AbstractTask,
     Column as Column,
+    Image as Image,
     Job as Job,
     Member as Member,
     Record as Record,
     Refusal as Refusal,
     Report as Report,
     Savable as Savable,
+    Scatter as Scatter,
+    Series as Series,
     Tile as Tile,
     Untried as Untried,
     Words as Words,

@@ -33,6 +33,7 @@ from ._report import (
     shown,
     to_look_at,
     top,
+    zoom,
 )
 from ._task import NOT_RUN, Column, Record
 
@@ -128,7 +129,7 @@ def member_page(content: Content, place: int, near: Mapping[str, str]) -> str:
     title, member, anchor = content.document["title"], content.members[place], content.anchors[place]
     links = (tag("a", text, href=f"{name}.html") for text, name in near.items())
     back = tag("nav", tag("a", f"{title}: all {content.noun}s", href="../report.html"), *links)
-    whole = section(anchor, member, content.task, content.figures.get(anchor), "../")
+    whole = section(anchor, member, content.task, content.figures.get(anchor), "../", zoom(content, anchor, "../"))
     return page(f"{member['name']} - {title}", (back, whole))
 
 

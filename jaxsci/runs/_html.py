@@ -8,7 +8,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_VOID = ("img",)  # elements without an end
+_VOID = ("img", "meta")  # elements without an end
 
 
 class Html(str):

@@ -6,7 +6,7 @@ number. `run` calls this with the records of all members and the task, which dra
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import equinox as eqx
 import jax.tree_util as jtu
 import numpy as np
 
-from . import _figures
+from . import _figures, _interactive
 from ._batch_report import MOST_PAGES, batch_report, histogram_columns, member_page, worth_a_look
 from ._errors import ConfigError
 from ._files import write_whole
@@ -112,22 +112,28 @@ def write_report(
     outcomes: Sequence[AbstractOutcome],
     task: AbstractTask[Any, Any],
     track: Callable[[Sequence[Any]], Iterable[Any]],
+    interactive: bool = False,
 ) -> Path:
     """Draw figures/ and write report.html, and members/ for a large batch; without matplotlib, say how to get figures.
 
-    **Arguments:** `task`: draws; `track`: wraps what is looped over, to show progress.
+    **Arguments:** `task`: draws; `track`: wraps what is looped over, to show progress; `interactive`: True writes
+    interactive.html too.
     """
     records = document["members"]
     anchors = slugs([o.member.name for o in outcomes])
     chosen = worth_a_look(records, task)
     figures: dict[str, _figures.Drawn] = {}
     pictures: dict[str, _figures.Drawn] = {}
+    zoomed: dict[str, str] = {}
     notes = [] if _figures.can_draw() else [NO_FIGURES]
     try:
-        for place in track([] if notes else chosen):
-            svg = None if isinstance(outcomes[place], Untried) else _figures.svg(outcomes[place].draw, anchors[place])
+        for place in track([] if notes and not interactive else chosen):
+            outcome, anchor = outcomes[place], anchors[place]
+            svg = None if notes or isinstance(outcome, Untried) else _figures.svg(outcome.draw, anchor)
             if svg is not None:
-                figures[anchors[place]] = draw_to(folder, anchors[place], svg)
+                figures[anchor] = draw_to(folder, anchor, svg)
+            if interactive and (drawn := _interactive.interactive_figures(outcome.panels())):
+                zoomed[anchor] = drawn
         for title, draw in ({} if notes else task.pictures(tried(outcomes))).items():
             svg = _figures.svg(draw, title)
             if svg is not None:
@@ -137,12 +143,24 @@ def write_report(
                 figures[name] = draw_to(folder, name, _figures.draw_histograms(columns, name))
     except KeyboardInterrupt:
         notes.append("The drawing of figures was stopped.")
-    write_pages(folder, Content(document, task, anchors, figures, notes, pictures))
+    write_pages(folder, Content(document, task, anchors, figures, notes, pictures), zoomed if interactive else None)
     return folder / "report.html"
 
 
-def write_pages(folder: Path, content: Content) -> None:
-    """Write report.html, and members/ for a large batch."""
+def write_pages(folder: Path, content: Content, zoomed: Mapping[str, str] | None = None) -> None:
+    """Write report.html, and members/ for a large batch.
+
+    **Arguments:** `zoomed`: the interactive figures of members by their file names, for interactive.html; `None` for no
+    such page.
+    """
+    if zoomed is None:
+        (folder / _interactive.PAGE).unlink(missing_ok=True)  # of an earlier run, which showed other numbers
+    else:
+        kept = _interactive.not_too_large(zoomed)
+        shown = worth_a_look(content.members, content.task)
+        zoom = _interactive.interactive_page(content, shown, kept, zoomed.keys() - kept.keys())
+        write_whole(folder / _interactive.PAGE, zoom)
+        content = dataclasses.replace(content, interactive=frozenset(kept))
     content = dataclasses.replace(content, beside=_beside(folder))
     path, anchors = folder / "report.html", content.anchors
     if len(anchors) <= MOST_DETAILS:

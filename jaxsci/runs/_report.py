@@ -35,7 +35,8 @@ class Content:
     - `document`: what `results.json` holds. `task`: says how to speak of its members.
     - `anchors`: the file name of each member. `figures`: figures by those names.
     - `notes`: lines to show below the heading. `pictures`: figures of the whole run, by title.
-    - `beside`: the files and folders that lie beside the page.
+    - `beside`: the files and folders that lie beside the page. `interactive`: the members, by their file names, whose
+      figures are in interactive.html too; `None` where there is no such page.
     """
 
     document: Mapping[str, Any]
@@ -45,6 +46,7 @@ class Content:
     notes: Sequence[str]
     pictures: Mapping[str, Drawn]
     beside: Sequence[str] = ()
+    interactive: frozenset[str] | None = None
 
     @property
     def members(self) -> Sequence[Record]:
@@ -73,7 +75,7 @@ def report(content: Content) -> str:
     there = [(anchor, m) for anchor, m in zip(content.anchors, members, strict=True) if state(m) == LOOK]
     tried = any(m["result"] != NOT_RUN for _, m in failed)
     each = (
-        section(anchor, member, task, content.figures.get(anchor))
+        section(anchor, member, task, content.figures.get(anchor), below=zoom(content, anchor))
         for anchor, member in zip(content.anchors, members, strict=True)
     )
     several = len(members) > 1
@@ -90,7 +92,8 @@ def report(content: Content) -> str:
 
 def top(content: Content, parts: Sequence[Part]) -> tuple[Html, ...]:
     """What stands above the parts of a page: title, links to the parts, numbers to see first, notes."""
-    links = (tag("a", part.title, href=f"#{part.name}") for part in parts if part.body)
+    links = [tag("a", part.title, href=f"#{part.name}") for part in parts if part.body]
+    links += [] if content.interactive is None else [tag("a", "Interactive figures", href="interactive.html")]
     said = (*content.notes, *content.task.notes(content.members))
     return (
         heading(content.document),
@@ -105,8 +108,8 @@ def bodies(parts: Iterable[Part]) -> list[Html]:
     return [join([tag("h2", part.title, id=part.name), part.body]) for part in parts if part.body]
 
 
-def page(title: str, body: Iterable[Any], script: str = "") -> str:
-    """An HTML file with the style of all reports in it, and what else it needs."""
+def page(title: str, body: Iterable[Any], script: str = "", more: Html = Html("")) -> str:
+    """An HTML file with the style of all reports in it, and what else it needs; `more` goes into its head."""
     css = resource("report.css")
     head = Html(
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -114,7 +117,7 @@ def page(title: str, body: Iterable[Any], script: str = "") -> str:
     )
     whole = tag(
         "html",
-        tag("head", head, tag("title", title), tag("style", Html(css))),
+        tag("head", head, more, tag("title", title), tag("style", Html(css))),
         tag("body", tag("main", *body), tag("script", Html(script)) if script else ""),
         lang="en",
     )
@@ -215,10 +218,20 @@ def written(value: int | float, form: str) -> str:
     return "\N{EN DASH}" if math.isnan(value) else f"{value:{form}}"
 
 
-def section(anchor: str, member: Record, task: Task, figure: Drawn | None, base: str = "") -> Html:
+def zoom(content: Content, anchor: str, base: str = "") -> Html:
+    """The link to a member's interactive figures, if it has any; `base` as in `section`."""
+    if anchor not in (content.interactive or ()):
+        return Html("")
+    link = tag("a", "interactive figures", href=f"{base}interactive.html#{anchor}")
+    return tag("p", "to zoom into: ", link, class_="quiet")
+
+
+def section(
+    anchor: str, member: Record, task: Task, figure: Drawn | None, base: str = "", below: Html = Html("")
+) -> Html:
     """All of one member: how it ended, its facts, its figure, its parameters, its files.
 
-    **Arguments:** `base`: from the page to the folder of report.html.
+    **Arguments:** `base`: from the page to the folder of report.html. `below`: what goes below the figure.
     """
     head = tag("h3", member["name"], " ", badge(member))
     if member["result"] in (NOT_RUN, REFUSED, GIVEN_UP):
@@ -227,7 +240,7 @@ def section(anchor: str, member: Record, task: Task, figure: Drawn | None, base:
     kind = "note bad" if state(member) == BAD else "note"
     message = join(tag("p", text, class_=kind) for text in (member["message"], *member["look"]) if text)
     facts = tag("p", " · ".join((on, *task.facts(member))), class_="quiet")
-    picture = shown(figure) if figure else ""
+    picture = join([shown(figure) if figure else "", below])
     files = [figure.file] if figure else []
     files += [member["solution"]["file"]] if "solution" in member else []
     files += member.get("files", [])

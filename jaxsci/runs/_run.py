@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from ._bad_input import BAD_INPUT
 from ._config import Config, read_config
 from ._errors import ConfigError
+from ._interactive import need_plotly
 from ._interrupt import STOPPED, check_interrupt
 from ._output import Log, now, output_folder, write_report, write_results
 from ._progress import Progress
@@ -116,17 +117,22 @@ def run(
     allow_outside: bool = False,
     watch: Watch = Unwatched(),
     resume: bool = False,
+    interactive: bool = False,
 ) -> Ran:
     """Run what a config describes and write the output folder.
 
     **Arguments:** those of `load`; `out`: the folder, by default `runs/<config name>-<UTC time>`; `device`: `"auto"`,
-    `"cpu"` or `"gpu"`; `watch`: is told how far the run is; `resume`: go on with a run that was stopped in `out`.
+    `"cpu"` or `"gpu"`; `watch`: is told how far the run is; `resume`: go on with a run that was stopped in `out`;
+    `interactive`: write interactive.html too, whose figures can be zoomed into.
 
-    **Raises:** `ConfigError` for bad input, and for a folder where another run is under way or was stopped;
+    **Raises:** `ConfigError` for bad input, for a folder where another run is under way or was stopped, and where
+    `interactive` finds no plotly;
     `WriteError` where it cannot be written. Members that fail are told in the records.
     """
     if resume and out is None:
         raise ConfigError("--resume", "say where the run was stopped: --out DIR")
+    if interactive:
+        need_plotly()
     began = time.perf_counter()
     used = prepare(device)
     loaded = load(file, imports, settings, allow_outside)
@@ -135,11 +141,18 @@ def run(
     imported = [path.read_bytes() for path in imports]
     belongs = {"config": config.tables, "data": job.members, "imported files": imported}
     with Progress(folder, belongs, job.members, resume) as progress:
-        return _reported(loaded, used, folder, progress, watch, beside=not imports, began=began)
+        return _reported(loaded, used, folder, progress, watch, not imports, began, interactive)
 
 
 def _reported(
-    loaded: Loaded, used: dict[str, Any], folder: Path, progress: Progress, watch: Watch, beside: bool, began: float
+    loaded: Loaded,
+    used: dict[str, Any],
+    folder: Path,
+    progress: Progress,
+    watch: Watch,
+    beside: bool,
+    began: float,
+    interactive: bool,
 ) -> Ran:
     """Run the members that are not done yet, and write all that follows from the outcomes."""
     config, task, job = loaded.config, loaded.task, loaded.job
@@ -172,7 +185,7 @@ def _reported(
         "members": records,
     }
     write_results(folder, document, outcomes, task)
-    page = write_report(folder, document, outcomes, task, watch.drawing)
+    page = write_report(folder, document, outcomes, task, watch.drawing, interactive)
     log.say(f"report written after {time.perf_counter() - began:.1f} s")
     progress.over = document["complete"]
     return Ran(task, records, document["counts"], page, exit_code(records))

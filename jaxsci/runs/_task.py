@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+from jaxtyping import Float, Shaped
+
 from ._config import Config
 from ._registry import Registry
 
@@ -115,6 +118,62 @@ class Job(Generic[M]):
     members: tuple[M, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """Points of a `Scatter` that have a name in its legend; a line of the same name after them has their colour.
+
+    - `x`, `y`: of each point; those that are not finite are not drawn. `std`: the standard errors of `y`.
+    - `line`: True for a curve through them, as of a model.
+    - `more`: what else is told of a point under the pointer, by name: a number or a text for each.
+    """
+
+    name: str
+    x: Float[np.ndarray, " n"]
+    y: Float[np.ndarray, " n"]
+    std: Float[np.ndarray, " n"] | None = None
+    line: bool = False
+    more: Mapping[str, Shaped[np.ndarray, " n"]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scatter:
+    """A panel of points and lines, to be zoomed into.
+
+    `x`, `y`: what is along its axes, with units; panels with the same `x` are zoomed together. `logarithmic`: the axes
+    that are, such as `"xy"`.
+    """
+
+    title: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+    logarithmic: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """A panel with a number in each cell of a grid, to be zoomed into; NaN is left empty.
+
+    - `values`: rows from top to bottom. `name`: what they are, with their unit.
+    - `columns`, `rows`: where the middles of the cells are, rising or falling.
+    - `x`, `y`: what is along the axes; images with the same are zoomed together. `equal`: True for one scale on both.
+    - `limits`: of the colours; by default the 1st and 99th percentile. `signed`: colours about zero. `note`: a sentence
+      to say below it.
+    """
+
+    title: str
+    x: str
+    y: str
+    values: Float[np.ndarray, "h w"]
+    columns: Float[np.ndarray, " w"]
+    rows: Float[np.ndarray, " h"]
+    name: str
+    equal: bool = False
+    limits: tuple[float, float] | None = None
+    signed: bool = False
+    note: str = ""
+
+
 class AbstractOutcome(abc.ABC):
     """How one member of a job ended, and what was found.
 
@@ -175,6 +234,13 @@ class AbstractOutcome(abc.ABC):
         below them that share their abscissa, are one.
         """
         return None
+
+    def panels(self) -> Sequence[Scatter | Image]:
+        """Its data as they are, for figures that a reader zooms into (`jaxsci run --interactive`).
+
+        A run draws of each series and image what a browser can show, and says of how many.
+        """
+        return ()
 
 
 @dataclasses.dataclass(frozen=True)

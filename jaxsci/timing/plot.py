@@ -315,7 +315,10 @@ def _by_receiver(
 
 
 def _receivers(model: TimingModel, toas: TOAs) -> Iterator[tuple[str, np.ndarray]]:
-    """(label, which TOAs): by the flags of the EFACs, where those cover all; else by octaves of frequency."""
+    """(label, which TOAs): by the flags of the EFACs, where those cover all; else by octaves of frequency.
+
+    There are as many as `RECEIVERS` has colours, at most; the last octave has all that are above it.
+    """
     par = model.par
     stems = () if par is None else tuple(par.find(name) for name in par.numbered("EFAC"))
     flags = [line.select for line in stems if line is not None and line.select in toas.flags]
@@ -325,7 +328,9 @@ def _receivers(model: TimingModel, toas: TOAs) -> Iterator[tuple[str, np.ndarray
         return
     frequency = np.asarray(toas.frequency)
     octave = np.where(np.isfinite(frequency), np.floor(np.log2(np.where(np.isfinite(frequency), frequency, 1))), 99)
-    for one in np.unique(octave)[: len(RECEIVERS)]:
+    octaves = np.unique(octave)[: len(RECEIVERS)]
+    octave = np.minimum(octave, octaves[-1])
+    for one in octaves:
         here = octave == one
         middle = np.median(frequency[here])
         yield ("infinite frequency" if one == 99 else f"{middle:.0f} MHz"), here

@@ -26,6 +26,7 @@ from ..runs import (
     Refusal,
     Registry,
     Report,
+    Scatter,
     check_keys,
     first_line,
     shown,
@@ -45,7 +46,7 @@ from ._residuals.realisation import NoiseRealisation, noise_realisation
 from ._residuals.summary import Look, looks, weighted_rms
 from ._simulate import simulate
 from ._task.columns import correlation_table, derived_rows, epoch_table, residual_table
-from ._task.figures import Shown, draw, draw_sky
+from ._task.figures import Shown, draw, draw_sky, panels
 from ._task.grid import Grid, read_grid
 from ._task.load import PulsarFiles, Reading, read_planned, read_pulsar
 from ._task.noise import noise_names, noise_rows, timing_remarks
@@ -144,10 +145,17 @@ class TimingOutcome(AbstractOutcome):
 
     def draw(self) -> Any:
         """Residuals before and after, averaged, whitened, over the orbit, noise, DMX, chi2 on a grid: what there is."""
-        shown = Shown(self.look, self.averages, self.noise, self.member.grid, self.grid)
         rms = 1e6 * weighted_rms(self.look.after, self.look.sigma)
         title = f"{self.member.name}: weighted rms {rms:.3f} µs, {len(self.member.toas)} TOAs"
-        return draw(self.timing, self.member.toas, shown, title)
+        return draw(self.timing, self.member.toas, self._shown, title)
+
+    def panels(self) -> Sequence[Scatter]:
+        """Residuals after and before the fit, whitened and averaged, with what is known of each TOA."""
+        return panels(self.timing, self.member.toas, self._shown)
+
+    @property
+    def _shown(self) -> Shown:
+        return Shown(self.look, self.averages, self.noise, self.member.grid, self.grid)
 
 
 class TimingTask(AbstractFitTask[Pulsar, TimingOutcome]):

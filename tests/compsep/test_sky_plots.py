@@ -11,7 +11,7 @@ import pytest
 from jaxsci import compsep
 from jaxsci.compsep import plot
 from jaxsci.compsep._healpix import ring_to_nest
-from jaxsci.compsep._task.figures import _arranged
+from jaxsci.compsep._task.figures import _arranged, _grid, panels
 
 matplotlib = pytest.importorskip("matplotlib")
 healpy = pytest.importorskip("healpy")
@@ -230,3 +230,37 @@ def test_wrong_names(answer):
     with pytest.raises(ValueError, match="no fitted parameter"):
         plot.plot_parameter(separation, "dust.beta")
     assert plot.plot_residual(separation, NU, maps, 0).images
+
+
+def test_maps_to_zoom_into_show_pixels_as_they_are(answer):
+    separation, _ = answer
+    found = {panel.title: panel for panel in panels(separation, None)}
+    for s, letter in enumerate("QU"):
+        for prefix, values in (("", separation.component("sync")[s]), ("error of ", separation.errors[1, s])):
+            panel = found[f"{prefix}sync {letter} ({separation.amplitude_units[1]})"]
+            pixel = healpy.ang2pix(2, *np.meshgrid(panel.columns, panel.rows), lonlat=True)
+            assert np.array_equal(panel.values, np.asarray(values)[pixel], equal_nan=True)
+            assert np.isnan(panel.values[pixel == 7]).all()
+            assert set(pixel.ravel()) == set(range(NPIX))
+            assert not panel.note
+    assert {"sync.beta", "error of sync.beta"} <= set(found)
+    assert found[f"cmb Q ({separation.amplitude_units[0]})"].signed
+    assert panel.columns[0] > panel.columns[-1], "longitude rises to the left"
+    assert panel.rows[0] > panel.rows[-1], "north is up"
+
+
+@pytest.mark.parametrize("centre", [(0.0, 40.0), (180.0, -30.0), (250.0, 0.0), (90.0, 88.0)])
+@pytest.mark.parametrize("nside", [16, 256])
+def test_a_part_of_the_sky_is_shown_as_a_part(centre, nside):
+    used = np.zeros(12 * nside**2, bool)
+    used[healpy.query_disc(nside, healpy.ang2vec(*centre, lonlat=True), np.deg2rad(12.0))] = True
+    grid = _grid(used)
+    assert grid.pixel.shape == (grid.latitude.size, grid.longitude.size)
+    assert grid.pixel.size <= 131_072
+    there = np.intersect1d(grid.pixel, np.flatnonzero(used))
+    assert there.size == grid.shown > 0.6 * used.sum()
+    assert there.size == used.sum() or nside == 256
+    if abs(centre[1]) < 60:
+        assert np.ptp(grid.longitude) < 45
+        assert abs(np.mod(grid.longitude.mean() - centre[0] + 180, 360) - 180) < 3
+    assert np.ptp(grid.latitude) < 40

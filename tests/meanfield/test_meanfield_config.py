@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers import figures_of
 
 import jaxsci as js
 from jaxsci.meanfield.task import MeanFieldTask
@@ -26,7 +27,7 @@ def words(page):
 
 def ran(command, name, *settings, code=0):
     given = [word for setting in settings for word in ("--set", setting)]
-    done = command("run", f"bundled:meanfield/{name}", "--out", "out", *given)
+    done = command("run", f"bundled:meanfield/{name}", "--out", "out", "--interactive", *given)
     assert done.exit_code == code, done.output
     return done
 
@@ -73,6 +74,13 @@ def test_ornstein_uhlenbeck(command, folder):
     with np.load(folder / "out" / "densities" / "more.npz") as file:
         assert file["density"].shape == file["standard_error"].shape == (3, 40)
         assert file["density"].sum(axis=1) * 6 / 40 == pytest.approx(1, abs=1e-9)
+        at_times, over_time = figures_of(folder / "out")["more"]
+        points = [trace for trace in at_times["traces"] if trace["mode"] == "markers"]
+        assert [trace["name"] for trace in points] == [f"t = {t:.4g}" for t in file["t"]]
+        assert (np.stack([trace["y"] for trace in points]) == file["density"]).all()
+        assert (np.stack([trace["error_y"]["array"] for trace in points]) == file["standard_error"]).all()
+        over = over_time["traces"][0]["z"][::-1].T
+        assert over == pytest.approx(file["density"], rel=1e-6, abs=1e-9)
     rows = list(csv.DictReader((folder / "out" / "densities" / "more.csv").read_text().splitlines()))
     assert len(rows) == 3 * 40
     assert set(rows[0]) == {"t", "x", "density", "standard_error"}

@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+from helpers import figures_of, told_of
 from written import DECAY, MODELS, write_csv
 
 from jaxsci.curvefit.task import CurveFitTask
@@ -54,7 +55,7 @@ BROKEN = ["nan,fit.toml,nan.csv,", "text,fit.toml,text.csv,"]
 DEADLY = ["deadly,fit.toml,a.csv,Deadly", "wrong,fit.toml,a.csv,Wrong", "again,fit.toml,b.csv,Wrong"]
 # of the same kind as those above, three of which are loaded beforehand: the first worker that loads it dies
 ONCE = ["once,fit.toml,c.csv,DeadlyOnce"]
-SETTINGS = ("--out", "out", "--import", "my_models.py")
+SETTINGS = ("--out", "out", "--import", "my_models.py", "--interactive")
 
 
 def write(path, *lines):
@@ -103,6 +104,10 @@ def test_a_batch_survives_its_items_and_goes_on_later(place, command):
     assert "4 of 9 fits converged" in done.stdout
     assert all(name in page for name in results)
     assert page.count('<svg role="img"') == 5, "of all that were fitted"
+    assert set(figures_of(out)) == {*fine, "nan"}, "those too"
+    assert {each["name"]: each["state"] for each in told_of(out)} == dict.fromkeys(fine, "good") | dict.fromkeys(
+        bad, "bad"
+    )
     _is_the_run_that_it_would_be(place, command)
     _goes_on(place, command)
     _refuses_what_has_changed(place, command)
@@ -132,6 +137,7 @@ def _goes_on(place, command):
     fine = dict.fromkeys(("a", "b", "c", "text", "once", "new"), "successful")
     assert results == {**fine, "nan": "nonfinite_data"}
     assert solution(out, "a") == before
+    assert set(figures_of(out)) == {*fine, "nan"}, "of those that were kept, too"
     assert {name: (out / "items" / name / "item.jsci").stat().st_mtime_ns for name in stamps} == stamps
     log = (out / "log.txt").read_text()
     assert f"a: {damaged.relative_to(place)} is damaged: it is run again" in log

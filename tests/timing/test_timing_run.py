@@ -1,12 +1,15 @@
 """`task = "timing"`: what a run of pulsars writes, and what is refused."""
 
 import csv
+import dataclasses
 import json
 import re
 from decimal import Decimal
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import figures_of
 from typer.testing import CliRunner
 
 import jaxsci as js
@@ -15,6 +18,7 @@ from jaxsci.cli import app
 from jaxsci.runs import bundled_files, read_config
 from jaxsci.timing._notation import said
 from jaxsci.timing._par import read_par
+from jaxsci.timing.plot import _receivers
 
 CONFIG = """
 task = "timing"
@@ -35,10 +39,47 @@ def ran(tmp_path_factory):
     """(output folder, what was printed) of a run of two pulsars."""
     folder = tmp_path_factory.mktemp("timing")
     (folder / "two.toml").write_text(CONFIG)
-    words = ["run", str(folder / "two.toml"), "--out", str(folder / "out")]
+    words = ["run", str(folder / "two.toml"), "--out", str(folder / "out"), "--interactive"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return folder / "out", done
+
+
+def test_what_is_zoomed_into_are_the_residuals_of_the_tables(ran):
+    out, _ = ran
+    rows = list(csv.DictReader((out / "residuals" / "NGC6440E.csv").read_text().splitlines()))
+    after, white, before, means = figures_of(out)["NGC6440E"]
+    record = json.loads((out / "results.json").read_text())["members"][0]
+    assert after["title"] == f"After the fit: weighted rms {record['rms_us']:.3f} µs, {len(rows)} TOAs"
+    of_toas = {}
+    for name, panel in (("residual_s", after), ("whitened", white), ("before_s", before)):
+        for trace in panel["traces"]:
+            told = trace["customdata"]
+            toas = [int(row[-3]) for row in told]
+            scale = 1.0 if name == "whitened" else 1e6
+            for k, toa in enumerate(toas):
+                row = rows[toa]
+                assert trace["x"][k] == float(row["mjd_utc"])
+                assert trace["y"][k] == pytest.approx(scale * float(row[name]), rel=1e-12)
+                assert float(told[k][-2]) == float(row["frequency_mhz"])
+                if name != "whitened":
+                    assert trace["error_y"]["array"][k] == pytest.approx(1e6 * float(row["sigma_s"]), rel=1e-12)
+            of_toas.setdefault(name, []).extend(toas)
+    assert all(sorted(toas) == list(range(len(rows))) for toas in of_toas.values()), "each TOA once"
+    epochs = list(csv.DictReader((out / "epochs" / "NGC6440E.csv").read_text().splitlines()))
+    drawn = sorted(pair for trace in means["traces"] for pair in zip(trace["x"], trace["y"], strict=True))
+    of_table = sorted((float(epoch["mjd_utc"]), 1e6 * float(epoch["residual_s"])) for epoch in epochs)
+    assert np.array(drawn) == pytest.approx(np.array(of_table), rel=1e-12)
+
+
+def test_the_highest_octaves_of_frequency_go_together():
+    """There are six colours, and no TOA is left out for the want of a seventh."""
+    model, toas = timing.bundled("NGC6440E")
+    frequency = 50.0 * 2.0 ** (np.arange(len(toas)) % 9)
+    frequency[5] = np.inf
+    groups = list(_receivers(model, dataclasses.replace(toas, frequency=jnp.asarray(frequency))))
+    assert len(groups) == 6
+    assert (np.sum([here for _, here in groups], axis=0) == 1).all()
 
 
 def test_numbers_of_a_run(ran):

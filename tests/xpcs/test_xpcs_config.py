@@ -8,6 +8,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+from helpers import figures_of
 
 from jaxsci.runs import ConfigError, bundled_files, read_config
 from jaxsci.xpcs import read_result
@@ -71,7 +72,7 @@ def test_what_is_bundled_is_small_and_of_the_known_layout():
 
 
 def test_a_result_file_becomes_relaxation_times(command, mine):
-    done = command("run", "mine.toml", "--out", "out")
+    done = command("run", "mine.toml", "--out", "out", "--interactive")
     assert done.exit_code == 0, done.output
     found = members(mine / "out")["mine"]
     assert (found["q_bins"], found["fitted"], found["verdict"]) == (12, 12, "analysed")
@@ -89,6 +90,15 @@ def test_a_result_file_becomes_relaxation_times(command, mine):
         assert text in page.replace("<span> / 12</span>", " / 12"), text
     assert page.count('<svg role="img"') == 1
     assert "12 of 12 q-bins fitted" in done.stdout
+    curves, law = figures_of(mine / "out")["mine"]
+    read = read_result(DIFFUSION).curves
+    points = [trace for trace in curves["traces"] if trace["mode"] == "markers"]
+    for k, trace in enumerate(points):
+        used = np.asarray(read.mask)[:, k]
+        assert trace["x"] == pytest.approx(np.asarray(read.t)[used])
+        assert trace["y"] == pytest.approx(np.asarray(read.g2)[used, k], abs=1e-12)
+    assert (len(points), len(curves["traces"])) == (12, 24)
+    assert law["traces"][0]["y"] == pytest.approx(tau, rel=1e-9)
 
 
 def test_a_file_without_a_point_is_told_before_the_run(command, mine):

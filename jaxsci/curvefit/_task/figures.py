@@ -1,17 +1,30 @@
 """The figure of a curve fit in a report: data with fit, residuals, correlation; of an image, image, model, residuals.
 
-Of a streamed file only some rows are shown, which the member has as its sample. The outcome calls `draw`;
-the style of the page and its colours are those of the run.
+Of a streamed file only some rows are shown, which the member has as its sample. The outcome calls `draw`, and `panels`
+for figures to zoom into; the style of the page and its colours are those of the run.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 
 from ...datasets import Dataset
 from ...fitting import Solution
-from ...plot import plot_correlation, plot_fit, plot_image, plot_residuals
+from ...plot import (
+    _abscissa,
+    _grid,
+    _predict,
+    _residual,
+    _sigma,
+    plot_correlation,
+    plot_fit,
+    plot_image,
+    plot_residuals,
+)
+from ...runs import Image, Scatter, Series
 from .build import Member
 
 
@@ -62,3 +75,61 @@ def _draw_image(member: Member, solution: Solution) -> Any:
         ax.set(xlabel=member.labels[0], ylabel=member.labels[1] if ax is pictures[0] else "")
     plot_correlation(solution, correlation).set_title("correlation")
     return figure
+
+
+def panels(member: Member, solution: Solution) -> Sequence[Scatter | Image]:
+    """Data with the fitted curve, and the residuals; of an image, itself, the model and the residuals."""
+    solution, data = _on_device(member, solution)
+    known = solution.absolute
+    noise = data.noise if solution.noise is None else solution.noise
+    residual = np.asarray(_residual(solution.model, data, noise if known else None), float)
+    unit = "residual / \N{GREEK SMALL LETTER SIGMA}" if known else "residual"
+    if member.image is not None:
+        return _images(member, data, np.asarray(_predict(solution, data.inputs)[0]), residual, unit)
+    used = np.flatnonzero(np.asarray(data.mask))
+    x, observed, sigma = np.asarray(_abscissa(data), float)[used], np.asarray(data.observed, float)[used], _sigma(data)
+    grid, inputs = _grid(data, x)
+    curve, std = (np.asarray(part, float) for part in _predict(solution, inputs))
+    across, up = member.labels
+    row = {"row": used}
+    return [
+        Scatter(
+            f"Data and {member.what}",
+            across,
+            up,
+            (
+                Series("data", x, observed, None if sigma is None else np.asarray(sigma, float)[used], more=row),
+                Series(member.what, np.asarray(grid, float), curve, std, line=True),
+            ),
+        ),
+        Scatter("Residuals, model less data", across, unit, (Series("residuals", x, residual[used], more=row),)),
+    ]
+
+
+def _images(member: Member, data: Dataset, model: np.ndarray, residual: np.ndarray, unit: str) -> list[Image]:
+    """Masked pixels are left empty but in the model."""
+    assert member.image is not None
+    height, width = member.image
+    used = np.asarray(data.mask)
+    shown = {
+        "Data": np.where(used, data.observed, np.nan),
+        "Model": model,
+        "Residuals": np.where(used, residual, np.nan),
+    }
+    seen = np.asarray(data.observed)[used]
+    scale = (float(seen.min()), float(seen.max())) if seen.size else None  # of data and model alike
+    return [
+        Image(
+            title,
+            member.labels[0],
+            member.labels[1],
+            np.asarray(values, float).reshape(member.image),
+            np.arange(float(width)),
+            np.arange(float(height)),
+            unit if title == "Residuals" else title.lower(),
+            equal=True,
+            limits=None if title == "Residuals" else scale,
+            signed=title == "Residuals",
+        )
+        for title, values in shown.items()
+    ]

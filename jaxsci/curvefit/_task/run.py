@@ -21,11 +21,11 @@ import numpy as np
 from ...core import AbstractModel
 from ...datasets import AbstractDataset, Dataset, bucket
 from ...fitting import Solution, explain_result, fit, fit_batch, lane_count, make_plan
-from ...runs import CLASS_ERRORS, REFUSED, AbstractOutcome, ConfigError, Report, Untried, first_line
+from ...runs import CLASS_ERRORS, REFUSED, AbstractOutcome, ConfigError, Image, Report, Scatter, Untried, first_line
 from ...runs.fits import item, result_of
 from .._compile import compile_quickly
 from .build import Member, Settings
-from .figures import draw
+from .figures import draw, panels
 from .record import record
 
 _IN_A_CONFIG = {
@@ -88,6 +88,10 @@ class Outcome(AbstractOutcome):
     def draw(self) -> Any:
         """Data with fit, residuals and correlation; of an image, itself beside the model."""
         return draw(self.member, self.solution)
+
+    def panels(self) -> Sequence[Scatter | Image]:
+        """Data with fit, and residuals; of an image, itself beside the model."""
+        return panels(self.member, self.solution)
 
 
 def explained(value: int, member: Member) -> str:

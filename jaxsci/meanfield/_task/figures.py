@@ -1,7 +1,8 @@
 """Pictures of a report: the density of an evolution, the crowd of a game, a calibration beside its data.
 
 Panels stand in two columns, so that their letters can be read on a telephone too. Each is a function of
-`jaxsci.meanfield.plot`. The outcomes call `draw_evolution`, `draw_game` and `draw_calibration`, the task `draw_rate`.
+`jaxsci.meanfield.plot`. The outcomes call `draw_evolution`, `draw_game` and `draw_calibration`, and `panels` for
+figures to zoom into; the task calls `draw_rate`.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from ...core import Diagonal
 from ...plot import DATA, MODEL
+from ...runs import Image, Scatter, Series
 from .. import plot
 from .._finite_volume import DensityPath
 
@@ -177,3 +179,30 @@ def draw_rate(outcomes: Sequence["Evolved"]) -> Any:
     ax.set(xlabel="particles N", ylabel="L1")
     ax.legend(frameon=False, fontsize="small")
     return figure
+
+
+def panels(result: plot.Result, grid: plot.Grid, reference: DensityPath | None) -> Sequence[Scatter | Image]:
+    """The density on a line over time and at three times, beside that of the reference; in the plane at the end."""
+    path = plot._path(result, grid, "density", None)
+    ts, values = np.asarray(path.ts, float), np.asarray(path.values, float)
+    if values.ndim == 3:
+        x, y = (np.asarray(grid.centres(axis), float) for axis in (0, 1))
+        return [Image(f"t = {ts[-1]:.4g}", "x", "y", values[-1].T[::-1], x, y[::-1], "density", equal=True)]
+    if values.ndim != 2:
+        return []
+    x = np.asarray(plot._line(path), float)
+    known = None if reference is None else plot._path(reference, None, "density", None)
+    series = []
+    for k in dict.fromkeys((0, (ts.size - 1) // 2, ts.size - 1)):
+        error = None if path.error is None else np.asarray(path.error[k], float)
+        series.append(Series(f"t = {ts[k]:.4g}", x, values[k], error))
+        there = None if known is None else plot._at(known, float(ts[k]))
+        if there is not None:
+            series.append(Series(f"t = {ts[k]:.4g}", x, np.asarray(there, float), line=True))
+    title = "Density at three times"
+    if any(each.line for each in series):
+        title += ", lines: the reference"
+    return [
+        Scatter(title, "x", "density", tuple(series)),
+        Image("Density over time", "t", "x", values.T[::-1], ts, x[::-1], "density"),
+    ]

@@ -7,14 +7,14 @@ density is from answering itself, a calibration what all fits tell. `work` makes
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...evolution import Evolution, Statistics
 from ...fitting import Solution
-from ...runs import SUCCESSFUL, AbstractOutcome
+from ...runs import SUCCESSFUL, AbstractOutcome, Image, Scatter
 from ...runs.fits import result_of
 from .._density import Density
 from .._exits import exit_times
@@ -127,6 +127,12 @@ class Evolved(AbstractOutcome):
         from .figures import draw_evolution
 
         return draw_evolution(self)
+
+    def panels(self) -> Sequence[Scatter | Image]:
+        """The density over time."""
+        from .figures import panels
+
+        return panels(self.evolution, self.member.grid, None if self.reference is None else self.reference.path)
 
 
 def _of_density(density: Density, evolution: Evolution) -> list[str]:
@@ -268,6 +274,12 @@ class Chosen(AbstractOutcome):
 
         return draw_chosen(self)
 
+    def panels(self) -> Sequence[Scatter | Image]:
+        """The density over time."""
+        from .figures import panels
+
+        return panels(self.found, self.member.grid, None if self.reference is None else self.reference.path)
+
 
 def _moments_of_line(found: EvolvedDensity) -> dict[str, float]:
     """Mean and standard deviation at the end, on a line: of the particles, or of finite volumes.
@@ -346,6 +358,16 @@ class Played(AbstractOutcome):
         from .figures import draw_game
 
         return draw_game(self)
+
+    def panels(self) -> Sequence[Scatter | Image]:
+        """The density over time."""
+        from .figures import panels
+
+        return panels(
+            self.equilibrium,
+            self.equilibrium.grid,
+            None if self.member.reference is None else self.member.reference.path,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ from .._config import Config, setting_value
 from .._errors import ConfigError
 from .._figures import can_draw, draw_histograms, inline
 from .._files import write_whole
+from .._interactive import need_plotly
 from .._output import Log, draw_to, now, output_folder, write_pages
 from .._records import as_csv, as_json, counts, plural, record_of, slugs, verdicts
 from .._report import MOST_DETAILS, NO_FIGURES, Content
@@ -48,11 +49,15 @@ _NAMED = 5  # of things that are wrong, in one message
 
 @dataclasses.dataclass(frozen=True)
 class Shared:
-    """What all items of a batch have in common: imported files, the device, whether files may lie elsewhere."""
+    """What all items of a batch have in common: imported files, the device, whether files may lie elsewhere.
+
+    `interactive`: True where interactive.html is to be written too.
+    """
 
     imports: tuple[Path, ...] = ()
     device: str = "auto"
     allow_outside: bool = False
+    interactive: bool = False
 
 
 def batch(
@@ -102,6 +107,8 @@ def _batch(
         raise ConfigError("--retries", f"should be 0 or more, but it is {retries}")
     if resume and out is None:
         raise ConfigError("--resume", "says to go on in a folder: name it by --out")
+    if shared.interactive:
+        need_plotly()
     items = read_manifest(manifest, shared.allow_outside)
     folder = output_folder(out, manifest)
     with _locked(folder):
@@ -128,7 +135,7 @@ def _batch(
         for trace in (folder / "items").glob(".*.tmp"):
             shutil.rmtree(trace, ignore_errors=True)
         who = f"executor {workers.executor}, {plural(workers.count, 'worker')}"
-        about = _About(manifest, began, (who, f"tries of an item: {retries + 1}"), tuple(notes))
+        about = _About(manifest, began, (who, f"tries of an item: {retries + 1}"), tuple(notes), shared.interactive)
         return _reported(about, items, orders, given_up, log)
 
 
@@ -142,6 +149,7 @@ def _order(item: Item, place: int, items: Sequence[Item], folder: Path, shared: 
         shared.device,
         shared.allow_outside,
         draw=len(items) <= MOST_DETAILS or place < _NAMED,
+        interactive=shared.interactive,
     )
 
 
@@ -281,6 +289,25 @@ class _About:
     began: float
     choices: tuple[str, ...]
     notes: tuple[str, ...]
+    interactive: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Left:
+    """What a worker has left of a member in the folder of its item: files that may be there, called by `slug`."""
+
+    place: Path
+    slug: str = ""
+
+    @property
+    def figure(self) -> Path:
+        """Its figure."""
+        return self.place / "figures" / f"{self.slug}.svg"
+
+    @property
+    def interactive(self) -> Path:
+        """The figures to zoom into."""
+        return self.place / "interactive" / f"{self.slug}.json"
 
 
 def _reported(
@@ -289,14 +316,14 @@ def _reported(
     """One report over all items, from the records that lie in their folders."""
     task, folder = task_named(items[0].science), log.path.parent
     records: list[dict[str, Any]] = []
-    figures: list[Path] = []
+    left: list[_Left] = []
     device: dict[str, Any] = {}
     said: list[str] = []
     for order in orders:
         found, place = _result(order, given_up.get(order.item, "")), Path(order.folder) / order.item
         if isinstance(found, Untried):
             records.append({**record_of(found, task.words), "item": order.item})
-            figures.append(place)
+            left.append(_Left(place))
             continue
         device = device or found.device
         said += [f"{order.item}: {note}" for note in found.notes]
@@ -308,7 +335,7 @@ def _reported(
             more |= {} if saved is None else {"solution": {**saved, "file": f"{base}/{saved['file']}"}}
             more |= {"files": [f"{base}/{path}" for path in beside]} if beside else {}
             records.append({**record, **more, "name": name, "item": order.item})
-            figures.append(place / "figures" / f"{slug}.svg")
+            left.append(_Left(place, slug))
     document: dict[str, Any] = {
         "title": about.manifest.stem,
         "description": f"{plural(len(orders), 'item')} of {about.manifest.name}.",
@@ -328,7 +355,7 @@ def _reported(
     }
     write_whole(folder / "results.csv", as_csv(records, task.columns))
     write_whole(folder / "results.json", as_json(document))
-    _write_report(folder, document, task, figures, about.notes)
+    _write_report(folder, document, task, left, about)
     log.say(*said, f"report written after {time.perf_counter() - about.began:.1f} s")
     return Ran(task, records, document["counts"], folder / "report.html", exit_code(records))
 
@@ -346,18 +373,19 @@ def _result(order: Order, why: str) -> Result | Untried:
 
 
 def _write_report(
-    folder: Path, document: dict[str, Any], task: AbstractTask[Any, Any], drawn: Sequence[Path], notes: Sequence[str]
+    folder: Path, document: dict[str, Any], task: AbstractTask[Any, Any], left: Sequence[_Left], about: _About
 ) -> None:
     """The page, with the figures that workers have drawn of the members that it shows."""
     records = document["members"]
     anchors, chosen = slugs([record["name"] for record in records]), worth_a_look(records, task)
     figures = {
-        anchors[place]: inline(drawn[place].read_text(), drawn[place].relative_to(folder.resolve()).as_posix())
+        anchors[place]: inline(file.read_text(), file.relative_to(folder.resolve()).as_posix())
         for place in chosen
-        if drawn[place].is_file()
+        if (file := left[place].figure).is_file()
     }
+    zoomed = {anchors[place]: file.read_text() for place in chosen if (file := left[place].interactive).is_file()}
     if len(records) > MOST_DETAILS and can_draw():
         for name, columns in histogram_columns(records, task).items():
             figures[name] = draw_to(folder, name, draw_histograms(columns, name))
-    said = [*notes, *([] if can_draw() else [NO_FIGURES])]
-    write_pages(folder, Content(document, task, anchors, figures, said, {}))
+    said = [*about.notes, *([] if can_draw() else [NO_FIGURES])]
+    write_pages(folder, Content(document, task, anchors, figures, said, {}), zoomed if about.interactive else None)

@@ -24,6 +24,7 @@ from .. import _figures
 from .._config import BUNDLED, bundled
 from .._errors import ConfigError, StructureError
 from .._files import write_whole
+from .._interactive import interactive_figures
 from .._output import now, write_results
 from .._records import counts, record_of, slugs, verdicts
 from .._run import Loaded, load
@@ -38,6 +39,7 @@ class Order:
     """What a worker is told of an item.
 
     `folder`: where results of items go. `draw`: True where there is to be a figure though nothing failed.
+    `interactive`: True where there are to be figures to zoom into as well.
     """
 
     item: str
@@ -48,6 +50,7 @@ class Order:
     device: str = "auto"
     allow_outside: bool = False
     draw: bool = True
+    interactive: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +147,7 @@ def make(order: Order, folder: Path) -> None:
             "members": records,
         }
         write_results(folder, document, outcomes, loaded.task)
-        _draw(outcomes, folder / "figures", order.draw)
+        _draw(outcomes, folder, order)
     notes = [str(w.message) for w in caught if not issubclass(w.category, DeprecationWarning)]
     header = {
         "item": order.item,
@@ -178,15 +181,16 @@ def _run(loaded: Loaded, beside: bool) -> list[AbstractOutcome]:
     return outcomes
 
 
-def _draw(outcomes: Sequence[AbstractOutcome], folder: Path, every: bool) -> None:
+def _draw(outcomes: Sequence[AbstractOutcome], folder: Path, order: Order) -> None:
     """Figures of those members that a report would show: all of a few items, those that failed of many."""
-    if not _figures.can_draw():
-        return
     for slug, outcome in zip(slugs([outcome.member.name for outcome in outcomes]), outcomes, strict=True):
-        if (every or not outcome.success) and not isinstance(outcome, Untried):
-            svg = _figures.svg(outcome.draw, slug)
-            if svg is not None:
-                write_whole(folder / f"{slug}.svg", svg)
+        if isinstance(outcome, Untried) or not (order.draw or not outcome.success):
+            continue
+        svg = _figures.svg(outcome.draw, slug) if _figures.can_draw() else None
+        if svg is not None:
+            write_whole(folder / "figures" / f"{slug}.svg", svg)
+        if order.interactive and (drawn := interactive_figures(outcome.panels())):
+            write_whole(folder / "interactive" / f"{slug}.json", drawn)
 
 
 def _plain(value: object) -> Any:

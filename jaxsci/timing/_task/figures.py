@@ -1,20 +1,21 @@
 """Figures of pulsars in a report: of each, and of all on the sky.
 
 Panels are those of `timing.plot`; which of them a pulsar has depends on what there is of it: an orbit, DMX windows, a
-grid of chi2. The task and its outcomes call `draw` and `draw_sky`.
+grid of chi2. The task and its outcomes call `draw` and `draw_sky`, and `panels` for figures to zoom into.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...runs import Scatter, Series
 from .. import plot
 from .._components import windows
 from .._fit import TimingSolution
 from .._residuals.averages import EpochAverages
 from .._residuals.realisation import NoiseRealisation
-from .._residuals.summary import Look
+from .._residuals.summary import Look, weighted_rms
 from .._toas import TOAs
 
 _DPI = 150  # of points that are drawn as an image, because there are many
@@ -86,3 +87,66 @@ def draw(solution: TimingSolution, toas: TOAs, shown: Shown, heading: str) -> An
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize="small")
     return figure
+
+
+def panels(solution: TimingSolution, toas: TOAs, shown: Shown) -> Sequence[Scatter]:
+    """Residuals of each TOA after and before the fit, whitened, and averaged over epochs, by receiver over MJD."""
+    look, means = shown.look, shown.averages
+    told = {
+        "TOA": np.arange(len(toas)),
+        "frequency (MHz)": np.asarray(toas.frequency),
+        "flags": _flags(toas),
+    }
+    groups = [(name, np.flatnonzero(here)) for name, here in plot._receivers(solution.start, toas)]
+    days = np.asarray(toas.utc)
+
+    def over(title: str, y: str, values: np.ndarray, std: np.ndarray | None) -> Scatter:
+        return Scatter(
+            title,
+            "MJD",
+            y,
+            tuple(
+                Series(
+                    name,
+                    days[at],
+                    values[at],
+                    None if std is None else std[at],
+                    more={key: column[at] for key, column in told.items()},
+                )
+                for name, at in groups
+            ),
+        )
+
+    sigma, unit = 1e6 * look.sigma, "residual (µs)"
+    titles = {
+        name: f"{name}: weighted rms {1e6 * weighted_rms(values, look.sigma):.3f} µs, {len(toas)} TOAs"
+        for name, values in (("After the fit", look.after), ("Before the fit", look.before))
+    }
+    found = [
+        over(titles["After the fit"], unit, 1e6 * look.after, sigma),
+        over("Whitened", "whitened residual / \N{GREEK SMALL LETTER SIGMA}", look.whitened, None),
+        over(titles["Before the fit"], unit, 1e6 * look.before, sigma),
+    ]
+    return [*found, _averaged(means, groups)] if np.asarray(means.count).max() > 1 else found
+
+
+def _averaged(means: EpochAverages, groups: Sequence[tuple[str, np.ndarray]]) -> Scatter:
+    """The averages, each by the receiver of the first TOA of its epoch."""
+    epochs, first = np.unique(np.asarray(means.epoch), return_index=True)
+    mjd, mean, sigma = (np.asarray(part) for part in (means.mjd, means.residual, means.sigma))
+    told = {"frequency (MHz)": np.asarray(means.frequency), "TOAs": np.asarray(means.count)}
+    series = []
+    for name, toas in groups:
+        at = epochs[np.isin(first, toas)]
+        more = {key: column[at] for key, column in told.items()}
+        series.append(Series(name, mjd[at], 1e6 * mean[at], 1e6 * sigma[at], more=more))
+    return Scatter("Averaged over epochs", "MJD", "residual (µs)", tuple(series))
+
+
+def _flags(toas: TOAs) -> np.ndarray:
+    """The flags of each TOA in a text, those aside that all have."""
+    selected = np.asarray(toas.selected)
+    some = np.flatnonzero(~selected.all(axis=0))
+    kinds, of = np.unique(selected[:, some], axis=0, return_inverse=True)
+    texts = [", ".join(toas.flags[k] for k in some[kind]) or "none of its own" for kind in kinds]
+    return np.array(texts)[of.ravel()]

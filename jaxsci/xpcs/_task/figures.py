@@ -1,14 +1,17 @@
 """Pictures of a report: g2 with its fits and posterior, relaxation over q, two-time matrices, the detector, scattering.
 
 Panels stand in two columns, so that their letters can be read on a telephone too. Each is a function of
-`jaxsci.xpcs.plot`. The outcomes call `draw`, the task `draw_dispersions`, the commands `draw_detector`.
+`jaxsci.xpcs.plot`. The outcomes call `draw`, and `panels` for figures to zoom into; the task calls `draw_dispersions`,
+the commands `draw_detector`.
 """
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 
+from ...runs import Image, Scatter, Series
 from .. import plot
 from .._qmap_file import QMap
 
@@ -22,6 +25,7 @@ Panel = Callable[["Axes"], object]
 _WIDTH, _ROW = 6.6, 2.6  # inches
 _CURVES = 6  # q-bins that are drawn, of all
 _MATRICES = 4
+_ZOOMED = 40  # q-bins whose g2 can be zoomed into
 _COLOURS = ("#3b6ea8", "#c9702b", "#3f8f5f", "#8a5aa8", "#b04a5a", "#5f6f7f")
 
 
@@ -126,3 +130,47 @@ def draw_detector(detector: QMap, image: np.ndarray | None) -> Any:
     if image is not None:
         panels.append(lambda ax: plot.plot_mask(used, image, ax))
     return _arranged(panels)
+
+
+def panels(outcome: "Analysed") -> Sequence[Scatter | Image]:
+    """g2 of the q-bins with their fits, what depends on q with its power law, and two-time matrices."""
+    found: list[Scatter | Image] = []
+    if outcome.fitted is not None:
+        found.append(_all_curves(outcome.fitted))
+        fit, law = outcome.member.fit, outcome.fitted.law
+        if law is not None and fit is not None:
+            found.append(_dispersion(law, f"{fit.law} (s)" if fit.law.startswith("tau") else fit.law))
+    two = outcome.result.two_time
+    if two is None:
+        return found
+    for k in range(min(len(two.bins), _MATRICES)):
+        matrix = np.asarray(two.maps[k], float)
+        times = (np.arange(len(matrix)) + 0.5) * float(two.frame_time)
+        title, name = f"Two times, bin {int(two.bins[k])}", "C(t1, t2)"
+        found.append(Image(title, "t1 (s)", "t2 (s)", matrix[::-1], times, times[::-1], name, equal=True))
+    return found
+
+
+def _all_curves(fitted: "Fitted") -> Scatter:
+    curves, count = fitted.curves, len(fitted.columns)
+    places = np.unique(np.linspace(0, count - 1, min(_ZOOMED, count)).round().astype(int))
+    series = []
+    for k in places.tolist():
+        used = np.asarray(curves.mask)[:, k] & (np.asarray(curves.t) > 0)
+        t, name = np.asarray(curves.t)[used], f"q-bin {int(fitted.columns[k])}: {float(curves.q[k]):.4g} 1/Å"
+        std = None if curves.sigma is None else np.asarray(curves.sigma)[used, k]
+        series.append(Series(name, t, np.asarray(curves.g2)[used, k], std))
+        if bool(fitted.fits.success[k]) and t.size > 1:
+            grid = np.geomspace(t.min(), t.max(), plot._POINTS)
+            series.append(Series(name, grid, np.asarray(fitted.fits[k].model(jnp.asarray(grid))), line=True))
+    title = f"g2 of {len(places)} of {count} q-bins, and their fits" if len(places) < count else "g2 and fits"
+    return Scatter(title, "delay (s)", "g2", tuple(series), "x")
+
+
+def _dispersion(law: Any, name: str) -> Scatter:
+    q, value = np.asarray(law.data.inputs), np.exp(np.asarray(law.data.observed))
+    error = value * np.sqrt(np.exp(np.asarray(law.noise.log_variance(law.data.mask))))
+    grid = np.geomspace(q.min(), q.max(), plot._POINTS)
+    line = np.exp(np.asarray(law.solution.model(jnp.asarray(grid))))
+    points = Series("q-bins", q, value, error, more={"q-bin": np.asarray(law.columns)})
+    return Scatter("Over q", "q (1/Å)", name, (points, Series("power law", grid, line, line=True)), "xy")

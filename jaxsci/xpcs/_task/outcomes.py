@@ -9,12 +9,13 @@ import collections
 import dataclasses
 import functools
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...fitting import BatchSolution, SharedSolution
-from ...runs import SUCCESSFUL, AbstractOutcome, plural
+from ...runs import SUCCESSFUL, AbstractOutcome, Image, Scatter, plural
 from ...runs.fits import result_of
 from ...sampling import BatchPosterior
 from .._global import Curves, Dispersion
@@ -158,6 +159,12 @@ class Analysed(AbstractOutcome):
         from .figures import draw
 
         return draw(self)
+
+    def panels(self) -> Sequence[Scatter | Image]:
+        """g2 with its fits, tau(q), two-time matrices: what there is."""
+        from .figures import panels
+
+        return panels(self)
 
 
 def _bins(columns: np.ndarray, places: list[int]) -> str:
