@@ -117,8 +117,9 @@ def nothing_drawn(count: int, chains: int, draws: int, like: Any) -> tuple[np.nd
     """(first, trace) of members that were refused: NaN, no divergence, no step."""
     real = np.dtype(jnp.result_type(float))
     p = like.shape[-1]
-    numbers = np.full((count, chains, draws), np.nan, real)
+    # an array of its own for each: the draws are written into them
+    density, energy, accepted = (np.full((count, chains, draws), np.nan, real) for _ in range(3))
     steps = np.zeros((count, chains, draws), np.int32)
     y = np.full((count, chains, draws, p), np.nan, like.dtype)
-    trace = Trace(y, numbers, numbers, steps.astype(bool), steps, numbers)
+    trace = Trace(y, density, energy, steps.astype(bool), steps, accepted)
     return np.full((count, chains, p), np.nan, like.dtype), trace
