@@ -15,6 +15,7 @@ from ._fit import (
     check as check,
     fit as fit,
     fit_once as fit_once,
+    Ready as Ready,
     make_ready as make_ready,
     search as search,
     unused as unused,
