@@ -1,5 +1,7 @@
 """ln Z against closed forms and quadrature, in units of its own error; exact draws in place of chains where they do."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,13 +25,18 @@ class Linear(js.AbstractModel):
         return x @ self.c
 
 
+@functools.partial(jax.jit, compiler_options=js.compiler_options(once=True))
+def bridges(posed, draws, keys):
+    return jax.vmap(lambda y, key: bridge(posed, y, key))(draws, keys)
+
+
 def bridged(solution, data, draws):
     """ln Z of many sets of draws, (seeds, chains, draws, p), each with a key of its own."""
     stacked = jax.tree.map(lambda x: jnp.asarray(x)[None], (solution, js.core.closed(data)))
     fixed = np.asarray(solution.fixed)
     posed = jax.tree.map(lambda x: x[0], pose(*stacked, kind_of(solution, data, fixed)))
     keys = jax.random.split(jax.random.key(1), len(draws))
-    return jax.jit(lambda posed: jax.vmap(lambda y, key: bridge(posed, y, key))(jnp.asarray(draws), keys))(posed)
+    return bridges(posed, jnp.asarray(draws), keys)
 
 
 def is_calibrated(found, value):
@@ -107,7 +114,8 @@ def test_every_prior_is_normalised_within_its_bounds(name):
     data = js.Dataset(np.zeros(4), Y, js.White(0.2))
     terms = {"priors": {"a": prior} if prior else None, "bounds": {"a": bounds} if bounds else None}
     log_z, draws = on_a_grid(density, ends, lambda x: stats.norm(Y[:, None], 0.2).logpdf(x).sum(0), (SEEDS, 4, 250))
-    is_calibrated(bridged(js.fit(Mean(0.27), data, **terms), data, draws[..., None]), log_z)
+    start = min(max(0.27, ends[0]), ends[1])
+    is_calibrated(bridged(js.fit(Mean(start), data, **terms), data, draws[..., None]), log_z)
 
 
 def test_counts_have_their_factorials():
@@ -120,11 +128,11 @@ def test_counts_have_their_factorials():
     is_calibrated(bridged(js.fit(Mean(1.0), data, priors={"a": js.LogNormal(2.0, 0.5)}), data, draws[..., None]), log_z)
 
 
-def line_fit(data, unit=1.0, scale=1.0, **terms):
+def line_fit(data, unit=1.0, scale=1.0, slope=1.0, **terms):
     """A line with priors, in other units of the slope and of the data."""
     priors = {"slope": js.Normal(1.0 / unit * scale, 1.0 / unit * scale), "offset": js.Normal(0.0, 2.0 * scale)}
     other = js.Dataset(data.inputs * unit, data.observed * scale, js.White(0.3 * scale), data.mask)
-    return other, js.fit(Line(scale / unit, 0.0), other, priors=priors, **terms)
+    return other, js.fit(Line(slope * scale / unit, 0.0), other, priors=priors, **terms)
 
 
 def test_units_of_parameters_do_not_matter_and_those_of_data_do():
@@ -154,7 +162,7 @@ def test_nested_models_have_the_ratio_of_savage_and_dickey():
     """B = posterior density over prior density of the larger model, where the smaller one holds its parameter."""
     data = line_data(noise=js.White(0.3), slope=0.4)
     larger, free = line_fit(data)
-    smaller, held = line_fit(data, bounds={"slope": (0.0, 0.0)})
+    smaller, held = line_fit(data, slope=0.0, bounds={"slope": (0.0, 0.0)})
     one, two = (
         bridged(solution, data, normal_draws(solution, SEEDS)) for data, solution in ((smaller, held), (larger, free))
     )
