@@ -24,7 +24,7 @@ from ..core.linalg import cholesky, dot, solve_lower
 from ..datasets import AbstractDataset
 from ..fitting import Ready, Solution, compiled, format_pm, make_ready
 from ._kernel import Trace
-from ._pose import Kind, Single, first_of, members_of, pose
+from ._pose import Kind, Single, first_of, pose
 
 _BATCH = 64  # densities at a time, so that memory does not grow with the number of draws
 _BLOCKS = 32  # of all chains together, whose means tell the error of the mean of correlated draws

@@ -100,7 +100,7 @@ def leave_one_out(posterior: Posterior) -> LeaveOneOut:
     rows = np.flatnonzero(np.asarray(posterior.data.mask))
     told = LeaveOneOut(float(elpd), float(std), float(p_eff), rows, np.asarray(each), np.asarray(found.pareto_k))
     if told.doubtful.size:
-        warnings.warn(_doubts(told.doubtful), stacklevel=3)
+        warnings.warn(_doubts(told.doubtful), stacklevel=4)  # past the method and what binds it
     return told
 
 
@@ -121,7 +121,9 @@ def log_likelihoods(posterior: Posterior) -> Float[np.ndarray, "chains draws n"]
         # of a noise with free parameters each draw has a matrix of its own
         batch = BATCH if told.frees_noise else 1
         size = 3 * batch * rows**2 * these.y.dtype.itemsize
-        require_memory(size, f"the inverse covariance of {rows} rows", "leave-one-out is for fewer rows of such a noise")
+        require_memory(
+            size, f"the inverse covariance of {rows} rows", "leave-one-out is for fewer rows of such a noise"
+        )
     found = np.asarray(compiled(_each, (these,), (told,)))
     used = np.flatnonzero(np.asarray(posterior.data.mask))
     return found.reshape(chains, draws, rows)[..., used]
@@ -129,6 +131,7 @@ def log_likelihoods(posterior: Posterior) -> Float[np.ndarray, "chains draws n"]
 
 def _each(these: Asked, told: Told) -> Float[Array, "draws n"]:
     at = at_draw(these, told)
+    # the inverse of a noise that is the same for all draws is worked out once, outside of the loop
     fixed = None if told.frees_noise else _inverse(at(these.y[0]))
 
     def one(y: Array) -> Array:
@@ -136,7 +139,9 @@ def _each(these: Asked, told: Told) -> Float[Array, "draws n"]:
         if isinstance(here.likelihood, Poisson):
             value = here.likelihood.rows(here.data.residual(here.model))[0]
             return log_counts(here.likelihood) - value
-        return _gaussian(here, _inverse(here) if fixed is None else fixed, told)
+        inverse = _inverse(here) if fixed is None else fixed
+        assert inverse is not None
+        return _gaussian(here, inverse, told)
 
     return lax.map(one, these.y, batch_size=BATCH)
 
@@ -163,7 +168,7 @@ def _inverse(here: Here) -> _Inverse | None:
 
 
 def _gaussian(here: Here, inverse: _Inverse, told: Told) -> Float[Array, " n"]:
-    """With g = C^-1 r and k the diagonal of C^-1, a row given the others is normal, of mean -g / k off it, variance 1/k.
+    """With g = C^-1 r and k the diagonal of C^-1, a row given the others is normal: g / k off its mean, variance 1/k.
 
     Where the scale of C is integrated, flat in its logarithm, it is Student's t: of the sum of squares S of all n rows,
     and S - g^2 / k of the others (Buerkner et al., eq. 4 and section 3).

@@ -122,9 +122,7 @@ def test_counts_have_their_factorials():
     counts = np.array([3.0, 0.0, 5.0, 2.0])
     data = js.Dataset(np.zeros(4), counts, js.Poisson(counts))
     density, ends = cut(stats.lognorm(0.5, scale=2.0))
-    log_z, draws = on_a_grid(
-        density, ends, lambda x: stats.poisson(x).logpmf(counts[:, None]).sum(0), (SEEDS, 4, 250)
-    )
+    log_z, draws = on_a_grid(density, ends, lambda x: stats.poisson(x).logpmf(counts[:, None]).sum(0), (SEEDS, 4, 250))
     is_calibrated(bridged(js.fit(Mean(1.0), data, priors={"a": js.LogNormal(2.0, 0.5)}), data, draws[..., None]), log_z)
 
 
@@ -265,7 +263,11 @@ REFUSED = {
 @pytest.mark.parametrize("why", REFUSED)
 def test_what_is_no_density_is_refused_by_name(why):
     data = line_data(noise=js.White(0.3))
-    posterior = drawn(js.fit(Line(1.0, 0.5), data, **REFUSED[why]), data, num_samples=50, num_chains=1)
+    solution = js.fit(Line(1.0, 0.5), data, **REFUSED[why])
+    scaled = kind_of(solution, data, np.asarray(solution.fixed)).free_scale
+    numbers, steps = jnp.zeros((1, 50)), jnp.ones((1, 50), int)
+    draws, first = jnp.zeros((1, 50, 2)), jnp.zeros((1, 2))
+    posterior = js.Posterior(solution, data, draws, first, numbers, numbers, steps < 0, steps, numbers, 6, scaled)
     with pytest.raises(ValueError, match=why):
         posterior.log_evidence(jax.random.key(0))
 
