@@ -67,6 +67,9 @@ class Unit(AbstractNoise):
     def logdet(self, mask: Bool[Array, " n"]) -> Scalar:
         return jnp.zeros(())
 
+    def log_variance(self, mask: Bool[Array, " n"]) -> Float[Array, " n"]:
+        return jnp.zeros(mask.shape)
+
 
 class White(AbstractNoise):
     """The same standard deviation for every row.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import betaln, log_ndtr
+from jax.scipy.special import betainc, betaln, log_ndtr
 from jaxtyping import Array, Bool, Float
 
 from ._module import Module
@@ -41,6 +41,14 @@ class AbstractPrior(Module):
     def gaussian(self) -> "Normal | None":
         """The `Normal` that is proportional to this density within the support; `None` for other shapes."""
         return None
+
+    def log_mass(self, lower: Float[Array, "*shape"], upper: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The logarithm of the probability between two limits: what normalises the density within them.
+
+        0 where they hold the whole support. A prior of your own says the rest, or NaN stands for what is not known.
+        """
+        low, high = self.support()
+        return jnp.where((lower <= low) & (upper >= high), 0, jnp.nan).astype(lower.dtype)
 
     def log_prob(self, value: Float[Array, "..."]) -> Float[Array, ""]:
         """The log-density, summed over elements."""
@@ -91,6 +99,12 @@ class Normal(AbstractPrior):
         z = (value - self.mean) / self.sigma
         return -z * z / 2 - jnp.log(self.sigma) - jnp.log(2 * jnp.pi) / 2
 
+    def log_mass(self, lower: Float[Array, "*shape"], upper: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        low, high = ((x - self.mean) / self.sigma for x in (lower, upper))
+        flip = low > 0  # both limits above the mean: the mass as a difference of the other tails, which keep digits
+        low, high = jnp.where(flip, -high, low), jnp.where(flip, -low, high)
+        return _log_difference(log_ndtr(high), log_ndtr(low))
+
     def mode(self) -> Float[Array, "..."]:
         return self.mean
 
@@ -112,6 +126,9 @@ class HalfNormal(AbstractPrior):
     def log_density(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         whole = Normal(jnp.zeros_like(self.sigma), self.sigma).log_density(value) + jnp.log(2.0).astype(value.dtype)
         return jnp.where(value >= 0, whole, -jnp.inf)
+
+    def log_mass(self, lower: Float[Array, "*shape"], upper: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return self.gaussian().log_mass(jnp.maximum(lower, 0), upper) + jnp.log(2.0).astype(lower.dtype)
 
     def mode(self) -> Float[Array, "..."]:
         return jnp.zeros_like(self.sigma)
@@ -139,6 +156,10 @@ class Uniform(AbstractPrior):
     def log_density(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         inside = (value >= self.lower) & (value <= self.upper)
         return jnp.where(inside, -jnp.log(self.upper - self.lower), -jnp.inf)
+
+    def log_mass(self, lower: Float[Array, "*shape"], upper: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        width = jnp.minimum(upper, self.upper) - jnp.maximum(lower, self.lower)
+        return jnp.log(width) - jnp.log(self.upper - self.lower)
 
     def mode(self) -> Float[Array, "..."]:
         return (self.lower + self.upper) / 2
@@ -168,12 +189,14 @@ class TruncatedNormal(AbstractPrior):
         _want(self, "upper", "above lower", lambda x: x > self.lower)
 
     def log_density(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        low, high = ((x - self.mean) / self.sigma for x in (self.lower, self.upper))
-        flip = low > 0  # both limits above the mean: the mass as a difference of the other tails, which keep digits
-        low, high = jnp.where(flip, -high, low), jnp.where(flip, -low, high)
-        mass = log_ndtr(high) + jnp.log1p(-jnp.exp(log_ndtr(low) - log_ndtr(high)))
+        whole = self.gaussian()
         inside = (value >= self.lower) & (value <= self.upper)
-        return jnp.where(inside, Normal(self.mean, self.sigma).log_density(value) - mass, -jnp.inf)
+        return jnp.where(inside, whole.log_density(value) - whole.log_mass(self.lower, self.upper), -jnp.inf)
+
+    def log_mass(self, lower: Float[Array, "*shape"], upper: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        whole = self.gaussian()
+        inner = whole.log_mass(jnp.maximum(lower, self.lower), jnp.minimum(upper, self.upper))
+        return inner - whole.log_mass(self.lower, self.upper)
 
     def mode(self) -> Float[Array, "..."]:
         return jnp.clip(self.mean, self.lower, self.upper)
@@ -206,6 +229,10 @@ class LogNormal(AbstractPrior):
         inside = Normal(jnp.log(self.median), self.sigma).log_density(log) - log
         return jnp.where(positive, inside, -jnp.inf)
 
+    def log_mass(self, lower: Float[Array, "*shape"], upper: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        low, high = (jnp.log(jnp.maximum(x, 0)) for x in (lower, upper))
+        return Normal(jnp.log(self.median), self.sigma).log_mass(low, high)
+
     def mode(self) -> Float[Array, "..."]:
         return self.median * jnp.exp(-(self.sigma**2))
 
@@ -234,12 +261,24 @@ class Beta(AbstractPrior):
         )
         return jnp.where(inside, powers - betaln(self.alpha, self.beta), -jnp.inf)
 
+    def log_mass(self, lower: Float[Array, "*shape"], upper: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        low, high = (jnp.clip(x, 0, 1) for x in (lower, upper))
+        flip = low > self.alpha / (self.alpha + self.beta)  # both above the mean: by the other tail, as for a Normal
+        ends = jnp.where(flip, 1 - low, high), jnp.where(flip, 1 - high, low)
+        first, second = jnp.where(flip, self.beta, self.alpha), jnp.where(flip, self.alpha, self.beta)
+        return _log_difference(*(jnp.log(betainc(first, second, end)) for end in ends))
+
     def mode(self) -> Float[Array, "..."]:
         flat = (self.alpha == 1) & (self.beta == 1)
         return jnp.where(flat, 0.5, (self.alpha - 1) / jnp.where(flat, 1, self.alpha + self.beta - 2))
 
     def support(self) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         return jnp.asarray(0.0), jnp.asarray(1.0)
+
+
+def _log_difference(a: Array, b: Array) -> Array:
+    """log(exp(a) - exp(b)) for a above b, which may be minus infinity."""
+    return a + jnp.log(-jnp.expm1(b - a))
 
 
 def _bounded(value: Array) -> Array:

@@ -12,6 +12,7 @@ from ._batch import BatchSolution as BatchSolution, fit_batch as fit_batch
 from ._diagnose import explain as explain, explain_result as explain_result, judge as judge, report as report
 from ._ending import at_bound as at_bound, ending_of as ending_of, recalled as recalled
 from ._fit import (
+    Ready as Ready,
     check as check,
     fit as fit,
     fit_once as fit_once,

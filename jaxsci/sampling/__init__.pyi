@@ -9,5 +9,7 @@ from ._diagnostics import (
     hdi as hdi,
     r_hat as r_hat,
 )
+from ._evidence import Evidence as Evidence
+from ._leave_one_out import Difference as Difference, LeaveOneOut as LeaveOneOut
 from ._posterior import Posterior as Posterior
 from ._sample import FitAndData as FitAndData, fit_of as fit_of, sample as sample

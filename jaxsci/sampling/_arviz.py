@@ -9,6 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ..datasets import Dataset
 
@@ -38,8 +39,8 @@ def is_first(library: types.ModuleType) -> bool:
     return int(library.__version__.split(".")[0]) < 1
 
 
-def to_arviz(posterior: Posterior) -> InferenceData:
-    """Draws by name, statistics under ArviZ's names, and the observations where there are any."""
+def to_arviz(posterior: Posterior, likelihoods: Float[np.ndarray, "chains draws n"] | None) -> InferenceData:
+    """Draws by name, statistics under ArviZ's names, and of the rows that are used observations and `likelihoods`."""
     draws = {name: np.asarray(posterior.samples(name)) for name, _ in posterior.start.free}
     steps = np.asarray(posterior.num_steps)
     stats = {
@@ -51,7 +52,11 @@ def to_arviz(posterior: Posterior) -> InferenceData:
         "tree_depth": np.ceil(np.log2(steps + 1)).astype(int),
     }
     groups = {"posterior": draws, "sample_stats": stats}
+    rows = np.flatnonzero(np.asarray(posterior.data.mask))
     if isinstance(posterior.data, Dataset):
-        groups["observed_data"] = {"observed": np.asarray(posterior.data.observed)}
+        groups["observed_data"] = {"observed": np.asarray(posterior.data.observed)[rows]}
+    if likelihoods is not None:
+        groups["log_likelihood"] = {"observed": likelihoods}
     library = arviz()
-    return library.from_dict(**groups) if is_first(library) else library.from_dict(groups)
+    named: dict[str, Any] = {"dims": {"observed": ["row"]}, "coords": {"row": rows}}
+    return library.from_dict(**groups, **named) if is_first(library) else library.from_dict(groups, **named)

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from ..core import Module, as_array
 from ..fitting import DataFrame, Solution, frame
 from ._check import Checked, Criteria
+from ._evidence import JOINT, Drawn, Evidence, evidence_of, nothing_known
 from ._kernel import Trace
+from ._pose import members_of
 from ._posterior import Posterior
 
 
@@ -23,7 +25,7 @@ class Group(NamedTuple):
     """Members of one structure, whose arrays lead with them.
 
     - `members`: their places in the batch. `start`, `data`: what was sampled. `first`, `trace`: their chains.
-    - `max_tree_depth`, `free_scale`: as in a `Posterior`.
+    - `max_tree_depth`, `free_scale`, `joint`: as in a `Posterior`.
     """
 
     members: np.ndarray
@@ -33,6 +35,7 @@ class Group(NamedTuple):
     trace: Trace
     max_tree_depth: int
     free_scale: bool
+    joint: bool = False
 
 
 class BatchPosterior(Module):
@@ -95,6 +98,25 @@ class BatchPosterior(Module):
         """{member: what `Posterior.check` found} of all members that could be fitted, the refused among them."""
         return {i: self[i].check(criteria) for i in range(self.size) if i not in self.errors}
 
+    def log_evidence(self, key: Array) -> Evidence:
+        """ln Z of all members, as `Posterior.log_evidence` has it of one; NaN for those that have no posterior.
+
+        **Arguments:** `key`: of JAX's random numbers.
+
+        **Raises:** `ValueError` as there, and for members that share parameters, whose posterior is one.
+        """
+        found = nothing_known(self.size)
+        gone = self.refused | self.errors
+        for group in self.groups:
+            if group.joint:
+                raise ValueError(JOINT)
+            here = np.flatnonzero([int(m) not in gone for m in group.members])
+            if len(here):
+                start, data, trace, places = members_of((group.start, group.data, group.trace, group.members), here)
+                new = evidence_of(Drawn(start, data, trace, places, group.free_scale), key)
+                found = jtu.tree_map(lambda x, y, at=places: x.at[at].set(y), found, new)
+        return found
+
     def __repr__(self) -> str:
         drawn = self.size - len(self.refused) - len(self.errors)
         chains = self.groups[0].first.shape[1] if self.groups else 0
@@ -109,7 +131,7 @@ def _posterior(group: Group, at: int, refused: str) -> Posterior:
     )
     return Posterior(
         start=start, data=data, draws=trace.y, first=first, **{k: v for k, v in trace._asdict().items() if k != "y"},
-        max_tree_depth=group.max_tree_depth, free_scale=group.free_scale, refused=refused,
+        max_tree_depth=group.max_tree_depth, free_scale=group.free_scale, refused=refused, joint=group.joint,
     )  # fmt: skip
 
 
@@ -117,8 +139,9 @@ def nothing_drawn(count: int, chains: int, draws: int, like: Any) -> tuple[np.nd
     """(first, trace) of members that were refused: NaN, no divergence, no step."""
     real = np.dtype(jnp.result_type(float))
     p = like.shape[-1]
-    numbers = np.full((count, chains, draws), np.nan, real)
+    # an array of its own for each: the draws are written into them
+    density, energy, accepted = (np.full((count, chains, draws), np.nan, real) for _ in range(3))
     steps = np.zeros((count, chains, draws), np.int32)
     y = np.full((count, chains, draws, p), np.nan, like.dtype)
-    trace = Trace(y, numbers, numbers, steps.astype(bool), steps, numbers)
+    trace = Trace(y, density, energy, steps.astype(bool), steps, accepted)
     return np.full((count, chains, p), np.nan, like.dtype), trace

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import Module, as_array, element_names, suggest
+from ..core import Module, as_array, closed, element_names, suggest
 from ..datasets import AbstractDataset
 from ..fitting import DataFrame, Solution, frame
 from ..parallel import fingerprint, read_framed, write_framed
 from ._check import Checked, Criteria, check
 from ._diagnostics import bfmi, ess_bulk, ess_mean, ess_tail, hdi, r_hat, saturated
+from ._evidence import JOINT, Drawn, Evidence, evidence_of
+from ._kernel import Trace
+from ._leave_one_out import LeaveOneOut, leave_one_out, log_likelihoods
 from ._predict import predicted, replicated
 from ._summary import html_summary, text_summary
 
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 else:
     InferenceData = Any
 
-_ABOUT = ("max_tree_depth", "free_scale", "refused")
+_ABOUT = ("max_tree_depth", "free_scale", "refused", "joint")
 _TRACES = ("log_density", "energy", "diverging", "num_steps", "accept_prob")
 
 
@@ -43,6 +47,7 @@ class Posterior(Module):
     - `log_density`: over the whitened coordinates, less a constant. `energy`: the Hamiltonian of each draw.
     - `diverging`: where the integrator failed. `num_steps`: leapfrog steps of its tree. `accept_prob`: of its tree.
     - `refused`: why there is no posterior; empty where there is one. All draws are NaN then.
+    - `joint`: True for a member that shares parameters with others, of whose one density these draws are.
     """
 
     start: Solution
@@ -57,6 +62,7 @@ class Posterior(Module):
     max_tree_depth: int = eqx.field(static=True)
     free_scale: bool = eqx.field(static=True)
     refused: str = eqx.field(static=True, default="")
+    joint: bool = eqx.field(static=True, default=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,6 +150,41 @@ class Posterior(Module):
         """
         return replicated(self, key, most)
 
+    def log_evidence(self, key: Array) -> Evidence:
+        """Find ln Z, the evidence: how probable priors and model made the data, for Bayes factors of two models.
+
+        By bridge sampling with a Gaussian in the coordinates of the sampler, which takes about twice as many
+        evaluations of the model as there are draws. A prior that bounds cut is normalised within them; between two
+        finite bounds without a prior it is uniform.
+
+        **Arguments:** `key`: of JAX's random numbers.
+
+        **Returns:** an `Evidence`, which is NaN where it is not known.
+
+        **Raises:** `ValueError` where a free parameter has no proper prior, with its name; for a noise of unknown
+        scale, a robust loss, or another likelihood that is not normalised.
+        """
+        if self.refused:
+            raise ValueError(f"there is no posterior: {self.refused}")
+        if self.joint:
+            raise ValueError(JOINT)
+        trace = Trace(self.draws, *(getattr(self, name) for name in _TRACES))
+        start, data, trace = jtu.tree_map(lambda x: x[None], (self.start, closed(self.data), trace))
+        found = evidence_of(Drawn(start, data, trace, np.zeros(1, int), self.free_scale), key)
+        return jtu.tree_map(lambda x: x[0], found)
+
+    def loo(self) -> LeaveOneOut:
+        """Find how well each row of the data is predicted from all others: leave-one-out cross-validation, by ArviZ.
+
+        Priors may be flat. Rows of correlated noise are left out one by one as well, given all others.
+
+        **Returns:** a `LeaveOneOut`; rows of which the draws cannot tell it are named in a warning.
+
+        **Raises:** `ValueError` for a robust loss or another likelihood that is not normalised; `MemoryError` for more
+        draws and rows than there is room for; `ImportError` without ArviZ.
+        """
+        return leave_one_out(self)
+
     def __repr__(self) -> str:
         return text_summary(self)
 
@@ -157,11 +198,14 @@ class Posterior(Module):
         """
         return frame(self.summary(), "name")
 
-    def to_arviz(self) -> InferenceData:
-        """The draws and statistics of all chains as ArviZ has them: InferenceData, or a DataTree from ArviZ 1 on."""
+    def to_arviz(self, log_likelihood: bool = False) -> InferenceData:
+        """The draws and statistics of all chains as ArviZ has them: InferenceData, or a DataTree from ArviZ 1 on.
+
+        **Arguments:** `log_likelihood`: True adds that of each row and draw, for `arviz.loo` and `arviz.compare`.
+        """
         from ._arviz import to_arviz
 
-        return to_arviz(self)
+        return to_arviz(self, log_likelihoods(self) if log_likelihood else None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the draws to one checksummed file, whole or not at all; no pickle.
@@ -216,7 +260,7 @@ class Posterior(Module):
         depth = min(p.max_tree_depth for p in every)
         return Posterior(
             start=self.start, data=self.data, **fields, max_tree_depth=depth, free_scale=self.free_scale,
-            refused=self.refused,
+            refused=self.refused, joint=self.joint,
         )  # fmt: skip
 
 

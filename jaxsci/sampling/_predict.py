@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     Posterior = Any  # which imports this module
 
-_BATCH = 64  # draws at a time, so that memory does not grow with their number
+BATCH = 64  # draws at a time, so that memory does not grow with their number
 _NUMBERS = 1 << 22  # of rows and draws, that are looked at to see where the data fall
 _FEWEST = 50  # draws that tell it all the same
 
@@ -49,6 +49,11 @@ class Told(NamedTuple):
 
     free: tuple[str, ...]
     free_scale: bool
+
+    @property
+    def frees_noise(self) -> bool:
+        """True where draws differ in parameters of the noise."""
+        return any(name.startswith("noise.") for name in self.free)
 
 
 def asked(posterior: Posterior, most: int | None) -> tuple[Asked, Told]:
@@ -109,7 +114,7 @@ def places_of_data(posterior: Posterior) -> tuple[Float[np.ndarray, " n"], Bool[
     return np.asarray(places), np.asarray(posterior.data.mask)
 
 
-class _Here(NamedTuple):
+class Here(NamedTuple):
     """Model, data and likelihood of one draw."""
 
     model: Any
@@ -117,31 +122,32 @@ class _Here(NamedTuple):
     likelihood: AbstractLikelihood
 
 
-def _at(these: Asked, told: Told) -> Callable[[Array], _Here]:
+def at_draw(these: Asked, told: Told) -> Callable[[Array], Here]:
+    """A function of y: model, data and likelihood of the draw."""
     parts, rest = eqx.partition(these.fitted, free_spec(these.fitted, told.free))
     unravel = jfu.ravel_pytree(parts)[1]
     data = opened(these.data)
 
-    def at(y: Array) -> _Here:
+    def at(y: Array) -> Here:
         fitted = opened(eqx.combine(unravel(y), rest))
         own = data.noise if these.likelihood is None else opened(these.likelihood)
-        return _Here(fitted.model, data, own if fitted.noise is None else fitted.noise)
+        return Here(fitted.model, data, own if fitted.noise is None else fitted.noise)
 
     return at
 
 
 def _predicted(these: Asked, told: Told, fn: Callable[[Any], Array] | None) -> Array:
-    at = _at(these, told)
+    at = at_draw(these, told)
 
     def one(y: Array) -> Array:
         here = at(y)
         return fn(here.model) if fn is not None else here.model(here.data.inputs)  # type: ignore[attr-defined]
 
-    return lax.map(one, these.y, batch_size=_BATCH)
+    return lax.map(one, these.y, batch_size=BATCH)
 
 
 def _places(these: Asked, told: Told) -> Float[Array, " n"]:
-    at = _at(these, told)
+    at = at_draw(these, told)
 
     def one(y: Array) -> Array:
         here = at(y)
@@ -151,7 +157,7 @@ def _places(these: Asked, told: Told) -> Float[Array, " n"]:
         z = here.likelihood.standardise(residual, mask)
         return _below(-z, jnp.sum(mask)) if told.free_scale else jsp.ndtr(-z)
 
-    return jnp.mean(lax.map(one, these.y, batch_size=_BATCH), axis=0)
+    return jnp.mean(lax.map(one, these.y, batch_size=BATCH), axis=0)
 
 
 def _below(z: Float[Array, " n"], count: Int[Array, ""]) -> Float[Array, " n"]:
@@ -170,7 +176,7 @@ def _below_counts(counts: Float[Array, " n"], residual: Float[Array, " n"]) -> F
 
 
 def _replicated(these: Asked, seed: UInt32[Array, "2"], told: Told) -> Array:
-    at = _at(these, told)
+    at = at_draw(these, told)
 
     def one(y: Array, key: Array) -> Array:
         here = at(y)
@@ -183,10 +189,10 @@ def _replicated(these: Asked, seed: UInt32[Array, "2"], told: Told) -> Array:
         return mean + scale * scattered(here.likelihood, here.data.mask, jax.random.fold_in(key, 1))
 
     keys = jax.random.split(jax.random.wrap_key_data(seed, impl="threefry2x32"), these.y.shape[0])
-    return lax.map(lambda pair: one(*pair), (these.y, keys), batch_size=_BATCH)
+    return lax.map(lambda pair: one(*pair), (these.y, keys), batch_size=BATCH)
 
 
-def _scale(here: _Here, residual: Float[Array, " n"], key: Array) -> Scalar:
+def _scale(here: Here, residual: Float[Array, " n"], key: Array) -> Scalar:
     """The scale of the noise drawn given the parameters: sigma^2 = chi2 / chi2_n."""
     z = here.likelihood.standardise(residual, here.data.mask)
     half = jnp.sum(here.data.mask).astype(z.dtype) / 2

@@ -341,8 +341,11 @@ def _draw_jointly(
             # what is not of a member alone, such as the energy, is that of all of them
             trace = Trace(y, *(np.broadcast_to(x, (len(y), *x.shape[1:])) for x in drawn.trace[1:]))
             jtu.tree_map(lambda out, x, k=k: out.__setitem__(fine[k], x), rooms[k], (first, trace))
-    about = options.max_tree_depth, kinds[0].free_scale
-    made = [Group(part.members, part.start, part.data, *room, *about) for part, room in zip(parts, rooms, strict=True)]
+    depth, scaled = options.max_tree_depth, kinds[0].free_scale
+    made = [
+        Group(part.members, part.start, part.data, *room, depth, scaled, joint=True)
+        for part, room in zip(parts, rooms, strict=True)
+    ]
     return [_Drawn(*each) for each in zip(made, said, strict=True)]
 
 

@@ -63,6 +63,14 @@ class Frame(Module):
         u = self.centre + matvec(self.factor, z)
         return self.bounded.constrain(u), self.bounded.log_det(u)
 
+    def locate(self, values: Float[Array, " m"]) -> Float[Array, " m"]:
+        """z of values within the bounds; those that rounding put on a bound are taken a rounding inside."""
+        lower, upper = self.bounded.lower, self.bounded.upper
+        ends = (jnp.where(jnp.isfinite(end), jnp.abs(end), 0) for end in (lower, upper))
+        least = jnp.finfo(values.dtype).eps * jnp.maximum(sum(ends), self.bounded.scale)
+        inside = jnp.clip(values, lower + least, upper - least)
+        return solve_general(self.factor, self.bounded.unconstrain(inside) - self.centre)
+
 
 class AbstractTarget(Module):
     """A posterior over z, whitened and without bounds: what a sampler moves in."""

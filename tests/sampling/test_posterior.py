@@ -28,6 +28,14 @@ def test_draws_by_name(posterior):
         posterior.samples("slop")
 
 
+def test_energies_are_densities_and_momenta(posterior):
+    """The Hamiltonian is minus the log-density plus half a chi2 of as many momenta as parameters."""
+    kinetic = np.asarray(posterior.energy + posterior.log_density)
+    assert np.all(kinetic >= 0)
+    assert kinetic.mean() == pytest.approx(1.0, abs=0.15)
+    assert not jnp.array_equal(posterior.energy, posterior.accept_prob)
+
+
 def test_summary_is_a_dictionary_of_columns(posterior):
     columns = posterior.summary()
     assert all(len(column) == 2 for column in columns.values())
