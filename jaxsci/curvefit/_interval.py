@@ -69,10 +69,10 @@ def confidence_interval(
 
     **Raises:** `ValueError` for an unknown name or level, and for terms other than those of the fit.
     """
-    index = place_of(solution, name, level)
+    place = place_of(solution, name, level)
     check_told(solution, data, told)
-    # index and level as arrays, so that all parameters and levels share one program
-    index, share = jnp.asarray(index), jnp.asarray(level, solution.y.dtype)
+    # place and level as arrays, so that all parameters and levels share one program
+    index, share = jnp.asarray(place), jnp.asarray(level, solution.y.dtype)
     return compiled(_interval, (solution, data, index, share, Search(solver, chunk, max_steps)))
 
 
@@ -191,7 +191,7 @@ def _interval(solution: Solution, data: AbstractDataset, index: Int[Array, ""], 
     ends = (-jnp.inf, jnp.inf) if lower is None or upper is None else (lower[index], upper[index])
     sides = jnp.array([-1.0, 1.0], y.dtype)
     room = jnp.abs(jnp.stack([jnp.asarray(end, y.dtype) for end in ends]) - y[index]) / unit
-    cross = jax.vmap(lambda side, most: crossing(lambda t: rise(y[index] + side * t * unit), quantile, most))
+    cross = jax.vmap(lambda side, most: _crossing(lambda t: rise(y[index] + side * t * unit), quantile, most))
     reached = y[index] + sides * cross(sides, room) * unit
     wald = y[index] + sides * quantile * error
     reached = jnp.where(solution.fixed[index], y[index], reached)
@@ -209,7 +209,7 @@ class _Bracket(Module):
     done: Bool[Array, ""]
 
 
-def crossing(rise: Callable[[Scalar], Scalar], guess: Scalar, room: Scalar) -> Scalar:
+def _crossing(rise: Callable[[Scalar], Scalar], guess: Scalar, room: Scalar) -> Scalar:
     """The t in (0, room) where an increasing function crosses 0, by the Illinois method; `room` where it does
     not, infinite where it is still below 0 very far out."""
     eps = jnp.finfo(guess.dtype).eps

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax import lax
@@ -20,13 +21,14 @@ from jaxtyping import Array, Bool, Float, Int
 from ..core import Module, Scalar, traced
 from ..datasets import AbstractDataset
 from ..fitting import TRF, Solution, Solver, compiled
-from ._interval import Search, check_told, crossing, others_fitted, place_of
+from ._interval import Search, check_told, others_fitted, place_of
 
 _REACH = 20.0  # radii of the circle that the line would be: it is followed no farther
 _ROOM = 6  # vertices of the longest line, in those of a circle
 _FINEST, _COARSEST = 1 / 512, 5.0  # steps along the line, in those along a circle
 _SHARP = 3.0  # angles of a circle: a step that turns by more is taken again with half the length
 _BEHIND = math.pi - 1e-4  # rad to either side of the way ahead
+_AT_WALL = 1e-3  # rad
 _ROUNDS = 40
 
 
@@ -39,7 +41,7 @@ class Region(Module):
     - `cut`: the vertices where the line was followed no farther, twenty times as far out as the ellipse: the data set
       no limit there that is worth the name.
     - `failed`: the vertices where the fit of the other parameters did not converge: do not trust them.
-    - `closed`: True where the line came back to its beginning.
+    - `closed`: True where the line came back to its beginning, around the best fit.
     - `ellipse`: what the covariance says for comparison, shape (e, 2), closed.
     - `allowed`: the rise of 2 cost on the line, in units of the noise: 2.30 for 68.3 % and noise of known scale.
     - `num_fits`: how many fits of the others were made.
@@ -104,9 +106,11 @@ def confidence_region(
         raise ValueError(f"a region is one of two different parameters, but the names are {names!r}")
     if points < 8:
         raise ValueError(f"points should be 8 or more, to make a line, but it is {points}")
+    if solution.y.ndim != 1:
+        raise ValueError("a region is one of one fit: call confidence_region under jax.vmap for a batch of them")
     pair = [place_of(solution, name, level) for name in names]
     check_told(solution, data, told)
-    if not traced(solution.covariance) and solution.covariance.ndim == 2:
+    if not traced(solution.covariance):
         for name, error in zip(names, solution.standard_errors[jnp.asarray(pair)], strict=True):
             if not (jnp.isfinite(error) and error > 0):
                 raise ValueError(f"{name} is fixed or not determined by the data: it has no confidence region")
@@ -130,9 +134,9 @@ class _Plane(NamedTuple):
     radius: Scalar
     noise: Scalar
 
-    def values(self, u: Float[Array, "... 2"]) -> Float[Array, "... 2"]:
+    def values(self, u: Float[Array, "2"]) -> Float[Array, "2"]:
         """Both parameters at u."""
-        return self.best + self.error * (u @ self.root)
+        return self.best + self.error * (self.root @ u)
 
     def beyond(self, values: Float[Array, "2"]) -> Scalar:
         """How far values lie outside of the bounds, in standard errors; negative within."""
@@ -148,7 +152,9 @@ def _plane(solution: Solution, pair: Int[Array, "2"], level: Scalar) -> _Plane:
     plus, minus = jnp.sqrt(1 + rho), jnp.sqrt(1 - rho)
     root = jnp.array([[plus + minus, plus - minus], [plus - minus, plus + minus]]) / 2
     none = jnp.full_like(error, jnp.inf)
-    lower, upper = (-none, none) if terms.lower is None or terms.upper is None else (terms.lower[pair], terms.upper[pair])
+    lower, upper = (
+        (-none, none) if terms.lower is None or terms.upper is None else (terms.lower[pair], terms.upper[pair])
+    )
     # both quantiles have closed forms for two degrees of freedom
     if solution.absolute:
         allowed, noise = -2 * jnp.log1p(-level), jnp.ones((), y.dtype)
@@ -197,13 +203,17 @@ def _rim(solution: Solution, data: AbstractDataset, pair: Int[Array, "2"], plane
 
 
 class _Turn(Module):
-    """A search for the direction of the next vertex: the angle `t` to the right of the way ahead, where outside is."""
+    """A search for the direction of the next vertex: the angle `t` to the right of the way ahead, where outside is.
+
+    `low`, `high`: angles known to point inside and outside; `wall`: no number was found at `high`.
+    """
 
     t: Scalar
     seen: _Seen
     slope: Scalar
     low: Scalar
     high: Scalar
+    wall: Bool[Array, ""]
     last: Scalar
     last_value: Scalar
     rounds: Int[Array, ""]
@@ -232,19 +242,23 @@ def _turn(at: Callable[[Scalar], _Seen], y: Float[Array, " p"], slope: Scalar, e
         # in a sharp corner the line goes on almost where it came from: towards that, and never past it
         back = jnp.sign(b.t) * (jnp.abs(b.t) + math.pi) / 2
         ahead = jnp.where(jnp.abs(ahead) > _BEHIND, back, ahead)
-        on_line = (jnp.abs(value) <= enough) | (known & (high - low <= 8 * eps))
+        # where the model is not finite there is a wall in place of a line, which is followed all the same
+        wall = jnp.where(value < 0, b.wall, ~jnp.isfinite(value))
+        on_line = (jnp.abs(value) <= enough) | (known & (high - low <= jnp.where(wall, _AT_WALL, 8 * eps)))
         lost = ~on_line & (jnp.abs(b.t) > _BEHIND)
-        t = jnp.where(on_line, b.t, ahead)
-        return _Turn(t, seen, steep, low, high, b.t, value, b.rounds + 1, on_line, lost)
+        t = jnp.where(on_line, jnp.where(jnp.isfinite(value), b.t, low), ahead)
+        return _Turn(t, seen, steep, low, high, wall, b.t, value, b.rounds + 1, on_line, lost)
 
     zero, inf, no = jnp.zeros_like(slope), jnp.full_like(slope, jnp.inf), jnp.array(False)
     seen = _Seen(inf, y, jnp.array(0), ~no)
-    start = _Turn(zero, seen, slope, -inf, inf, inf, inf, jnp.array(0), no, no)
+    start = _Turn(zero, seen, slope, -inf, inf, no, inf, inf, jnp.array(0), no, no)
     return lax.while_loop(lambda b: ~(b.on_line | b.lost) & (b.rounds < _ROUNDS), body, start)
 
 
 class _Walk(Module):
     """How far the line was followed: counterclockwise, with the region to the left.
+
+    At first `u` is where the line would be on a ray if the cost were a parabola, and it is sought along that.
 
     `heading`, `before`: direction and length of the last step; `bend`: how it turns by length; `length`: of the next
     step; `turned`: by how much since the first vertex, whose heading was `begun`.
@@ -276,11 +290,10 @@ def _region(
     rim = _rim(solution, data, pair, plane, how)
     most, dtype = _ROOM * points, solution.y.dtype
     ray = jnp.full(2, math.sqrt(0.5), dtype)  # between both axes, so that their order does not matter
-    first = crossing(lambda t: rim(t * ray, solution.y).value, plane.radius, jnp.full_like(plane.radius, jnp.inf))
     zero, none, no = jnp.zeros((), dtype), jnp.array(0), jnp.array(False)
     even = 2 * math.pi / points
     start = _Walk(
-        u=first * ray,
+        u=plane.radius * ray,
         y=solution.y,
         heading=jnp.asarray(0.75 * math.pi, dtype),
         before=zero,
@@ -307,7 +320,7 @@ def _region(
 
 
 def _further(w: _Walk, rim: Rim, solution: Solution, plane: _Plane, points: int) -> _Walk:
-    """One more vertex, or the same tried with half the length."""
+    """One more vertex, or the same tried with half the length; at first the place on a ray where the line begins."""
     even, radius = 2 * math.pi / points, plane.radius
     eps = jnp.finfo(radius.dtype).eps
     enough = jnp.sqrt(eps) * radius + 8 * eps * jnp.abs(solution.cost) / plane.noise / radius
@@ -315,9 +328,12 @@ def _further(w: _Walk, rim: Rim, solution: Solution, plane: _Plane, points: int)
 
     def place(t: Scalar) -> Float[Array, "2"]:
         angle = w.heading + turn - t
-        return w.u + w.length * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+        on = w.u + w.length * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+        return jnp.where(first, jnp.exp(4 * t) * w.u, on)  # bounds may be near
 
-    found = _turn(lambda t: rim(place(t), w.y), w.y, w.slope * w.length, enough)
+    # one search for both, because each fit in a program takes seconds to compile
+    first, slope = w.tries == 0, w.slope * w.length
+    found = _turn(lambda t: rim(place(t), w.y), w.y, jnp.where(first, 4 * radius, slope), enough)
     change = turn - found.t
     finest, sharp = _FINEST * even * radius, jnp.abs(change) > _SHARP * even
     keep = found.on_line & (~sharp | (w.length <= finest))
@@ -336,7 +352,9 @@ def _further(w: _Walk, rim: Rim, solution: Solution, plane: _Plane, points: int)
         y=found.seen.y,
         heading=heading,
         before=w.length,
-        bend=jnp.where(sharp, 0, change / ((w.before + w.length) / 2)),  # after a corner the line does not go on turning
+        bend=jnp.where(
+            sharp, 0, change / ((w.before + w.length) / 2)
+        ),  # after a corner the line does not go on turning
         length=length,
         slope=jnp.clip(found.slope / w.length, 0.05, 20.0),
         turned=turned,
@@ -355,16 +373,23 @@ def _further(w: _Walk, rim: Rim, solution: Solution, plane: _Plane, points: int)
         w,
         (w.length / 2, w.tries + 1, w.fits + found.rounds, ~found.on_line & (w.length <= finest / 8)),
     )
-    return jtu.tree_map(lambda new, old: jnp.where(keep, new, old), after, again)
+    # a best fit on a bound, and the ray beyond it: the line goes through the best fit
+    begin = jnp.where(found.on_line, u, 0)
+    started = eqx.tree_at(lambda w: (w.u, w.y, w.tries, w.fits), w, (begin, found.seen.y, w.tries + 1, found.rounds))
+    return jtu.tree_map(lambda *of: jnp.where(first, of[0], jnp.where(keep, of[1], of[2])), started, after, again)
 
 
 def _described(walk: _Walk, plane: _Plane, points: int) -> Region:
     most = walk.line.shape[0]
     row = jnp.arange(most)
-    line = jnp.where(((row == walk.count) & walk.closed)[:, None], walk.line[0], walk.line)
-    mask = row < walk.count + walk.closed
+    line = jnp.where(((row == walk.count) & walk.closed)[:, None], walk.line[:1], walk.line)
+    mask = (row < walk.count) | ((row == walk.count) & walk.closed)
+    # the line around a second minimum is none around the best fit, unless that lies on a bound and so on the line
+    steps = jnp.diff(jnp.arctan2(line[:, 1], line[:, 0]))
+    steps = jnp.where(mask[1:], jnp.mod(steps + math.pi, 2 * math.pi) - math.pi, 0)
+    around = (jnp.sum(steps) > 1) | (plane.beyond(plane.best) > -1e-3)
     # what stands in a bound's way by a rounding is on it
-    values = jnp.clip(plane.values(line), plane.lower, plane.upper)
+    values = jax.vmap(lambda u: jnp.clip(plane.values(u), plane.lower, plane.upper))(line)
     angle = jnp.linspace(0.0, 2 * math.pi, points + 1, dtype=line.dtype)
     circle = plane.radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
     limit = walk.limit.at[walk.count].set(walk.limit[0])
@@ -375,8 +400,8 @@ def _described(walk: _Walk, plane: _Plane, points: int) -> Region:
         on_bound=mask & (limit == 1),
         cut=mask & (limit == 2),
         failed=mask & failed,
-        closed=walk.closed,
-        ellipse=plane.values(circle),
+        closed=walk.closed & around,
+        ellipse=jax.vmap(plane.values)(circle),
         allowed=plane.radius**2,
         num_fits=walk.fits,
         names=("", ""),  # no part of the program, which all pairs share

@@ -136,10 +136,16 @@ def plot_region(
 
     **Raises:** `ValueError` as `confidence_region` does.
     """
-    how = {"points": points, "solver": solver, "chunk": chunk, "max_steps": max_steps, **told}
-    found = [jax.device_get(confidence_region(solution, data, names, level, **how)) for level in sorted(levels)]
+    levels = sorted(levels)
+
+    def of(level: float) -> Region:
+        return confidence_region(
+            solution, data, names, level, points=points, solver=solver, chunk=chunk, max_steps=max_steps, **told
+        )
+
+    found = [jax.device_get(of(level)) for level in levels]
     ax = _axes(ax)
-    for k, (level, region) in enumerate(zip(sorted(levels), found, strict=True)):
+    for k, (level, region) in enumerate(zip(levels, found, strict=True)):
         width = _WIDTHS[min(k, len(_WIDTHS) - 1)]
         ax.plot(*region.ellipse.T, color=DATA, lw=0.8 * width, ls="--", label=None if k else "from the covariance")
         _draw_line(ax, region, width, f"profile likelihood, {100 * level:.3g} %")
@@ -153,12 +159,12 @@ def plot_region(
 
 def _draw_line(ax: "Axes", region: Region, width: float, label: str) -> None:
     """The line where the cost sets it solid, where a bound does dotted, where nothing does not at all."""
-    line, bound, cut = region.line, region.on_bound, region.cut
+    line, bound, cut, mask = (np.asarray(x) for x in (region.line, region.on_bound, region.cut, region.mask))
 
     def part(kept: np.ndarray) -> np.ndarray:
         """The steps between two vertices that are kept, each with a gap behind it."""
         steps = np.stack([line[:-1], line[1:], np.full_like(line[1:], np.nan)], 1)
-        return steps[kept & region.mask[1:]].reshape(-1, 2).T
+        return steps[kept & mask[1:]].reshape(-1, 2).T
 
     on_bound, open_ = bound[:-1] & bound[1:], cut[:-1] | cut[1:]
     ax.plot(*part(~on_bound & ~open_), color=MODEL, lw=width, label=label, solid_capstyle="round")
