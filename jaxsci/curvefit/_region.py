@@ -25,8 +25,8 @@ from ._interval import Search, check_told, others_fitted, place_of
 
 _REACH = 20.0  # radii of the circle that the line would be: it is followed no farther
 _ROOM = 6  # vertices of the longest line, in those of a circle
-_FINEST, _COARSEST = 1 / 512, 5.0  # steps along the line, in those along a circle
-_SHARP = 3.0  # angles of a circle: a step that turns by more is taken again with half the length
+_FINEST, _COARSEST = 1 / 512, 4.0  # steps along the line, in those along a circle
+_SHARP = 1.6  # angles of a circle: a step that turns by more is taken again with half the length
 _BEHIND = math.pi - 1e-4  # rad to either side of the way ahead
 _AT_WALL = 1e-3  # rad
 _ROUNDS = 40

@@ -114,7 +114,7 @@ def plot_region(
     ax: "Axes | None" = None,
     levels: Sequence[float] = (0.683, 0.954, 0.997),
     *,
-    points: int = 64,
+    points: int = 100,
     solver: Solver = TRF(),
     chunk: int | None = None,
     max_steps: int = 200,
@@ -147,8 +147,8 @@ def plot_region(
     ax = _axes(ax)
     for k, (level, region) in enumerate(zip(levels, found, strict=True)):
         width = _WIDTHS[min(k, len(_WIDTHS) - 1)]
-        ax.plot(*region.ellipse.T, color=DATA, lw=0.8 * width, ls="--", label=None if k else "from the covariance")
-        _draw_line(ax, region, width, f"profile likelihood, {100 * level:.3g} %")
+        ax.plot(*region.ellipse.T, color=DATA, lw=0.8 * width, ls="--", label=None if k else "ellipses")
+        _draw_line(ax, region, width, f"{100 * level:.3g} %")
     best = np.asarray([solution.y[solution.names.index(name)] for name in names])
     ax.plot(*best, "+", ms=9, mew=1.6, color=MODEL, label="best fit")
     _look_at(ax, found[-1], best)

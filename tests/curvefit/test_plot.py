@@ -95,7 +95,7 @@ def test_regions_lie_within_each_other_and_end_where_a_bound_is(fitted):
     solution, data = fitted
     ax = plot_region(solution, data, ("b1", "b2"), levels=(0.954, 0.683))
     label = {line.get_label(): line for line in ax.lines}
-    inner, outer = (label[f"profile likelihood, {level} %"].get_xdata() for level in ("68.3", "95.4"))
+    inner, outer = (label[f"{level} %"].get_xdata() for level in ("68.3", "95.4"))
     assert np.nanmin(outer) < np.nanmin(inner) < solution.y[0] < np.nanmax(inner) < np.nanmax(outer)
     assert ax.get_xlim()[0] < np.nanmin(outer)
     dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
