@@ -146,6 +146,7 @@ DRAWN = {"overview": overview, "timing": of_a_pulsar, "compsep": of_a_sky, "mean
 PAGES = {
     "decay": "getting-started",
     "profile": "curvefit",
+    "region": "curvefit",
     "sampling": "sampling",
     "xpcs": "xpcs",
     "xpcs_ageing": "xpcs",

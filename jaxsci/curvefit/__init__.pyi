@@ -30,4 +30,5 @@ from ._interval import Interval as Interval, confidence_interval as confidence_i
 from ._least_squares import LeastSquares as LeastSquares, least_squares as least_squares
 from ._log import Logged as Logged, Step as Step, print_step as print_step
 from ._multi_start import MultiStart as MultiStart, multi_start as multi_start, sobol as sobol
+from ._region import Region as Region, confidence_region as confidence_region
 from ._starts import estimate as estimate

@@ -69,6 +69,18 @@ def confidence_interval(
 
     **Raises:** `ValueError` for an unknown name or level, and for terms other than those of the fit.
     """
+    place = place_of(solution, name, level)
+    check_told(solution, data, told)
+    # place and level as arrays, so that all parameters and levels share one program
+    index, share = jnp.asarray(place), jnp.asarray(level, solution.y.dtype)
+    return compiled(_interval, (solution, data, index, share, Search(solver, chunk, max_steps)))
+
+
+def place_of(solution: Solution, name: str, level: float) -> int:
+    """Find a free element in y, and hold the level to what has a sense.
+
+    **Raises:** `ValueError` for an unknown name or level, and for fits whose noise was free.
+    """
     if name not in solution.names:
         hint = suggest(name, solution.names)
         raise ValueError(f"there was no free parameter {name!r}{hint} (free: {', '.join(solution.names)})")
@@ -76,10 +88,7 @@ def confidence_interval(
         raise ValueError(f"level should lie between 0 and 1, but it is {level}")
     if solution.noise is not None:
         raise ValueError("intervals of fits with free noise parameters are not offered; sample the posterior instead")
-    check_told(solution, data, told)
-    # index and level as arrays, so that all parameters and levels share one program
-    index, share = jnp.asarray(solution.names.index(name)), jnp.asarray(level, solution.y.dtype)
-    return compiled(_interval, (solution, data, index, share, Search(solver, chunk, max_steps)))
+    return solution.names.index(name)
 
 
 class Search(NamedTuple):
@@ -118,15 +127,15 @@ def check_told(solution: Solution, data: AbstractDataset, told: Mapping[str, Any
 
 def others_fitted(
     solution: Solution, data: AbstractDataset, at: Bool[Array, " p"], how: Search
-) -> Callable[[Array], Scalar]:
-    """Make the function value -> least cost with one element held at the value, on the terms of the fit.
+) -> Callable[[Float[Array, " p"]], Solution]:
+    """Make the function start -> fit of all elements but those `at`, which stay as in the start; on the fit's terms.
 
-    **Arguments:** `at`: True at that element, shape (p,); `how`: how all others are fitted.
+    **Arguments:** `at`: True at the elements that are held, shape (p,); `how`: how all others are fitted.
     """
-    y, terms = solution.y, solution.terms
+    terms = solution.terms
     free = tuple(name for name, _ in solution.free)
-    start, rest = eqx.partition(solution.model, free_spec(solution.model, free))
-    _, unravel = jfu.ravel_pytree(start)
+    own, rest = eqx.partition(solution.model, free_spec(solution.model, free))
+    _, unravel = jfu.ravel_pytree(own)
     bounds: dict[str, Any] = {}
     priors: dict[str, Any] = {}
     begin = 0
@@ -141,9 +150,9 @@ def others_fitted(
         for place, k in enumerate(shaped.at):
             priors[solution.names[k]] = jtu.tree_map(lambda x: x[place], shaped.prior)  # noqa: B023
 
-    def cost(value: Array) -> Scalar:
-        others = fit(
-            eqx.combine(unravel(jnp.where(at, value, y)), rest),
+    def others(start: Float[Array, " p"]) -> Solution:
+        return fit(
+            eqx.combine(unravel(start), rest),
             data,
             free=free,
             bounds=bounds,
@@ -156,9 +165,8 @@ def others_fitted(
             max_steps=how.max_steps,
             throw=False,
         )
-        return others.cost
 
-    return cost
+    return others
 
 
 def _interval(solution: Solution, data: AbstractDataset, index: Int[Array, ""], level: Scalar, how: Search) -> Interval:
@@ -172,11 +180,11 @@ def _interval(solution: Solution, data: AbstractDataset, index: Int[Array, ""], 
     else:
         dof = jnp.maximum(solution.dof, 1).astype(y.dtype)
         quantile, noise = student_quantile(level, dof), 2 * solution.cost / dof
-    cost = others_fitted(solution, data, at, how)
+    fitted = others_fitted(solution, data, at, how)
 
     def rise(value: Array) -> Array:
         """sqrt of the rise of the cost in units of the noise, less what is allowed."""
-        climb = jnp.maximum(2 * (cost(value) - solution.cost) / noise, 0)
+        climb = jnp.maximum(2 * (fitted(jnp.where(at, value, y)).cost - solution.cost) / noise, 0)
         return jnp.where(jnp.isfinite(climb), jnp.sqrt(climb) - quantile, jnp.inf)
 
     lower, upper = solution.terms.lower, solution.terms.upper

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxsci as js
-from jaxsci.curvefit.plot import plot_batch, plot_curve, plot_profile
+from jaxsci.curvefit.plot import plot_batch, plot_curve, plot_profile, plot_region
 from jaxsci.data.nist import MODELS as NIST_MODELS
 from jaxsci.fitting import make_plan, prior_texts
 from jaxsci.fitting._plan import flat_priors
@@ -89,6 +89,22 @@ def test_profile_meets_the_interval_and_the_parabola(fitted):
     assert np.abs(profile.get_ydata() - parabola.get_ydata()).max() < 0.3 * parabola.get_ydata().max()
     with pytest.raises(ValueError, match="no free parameter 'b3'"):
         plot_profile(solution, data, "b3")
+
+
+def test_regions_lie_within_each_other_and_end_where_a_bound_is(fitted):
+    solution, data = fitted
+    ax = plot_region(solution, data, ("b1", "b2"), levels=(0.954, 0.683))
+    label = {line.get_label(): line for line in ax.lines}
+    inner, outer = (label[f"{level} %"].get_xdata() for level in ("68.3", "95.4"))
+    assert np.nanmin(outer) < np.nanmin(inner) < solution.y[0] < np.nanmax(inner) < np.nanmax(outer)
+    assert ax.get_xlim()[0] < np.nanmin(outer)
+    dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
+    assert not any(line.get_xdata().size for line in dotted)
+    bounds = {"b1": (0.0, float(solution.y[0] + 0.5 * solution.standard_errors[0]))}
+    bounded = js.fit(solution.model, data, bounds=bounds, throw=False)
+    ax = plot_region(bounded, data, ("b1", "b2"), levels=(0.683,))
+    dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
+    np.testing.assert_allclose(np.nanmax(dotted[0].get_xdata()), bounds["b1"][1], rtol=1e-9)
 
 
 def test_image_is_drawn_with_masked_pixels_left_empty():
