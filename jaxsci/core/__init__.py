@@ -10,11 +10,16 @@ from ._errors import enable_x64 as enable_x64, place_of as place_of, require_x64
 from ._given import (
     Plain as Plain,
     as_array as as_array,
+    as_count as as_count,
+    as_real as as_real,
     filled as filled,
     is_complex as is_complex,
     is_key as is_key,
     is_number as is_number,
+    is_real_number as is_real_number,
     plain as plain,
+    require_key as require_key,
+    require_positive as require_positive,
     rows_hidden as rows_hidden,
     unit_of as unit_of,
     unmasked as unmasked,
@@ -35,7 +40,7 @@ from ._loss import (
     SoftL1 as SoftL1,
 )
 from ._model import AbstractModel as AbstractModel, Product as Product, Sum as Sum, snake as snake
-from ._module import Module as Module, describe as describe
+from ._module import Module as Module, describe as describe, require_kind as require_kind
 from ._noise import (
     AbstractNoise as AbstractNoise,
     AbstractPrepared as AbstractPrepared,

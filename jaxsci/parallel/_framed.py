@@ -60,8 +60,8 @@ def write_atomic(path: str | os.PathLike[str], *pieces: bytes | memoryview, befo
         if before is not None and path.exists():
             path.replace(before)
         aside.replace(path)
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}") from error
     except OSError as error:
         why = error.strerror or str(error)
         remedy = "free some space" if error.errno in _FULL else "look at its permissions"
