@@ -65,10 +65,9 @@ def describe(value: object) -> str:
         return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, type):
         return f"the class {value.__name__} itself"
-    kind, text = type(value).__name__, " ".join(repr(value).split())
-    if value is None or text.startswith(kind):
-        return text if len(text) <= 60 else f"{text[:57]}..."
-    return f"{kind} {text:.60}"
+    if value is None or isinstance(value, eqx.Module):
+        return "None" if value is None else f"{type(value).__name__}(...)"
+    return f"{type(value).__name__} {' '.join(repr(value).split()):.60}"
 
 
 def require_kind(value: object, kind: type | tuple[type, ...], name: str, should: str) -> None:

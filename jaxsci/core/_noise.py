@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ._likelihood import AbstractLikelihood, Linearisation
+from ._module import describe
 from ._parameter import numbers, param
 from ._rows import rows
 from ._traced import is_traced
@@ -79,6 +80,13 @@ class White(AbstractNoise):
     """
 
     sigma: Scalar = param(bounds=(0, None), doc="standard deviation, in the data's unit")
+
+    def __check_init__(self) -> None:
+        if isinstance(self.sigma, jax.Array) and self.sigma.ndim:
+            raise ValueError(
+                f"White.sigma should be one standard deviation for all rows, but it is {describe(self.sigma)}: "
+                "jaxsci.Diagonal takes one a row"
+            )
 
     def prepare(self, mask: Bool[Array, " n"]) -> AbstractLikelihood:
         return _Weighted(self.logdet(mask), jnp.where(mask, 1 / self.sigma, 0))
