@@ -70,13 +70,24 @@ def _cells(row: Row) -> list[str]:
 
 def show() -> None:
     """Write what is stored into `docs/benchmarks.md` and the README, and messages into their page."""
-    from ._mistakes import lines
-
     for path, text in pages().items():
         path.write_text(text)
-    messages = ROOT / "docs" / "messages.md"
-    heading = ["| file | what is wrong | what is said |", "|---|---|---|"]
-    messages.write_text(_between(messages.read_text(), "messages", [*heading, *lines()]))
+    write_messages(ROOT / "docs" / "messages.md")
+
+
+def write_messages(page: Path) -> None:
+    """Make all mistakes in files, commands and calls, and write what is said of each into its table of the page."""
+    from . import _mistaken_calls, _mistaken_commands, _mistakes
+
+    text = page.read_text()
+    for mark, heading, lines in (
+        ("messages", ("file", "what is wrong", "what is said"), _mistakes.lines()),
+        ("messages of commands", ("what is wrong", "the command", "what is said"), _mistaken_commands.lines()),
+        ("messages of calls", ("of", "what is wrong", "the call", "what is said"), _mistaken_calls.lines()),
+    ):
+        table = [f"| {' | '.join(heading)} |", "|---" * len(heading) + "|", *lines]
+        text = _between(text, mark, table)
+    page.write_text(text)
 
 
 def pages() -> dict[Path, str]:

@@ -26,6 +26,11 @@ def new(kind: str, folder: Path | None) -> str:
     for item in files:
         if (target / item.name).exists():
             raise ConfigError("new", f"{target / item.name} exists already and is left as it is: choose another folder")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = "there is a file of that name" if target.is_file() else error.strerror
+        raise ConfigError("new", f"the folder {target} cannot be made: {why}; name another one") from error
     for item in files:
         write_whole(target / item.name, item.read_text(encoding="utf-8"))
     imports = [f" --import {_quoted(target / item.name)}" for item in files if item.suffix == ".py"]

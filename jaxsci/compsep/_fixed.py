@@ -113,6 +113,11 @@ def held_spectra(mixing: MixingMatrix, nu: Frequencies) -> Float[Array, "f c"]:
     check_held(mixing, ())
     unturned(mixing, "linear combinations of channels")
     A = mixing.eval(nu)
+    if A.shape[0] < A.shape[1]:
+        raise ValueError(
+            f"{A.shape[0]} channels cannot keep {A.shape[1]} components apart ({', '.join(mixing.columns)}): give more "
+            "channels, or fewer components"
+        )
     if not traced(A) and not np.isfinite(A).all():
         channel, column = np.argwhere(~np.isfinite(A))[0]
         raise ValueError(

@@ -198,6 +198,8 @@ def _forecast(fit: Fitted, modes: Harmonics, weights: Float[Array, "q f"], targe
     mixing, instrument, found, column = fit
     cls, lmin = target.spectra, target.lmin
     lmax = int(np.max(np.asarray(modes.ell)))
+    if not 2 <= lmin <= lmax:
+        raise ValueError(f"lmin should lie from 2 to lmax, which is {lmax}, but it is {lmin}")
     best = _best(mixing, found)
     names = tuple(name for name, _ in leaf_names(best, match(best, list(found.free), "the mixing matrix")))
     sigma = found.covariance[:, :, 0]

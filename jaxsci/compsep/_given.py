@@ -91,7 +91,7 @@ def quantity(what: str, units: str, **kwargs: Any) -> Any:
     """Declare a field of real numbers that is no parameter, given as numbers in this unit or as a quantity."""
 
     def convert(x: Any) -> Any:
-        return as_float(x if unit_of(x) is None else plain(x, what, units))
+        return as_float(x if unit_of(x) is None else plain(x, what, units), what)
 
     return eqx.field(converter=convert, **kwargs)
 

@@ -14,17 +14,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import Module, numbers, suggest
+from ..core import Module, describe, numbers, require_positive, suggest, traced
 from ._given import Given, Values, plain, quantity
 from ._units import conversion, split_unit
 
 _ARCMIN = 180 * 60 / math.pi
 _BANDPASS = "BANDPASS_"
 _TO_GHZ = {"1/cm": 29.9792458, "cm-1": 29.9792458, "cm^-1": 29.9792458, "ghz": 1.0, "hz": 1e-9}
+_LARGEST = 1e6  # GHz: what is above is in Hz
 _LEAK = 1e-3  # of the largest transmission, that a band may have at 0 GHz
 
 
@@ -176,6 +178,15 @@ class Instrument(Module):
     bands: Bands | None = None
     name: str = eqx.field(static=True, default="")
 
+    def __check_init__(self) -> None:
+        for name, unit in (("frequency", "GHz"), ("depth_i", "uK arcmin"), ("depth_p", "uK arcmin")):
+            if isinstance(getattr(self, name), jax.Array):
+                require_positive(getattr(self, name), name, unit)
+        if isinstance(self.frequency, jax.Array):
+            _check_gigahertz(self.frequency)
+        if isinstance(self.fwhm, jax.Array) and not traced(self.fwhm) and not np.all(np.asarray(self.fwhm) >= 0):
+            raise ValueError(f"fwhm should be widths of beams in arcmin, 0 or more, but they are {self.fwhm}")
+
     @staticmethod
     def named(name: str) -> "Instrument":
         """Look up one of the bundled instruments, such as `"LiteBIRD"`: see `instruments()`.
@@ -209,6 +220,12 @@ class Instrument(Module):
         return jnp.stack(columns, axis=1)
 
 
+def _check_gigahertz(nu: Values) -> None:
+    """Raise `ValueError` where frequencies cannot be in GHz: those of light begin at a million."""
+    if not traced(nu) and np.any(np.asarray(nu) > _LARGEST):
+        raise ValueError(f"frequency is in GHz, but one is {np.max(np.asarray(nu)):g}: is that in Hz?")
+
+
 Channels: TypeAlias = Instrument | Bands | Given
 """What a door takes for its channels: an instrument, bandpasses, or frequencies in GHz."""
 
@@ -216,7 +233,14 @@ Channels: TypeAlias = Instrument | Bands | Given
 def frequencies_of(channels: Channels) -> Frequencies:
     """Find the frequencies of an instrument, or read numbers in GHz; `Bands` stay what they are."""
     nu = channels.nu if isinstance(channels, Instrument) else channels
-    return nu if isinstance(nu, Bands) else jnp.asarray(plain(nu, "frequencies", "GHz"), float)
+    if isinstance(nu, Bands):
+        return nu
+    if isinstance(nu, eqx.Module | type):
+        raise ValueError(f"instrument should be an Instrument, Bands or frequencies in GHz, but it is {describe(nu)}")
+    found = jnp.asarray(plain(nu, "frequencies", "GHz"), float)
+    require_positive(found, "frequencies", "GHz")
+    _check_gigahertz(found)
+    return found
 
 
 def instruments() -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float
 
-from ..core import Module, Scalar, free_spec, labelled, leaf_names, match, param, parameters, snake, suggest
+from ..core import Module, Scalar, describe, free_spec, labelled, leaf_names, match, param, parameters, snake, suggest
 from ._given import Given, Values, plain
 from ._instrument import Frequencies, over_bands
 from ._spectra import AbstractSED, AnalyticSED, TabulatedSED, units_of
@@ -103,7 +103,10 @@ class MixingMatrix(Module):
         together |= named
         for name, component in together.items():
             if not isinstance(component, AbstractSED):
-                raise ValueError(f"component {name!r} should be an SED, but it is a {type(component).__name__}")
+                raise ValueError(
+                    "each component should be a spectrum such as CMB() or ModifiedBlackBody(), but "
+                    f"{'one' if name not in named else name} is {describe(component)}"
+                )
         if not together:
             raise ValueError("a mixing matrix needs at least one component")
         self.names, self.components, self.calibration = tuple(together), tuple(together.values()), calibration

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from ..core import AbstractPrior, Unit, leaf_names, match
-from ..fitting import GaussNewton, Solver, as_names, flat_bounds, flat_priors, make_plan
+from ..core import AbstractPrior, Unit, as_real, leaf_names, match, require_kind
+from ..fitting import GaussNewton, Solver, as_names, check_search, flat_bounds, flat_priors, make_plan
 from ..parallel import Placement
 from ._fixed import FixedMaps
 from ._given import ArrayModule, Given
@@ -145,6 +145,10 @@ class Settings(NamedTuple):
 
         **Raises:** `ValueError` for names that no parameter has, and for components in another unit than the maps.
         """
+        require_kind(mixing, MixingMatrix, "mixing", "a MixingMatrix, before the instrument")
+        check_search(solver, max_steps)
+        if not as_real(tolerance, "tolerance") > 0:
+            raise ValueError(f"tolerance should be a part of a standard error, above 0, but it is {tolerance}")
         nu = frequencies_of(instrument)
         check_units(mixing, units)
         names = list(mixing.parameters) if free is None else match(mixing, as_names(free), "the mixing matrix")

@@ -5,6 +5,8 @@ shape, unit, NaN or mask is met once and told in the same words. What comes out 
 roots of the inverse noise, and which pixels there are to use. Nothing below asks again.
 """
 
+import os
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -174,6 +176,8 @@ def as_maps(maps: Given, f: int, units: str) -> Values:
     """
     if np.iscomplexobj(maps):
         raise ValueError("maps should be real: coefficients are for jaxsci.compsep.harmonic_comp_sep, which takes maps")
+    if isinstance(maps, str | os.PathLike):
+        raise ValueError(f"maps is the text {str(maps)!r}: read files by jaxsci.compsep.io.read_maps")
     data = at_hand(plain(maps, "maps", units, fill=UNSEEN))
     data = data.astype(float) if data.dtype != float else data
     data = data[:, None] if data.ndim == 2 else data

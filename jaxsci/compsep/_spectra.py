@@ -208,6 +208,8 @@ class TabulatedSED(AbstractSED):
             at = np.asarray(self.frequency)
             if not (at[:1] > 0).all() or not (np.diff(at) > 0).all():
                 raise ValueError("the frequencies of a table should be positive, and rise")
+        if not traced(self.value) and not np.isfinite(np.asarray(self.value)).all():
+            raise ValueError("the values of a table should be finite: leave out the rows of those that are not")
 
     def __call__(self, nu: Float[Array, " f"]) -> Float[Array, " f"]:
         values = jnp.interp(jnp.log(nu), jnp.log(self.frequency), self.value)

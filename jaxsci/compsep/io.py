@@ -161,7 +161,8 @@ def opened_fits(path: FilePath) -> "Iterator[HDUList]":
                 file = fits.open(content, memmap=False)
                 ends = [(hdu.name, hdu.fileinfo()["datLoc"] + hdu.size) for hdu in file]
         except (*DAMAGED, fits.VerifyError) as error:
-            raise ValueError(f"{path} is no FITS file, or a damaged one: {first_line(error)}") from error
+            why = first_line(error).partition(" If this is really")[0]  # astropy's own remedy is none here
+            raise ValueError(f"{path} is no FITS file, or a damaged one: {why}") from error
         for name, end in ends:
             if end > size:
                 raise ValueError(f"{path} is cut short: {name or 'a table'} ends at byte {end}, the file at {size}")

@@ -11,11 +11,16 @@ from ._expression import names_in as names_in, parse as parse, value_of as value
 from ._given import (
     Plain as Plain,
     as_array as as_array,
+    as_count as as_count,
+    as_real as as_real,
     filled as filled,
     is_complex as is_complex,
     is_key as is_key,
     is_number as is_number,
+    is_real_number as is_real_number,
     plain as plain,
+    require_key as require_key,
+    require_positive as require_positive,
     rows_hidden as rows_hidden,
     unit_of as unit_of,
     unmasked as unmasked,
@@ -36,7 +41,7 @@ from ._loss import (
     SoftL1 as SoftL1,
 )
 from ._model import AbstractModel as AbstractModel, Product as Product, Sum as Sum, snake as snake
-from ._module import Module as Module, describe as describe
+from ._module import Module as Module, describe as describe, require_kind as require_kind
 from ._noise import (
     AbstractNoise as AbstractNoise,
     AbstractPrepared as AbstractPrepared,

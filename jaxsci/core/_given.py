@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._traced import is_traced
+
 
 class Plain(NamedTuple):
     """Numbers without a mask or a unit of their own.
@@ -45,6 +47,8 @@ def plain(value: object, name: str, unit: str = "", *, real: bool = True) -> Pla
             _check_list(value, name)
         hidden = _hidden(value)
         value = _unmasked(_converted(value, name, unit))
+    if isinstance(value, str):
+        raise ValueError(f"{name} should be a number, or an array of numbers, but it is the text {value!r:.60}")
     if real and is_complex(value):
         raise ValueError(
             f"{name} is complex, but a fit is of real numbers: give the real and the imaginary parts as rows of their "
@@ -147,12 +151,50 @@ def is_real_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def as_count(value: object, name: str, least: int = 1) -> int:
+    """A whole number, of Python or NumPy.
+
+    **Raises:** `ValueError` with the name for anything else, and for less than `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} should be a whole number of at least {least}, but it is {value!r:.60}")
+    return int(value)
+
+
+def as_real(value: object, name: str, what: str = "a number") -> Any:
+    """One real number as it is.
+
+    **Raises:** `ValueError` for anything else: "`name` should be `what`, but it is ...".
+    """
+    if not is_real_number(value):
+        raise ValueError(f"{name} should be {what}, but it is {value!r:.60}")
+    return value
+
+
+def require_positive(value: object, name: str, unit: str = "") -> None:
+    """Raise `ValueError` with the first element that is not positive; what is traced, or `None`, is not looked at."""
+    if value is None or is_traced(value):
+        return
+    host = np.asarray(value)
+    bad = np.argwhere(~(host > 0))
+    if len(bad):
+        place = f"[{', '.join(map(str, bad[0]))}]" if host.ndim else ""
+        raise ValueError(f"{name}{place} is {host[tuple(bad[0])]}{unit and f' {unit}'}, but it should be positive")
+
+
 def is_key(value: object) -> bool:
     """True for an array of typed random keys (`jax.random.key`)."""
     # the dtype of numbers is NumPy's; asking that first spares what asks of every leaf of a small fit a microsecond
     if not isinstance(value, jax.Array) or isinstance(value.dtype, np.dtype):
         return False
     return bool(jnp.issubdtype(value.dtype, jax.dtypes.prng_key))
+
+
+def require_key(key: object, name: str = "key") -> None:
+    """Raise `ValueError` for what is no random key, typed (`jax.random.key`) or raw (`jax.random.PRNGKey`)."""
+    raw = isinstance(key, jax.Array | np.ndarray) and key.ndim == 1 and key.dtype == np.uint32
+    if not (raw or is_key(key)):
+        raise ValueError(f"{name} should be a key of JAX, jax.random.key(0), but it is {key!r:.60}")
 
 
 def is_number(leaf: object) -> bool:

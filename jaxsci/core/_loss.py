@@ -7,9 +7,11 @@ names are scipy's.
 
 import abc
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ._given import require_positive
 from ._module import Module
 from ._parameter import numbers
 from ._typing import Scalar
@@ -17,6 +19,11 @@ from ._typing import Scalar
 
 class AbstractLoss(Module):
     """rho(z) of a whitened residual z, scaled so that rho(z) = z^2 / 2 for small z."""
+
+    def __check_init__(self) -> None:
+        scale = getattr(self, "scale", None)
+        if isinstance(scale, jax.Array):
+            require_positive(scale, f"{type(self).__name__}.scale")
 
     @abc.abstractmethod
     def __call__(self, z: Float[Array, " n"]) -> tuple[Array, Array, Array]:

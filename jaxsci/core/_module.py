@@ -6,7 +6,9 @@ call of one is a NamedTuple.
 """
 
 import dataclasses
-from typing import Any
+import re
+import types
+from typing import Any, get_args, get_origin
 
 import equinox as eqx
 import jax
@@ -41,29 +43,59 @@ class Module(eqx.Module):
                 if not fits:
                     raise ValueError(
                         f"{type(self).__name__}.{field.name} should be {_expected(field.type)}, "
-                        f"but it is {describe(value)}{_axes(self, field.name)}{_remedy(field)}"
+                        f"but it is {describe(value)}{_axes(self, field.name)}{_remedy(field, value)}"
                     )
 
     def __repr__(self) -> str:
         return value_text(self)
 
 
-def _remedy(field: dataclasses.Field[Any]) -> str:
-    """What to do about a parameter that is annotated as what it never is."""
+def _remedy(field: dataclasses.Field[Any], value: object) -> str:
+    """What to do about a parameter that is annotated as what it never is, and about an array of NumPy."""
+    if isinstance(value, np.ndarray):
+        return ": give an array of JAX, jnp.asarray(...), where it is one of NumPy"
     if "param" in field.metadata and field.type in (float, int, complex, bool):
         return ": a parameter is an array, annotate one number as jaxsci.Scalar"
     return ""
 
 
 def describe(value: object) -> str:
-    """A value in a few words: dtype and shape for an array, type and value otherwise."""
+    """A value in a few words on one line: dtype and shape for an array, type and value otherwise."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return f"{value.dtype}{list(value.shape)}"
-    return f"{type(value).__name__} {value!r:.60}"
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself"
+    if value is None or isinstance(value, eqx.Module):
+        return "None" if value is None else f"{type(value).__name__}(...)"
+    return f"{type(value).__name__} {' '.join(repr(value).split()):.60}"
+
+
+def require_kind(value: object, kind: type | tuple[type, ...], name: str, should: str) -> None:
+    """Raise `ValueError` where a value is of another kind: "`name` should be `should`, but it is ..."."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} should be {should}, but it is {describe(value)}")
+
+
+_ANNOTATED = re.compile(r"(\w+)\[[^,]*, '(.*)'\]")  # how jaxtyping names an array: Float[Array, 'n 3']
+_KINDS = {"Float": "real number", "Bool": "truth value", "Int": "whole number", "Integer": "whole number"}
 
 
 def _expected(annotation: object) -> str:
-    return getattr(annotation, "__name__", str(annotation)).replace("jaxlib._jax.", "")
+    """An annotation in words: an array as numbers of a shape, since few users know how jaxtyping writes it."""
+    either = get_args(annotation) if isinstance(annotation, types.UnionType) else ()
+    if either:
+        return " or ".join(map(_expected, either))
+    if get_origin(annotation) is tuple:
+        return f"a tuple of {', '.join(_expected(each) for each in get_args(annotation) if each is not ...)}"
+    name = "None" if annotation is types.NoneType else getattr(annotation, "__name__", str(annotation))
+    found = _ANNOTATED.fullmatch(name)
+    kind = _KINDS.get(found[1].rstrip("3264")) if found else None
+    if found is None or kind is None:
+        return name.replace("jaxlib._jax.", "")
+    axes = found[2].split()
+    if not axes:
+        return f"one {kind}"
+    return f"an array of {kind}s of shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"
 
 
 def _axes(module: Module, failed: str) -> str:

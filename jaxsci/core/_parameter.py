@@ -42,6 +42,8 @@ def as_bounds(bounds: Any, name: str = "bounds", unit: str = "") -> tuple[Any, A
     lower = _UNBOUNDED[0] if lower is None else unmasked(lower, name, unit)
     upper = _UNBOUNDED[1] if upper is None else unmasked(upper, name, unit)
     if isinstance(lower, int | float) and isinstance(upper, int | float) and not lower <= upper:
+        if lower != lower or upper != upper:
+            raise ValueError(f"{name} are ({lower}, {upper}), but a bound is a number, or None where there is none")
         raise ValueError(f"{name}: the lower bound {lower} lies above the upper bound {upper}")
     return lower, upper
 
@@ -65,6 +67,8 @@ def param(
 
     **Returns:** an `equinox.field`. Arrays that are not declared so are never fitted.
     """
+    if not isinstance(unit, str):
+        raise ValueError(f"unit should be a text such as 'mV', but it is {unit!r:.60}")
     about = Parameter(unit, as_bounds(bounds, unit=unit), prior, doc)
     field = eqx.field(converter=lambda value: as_float(value, field.name, unit), metadata={"param": about}, **kwargs)
     return field

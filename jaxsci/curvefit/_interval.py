@@ -19,7 +19,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..core import Module, Normal, Scalar, free_spec, suggest, traced
 from ..datasets import AbstractDataset, Dataset
-from ..fitting import TRF, Priors, Solution, Solver, compiled, fit, flat_bounds, flat_priors, make_plan
+from ..fitting import (
+    TRF,
+    Priors,
+    Solution,
+    Solver,
+    check_same_rows,
+    compiled,
+    fit,
+    flat_bounds,
+    flat_priors,
+    make_plan,
+)
 
 _ROUNDS = 40
 _FARTHEST = 1e3  # Wald intervals: a profile that has not risen there is open
@@ -69,6 +80,7 @@ def confidence_interval(
 
     **Raises:** `ValueError` for an unknown name or level, and for terms other than those of the fit.
     """
+    check_same_rows(solution, data)
     place = place_of(solution, name, level)
     check_told(solution, data, told)
     # place and level as arrays, so that all parameters and levels share one program

@@ -176,6 +176,8 @@ def least_squares(
     lower, upper = flat_limits(_flat_bounds(bounds, x0), names)
     solver = logged(as_solver(method, ftol, xtol), verbose, callback)
     choices = _Choices(solver, as_max_steps(max_nfev), derivatives is not None)
+    if isinstance(args, str) or not isinstance(args, Sequence):
+        raise ValueError(f"args should be a tuple of arguments of {title}, such as ({args!r:.40},), not {args!r:.40}")
     given = tuple(args), dict(kwargs or {})
     arrays, others = eqx.partition(given, functools.partial(_is_array, "args"))
     given_arrays = _Arrays(x0, lower, upper, *arrays)

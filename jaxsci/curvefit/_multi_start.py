@@ -13,7 +13,7 @@ import jax.flatten_util as jfu
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import Model, Module, free_spec
+from ..core import Model, Module, as_count, free_spec, unmasked
 from ..datasets import AbstractDataset
 from ..fitting import Plan, Solution, best_start, compiled, fill_box, fit, flat_bounds, make_plan, sobol as sobol
 from ._typing import Numbers
@@ -70,10 +70,11 @@ def multi_start(
         raise ValueError("multi_start varies whole arrays: name parameters without [...], and fix elements by bounds=")
     own, _ = jfu.ravel_pytree(eqx.filter(model, free_spec(model, [name for name, _ in plan.free])))
     if isinstance(starts, int):
+        starts = as_count(starts, "starts")
         lower, upper = _box(plan, box, bounds)
         points = jnp.concatenate([own[None, :], fill_box(lower, upper, plan.names, starts, key).astype(own.dtype)])
     else:
-        points = jnp.asarray(starts, own.dtype)
+        points = jnp.asarray(unmasked(starts, "starts"), own.dtype)
         if points.ndim != 2 or points.shape[1] != own.size:
             raise ValueError(
                 f"starts has shape {points.shape}, but it should be (k, {own.size}): {', '.join(plan.names)}"

@@ -25,6 +25,7 @@ from ..core import (
     SoftL1,
     as_bounds,
     describe,
+    is_real_number,
     suggest,
     traced,
     unmasked,
@@ -84,6 +85,9 @@ def as_solver(method: Method, ftol: float | None, xtol: float | None) -> Any:
     if method is not None and not isinstance(method, str):
         return method
     tolerances = {}
+    for name, given in (("ftol", ftol), ("xtol", xtol)):
+        if given is not None and not (is_real_number(given) and given >= 0):
+            raise ValueError(f"{name} should be a number of 0 or more, or None, but it is {given!r:.60}")
     if ftol is not None:
         tolerances["rtol"] = float(ftol) ** 0.5
     if xtol is not None:

@@ -181,10 +181,12 @@ def check_shapes(problem: Problem, names: Sequence[str]) -> None:
 
     **Raises:** `ValueError` with both shapes.
     """
-    x, shape = problem.x, jnp.shape(problem.y)
+    x, shape = problem.x, () if problem.y is None else jnp.shape(problem.y)
     leaves = jtu.tree_leaves(x)
     beside = ", ".join(str(jnp.shape(leaf)) for leaf in leaves) or "nothing"
-    if problem.y is None or len(shape) != 1:
+    if problem.y is None:
+        raise ValueError(f"ydata is None, xdata has shape {beside}: give one number a row")
+    if len(shape) != 1:
         raise ValueError(f"ydata has shape {shape}, xdata has shape {beside}: ydata should have shape (n,); ravel it")
     if shape == (0,):
         raise ValueError("ydata is empty: there is nothing to fit")

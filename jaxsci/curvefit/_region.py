@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..core import Module, Scalar, traced
 from ..datasets import AbstractDataset
-from ..fitting import TRF, Solution, Solver, compiled
+from ..fitting import TRF, Solution, Solver, check_same_rows, compiled
 from ._interval import Search, check_told, others_fitted, place_of
 
 _REACH = 20.0  # radii of the circle that the line would be: it is followed no farther
@@ -108,6 +108,7 @@ def confidence_region(
         raise ValueError(f"points should be 8 or more, to make a line, but it is {points}")
     if solution.y.ndim != 1:
         raise ValueError("a region is one of one fit: call confidence_region under jax.vmap for a batch of them")
+    check_same_rows(solution, data)
     pair = [place_of(solution, name, level) for name in names]
     check_told(solution, data, told)
     if not traced(solution.covariance):

@@ -13,10 +13,11 @@ import jax
 import jax.flatten_util as jfu
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import AbstractModel, Product, Sum, free_spec
+from ..core import AbstractModel, Product, Sum, free_spec, is_traced, unmasked
 from ..fitting import compiled, jacobian_t
 from . import _functions as models
 from ._guesses import estimator, solve_columns
@@ -58,9 +59,13 @@ def estimate(model: object, x: Numbers, y: Numbers, *, degree: int | None = None
     """
     if isinstance(model, type) and issubclass(model, Sum | Product):
         raise ValueError(f"give an instance of the {model.__name__}, such as Gaussian(1.0, 0.0, 1.0) + Line(0.0, 0.0)")
-    y = jnp.asarray(y)
+    y, x = jnp.asarray(unmasked(y, "y")), jnp.asarray(unmasked(x, "x"))
+    if y.ndim != 1 or x.shape[:1] != y.shape:
+        raise ValueError(f"x has shape {x.shape}, y has shape {y.shape}: rows must match, and y be one number a row")
+    if not is_traced(y) and not np.isfinite(np.asarray(y)).all():
+        raise ValueError("y has a NaN or an infinity, from which no start can be read: leave those rows out")
     dtype = y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else jnp.zeros(()).dtype
-    x, y = jnp.asarray(x).astype(dtype), y.astype(dtype)
+    x, y = x.astype(dtype), y.astype(dtype)
     if isinstance(model, Sum | Product):
         _check(model, type(model).__name__)
         return compiled(_of, (jtu.tree_map(lambda leaf: jnp.zeros(jnp.shape(leaf), dtype), model), x, y))

@@ -204,7 +204,13 @@ def predict(model: Model, inputs: Inputs) -> Array:
             f"{name}(inputs) is complex, but a fit is of real numbers: return the modulus (jnp.abs), or the real and "
             "imaginary parts as rows of their own"
         )
-    return jnp.asarray(predicted)
+    predicted = jnp.asarray(predicted)
+    if predicted.ndim and not jnp.issubdtype(predicted.dtype, jnp.inexact):
+        raise ValueError(
+            f"{name}(inputs) has the dtype {predicted.dtype}, which has no derivative: return real numbers, without "
+            "round, floor, astype(int) or a comparison as the last step"
+        )
+    return predicted
 
 
 class _Column(NamedTuple):

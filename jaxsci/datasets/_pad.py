@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Bool, Int, PyTree
 
-from ..core import AnyArray, Pad, Tree, row_pads
+from ..core import AnyArray, Pad, Tree, as_count, row_pads
 
 
 def pad(dataset: Tree, length: int) -> PyTree:
@@ -23,6 +23,8 @@ def pad(dataset: Tree, length: int) -> PyTree:
 
     **Raises:** `ValueError` when it is longer already.
     """
+
+    as_count(length, "length, the rows to be padded to,")
 
     def extend(fill: Pad | None, leaf: Any) -> Any:
         if fill is None:

@@ -11,9 +11,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt
 
-from ..core import Given, Module, is_key
+from ..core import Given, Module, as_count, is_key, is_traced, require_kind, unmasked
 
 
 def raw_key(key: PRNGKeyArray | Given) -> UInt[Array, " 2"]:
@@ -22,6 +23,8 @@ def raw_key(key: PRNGKeyArray | Given) -> UInt[Array, " 2"]:
     **Raises:** `ValueError` for a key of another generator than threefry, and for anything else.
     """
     given: Any = key
+    if isinstance(given, str):
+        raise ValueError(f"key should be a seed or a key (jax.random.key(0)), but it is {given!r:.60}")
     if is_key(given):
         words = jax.random.key_data(given)
     elif jnp.ndim(given) == 0 and jnp.issubdtype(jnp.asarray(given).dtype, jnp.integer):
@@ -65,7 +68,7 @@ class Ensemble(Module):
         first: Given = 0,
         track: bool = False,
     ) -> None:
-        found = jnp.asarray(positions)
+        found = jnp.asarray(unmasked(positions, "positions"))
         if not jnp.issubdtype(found.dtype, jnp.floating):
             found = found.astype(float)
         self.positions = found[:, None] if found.ndim == 1 else found
@@ -75,6 +78,8 @@ class Ensemble(Module):
         self.weights = jnp.ones(n, dtype) if weights is None else jnp.asarray(weights).astype(dtype)
         if self.weights.shape != (n,):
             raise ValueError(f"weights have shape {self.weights.shape}, but there are {n} particles")
+        if weights is not None and not is_traced(self.weights):
+            _check_weights(np.asarray(self.weights))
         self.key = None if key is None else raw_key(key)
         self.first = jnp.asarray(first, jnp.uint32)
         self.taken = jnp.zeros((), jnp.uint32)
@@ -84,6 +89,15 @@ class Ensemble(Module):
     def ids(self) -> UInt[Array, " n"]:
         """The numbers of the particles."""
         return self.first + jnp.arange(self.positions.shape[0], dtype=jnp.uint32)
+
+
+def _check_weights(weights: np.ndarray) -> None:
+    """Raise `ValueError` for weights with which nothing can be counted."""
+    bad = np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))
+    if len(bad):
+        raise ValueError(f"weights[{bad[0]}] is {weights[bad[0]]}, but weights should be 0 or more, and finite")
+    if not weights.any():
+        raise ValueError("all weights are 0: give at least one particle a weight, or none of them weights=")
 
 
 class AbstractStart(Module):
@@ -115,9 +129,10 @@ class Draw(Module):
     n: int = eqx.field(static=True)
 
     def __init__(self, start: AbstractStart, n: int, key: PRNGKeyArray | Given = 0) -> None:
-        self.start, self.n, self.key = start, n, raw_key(key)
-        if n < 1:
-            raise ValueError(f"an ensemble has one particle or more, not {n}")
+        require_kind(
+            start, AbstractStart, "start", "where the particles begin, such as jaxsci.meanfield.Gaussian(0, 1)"
+        )
+        self.start, self.n, self.key = start, as_count(n, "n, the number of particles,"), raw_key(key)
 
     def part(self, first: UInt[Array, ""], size: int, last: UInt[Array, ""] | None = None) -> Ensemble:
         """Draw so many particles from a number on; those beyond the last repeat it, without weight.

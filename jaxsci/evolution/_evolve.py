@@ -17,7 +17,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
-from ..core import Given, Module, Tree, describe, is_traced, traced
+from ..core import Given, Module, Tree, as_count, describe, is_traced, require_kind, traced, unmasked
 from ..fitting import compiled
 from ..parallel import Placement, brought_home, laid_out, require_memory
 from ._ensemble import Draw, Ensemble, raw_key, start_key
@@ -100,6 +100,8 @@ def evolve(
     that counts particles without weight, a checkpoint or a display of progress within a JAX transformation. There the
     first two cannot be raised: look at `Evolution.success`.
     """
+    require_kind(sde, SDE, "sde", "an SDE(drift, diffusion), before the ensemble")
+    require_kind(ensemble, (Ensemble, Draw), "ensemble", "an Ensemble(positions) or a Draw(start, n)")
     stepper = EulerMaruyama() if stepper is None else _checked_stepper(stepper)
     kept = _checked_save({"moments": Moments()} if save is None else save)
     if key is not None:
@@ -109,7 +111,7 @@ def evolve(
     d, dtype = _kind(ensemble)
     times = _checked_times(ts, dtype)
     steps = times.shape[0] - 1
-    stride = steps if every is None else every
+    stride = steps if every is None else as_count(every, "every, the steps between times that are kept,")
     if not (1 <= stride <= steps and steps % stride == 0):
         raise ValueError(f"every={every} does not divide the {steps} steps between the times: choose a divisor")
     sde.form(d, dtype)
@@ -123,6 +125,8 @@ def evolve(
     size = whole * (steps // stride + 1) * size_of(ensemble) * d * dtype.itemsize
     what = f"keeping {size_of(ensemble)} particles at {steps // stride + 1} times"
     require_memory(size, what, "give a larger every=, fewer particles, or a summary that is no particle's own")
+    if rounds not in (13, 20):
+        raise ValueError(f"rounds of the random generator should be 13 or 20, but it is {rounds!r:.60}")
     leg, watch = Leg(sde, stepper, kept, times), Watch(checkpoint, progress)
     within = traced((leg, ensemble))
     _check_watch(watch, mesh, within)
@@ -207,7 +211,7 @@ def _position(ensemble: Ensemble | Draw) -> Float[Array, " d"]:
 
 
 def _checked_times(ts: Given, dtype: jnp.dtype) -> Float[Array, " steps1"]:
-    times = jnp.asarray(ts, dtype)
+    times = jnp.asarray(unmasked(ts, "ts"), dtype)
     if times.ndim != 1 or times.shape[0] < 2:
         raise ValueError(f"ts should be two times or more, shape (steps + 1,), but it has shape {times.shape}")
     if not is_traced(times) and not bool(np.all(np.diff(np.asarray(times)) > 0)):
@@ -216,8 +220,7 @@ def _checked_times(ts: Given, dtype: jnp.dtype) -> Float[Array, " steps1"]:
 
 
 def _check_chunk(sde: SDE, chunk: int) -> None:
-    if chunk < 1:
-        raise ValueError(f"a chunk has one particle or more, not {chunk}")
+    as_count(chunk, "chunk, the particles that are taken at a time,")
     if isinstance(sde.drift, AbstractInteraction):
         raise ValueError(
             "the drift reads the ensemble, so that all particles are needed at once: leave chunk= out, and give an "

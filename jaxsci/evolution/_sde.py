@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import Model, Module, Scalar, Tree, describe, is_traced, param, untraceable
+from ..core import Model, Module, Scalar, Tree, describe, is_traced, param, unmasked, untraceable
 from ._domain import AbstractDomain, Free
 from ._summary import AbstractSummary
 
@@ -45,7 +45,7 @@ class Additive(AbstractDiffusion):
     additive: ClassVar[bool] = True
 
     def __init__(self, scale: object) -> None:
-        self.scale = jnp.asarray(scale, float) if not isinstance(scale, jax.Array) else scale
+        self.scale = scale if isinstance(scale, jax.Array) else jnp.asarray(unmasked(scale, "the diffusion S"), float)
         if self.scale.ndim > 2:
             raise ValueError(f"a diffusion is a number, one for each axis, or a matrix, but it is {describe(scale)}")
         _check_sign(self.scale)
@@ -91,7 +91,7 @@ class SquareRoot(AbstractDiffusion):
     additive: ClassVar[bool] = False
 
     def __init__(self, scale: object) -> None:
-        self.scale = jnp.asarray(scale, float) if not isinstance(scale, jax.Array) else scale
+        self.scale = scale if isinstance(scale, jax.Array) else jnp.asarray(unmasked(scale, "the diffusion S"), float)
         _check_sign(self.scale)
 
     def __call__(self, t: Scalar, x: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -215,6 +215,8 @@ class Field(NamedTuple):
             found = jax.vmap(lambda one: drift(t, one, *reads), in_axes=1)(x.T)
         except TypeError as error:
             raise untraceable(error, "the drift") from error
+        if found is None:
+            raise ValueError("the drift returned None: is a return statement missing?")
         if found.shape != x.shape:
             raise ValueError(
                 f"the drift of one particle should have the shape of its position, {x.shape[1:]}, but it has "

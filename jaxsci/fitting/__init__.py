@@ -9,6 +9,7 @@ deserves a look). Its files are its own affair. The engine for many small fits i
 
 from ._adjoint import KKTAdjoint as KKTAdjoint
 from ._batch import BatchSolution as BatchSolution, fit_batch as fit_batch
+from ._checks import check_same_rows as check_same_rows, check_search as check_search
 from ._diagnose import explain as explain, explain_result as explain_result, judge as judge, report as report
 from ._ending import at_bound as at_bound, ending_of as ending_of, recalled as recalled
 from ._fit import (

@@ -19,7 +19,7 @@ import numpy as np
 from ..core import AbstractLoss, Linear, Module, Tree, as_array
 from ..datasets import Block, blocks
 from ..parallel import Checkpoint, Placement
-from ._checks import check_given
+from ._checks import check_datasets, check_given, check_search
 from ._fit import check
 from ._plan import Plan, as_names, make_plan, terms_of
 from ._problem import Choices, Problem, Solver
@@ -52,6 +52,8 @@ class BatchSolution(Module):
         return sum(len(m) for m in self.members) + len(self.errors)
 
     def __getitem__(self, i: int) -> Solution:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"there is no member {i}: the batch has {len(self)}, numbered from 0")
         i = range(len(self))[i]
         if i in self.errors:
             raise ValueError(f"member {i} has no solution: {self.errors[i]}")
@@ -179,6 +181,8 @@ def fit_batch(
     """
     for model in models if isinstance(models, Sequence) else (models,):
         check_given(model, None, free, bounds, priors, solver, loss)
+    check_datasets(datasets)
+    check_search(solver, max_steps)
     todo = list(blocks(models, datasets))
     total = sum(len(block.members) for block in todo)
     _check(solver, shared, mesh, checkpoint)

@@ -5,7 +5,7 @@ where arrays are made, and what a model does is checked where it is called (`Dat
 """
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import equinox as eqx
 import jax.tree_util as jtu
@@ -21,13 +21,16 @@ from ..core import (
     Linear,
     Model,
     SoftL1,
+    as_count,
     describe,
     is_traced,
     parameters,
     suggest,
+    traced,
 )
-from ..datasets import AbstractDataset, Dataset, StreamedDataset
+from ..datasets import AbstractDataset, Dataset, RaggedDataset, StreamedDataset
 from ._plan import Plan
+from ._solution import Solution
 
 _LOSSES = {cls.__name__.lower(): cls.__name__ for cls in (Linear, SoftL1, Huber, Cauchy, Arctan)}
 _SOLVERS = {name.lower(): name for name in ("TRF", "GaussNewton", "Adam")}
@@ -61,11 +64,7 @@ def check_given(
         raise ValueError(
             f"loss should be a loss such as jaxsci.Huber(1.0), but it is {_kind(loss)}{_like(loss, _LOSSES)}"
         )
-    if not isinstance(solver, optx.AbstractLeastSquaresSolver | optx.AbstractMinimiser):
-        raise ValueError(
-            "solver should be jaxsci.TRF(), GaussNewton(), Adam(), or a least-squares solver or minimiser of "
-            f"optimistix, but it is {_kind(solver)}{_like(solver, _SOLVERS)}"
-        )
+    check_solver(solver)
     if likelihood is not None and not isinstance(likelihood, AbstractLikelihood):
         raise ValueError(
             f"likelihood should be a noise or a likelihood such as jaxsci.White(0.1), but it is {_kind(likelihood)}"
@@ -91,6 +90,49 @@ def check_model(model: object, data: object = None) -> None:
             f"{type(model).__name__} cannot be called: a model needs __call__(self, inputs), which returns the "
             "prediction, one number a row"
         )
+
+
+def check_solver(solver: object) -> None:
+    """Raise `ValueError` for what is no solver: a class, a word."""
+    if not isinstance(solver, optx.AbstractLeastSquaresSolver | optx.AbstractMinimiser):
+        raise ValueError(
+            "solver should be jaxsci.TRF(), GaussNewton(), Adam(), or a least-squares solver or minimiser of "
+            f"optimistix, but it is {_kind(solver)}{_like(solver, _SOLVERS)}"
+        )
+
+
+def check_search(solver: object, max_steps: object) -> None:
+    """Raise `ValueError` for what is no solver, and for a `max_steps` that is no whole number of 1 or more."""
+    check_solver(solver)
+    as_count(max_steps, "max_steps")
+
+
+def check_datasets(datasets: object) -> None:
+    """Raise `ValueError` for what is no batch of data sets, naming the first that is none."""
+    if isinstance(datasets, RaggedDataset | AbstractDataset):
+        return
+    remedy = "make each by jaxsci.Dataset(x, y, noise)"
+    if not isinstance(datasets, Sequence) or isinstance(datasets, str):
+        raise ValueError(f"datasets should be a list of data sets, but it is {_kind(datasets)}: {remedy}")
+    for k, data in enumerate(datasets):
+        if not isinstance(data, AbstractDataset):
+            raise ValueError(f"data set {k} should be a jaxsci.Dataset, but it is {_kind(data)}: {remedy}")
+
+
+def check_same_rows(solution: Solution, data: AbstractDataset) -> None:
+    """Raise `ValueError` for what is no single solution, and for a data set of another number of rows than it had.
+
+    Within transformations, where numbers are not known, nothing is said.
+    """
+    if not isinstance(solution, Solution):
+        raise ValueError(f"solution should be a Solution, as jaxsci.fit answers, but it is {_kind(solution)}")
+    if not isinstance(data, AbstractDataset):
+        raise ValueError(f"data should be the Dataset that was fitted, but it is {_kind(data)}")
+    if isinstance(data, StreamedDataset) or traced((solution.num_data, data.mask)) or solution.y.ndim != 1:
+        return
+    rows, fitted = int(np.sum(np.asarray(data.mask))), int(solution.num_data)
+    if rows != fitted:
+        raise ValueError(f"data has {rows} rows that are used, but the fit had {fitted}: give the data set of the fit")
 
 
 def check_fixed(plan: Plan, model: Model) -> None:

@@ -54,7 +54,7 @@ def explain_result(
     if result == RESULTS.bad_noise:
         raise ValueError(_bad_noise(data, likelihood) or message)
     if result == RESULTS.empty:
-        raise ValueError(message)
+        raise ValueError("The data set has no rows: there is nothing to fit." if _rows(data) == 0 else message)
     if result == RESULTS.nonfinite_start:
         raise ValueError(_bad_start(model, data) or message)
     raise RuntimeError(message)
@@ -97,9 +97,12 @@ def _bad_noise(data: AbstractDataset, likelihood: AbstractLikelihood | None) -> 
     if bad is None:
         return ""
     if bad.name.endswith("covariance"):
-        return f"the {bad.name} matrix is not positive definite."
+        return (
+            f"the {bad.name} matrix is not positive definite: look for negative variances and for rows that are alike, "
+            "or add independent noise to its diagonal."
+        )
     if bad.name.endswith("counts"):
-        return f"{bad} is negative or not finite: counts are 0 or more."
+        return f"{bad}: {bad.amount} of {_rows(data)} counts are negative or not finite, but they should be 0 or more."
     many = f"{bad.amount} of {_rows(data)} rows are" if bad.place else "it is"
     return f"{bad}: {many} not positive and finite, as standard deviations must be."
 

@@ -16,11 +16,22 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from ..core import AbstractLikelihood, AbstractLoss, AbstractNoise, Linear, Linearisation, Model, Robust, closed, opened
+from ..core import (
+    AbstractLikelihood,
+    AbstractLoss,
+    AbstractNoise,
+    Linear,
+    Linearisation,
+    Model,
+    Robust,
+    as_count,
+    closed,
+    opened,
+)
 from ..datasets import AbstractDataset, Stream, StreamedDataset
 from ..parallel import brought_home
 from ._adjoint import Given, KKTAdjoint
-from ._checks import check_fixed, check_given
+from ._checks import check_fixed, check_given, check_search
 from ._diagnose import judge
 from ._ending import Checked, Look, at_bound, careful, ending, look, off_optimum
 from ._lean import Flags, lean_first
@@ -87,6 +98,7 @@ def fit(
     **Raises:** `ValueError` for wrong names, shapes or data; `RuntimeError` when the fit fails.
     """
     check_given(model, data, free, bounds, priors, solver, loss, likelihood)
+    check_search(solver, max_steps)
     given: Any = data
     data, source = (given.stream, given.source) if isinstance(given, StreamedDataset) else (given, None)
     start, data, likelihood = closed((model, data, likelihood))
@@ -122,8 +134,8 @@ def check(
         raise ValueError("free noise parameters cannot be fitted in chunks; use a Dataset and chunk=None")
     if not plain and chunk is not None and base.coupled:
         raise ValueError(f"{type(base).__name__} couples all rows: a robust loss of them cannot be taken in chunks")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk should be a positive number of rows, but it is {chunk}")
+    if chunk is not None:
+        as_count(chunk, "chunk, the rows that are taken at a time,")
 
 
 _ACCURACY = 1e-8  # of a solver that does not say

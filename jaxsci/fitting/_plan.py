@@ -159,6 +159,8 @@ def active_mask(plan: Plan, active: ArrayLike | Sequence[bool] | Sequence[int] |
     """
     if active is None:
         return None if plan.active is None else as_array(plan.active)
+    if any(isinstance(each, str) for each in active) if isinstance(active, Sequence) else False:
+        raise ValueError(f"active is {active!r}, but it takes truth values: name parameters by free=")
     active = jnp.asarray(active)
     if active.shape != (len(plan.names),) or active.dtype != bool:
         raise ValueError(

@@ -65,6 +65,8 @@ class Fixed(AbstractBandwidth):
     given: ClassVar[bool] = True
 
     def __init__(self, h: ArrayLike) -> None:
+        if isinstance(h, str):
+            raise ValueError(f"a bandwidth is a number or a rule such as Scott() or Silverman(), but it is {h!r}")
         self.h = h if isinstance(h, jax.Array) and jnp.issubdtype(h.dtype, jnp.floating) else jnp.asarray(h, float)
         if self.h.ndim > 1:
             raise ValueError(f"a bandwidth is a number or one for each axis, but it is {describe(h)}")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..core import AnyArray, Given, Module, suggest, traced
+from ..core import AnyArray, Given, Module, as_count, require_kind, suggest, traced, unmasked
 from ..evolution import AbstractDomain, Settled
 
 Wall = Literal["reflecting", "absorbing", "periodic"]
@@ -43,7 +43,9 @@ class Box(AbstractDomain):
     walls_of_axes: tuple[tuple[Wall, Wall], ...] = eqx.field(static=True)
 
     def __init__(self, lower: Given, upper: Given, walls: str | Sequence[object] = "reflecting") -> None:
-        self.lower, self.upper = (jnp.atleast_1d(jnp.asarray(x, float)) for x in (lower, upper))
+        self.lower, self.upper = (
+            jnp.atleast_1d(jnp.asarray(unmasked(x, name), float)) for x, name in ((lower, "lower"), (upper, "upper"))
+        )
         d = self.lower.shape[0]
         if self.lower.shape != self.upper.shape or self.lower.ndim != 1:
             raise ValueError(
@@ -204,8 +206,10 @@ class Grid(Module):
     shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, box: Box, shape: int | Sequence[int]) -> None:
+        require_kind(box, Box, "box", "a Box(lower, upper), before the numbers of cells")
         self.box = box
-        self.shape = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
+        each = shape if isinstance(shape, Sequence) else (shape,)
+        self.shape = tuple(as_count(n, "shape, the number of cells of an axis,") for n in each)
         if len(self.shape) != box.d or min(self.shape) < 2:
             raise ValueError(f"a grid needs 2 cells or more on each of {box.d} axes, but its shape is {self.shape}")
 

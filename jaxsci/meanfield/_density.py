@@ -21,7 +21,7 @@ from jax import lax
 from jax.scipy.special import erf
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from ..core import Flag, Module, Scalar, traced
+from ..core import Flag, Module, Scalar, require_kind, traced
 from ..evolution import AbstractSummary, Moments, MomentSums, sum_of
 from ._bandwidth import AbstractBandwidth, Fixed, Silverman, Spread, as_bandwidth, cosine_means, root_of
 from ._boundary import Grid, Wall
@@ -136,6 +136,7 @@ class SpectralKDE(AbstractDensity):
         total: ArrayLike | None = None,
         degree: int = 1,
     ) -> None:
+        require_kind(grid, Grid, "grid", "a Grid(box, shape)")
         d = grid.box.d
         self.grid, self.bandwidth, self.total = grid, as_bandwidth(bandwidth), _as_total(total)
         self.nodes = _of_each_axis("nodes", _DEFAULT_NODES.get(d, 32) if nodes is None else nodes, d)

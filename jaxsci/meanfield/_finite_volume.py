@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..core import Module, suggest, traced
+from ..core import Module, describe, require_kind, suggest, traced, unmasked
 from ..evolution import AbstractDiffusion, Additive
 from ..fitting import compiled
 from ..parallel import require_memory
@@ -384,12 +384,22 @@ def diffusion_at_faces(diffusion: Diffusion, grid: Grid, t: Array) -> tuple[Face
         if callable(diffusion):
             value, slope = _with_slope(diffusion, points, t, axis)
         else:
-            each = jnp.broadcast_to(jnp.asarray(diffusion, t.dtype), (grid.box.d,))
+            each = _of_axes(diffusion, grid.box.d, t.dtype)
             value = jnp.broadcast_to(each[axis], points.shape[:-1])
             slope = jnp.zeros_like(value)
         values.append(value)
         slopes.append(slope)
     return tuple(values), tuple(slopes)
+
+
+def _of_axes(diffusion: ArrayLike, d: int, dtype: jnp.dtype) -> Float[Array, " d"]:
+    """One D for each axis."""
+    each = jnp.asarray(diffusion, dtype)
+    if each.shape not in ((), (1,), (d,)):
+        raise ValueError(
+            f"the diffusion should be a number, or one for each of {d} axes, but its shape is {each.shape}"
+        )
+    return jnp.broadcast_to(each, (d,))
 
 
 def _with_slope(diffusion: Field, points: Array, t: Array, axis: int) -> tuple[Array, Array]:
@@ -398,7 +408,7 @@ def _with_slope(diffusion: Field, points: Array, t: Array, axis: int) -> tuple[A
 
     def one(x: Array) -> Array:
         def value(y: Array) -> Array:
-            return jnp.broadcast_to(jnp.asarray(diffusion(t, y), t.dtype), (d,))[axis]
+            return _of_axes(diffusion(t, y), d, t.dtype)[axis]
 
         return jnp.stack(jax.jvp(value, (x,), (unit,)))
 
@@ -410,7 +420,10 @@ def drift_at_faces(drift: Field, grid: Grid, t: Array) -> Faces:
     """Evaluate a drift (t, x) -> (d,) at the faces of each axis, its component across."""
 
     def one(x: Array) -> Array:
-        return jnp.asarray(drift(t, x), t.dtype).reshape(grid.box.d)
+        found = jnp.asarray(drift(t, x), t.dtype)
+        if found.size != grid.box.d:
+            raise ValueError(f"the drift should have the shape of a place, ({grid.box.d},), but it has {found.shape}")
+        return found.reshape(grid.box.d)
 
     return tuple(at_points(one, face_points(grid, axis, t.dtype))[..., axis] for axis in range(grid.box.d))
 
@@ -489,7 +502,8 @@ def solve_fokker_planck(
     """
     if scheme not in SCHEMES:
         raise ValueError(f"no scheme {scheme!r}{suggest(scheme, SCHEMES)}: {', '.join(SCHEMES)}")
-    p = jnp.asarray(initial)
+    require_kind(grid, Grid, "grid", "a Grid(box, shape)")
+    p = jnp.asarray(unmasked(initial, "initial"))
     p = p if jnp.issubdtype(p.dtype, jnp.floating) else p.astype(float)
     times = checked_times(ts, p.dtype, substeps)
     check_density(p, grid)
@@ -610,6 +624,8 @@ def given_faces(drift: Sequence[ArrayLike], grid: Grid, ts: Float[Array, " t"]) 
 
     **Raises:** `ValueError` where a shape is not that of the faces, naming both.
     """
+    if not isinstance(drift, Sequence) or isinstance(drift, str):
+        raise ValueError(f"the drift should be a function (t, x), or values at faces, but it is {describe(drift)}")
     given = [jnp.asarray(faces, ts.dtype) for faces in drift]
     if len(given) != grid.box.d:
         raise ValueError(f"a drift at faces needs one array for each of {grid.box.d} axes, but there are {len(given)}")

@@ -18,7 +18,7 @@ import optimistix as optx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from ..core import Module, Scalar, Tree, as_float, traced
+from ..core import Module, Scalar, Tree, as_count, as_float, as_real, require_kind, require_positive, traced
 from ..fitting import compiled
 from ._boundary import Grid
 from ._finite_volume import (
@@ -164,6 +164,7 @@ class Anderson(optx.AbstractFixedPointSolver):
 
 def picard(weight: float = 1.0) -> Anderson:
     """Make the solver that answers again and again, x + weight * (T(x) - x): Anderson's without memory."""
+    require_positive(as_real(weight, "weight"), "weight")
     return Anderson(depth=0, mixing=weight)
 
 
@@ -401,6 +402,11 @@ def solve_game(
 
     **Raises:** `ValueError` for a start of wrong shape, less than 2 maps, unknown words, and walls that absorb.
     """
+    require_kind(game, MeanFieldGame, "game", "a MeanFieldGame(grid, ts, initial, diffusion=...)")
+    if solver is not None:
+        require_kind(solver, optx.AbstractFixedPointSolver, "solver", "Anderson(), picard(), or None")
+    if tol is not None and not as_real(tol, "tol") > 0:
+        raise ValueError(f"tol should be a distance above 0, but it is {tol}")
     numerics = Numerics(method, scheme, substeps, policies)
     make_problem(game.hamiltonian, game.diffusion, game.grid, method, scheme, policies)
     checked_times(game.ts, game.ts.dtype, substeps)
@@ -409,8 +415,7 @@ def solve_game(
     path = jnp.broadcast_to(game.initial[None], full) if start is None else jnp.asarray(start, dtype)
     if path.shape != full:
         raise ValueError(f"a density path to start from should have shape {full}, but it has {path.shape}")
-    if max_maps < 2:
-        raise ValueError(f"max_maps should be 2 or more, but it is {max_maps}")
+    as_count(max_maps, "max_maps", 2)
     if tol is None:
         tol = 1e-8 if jnp.finfo(dtype).eps < 1e-10 else 1e-4
     chosen = Anderson() if solver is None else solver

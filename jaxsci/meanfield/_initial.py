@@ -12,7 +12,7 @@ import numpy as np
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Bool, Float, UInt
 
-from ..core import Given, Model, is_traced
+from ..core import Given, Model, is_traced, require_positive, unmasked
 from ..evolution import AbstractStart, uniforms
 from ..fitting import compiled
 from ._boundary import Box, Grid, averaged, same_box
@@ -57,8 +57,14 @@ class Gaussian(AbstractStart):
     quasi: bool = eqx.field(static=True)
 
     def __init__(self, mean: Given, sd: Given, box: Box | None = None, quasi: bool = False) -> None:
-        self.mean = jnp.atleast_1d(jnp.asarray(mean, float))
-        self.sd = jnp.broadcast_to(jnp.asarray(sd, float), self.mean.shape)
+        self.mean = jnp.atleast_1d(jnp.asarray(unmasked(mean, "mean"), float))
+        deviations = jnp.asarray(unmasked(sd, "sd"), float)
+        if deviations.shape not in ((), (1,), self.mean.shape):
+            raise ValueError(
+                f"mean has shape {self.mean.shape}, sd has shape {deviations.shape}: one number an axis each"
+            )
+        require_positive(deviations, "sd")
+        self.sd = jnp.broadcast_to(deviations, self.mean.shape)
         self.box, self.quasi = box, quasi
 
     def sample(self, key: UInt[Array, " 2"], ids: UInt[Array, " n"]) -> Float[Array, "n d"]:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..core import Module, Scalar, Tree, closed, traced
+from ..core import Module, Scalar, Tree, as_real, closed, traced
 from ..evolution import SDE, AbstractStart, AbstractStepper, Draw, Ensemble, Evolution, evolve
 from ..parallel import Checkpoint, Kept, fingerprint
 from ._bandwidth import AbstractBandwidth, Fixed, Silverman, as_bandwidth
@@ -215,6 +215,8 @@ def _posed(
     count = _count(start, n)
     if count is None and accuracy is None:
         raise ValueError("give n=, the number of particles, or accuracy=, the error of the density over its peak")
+    if accuracy is not None and not as_real(accuracy, "accuracy") > 0:
+        raise ValueError(f"accuracy should be the error of the density over its peak, above 0, but it is {accuracy}")
     times = jnp.asarray(ts, grid.box.lower.dtype)
     first = Problem(sde, start, grid, times, as_bandwidth(bandwidth), stepper, count or PROBE, chunk)
     errors = _errors(first)

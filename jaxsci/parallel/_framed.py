@@ -60,8 +60,8 @@ def write_atomic(path: str | os.PathLike[str], *pieces: bytes | memoryview, befo
         if before is not None and path.exists():
             path.replace(before)
         aside.replace(path)
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}") from error
     except OSError as error:
         why = error.strerror or str(error)
         remedy = "free some space" if error.errno in _FULL else "look at its permissions"
@@ -100,7 +100,10 @@ def read_framed(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
     path = Path(path)
     if path.exists() and not path.is_file():  # a pipe or a device has no end
         raise ValueError(f"{path} is not a jaxsci file: it is no regular file")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no file {path}") from error
     start = len(_MAGIC) + 4 + 32
     if content[: len(_MAGIC)] != _MAGIC or len(content) < start:
         raise ValueError(f"{path} is not a jaxsci file, or only the beginning of one")

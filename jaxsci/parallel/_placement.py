@@ -19,7 +19,7 @@ import jax
 import jax.tree_util as jtu
 import numpy as np
 
-from ..core import Tree
+from ..core import Tree, require_kind
 from ._hosts import Hosts, together
 
 Item = TypeVar("Item")
@@ -37,6 +37,8 @@ class Placement(NamedTuple):
 
         **Raises:** `ValueError` for a mesh of some of the processes only, in which the others would wait for ever.
         """
+        if mesh is not None:
+            require_kind(mesh, jax.sharding.Mesh, "mesh", "devices, as jaxsci.mesh() gives them, or None")
         devices = () if mesh is None else tuple(mesh.devices.flat)
         hosts = Hosts.here()
         there = {device.process_index for device in devices}

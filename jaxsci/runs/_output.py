@@ -54,7 +54,8 @@ def output_folder(out: Path | None, config: Path) -> Path:
             folder, k = base.with_name(f"{base.name}-{k}"), k + 1
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError("--out", f"the folder {base} cannot be made: {error.strerror}") from error
+        why = "there is a file of that name" if base.is_file() else error.strerror
+        raise ConfigError("--out", f"the folder {base} cannot be made: {why}; name another one") from error
     return folder
 
 

@@ -44,7 +44,7 @@ class Kind:
         found = self._library(library) if library in self.libraries else {}
         if name not in found:
             every = self.every()
-            known = f" ({', '.join(every)})" if len(every) <= 12 else ""
+            known = f" ({', '.join(every)})" if len(every) <= 12 else ": a class of your own takes --import FILE.py"
             raise StructureError(where, f"no {self.noun} is called {name!r}{suggest(name, every) or known}")
         return found[name]
 
@@ -122,6 +122,10 @@ def _run_file(path: Path) -> Any:
         ]
         line = f", line {lines[-1]}" if lines else ""
         raise StructureError(f"--import {path}{line}", f"{type(error).__name__}: {error}") from error
+    except SystemExit as error:
+        raise StructureError(
+            f"--import {path}", "it ends the program: leave nothing but classes in it"
+        ) from error
 
 
 @functools.lru_cache(maxsize=64)

@@ -43,6 +43,8 @@ def ess_mean(x: Draws) -> float:
 
 def hdi(x: Float[np.ndarray, "..."], probability: float = 0.94) -> tuple[float, float]:
     """(lower, upper) of the shortest interval that holds this share of the draws."""
+    if not 0 < probability < 1:
+        raise ValueError(f"probability should lie between 0 and 1, but it is {probability}")
     ordered = np.sort(x, axis=None)
     if not ordered.size or not np.isfinite(ordered).all():
         return math.nan, math.nan
@@ -74,6 +76,8 @@ def normal_scores(x: Draws) -> Draws:
 
 
 def _usable(x: Draws) -> bool:
+    if np.ndim(x) != 2:
+        raise ValueError(f"draws should have shape (chains, draws), but they have {np.shape(x)}")
     return x.shape[1] >= 4 and bool(np.isfinite(x).all())
 
 

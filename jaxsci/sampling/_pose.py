@@ -15,7 +15,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..core import AbstractNoise, Arctan, Linear, Module, Scalar
+from ..core import AbstractNoise, Arctan, Linear, Module, Scalar, describe
 from ..datasets import AbstractDataset, Stream
 from ..fitting import RESULTS, TRF, Choices, Problem, Solution, make_plan, make_ready
 from ._target import AbstractTarget, Box, Start, Target, make_frame
@@ -162,9 +162,8 @@ def _advice(code: int) -> str:
 def check_data(data: object) -> None:
     """Raise `ValueError` for what is no data set, or one that is read anew for each evaluation."""
     if isinstance(data, Stream) or not isinstance(data, AbstractDataset):
-        what = (
-            "a stream, of which a chain would read every row at each step" if isinstance(data, Stream) else repr(data)
-        )
+        stream = isinstance(data, Stream)
+        what = "a stream, of which a chain would read every row at each step" if stream else describe(data)
         raise ValueError(f"data should be the Dataset that was fitted, but it is {what:.120}: give its rows in memory")
 
 

@@ -16,9 +16,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Int, UInt32
 
-from ..core import Module, Tree, closed, is_key, is_traced
+from ..core import Module, Tree, as_count, as_real, closed, is_traced, require_key
 from ..datasets import blocks
-from ..fitting import BatchSolution, Solution, compiled, progress_bar
+from ..fitting import BatchSolution, Solution, check_same_rows, compiled, progress_bar
 from ..parallel import Checkpoint, Placement, require_memory
 from ._batch import BatchPosterior, Group, nothing_drawn
 from ._joint import Fits, of_members, pose_jointly
@@ -78,12 +78,10 @@ class _Options(NamedTuple):
     def check(self) -> None:
         """Raise `ValueError` for numbers that no sampler can use."""
         for name, least in (("num_warmup", 0), ("num_samples", 1), ("num_chains", 1), ("max_tree_depth", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} should be a whole number of at least {least}, but it is {value!r}")
-        if not 0 < self.target_accept < 1:
+            as_count(getattr(self, name), name, least)
+        if not 0 < as_real(self.target_accept, "target_accept") < 1:
             raise ValueError(f"target_accept should lie between 0 and 1, but it is {self.target_accept}")
-        if not self.jitter >= 0:
+        if not as_real(self.jitter, "jitter") >= 0:
             raise ValueError(f"jitter should be 0 or more standard errors, but it is {self.jitter}")
 
     def settings(self, shape: Shape) -> Settings:
@@ -215,9 +213,7 @@ class _Drawn(NamedTuple):
 
 def _seed(key: Key) -> UInt32[np.ndarray, "2"]:
     """Two words of any key of JAX, so that what follows does not depend on its kind."""
-    raw = isinstance(key, jax.Array | np.ndarray) and key.ndim == 1 and key.dtype == np.uint32
-    if not (raw or is_key(key)):
-        raise ValueError(f"key should be a key of JAX, jax.random.key(0), but it is {key!r:.60}")
+    require_key(key)
     if is_traced(key):
         raise ValueError("sample draws chains from the host, so it cannot be called within jax.jit, vmap or grad")
     return np.asarray(jax.random.bits(key, (2,), jnp.uint32))
@@ -230,6 +226,7 @@ def _part_of_one(solution: Solution, data: Any) -> _Part:
             f"this Solution holds a batch of shape {solution.y.shape[:-1]}, as jax.vmap makes them: sample one member, "
             "jax.tree.map(lambda x: x[i], solution), or what fit_batch answers"
         )
+    check_same_rows(solution, data)
     stacked = jtu.tree_map(lambda x: np.asarray(x)[None], (solution, closed(data)))
     return _Part(np.zeros(1, int), stacked[0], stacked[1], int(data.mask.shape[0]))
 

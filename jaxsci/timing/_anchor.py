@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from ..core import Unit, as_array, leaf_values, put, require_x64
+from ..core import Unit, as_array, leaf_values, put, require_kind, require_x64
 from ._anchored import AnchoredTOAs as AnchoredTOAs
 from ._binary.from_par import epoch_of_orbit
 from ._components import (
@@ -77,6 +77,8 @@ def tied(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
 def lay_out(model: TimingModel, toas: TOAs) -> tuple[AnchoredTOAs, np.ndarray]:
     """All of `anchor` but the phases and delays, which are 0."""
     require_x64("pulsar timing")
+    require_kind(model, TimingModel, "model", "a TimingModel, the first of what timing.load gives")
+    require_kind(toas, TOAs, "toas", "TOAs, the second of what timing.load gives")
     toas.check()
     if model.par is None:
         raise ValueError("this model has lost its par file, as in a batch: anchor the one it was made from")

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import element_names, leaf_values
-from ..fitting import Solver, fit_batch
+from ..core import element_names, leaf_values, require_kind
+from ..fitting import Solver, as_names, fit_batch
 from ._anchor import AnchoredTOAs, warn_of_idle
 from ._fit import SOLVER, TimingSolution, bare, check_phase, offset_of
-from ._model import TimingModel, limits
+from ._model import TimingModel, elements, limits, refuse_others
 from ._stack import Member, kind, member_of, side_by_side
 from ._toas import TOAs
 
@@ -40,15 +40,20 @@ def fit_array(
     **Arguments:**
 
     - `models`, `toas`: one of each for every pulsar, of any kinds and lengths.
-    - `free`: PINT's names; those that a pulsar does not have are no error here. `None` for each par file's flags.
+    - `free`: PINT's names; those that some pulsars do not have are no error. `None` for each par file's flags.
     - `solver`, `max_steps`: as in `jaxsci.fit_batch`. `scale_covariance`: as in `timing.fit`.
 
     **Returns:** a `TimingSolution` for each; look at `.success`. None can make the others fail.
 
-    **Raises:** `ValueError` for TOAs that make no sense, and when there are not as many as models.
+    **Raises:** `ValueError` for TOAs that make no sense, for a name that no pulsar has, and when there are not as many
+    as models.
     """
+    for name, given, what in (("models", models, "TimingModel"), ("toas", toas, "TOAs")):
+        require_kind(given, (list, tuple), name, f"a list of {what}, one for each pulsar")
     if len(models) != len(toas):
         raise ValueError(f"there are {len(models)} timing models but {len(toas)} sets of TOAs")
+    if free is not None:  # what one pulsar lacks is no error, what all of them lack is
+        refuse_others(as_names(free), {name: None for model in models for _, name in elements(model)})
     members = [_member(k, model, toa, free) for k, (model, toa) in enumerate(zip(models, toas, strict=True))]
     for member in members:
         check_phase(member.model, member.names)

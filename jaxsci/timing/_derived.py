@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ..core import require_kind
 from ._constants import DAY, LIGHT, T_SUN, YEAR
 from ._fit import TimingSolution
 from ._model import elements
@@ -146,6 +147,9 @@ def derived(solution: TimingSolution, pulsar_mass: float = PULSAR_MASS) -> tuple
 
     **Raises:** `ValueError` inside a transformation and for a stack, as `TimingSolution.exact`.
     """
+    require_kind(solution, TimingSolution, "solution", "a TimingSolution, as timing.fit answers")
+    if not (np.isfinite(pulsar_mass) and pulsar_mass > 0):
+        raise ValueError(f"pulsar_mass should be solar masses, above 0, but it is {pulsar_mass}")
     exact, par = solution.exact, solution.start.par
     assert par is not None
     there = {name for _, name in elements(solution.start) if par.find(name) is not None or name in solution.names}

@@ -21,11 +21,13 @@ from ..core import (
     AbstractLikelihood,
     Module,
     Parameter,
+    describe,
     get,
     is_traced,
     notebook_text,
     parameters,
     readable,
+    require_kind,
     suggest,
     traced,
     value_text,
@@ -242,6 +244,7 @@ def _(solution: TimingSolution, data: object) -> FitAndData:
 
 def bare(model: TimingModel) -> TimingModel:
     """The model without its par file and names, so that models of one shape share a compiled program."""
+    require_kind(model, TimingModel, "model", "a TimingModel, the first of what timing.load gives")
     return dataclasses.replace(model, par=None, origin=None)
 
 
@@ -283,6 +286,8 @@ def fit(
     the fit fails, or without double precision.
     """
     if not isinstance(model, TimingModel):
+        for name, given, kind in (("model", model, "TimingModel or a par file"), ("toas", toas, "TOAs or a tim file")):
+            require_kind(given, (str, os.PathLike), name, f"{kind}: the model first, then the TOAs")
         model, toas = load(model, toas)  # type: ignore[arg-type]
     wanted = flags(model) if free is None else as_names(free)
     noisy = tuple(name for name in wanted if name.startswith(NOISE))
@@ -319,7 +324,7 @@ def anchored(model: TimingModel, toas: object) -> AnchoredTOAs:
     if isinstance(toas, TOAs):
         return tied(model, toas)[0]
     if not isinstance(toas, AnchoredTOAs):
-        raise ValueError(f"toas should be TOAs, as timing.load gives them with the model, not {toas!r}")
+        raise ValueError(f"toas should be TOAs, as timing.load gives them with the model, not {describe(toas)}")
     if jnp.ndim(toas.mask) != 1:
         raise ValueError("these are the TOAs of several pulsars: use jax.vmap, or give timing.fit_array all pulsars")
     if toas.par is not None and model.par is not None and toas.par != model.par:

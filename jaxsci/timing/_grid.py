@@ -18,7 +18,20 @@ import numpy as np
 from jaxtyping import Array, Float
 from optimistix import RESULTS
 
-from ..fitting import Choices, Problem, Solution, Solver, Terms, compiled, flat_bounds, make_plan, make_ready, search
+from ..core import require_kind
+from ..fitting import (
+    Choices,
+    Problem,
+    Solution,
+    Solver,
+    Terms,
+    check_search,
+    compiled,
+    flat_bounds,
+    make_plan,
+    make_ready,
+    search,
+)
 from ._anchor import tied
 from ._fit import SOLVER, bare, chosen, fit
 from ._model import TimingModel, limits
@@ -50,6 +63,14 @@ def chi2_grid(
     """
     if not grid:
         raise ValueError("the grid is empty: give values for at least one parameter, such as {'M2': ...}")
+    require_kind(model, TimingModel, "model", "a TimingModel, the first of what timing.load gives")
+    for name, values in grid.items():
+        host = np.asarray(values, float)
+        if host.ndim != 1 or not host.size or not np.isfinite(host).all():
+            raise ValueError(
+                f"grid: {name} should have a list of finite values, such as [0.2, 0.3, 0.4], not {values!r:.60}"
+            )
+    check_search(solver, max_steps)
     assert model.par is not None
     _, held = zip(*(chosen(model, name) for name in grid), strict=True)
     names = (*(chosen(model, free)[0]), *(name for name in grid))

@@ -7,6 +7,7 @@ already in the anchored TOAs (`timing._anchor`): here are only offsets from the 
 """
 
 import dataclasses
+import itertools
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -369,9 +370,17 @@ def refuse_others(names: Iterable[str], known: Collection[str]) -> None:
     """Raise `ValueError` for a name that is not known."""
     for name in names:
         if name not in known:
-            raise ValueError(
-                f"the timing model has no parameter {name}{suggest(name, known)} (there are {', '.join(known)})"
-            )
+            there = ", ".join(_in_short(known))
+            raise ValueError(f"the timing model has no parameter {name}{suggest(name, known)} (there are {there})")
+
+
+def _in_short(names: Iterable[str]) -> list[str]:
+    """Names in a line: of more than four that are numbered alike, such as a hundred DMX_0001, the first and last."""
+    found: list[str] = []
+    for _, alike in itertools.groupby(names, lambda name: name.rstrip("0123456789")):
+        each = list(alike)
+        found += each if len(each) < 5 else [f"{each[0]} to {each[-1]}"]
+    return found
 
 
 def _changed(leaf: Array, values: dict[int, ArrayLike]) -> Any:

@@ -88,7 +88,7 @@ def _lines(text: str) -> Iterator[Line]:
         if is_masked(name):
             select, rest = _selected(row, name, rest)
         if not rest:
-            raise ValueError(f"{row.strip()!r}: {name} has no value")
+            raise ValueError(f"{row.strip()!r:.80}: {name:.40} has no value; a line of a par file is NAME value")
         whole = " ".join(words[1:])
         entry = entry_of(name)
         if entry is not None and entry.look == PAIR and name != entry.name:

@@ -11,11 +11,11 @@ import os
 import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from pathlib import Path
 
 import numpy as np
 
 from ..core import element_names, get, parameters
+from ..parallel import write_atomic
 from ._components import SEXAGESIMAL, Line, Par, entry_of
 from ._fit import TimingSolution, fixed_phase
 from ._model import TimingModel, elements
@@ -58,11 +58,11 @@ def par_text(solution: TimingSolution | TimingModel) -> str:
 
 
 def write_par(solution: TimingSolution | TimingModel, path: str | os.PathLike[str]) -> None:
-    """Write `par_text` to a file.
+    """Write `par_text` to a file, whole or not at all.
 
-    **Raises:** `ValueError` as `par_text`.
+    **Raises:** `ValueError` as `par_text`; `FileNotFoundError` where there is no such folder.
     """
-    Path(path).write_text(par_text(solution), encoding="utf-8")
+    write_atomic(path, par_text(solution).encode())
 
 
 def _offsets(model: TimingModel) -> dict[str, float]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import AbstractLikelihood
+from ..core import AbstractLikelihood, require_key
 from ._anchor import _rows, tied
 from ._components import TimingNoise
 from ._constants import DAY
@@ -43,6 +43,8 @@ def simulate(model: TimingModel, toas: TOAs, *, key: Array | None = None) -> TOA
 
     **Raises:** `ValueError` as `timing.residuals`.
     """
+    if key is not None:
+        require_key(key)
     start = bare(model)
     for _ in range(_ROUNDS):
         data, order = tied(model, toas)

@@ -74,9 +74,13 @@ class TOAs(Module):
         **Raises:** `ValueError` when no TOA has the flag.
         """
         if flag.startswith(("MJD ", "FREQ ")):
-            kind, low, high = flag.split()
+            kind, *ends = flag.split()
+            try:
+                low, high = map(float, ends)
+            except ValueError:
+                raise ValueError(f"{flag!r} should have two numbers, such as '{kind} 1000 1500'") from None
             values = np.asarray(self.utc if kind == "MJD" else self.frequency)
-            return (values >= float(low)) & (values <= float(high))
+            return (values >= low) & (values <= high)
         if flag not in self.flags:
             raise ValueError(f"no TOA has the flag {flag!r}{suggest(flag, self.flags)} (there are: {self.flags})")
         return np.asarray(self.selected)[:, self.flags.index(flag)]

@@ -124,7 +124,10 @@ def load(
     par, tim = Path(par), Path(tim)
     text = read_text(par, PAR_BYTES)
     _check_order(par, text, tim)
-    model = model_of(text, unknown)
+    try:
+        model = model_of(text, unknown)
+    except ValueError as error:
+        raise ValueError(f"{par}: {error}") from error
     assert model.par is not None
     told: list[str] = []
     if tim.suffix == ".npz":
@@ -200,6 +203,8 @@ def planned_text(
     for name, values in (("errors", errors), ("sets of flags", each)):
         if len(values) != len(bands):
             raise ValueError(f"there are {len(bands)} frequencies, but {len(values)} {name}: give one, or one for each")
+    if not isinstance(mjd, Sequence | np.ndarray) or len(mjd) != 2:
+        raise ValueError(f"mjd should be two numbers, from and to, but it is {mjd!r:.60}")
     start, stop = mjd
     every = [Band(float(f), float(e), words) for f, e, words in zip(bands, errors, each, strict=True)]
     return planned((float(start), float(stop)), float(cadence), every, observatory)

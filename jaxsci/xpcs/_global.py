@@ -39,7 +39,9 @@ class Curves(Module):
 
     def take(self, columns: Sequence[int] | np.ndarray) -> "Curves":
         """The curves of some columns, in the order in which they are named."""
-        at = np.asarray(columns, int)
+        at, count = np.asarray(columns, int), self.q.shape[0]
+        if at.size and not (-count <= at.min() and at.max() < count):
+            raise ValueError(f"there are {count} curves, numbered from 0, but the columns are {list(columns)}")
         sigma = None if self.sigma is None else self.sigma[:, at]
         covariance = None if self.covariance is None else self.covariance[at]
         return Curves(self.t, self.g2[:, at], sigma, self.mask[:, at], self.q[at], covariance)
@@ -123,6 +125,8 @@ def starts_of(
 
     **Raises:** `ValueError` for unknown names, and for a model that cannot guess.
     """
+    if isinstance(model, str):
+        raise ValueError(f"model should be a class such as jaxsci.xpcs.StretchedExponential, but it is {model!r:.60}")
     kind = model if isinstance(model, type) else type(model)
     if not issubclass(kind, AbstractG2):
         raise ValueError(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..core import AnyArray, Module, Scalar, as_array, numbers, suggest
+from ..core import AnyArray, Module, Scalar, as_array, numbers, require_kind, suggest
 from ..runs import write_whole
 from ._geometry import AbstractGeometry, cached_map
 from ._groups import group_means, group_totals, ratio
@@ -85,6 +85,7 @@ def saxs(image: AnyArray, labels: Labels) -> Curve:
 
     **Raises:** `ValueError` where the shapes differ.
     """
+    require_kind(labels, Labels, "labels", "the bins of a partition, such as partition.static, or Labels.of(picture)")
     return _curve(_image(image, labels.labels.shape), labels.labels.ravel(), labels.of_bins(0), labels.names[0])
 
 
@@ -111,6 +112,8 @@ def ring(image: AnyArray, geometry: AbstractGeometry, used: AnyArray, low: float
     **Raises:** `ValueError` where no pixel is in the ring, or shapes differ.
     """
     q = cached_map(geometry, "q")
+    if not low < high:
+        raise ValueError(f"a ring of q should run from low to high, but low is {low} and high is {high}")
     inside = np.asarray(used) & np.asarray((q >= low) & (q <= high))
     return _along(image, geometry, inside, Axis("phi", bins, low=-180.0, high=180.0))
 

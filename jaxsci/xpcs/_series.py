@@ -169,6 +169,8 @@ def average_runs(
 
     **Raises:** `ValueError` where no run is left, or shapes differ.
     """
+    if not cutoff > 0:
+        raise ValueError(f"cutoff should be a number of scatters, above 0, but it is {cutoff}")
     numbers: Float[Array, m * n] = as_array(values)
     sigma: Float[Array, m * n] | None = None if errors is None else as_array(errors)
     runs = numbers.shape[0]

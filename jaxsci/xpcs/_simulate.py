@@ -45,7 +45,13 @@ class SimulatedFrames(Module):
         if not 0 < contrast <= 1:
             raise ValueError(f"SimulatedFrames: contrast={contrast} should be above 0 and not above 1")
         self.rate, self.clock = as_float(rate, "rate"), as_float(clock, "clock")
-        self.mean = jnp.broadcast_to(as_float(mean, "mean"), self.rate.shape)
+        light = as_float(mean, "mean")
+        if self.rate.ndim != 1 or light.shape not in ((), self.rate.shape):
+            raise ValueError(
+                "SimulatedFrames: rate should have one number a pixel, and mean as many or one for all, but their "
+                f"shapes are {self.rate.shape} and {light.shape}"
+            )
+        self.mean = jnp.broadcast_to(light, self.rate.shape)
         self.contrast, self.modes = as_float(contrast, "contrast"), int(1 / contrast + 1e-9)
         if not bool(jnp.all(jnp.diff(self.clock) >= 0)):
             raise ValueError("SimulatedFrames: the clock goes back; give times that do not decrease")

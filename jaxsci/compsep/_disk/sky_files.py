@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...core import require_kind
 from ...datasets import ArrayRows
 from .._fixed import check_sizes, in_memory, outside
 from .._given import Given, OnDisk, Values, plain
@@ -47,6 +48,7 @@ class SkyFiles(NamedTuple):
 
         **Raises:** `ValueError` for wrong shapes, and noise that is no inverse covariance.
         """
+        require_kind(maps, OnDisk, "maps", "an array, such as numpy.load(path, mmap_mode='r') gives")
         f, given = channel_count(settings.nu), tuple(maps.shape)
         # wrong shapes are named here, and not at the first block
         as_maps(np.empty((*given[:-1], 0), maps.dtype), f, settings.units)

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ...core import match, put
+from ...core import as_count, match, put
 from ...fitting import RESULTS, best_start, fill_box
 from .._given import ArrayModule, Given, Values, plain
 from .._mixing import MixingMatrix, spectral
@@ -34,6 +34,7 @@ def start_points(settings: Settings, starts: Starts) -> list[MixingMatrix]:
     """
     free = spectral(settings.free)
     if isinstance(starts, int):
+        starts = as_count(starts, "starts")
         limits, at = settings.limits(), [settings.free.index(name) for name in free]
         points = fill_box(limits.lower[np.array(at, int)], limits.upper[np.array(at, int)], free, starts)
         rows: list[dict[str, Given]] = [dict(zip(free, point, strict=True)) for point in points]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
-from ...core import Module, place_of
+from ...core import Module, as_count, place_of
 from ...fitting import RESULTS, compiled
 from .._fixed import FixedMaps, held_spectra
 from .._given import Given, plain
@@ -74,7 +74,8 @@ def harmonics(
     data = data[:, None] if data.ndim == 2 else data
     f, s, npix = data.shape
     nside = nside_of(npix)
-    lmax = 2 * nside if lmax is None else lmax
+    # below 2 there is no polarisation, and the library under healpy ends the process
+    lmax = as_count(2 * nside if lmax is None else lmax, "lmax, the last multipole,", 2 if s > 1 else 0)
     weight = np.ones(npix) if mask is None else np.asarray(plain(mask, "mask", fill=0), float)
     if weight.shape != (npix,):
         raise ValueError(f"mask should have {npix} pixels, but it has shape {weight.shape}")

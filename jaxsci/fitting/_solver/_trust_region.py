@@ -19,7 +19,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ...core import Flag, Linearisation, Module, Scalar, Tree
+from ...core import Flag, Linearisation, Module, Scalar, Tree, is_real_number
 from ...core.linalg import diagonal, dot, matvec
 from .._objective import least_squares_linearise
 
@@ -188,12 +188,25 @@ class Proposal(Module):
     determined: Flag
 
 
+def check_tolerance(solver: optx.AbstractLeastSquaresSolver | optx.AbstractMinimiser, name: str) -> None:
+    """Raise `ValueError` where a solver's tolerance is no number of 0 or more; arrays are taken on trust."""
+    value = getattr(solver, name)
+    if isinstance(value, jax.Array):
+        return
+    if not is_real_number(value) or not value >= 0:
+        raise ValueError(f"{type(solver).__name__}.{name} should be a number of 0 or more, but it is {value!r:.60}")
+
+
 class AbstractTrustSolver(optx.AbstractLeastSquaresSolver):
     """A bounded least-squares solver in one loop; subclasses say how far to trust which step."""
 
     rtol: eqx.AbstractVar[float]
     atol: eqx.AbstractVar[float]
     fine: eqx.AbstractVar[float]
+
+    def __check_init__(self) -> None:
+        for name in ("rtol", "atol", "fine"):
+            check_tolerance(self, name)
 
     @abc.abstractmethod
     def start(self, y: Float[Array, " p"], bounds: Bounds) -> tuple[Array, float]:

@@ -15,7 +15,8 @@ import jax.tree_util as jtu
 import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
-from ...core import Flag, Module, Scalar
+from ...core import Flag, Module, Scalar, as_count, as_real, require_positive
+from ._trust_region import check_tolerance
 
 
 class AdamState(Module):
@@ -49,6 +50,12 @@ class Adam(optx.AbstractMinimiser):
     atol: float = 1e-12
     patience: int = 10
     norm: Callable = optx.max_norm
+
+    def __check_init__(self) -> None:
+        for name in ("rtol", "atol"):
+            check_tolerance(self, name)
+        require_positive(as_real(self.learning_rate, "Adam.learning_rate"), "Adam.learning_rate")
+        as_count(self.patience, "Adam.patience")
 
     def _transform(self) -> Any:
         import optax  # here, because it costs a third of a second that most users never need

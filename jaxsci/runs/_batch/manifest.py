@@ -56,7 +56,7 @@ def read_manifest(path: Path, allow_outside: bool = False) -> tuple[Item, ...]:
         rows = _csv_rows(text) if path.suffix == ".csv" else _toml_rows(text, path.parent)
         items = tuple(_item(row, where, path, allow_outside) for where, row in rows)
         if not items:
-            raise ConfigError("", "it has no items")
+            raise ConfigError("", "it has no items: give each a row of its own, with a name and a config")
         _unique(items)
     except ConfigError as error:
         raise ConfigError(path.name, str(error)) from error

@@ -259,6 +259,8 @@ def number(text: str, name: str) -> Decimal:
 def _of_angle(text: str) -> Decimal:
     """Hours or degrees of `-dd:mm:ss.sss`, all digits kept."""
     parts = text.lstrip("+-").split(":")
+    if len(parts) > 3 or any(number(part, "an angle") > 60 for part in parts[1:]):
+        raise ValueError(f"{text} is no angle: write it as hh:mm:ss or dd:mm:ss, with minutes and seconds below 60")
     total = Decimal(0)
     for k, part in enumerate(parts):
         total = EXACT.add(total, EXACT.divide(number(part, "an angle"), Decimal(60) ** k))

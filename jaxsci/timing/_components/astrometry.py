@@ -17,6 +17,8 @@ from .._constants import KPC, MAS, OBLIQUITY, YEAR
 from ._line import READ, SEXAGESIMAL, WORD, Component, Entry, Par
 from ._vector import Vector, dot
 
+_WITHIN = {"RAJ": (24, "hours"), "DECJ": (90, "degrees"), "ELONG": (360, "degrees"), "ELAT": (90, "degrees")}
+
 
 class AbstractAstrometry(Module):
     """A direction that moves, and a distance."""
@@ -35,6 +37,10 @@ class AbstractAstrometry(Module):
         needed = names[:2]  # without motion and parallax a pulsar stands still and far away
         values = [jnp.asarray(float(par.value(name, None if name in needed else "0"))) for name in names]
         zeros = [jnp.zeros(()) for _ in names]
+        for name in needed:
+            most, unit = _WITHIN[name]
+            if abs(par.value(name)) > most:
+                raise ValueError(f"{name} is {par.word(name)}, but it should lie within {most} {unit}")
         if cls is AstrometryEquatorial:
             return AstrometryEquatorial(*zeros, *values)
         tilt = jnp.deg2rad(jnp.asarray(obliquity(par.word("ECL", "IERS2010")) / 3600))

@@ -56,6 +56,8 @@ def spins(par: Par) -> tuple[str, ...]:
     """
     for name in ("F0", "PEPOCH"):
         par.value(name, None)
+    if not par.value("F0") > 0:
+        raise ValueError(f"F0 is {par.word('F0')}, but a spin frequency should be positive, in Hz")
     return _F.elements(par)
 
 

@@ -59,6 +59,7 @@ def load(par: str, tim: Path | None, out: Path | None, reading: Reading) -> None
     target = Path(f"{name}.npz") if out is None else out
     if target.suffix != ".npz":
         raise ConfigError("-o", f"TOAs are written as .npz, but it is {target}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     toas.save(target)
     _say(f"{len(toas)} TOAs of {name} written to {target}")
 
@@ -89,7 +90,7 @@ def fit(par: str, tim: Path | None, free: Sequence[str] | None, out: Path | None
         Console(stderr=True).print(f"the fit did not converge: {solution.fit.message}", highlight=False, soft_wrap=True)
         return FAILED
     if out is not None:
-        timing.write_par(solution, out)
+        write_whole(out, timing.par_text(solution))
         _say(f"par file written to {out}")
     return FINE
 
@@ -130,7 +131,7 @@ def simulate(
 ) -> None:
     """Write simulated TOAs, of the pattern of a tim file or of a plan."""
     if out is None or out.suffix not in (".npz", ".tim"):
-        raise ConfigError("-o", f"say where to write: FILE.npz or FILE.tim, but it is {out}")
+        raise ConfigError("-o", f"say where to write: FILE.npz or FILE.tim{'' if out is None else f', and not {out}'}")
     if plan is None:
         name, model, toas = _read(par, tim, reading)
     elif tim is not None:
@@ -141,6 +142,7 @@ def simulate(
     try:
         made = timing.simulate(model, toas, key=None if seed is None else jax.random.key(seed))
         if out.suffix == ".npz":
+            out.parent.mkdir(parents=True, exist_ok=True)
             made.save(out)
         else:
             write_whole(out, retimed(_text(par, tim) if plan is None else plan.text(), toas, made))

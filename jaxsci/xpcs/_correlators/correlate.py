@@ -16,7 +16,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ...core import AnyArray, Module, Tree, place_of
+from ...core import AnyArray, Module, Tree, as_count, place_of, require_kind
 from ...fitting import progress_bar
 from ...parallel import Checkpoint, Placement, free_memory, together
 from .._partition import Labels, Partition
@@ -131,6 +131,9 @@ def correlate(
         ("error", error, ERRORS),
     ):
         place_of(value, known, name)
+    for name, count in (("block, the frames at a time,", block), ("tile", tile), ("per_level", per_level)):
+        if count is not None:
+            as_count(count, name)
     labels = partition if isinstance(partition, Partition) else _one_static(partition)
     with opened_frames(frames, dataset, num_frames, first, last) as source:
         choices = _chosen(source, labels, frame_mask, per_level, tile, dtype, two_time)
@@ -212,6 +215,7 @@ def _passed(
 
 def _one_static(labels: AnyArray) -> Partition:
     """Dynamic bins that are their own static ones."""
+    require_kind(labels, (np.ndarray, jax.Array), "partition", "a Partition, or a picture of labels (rows, columns)")
     one = Labels.of(labels)
     return Partition(one, one)
 

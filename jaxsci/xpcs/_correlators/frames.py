@@ -97,8 +97,8 @@ def _is_stored(given: object) -> bool:
 
 
 def _of_stored(stored: list[Stored], first: int, last: int | None) -> Source:
-    shapes = {x.shape[1:] for x in stored}
-    if len(shapes) != 1 or not all(len(x.shape) in (2, 3) for x in stored):
+    if len({x.shape[1:] for x in stored}) != 1 or not all(len(x.shape) in (2, 3) for x in stored):
+        shapes = ", ".join(str(x.shape) for x in stored)
         raise ValueError(f"frames should be (frames, rows, columns), in all files alike, but they are {shapes}")
     ends = np.cumsum([x.shape[0] for x in stored]).tolist()
     stop = ends[-1] if last is None else last

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Integer, Num
 
 from ...core import Module
-from .sums import BinSums, Counts, PixelSums, Schedule, bin_rows, counted, no_count, schedule
+from .sums import BinSums, Counts, PixelSums, Schedule, bin_rows, check_dtype, counted, no_count, schedule
 
 _TILE = 2048  # pixels at a time: history and sums of a level (16 rows, float32) stay in the caches of a core
 
@@ -114,6 +114,7 @@ class MultiTau(Module):
             raise ValueError(f"MultiTau.frames is {self.frames}: a lag needs two frames at least")
         if self.per_level < 1 or self.tile < 1:
             raise ValueError(f"MultiTau: per_level={self.per_level} and tile={self.tile} should be 1 or more")
+        check_dtype(self.dtype)
 
     @property
     def schedule(self) -> Schedule:

@@ -38,6 +38,12 @@ def counted(frames: Num[Array, "*n"], dtype: jnp.dtype) -> Float[Array, "*n"]:
     return real if dead is None else jnp.where(dead, jnp.nan, real)
 
 
+def check_dtype(dtype: str | None) -> None:
+    """Raise `ValueError` for a type in which no sums are kept."""
+    if dtype not in (None, "float32", "float64"):
+        raise ValueError(f"dtype should be 'float32', 'float64' or None, for the default of JAX, but it is {dtype!r}")
+
+
 class Schedule(NamedTuple):
     """The lags of a multi-tau scheme, in frames, and the level of each: known before any frame, so host numbers."""
 

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Integer, Num
 
 from ...core import Given, Module, as_array
-from .sums import counted
+from .sums import check_dtype, counted
 
 _BLOCK = 512  # rows of the two-time map that are computed together: of these the half above the diagonal is wasted
 
@@ -58,6 +58,11 @@ class TwoTime(Module):
 
     frames: int = eqx.field(static=True)
     dtype: str | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if self.frames < 2:
+            raise ValueError(f"TwoTime.frames is {self.frames}: a lag needs two frames at least")
+        check_dtype(self.dtype)
 
     @property
     def real(self) -> jnp.dtype:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...core import Given, Module, Scalar, as_float, param, place_of, require_x64, traced
+from ...core import Given, Module, Scalar, as_count, as_float, param, place_of, require_x64, traced
 from .rays import Ray, about_beam, arm, atan2, lag_of, root, squared, turn
 
 HC = 12.39841984
@@ -373,9 +373,9 @@ def _pair(size: Given) -> Float[Array, "2"]:
 
 
 def _shape(shape: Sequence[int]) -> tuple[int, int]:
-    found = tuple(int(n) for n in shape)
-    if len(found) != 2 or min(found) < 1:
-        raise ValueError(f"a detector's shape is its number of rows and columns, but it is {tuple(shape)}")
+    if not isinstance(shape, Sequence | np.ndarray) or len(shape) != 2 or isinstance(shape, str):
+        raise ValueError(f"shape should be the numbers of rows and columns of a detector, but it is {shape!r:.60}")
+    found = tuple(as_count(n, "shape, the rows and columns of a detector,") for n in shape)
     return found[0], found[1]
 
 
@@ -393,11 +393,16 @@ def _check(geometry: AbstractGeometry) -> None:
         ("roll", False),
     ):
         value = getattr(geometry, name)
+        if isinstance(value, str):
+            continue  # the check of the field names it
         if not np.all(np.isfinite(value) & ((np.asarray(value) > 0) | (not positive))):
             wanted = "above zero" if positive else "finite"
             raise ValueError(f"the {name} of a {type(geometry).__name__} should be {wanted}, but it is {value}")
     for name, low, high, unit, other in _UNITS:
-        value = np.asarray(getattr(geometry, name))
+        value = getattr(geometry, name)
+        if isinstance(value, str):
+            continue
+        value = np.asarray(value)
         if not np.all((value >= low) & (value <= high)):
             raise ValueError(
                 f"the {name} of a {type(geometry).__name__} is in {unit}, but it is {value}: is that in {other}?"

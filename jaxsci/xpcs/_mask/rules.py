@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -132,6 +133,11 @@ class Threshold(AbstractMask):
     low: Scalar = numbers(default=-np.inf)
     high: Scalar = numbers(default=np.inf)
 
+    def __check_init__(self) -> None:
+        limits = self.low, self.high
+        if all(isinstance(limit, jax.Array) for limit in limits) and not traced(limits) and not self.low < self.high:
+            raise ValueError(f"Threshold.low should be below high, but they are {self.low} and {self.high}")
+
     def __call__(self, view: View) -> Bool[Array, "v h"]:
         image = view.seen(self)
         return jnp.isfinite(image) & (image >= self.low) & (image < self.high)
@@ -154,11 +160,10 @@ class BadPixels(AbstractMask):
     def __call__(self, view: View) -> Bool[Array, "v h"]:
         low = self.pixels < 0
         high = self.pixels >= jnp.asarray(view.shape, jnp.int32)[None]
-        pixels = eqx.error_if(
-            self.pixels,
-            jnp.any(low | high),
-            f"BadPixels names a pixel outside a detector of {view.shape[0]} rows and {view.shape[1]} columns",
-        )
+        message = f"BadPixels names a pixel outside a detector of {view.shape[0]} rows and {view.shape[1]} columns"
+        if not traced(self.pixels) and bool(jnp.any(low | high)):
+            raise ValueError(f"{message}: leave it out, or take the list of this detector")
+        pixels = eqx.error_if(self.pixels, jnp.any(low | high), message)
         return jnp.ones(view.shape, bool).at[pixels[:, 0], pixels[:, 1]].set(False)
 
 

@@ -9,8 +9,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ...core import Scalar, numbers
+from ...core import Scalar, numbers, require_positive
 from .rules import AbstractMask, View
+
+
+def _check_size(mask: AbstractMask, name: str) -> None:
+    """Raise `ValueError` for a size that is not positive."""
+    size = getattr(mask, name)
+    if isinstance(size, jax.Array):
+        require_positive(size, f"{type(mask).__name__}.{name}")
 
 
 class Circle(AbstractMask):
@@ -21,6 +28,9 @@ class Circle(AbstractMask):
 
     centre: Float[Array, "2"] = numbers()
     radius: Scalar = numbers()
+
+    def __check_init__(self) -> None:
+        _check_size(self, "radius")
 
     def __call__(self, view: View) -> Bool[Array, "v h"]:
         rows, columns = view.points()
@@ -37,6 +47,9 @@ class Ellipse(AbstractMask):
     centre: Float[Array, "2"] = numbers()
     radii: Float[Array, "2"] = numbers()
     angle: Scalar = numbers(default=0.0)
+
+    def __check_init__(self) -> None:
+        _check_size(self, "radii")
 
     def __call__(self, view: View) -> Bool[Array, "v h"]:
         along, across = _turned(view, self.centre, self.angle)
@@ -55,6 +68,9 @@ class Rectangle(AbstractMask):
     size: Float[Array, "2"] = numbers()
     angle: Scalar = numbers(default=0.0)
 
+    def __check_init__(self) -> None:
+        _check_size(self, "size")
+
     def __call__(self, view: View) -> Bool[Array, "v h"]:
         along, across = _turned(view, self.centre, self.angle)
         return (2 * jnp.abs(along) <= self.size[0]) & (2 * jnp.abs(across) <= self.size[1])
@@ -69,6 +85,9 @@ class Line(AbstractMask):
     start: Float[Array, "2"] = numbers()
     end: Float[Array, "2"] = numbers()
     width: Scalar = numbers(default=1.0)
+
+    def __check_init__(self) -> None:
+        _check_size(self, "width")
 
     def __call__(self, view: View) -> Bool[Array, "v h"]:
         rows, columns = view.points()

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
-from ...core import AnyArray, Module, as_array
+from ...core import AnyArray, Module, as_array, describe
 from .._geometry import AbstractGeometry, cached_map
 from .axis import Axis, Cut, cut_map, labels_of, split_cut
 
@@ -142,6 +142,10 @@ def partition(
     **Raises:** `ValueError` where no pixel is used or lies in a bin, shapes differ, or static bins do not lie within
     dynamic ones.
     """
+    for name, given in (("axes", axes), ("static", static)):
+        each = given if isinstance(given, list | tuple) else [given]
+        if given is not None and (each is not given or not all(isinstance(axis, Axis) for axis in each)):
+            raise ValueError(f"{name} should be a list of axes, such as [Axis('q', 36)], but it is {describe(given)}")
     if len(axes) not in (1, 2):
         raise ValueError(f"bins are cut along one map or two, not along {len(axes)}")
     used = np.asarray(used) != 0
