@@ -54,7 +54,10 @@ def roots(inv_n: Given, f: int, s: int, npix: int, units: str) -> list[Values]:
     each = [at_hand(root) for root in each]
     # within a transformation matrices are factorised there, even those whose numbers are known
     if not traced(each) and not all(np.isfinite(root).all() for root in each):
-        raise ValueError("the inverse noise has a NaN, a negative variance, or a matrix that is not positive definite")
+        raise ValueError(
+            "the inverse noise has a NaN, a negative variance, or a matrix that is not positive definite: give 0 where "
+            "a channel has no weight"
+        )
     return each
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from ._traced import is_traced
 
+_SYMMETRIC = 1e-4  # of the largest element: more than a sum in single precision rounds
+
 
 class Plain(NamedTuple):
     """Numbers without a mask or a unit of their own.
@@ -48,7 +50,7 @@ def plain(value: object, name: str, unit: str = "", *, real: bool = True) -> Pla
         hidden = _hidden(value)
         value = _unmasked(_converted(value, name, unit))
     if isinstance(value, str):
-        raise ValueError(f"{name} should be a number, or an array of numbers, but it is the text {value!r:.60}")
+        raise ValueError(f"{name} should be a number or an array of numbers, but it is str {value!r:.60}")
     if real and is_complex(value):
         raise ValueError(
             f"{name} is complex, but a fit is of real numbers: give the real and the imaginary parts as rows of their "
@@ -188,6 +190,22 @@ def is_key(value: object) -> bool:
     if not isinstance(value, jax.Array) or isinstance(value.dtype, np.dtype):
         return False
     return bool(jnp.issubdtype(value.dtype, jax.dtypes.prng_key))
+
+
+def require_symmetric(matrix: Any, name: str) -> None:
+    """Raise `ValueError` for a square matrix that is not symmetric: of a factor, only one triangle would be read."""
+    if is_traced(matrix) or matrix.shape[0] != matrix.shape[1]:
+        return
+    host = np.asarray(matrix)
+    with np.errstate(invalid="ignore"):  # NaN, which a mask may hide, compares as no difference
+        size = np.abs(host).max(initial=0, where=np.isfinite(host))
+        bad = np.argwhere(np.abs(host - host.T) > _SYMMETRIC * size)
+    if len(bad):
+        i, j = bad[0].tolist()
+        raise ValueError(
+            f"{name} should be symmetric, but element [{i}, {j}] is {host[i, j]} and [{j}, {i}] is {host[j, i]}: of a "
+            "factor L, give L @ L.T"
+        )
 
 
 def require_key(key: object, name: str = "key") -> None:

@@ -157,7 +157,7 @@ class Dataset(AbstractDataset):
         if jnp.shape(predicted) != self.observed.shape:
             raise ValueError(
                 f"{type(model).__name__}(inputs) has shape {jnp.shape(predicted)}, "
-                f"observed has shape {self.observed.shape}"
+                f"observed has shape {self.observed.shape}: a model returns one number a row"
             )
         return predicted - self.observed
 

@@ -357,7 +357,7 @@ def cost_at_centres(cost: Cost, grid: Grid, dtype: jnp.dtype, what: str) -> Floa
         values = jnp.broadcast_to(values, grid.shape)
     seen = known(values)
     if seen is not None and not np.all(np.isfinite(seen)):
-        raise ValueError(f"{what} is not finite in {np.sum(~np.isfinite(seen))} cells")
+        raise ValueError(f"{what} is not finite in {np.sum(~np.isfinite(seen))} cells: give a number for each")
     return values
 
 

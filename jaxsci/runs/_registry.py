@@ -123,9 +123,7 @@ def _run_file(path: Path) -> Any:
         line = f", line {lines[-1]}" if lines else ""
         raise StructureError(f"--import {path}{line}", f"{type(error).__name__}: {error}") from error
     except SystemExit as error:
-        raise StructureError(
-            f"--import {path}", "it ends the program: leave nothing but classes in it"
-        ) from error
+        raise StructureError(f"--import {path}", "it ends the program: leave nothing but classes in it") from error
 
 
 @functools.lru_cache(maxsize=64)

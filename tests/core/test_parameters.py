@@ -133,7 +133,7 @@ def test_put_works_on_stacked_models_and_under_transformations():
 
 BAD_BOUNDS = {
     "reversed": ((1.0, 0.0), "bounds: the lower bound 1.0 lies above the upper bound 0.0"),
-    "nan": ((float("nan"), 1.0), "lies above"),
+    "nan": ((float("nan"), 1.0), "bounds are (nan, 1.0), but a bound is a number"),
     "not a pair": (3.0, "bounds should be a pair (lower, upper), but it is 3.0"),
     "three": ((0, 1, 2), "bounds should be a pair"),
 }

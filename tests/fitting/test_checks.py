@@ -103,7 +103,10 @@ BAD = {
         "observed should be an array of numbers, but it holds",
     ),
     "a ragged list": (lambda: js.Dataset([[1.0], [1.0, 2.0]], [1.0, 2.0]), "inputs should be an array of numbers"),
-    "inputs as a word": (lambda: js.Dataset("times", Y), "inputs should be an array of numbers, but it is str 'times'"),
+    "inputs as a word": (
+        lambda: js.Dataset("times", Y),
+        "inputs should be a number or an array of numbers, but it is str 'times'",
+    ),
     "a class for a model": (lambda: js.fit(Decay, DATA), "model is the class Decay, but a fit starts from an instance"),
     "a function for a model": (
         lambda: js.fit(lambda t, a: a * t, DATA),
@@ -117,7 +120,7 @@ BAD = {
     ),
     "no model at all": (lambda: js.fit(None, DATA), "NoneType has no free parameter"),
     "an annotation of a float": (annotated_as_float, "Wrong.a should be float, but it is float64[]: a parameter is an"),
-    "a word for a parameter": (lambda: Decay("a", 1.0, 0.0), "Decay.amp should be Float[Array, ''], but it is str 'a'"),
+    "a word for a parameter": (lambda: Decay("a", 1.0, 0.0), "Decay.amp should be one real number, but it is str 'a'"),
     "a branch": (returns(branches), "Returns(inputs) decides by the value of an array or a parameter (if, while"),
     "NumPy in a model": (returns(lambda a, x: np.exp(a * x)), "Returns(inputs) hands an array or a parameter to NumPy"),
     "math in a model": (

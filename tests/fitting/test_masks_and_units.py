@@ -145,9 +145,9 @@ REFUSED = {
     "complex stream": (lambda: js.StreamedDataset(T, Y * 1j), "observed is complex"),
     "complex sigma": (
         lambda: js.Diagonal(SIGMAS * 1j),
-        "Diagonal.sigma should be Float[Array, 'n'], but it is complex",
+        "Diagonal.sigma should be an array of real numbers of shape (n,), but it is complex",
     ),
-    "complex parameter": (lambda: Decay(1j, 1.0, 0.0), "Decay.amp should be Float[Array, ''], but it is complex"),
+    "complex parameter": (lambda: Decay(1j, 1.0, 0.0), "Decay.amp should be one real number, but it is complex"),
 }
 
 

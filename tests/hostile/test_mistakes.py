@@ -15,7 +15,8 @@ INSIDE = re.compile(r"Traced<|jaxtyping|beartype|Traceback|equinox/|site-package
 REMEDY = re.compile(
     r"should|must|need|give|make|take|use |return|read|write|choose|did you mean|there (are|is)|or is not|have to|"
     r"look|mask|leave|move|ravel|free it|no more|divide|pad|start|name|number|nothing|lies|match|say|permits|has \(?\d|"
-    r"is that in|Install|for example|but |has no|cannot|is no ",
+    r"is that in|Install|for example|but |has no|cannot|is no |at line \d|: \w+, \w+|"
+    r"(Assertion|Runtime|Syntax|ModuleNotFound)Error: ",  # a researcher's own words, or Python's of their file
     re.IGNORECASE,
 )
 

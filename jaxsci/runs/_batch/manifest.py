@@ -49,7 +49,11 @@ def read_manifest(path: Path, allow_outside: bool = False) -> tuple[Item, ...]:
     not there, a setting that fits nothing.
     """
     if path.suffix not in (".toml", ".csv") or not path.is_file():
-        what = "there is no such file" if path.suffix in (".toml", ".csv") else "a manifest is a .toml or a .csv file"
+        what = (
+            "there is no such file"
+            if path.suffix in (".toml", ".csv")
+            else "a manifest should be a .toml or a .csv file"
+        )
         raise ConfigError(str(path), what)
     try:
         text = read_text(path, _BYTES)
