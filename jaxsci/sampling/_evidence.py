@@ -196,7 +196,10 @@ def bridge(posed: Single, draws: Float[Array, "chains draws p"], key: Array) -> 
     met = jax.vmap(_meet)(
         gaussians, flat[::-1], of_draws.reshape(z.shape[:-1])[::-1], proposed, of_proposed
     )  # fmt: skip
-    log_z, variance = jnp.mean(met.log_z), jnp.sum(met.variance) / 4
+    log_z = jnp.mean(met.log_z)
+    # where the posterior is a Gaussian, what both halves err by is the product of their own deviations, one and the
+    # same: the errors of the draws are added up as they are, those of the Gaussians' own draws in quadrature
+    variance = jnp.mean(jnp.sqrt(met.of_draws)) ** 2 + jnp.mean(met.of_gaussian) / 2
     apart = jnp.abs(met.log_z[0] - met.log_z[1]) / 2
     known = jnp.all(met.worth >= _FEWEST) & (apart <= _APART * jnp.sqrt(variance) + _rounding(log_z))
     laplace = at_fit[0, 0] + z.shape[-1] / 2 * math.log(2 * math.pi)
@@ -281,10 +284,11 @@ def _log_norm_of_priors(posed: Single, ready: Ready) -> Scalar:
 
 
 class _Met(NamedTuple):
-    """ln Z of some draws and a Gaussian, its variance, their overlap, and how many draws' worth that is."""
+    """ln Z of some draws and a Gaussian, its variance from either, their overlap, and how many draws' worth that is."""
 
     log_z: Scalar
-    variance: Scalar
+    of_draws: Scalar
+    of_gaussian: Scalar
     overlap: Scalar
     worth: Scalar
 
@@ -355,9 +359,9 @@ def _fixed_point(ratio: Float[Array, "chains half"], proposed: Float[Array, " k"
     of_p, of_g = means(log_z)
     overlap = jnp.exp(logsumexp(of_g) - math.log(proposed.size))
     weight, other = jnp.exp(of_p - jnp.max(of_p)), jnp.exp(of_g - jnp.max(of_g))
-    variance = _squared_error(weight) * _inefficiency(weight) + _squared_error(other)
-    settled = change <= _rounding(log_z)
-    return _Met(log_z, variance, overlap, jnp.where(settled, overlap * jnp.minimum(worth, proposed.size), 0))
+    of_draws, of_gaussian = _squared_error(weight) * _inefficiency(weight), _squared_error(other)
+    worth = jnp.where(change <= _rounding(log_z), overlap * jnp.minimum(worth, proposed.size), 0)
+    return _Met(log_z, of_draws, of_gaussian, overlap, worth)
 
 
 def _squared_error(x: Array) -> Scalar:
