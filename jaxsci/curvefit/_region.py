@@ -24,12 +24,12 @@ from ..fitting import TRF, Solution, Solver, check_same_rows, compiled
 from ._interval import Search, check_told, others_fitted, place_of
 
 _REACH = 20.0  # radii of the circle that the line would be: it is followed no farther
-_ROOM = 6  # vertices of the longest line, in those of a circle
+_ROOM = 8  # vertices of the longest line, in those of a circle
 _FINEST, _COARSEST = 1 / 512, 4.0  # steps along the line, in those along a circle
 _SHARP = 1.6  # angles of a circle: a step that turns by more is taken again with half the length
 _BEHIND = math.pi - 1e-4  # rad to either side of the way ahead
 _AT_WALL = 1e-3  # rad
-_ROUNDS = 40
+_ROUNDS = 60
 
 
 class Region(Module):
@@ -93,7 +93,7 @@ def confidence_region(
     - `solution`, `data`: of a fit that converged.
     - `names`: of two free elements that the data determine: `("amp", "peak.width[1]")`.
     - `level`: between 0 and 1, of both together.
-    - `points`: vertices of the line if it is an ellipse; one that bends gets more, up to six times as many.
+    - `points`: vertices of the line if it is an ellipse; one that bends gets more, up to eight times as many.
     - `solver`, `chunk`, `max_steps`: of the fits of the others, as in `jaxsci.fit`.
     - `told`: `bounds`, `priors`, `loss` and `likelihood` may be repeated as the fit was told them.
 
@@ -239,7 +239,9 @@ def _turn(at: Callable[[Scalar], _Seen], y: Float[Array, " p"], slope: Scalar, e
         # around a corner the slope is another one
         least = jnp.where(b.rounds > 4, 0.3, 0.0)
         ahead = b.t - jnp.sign(value) * jnp.maximum(jnp.abs(step), least)
-        ahead = jnp.where(known & ~((low < ahead) & (ahead < high)), between, ahead)
+        # every third time the interval is halved: secants creep towards a kink
+        halve = ~((low < ahead) & (ahead < high)) | (b.rounds % 3 == 2)
+        ahead = jnp.where(known & halve, between, ahead)
         # in a sharp corner the line goes on almost where it came from: towards that, and never past it
         back = jnp.sign(b.t) * (jnp.abs(b.t) + math.pi) / 2
         ahead = jnp.where(jnp.abs(ahead) > _BEHIND, back, ahead)
@@ -290,13 +292,15 @@ def _region(
     plane = _plane(solution, pair, level)
     rim = _rim(solution, data, pair, plane, how)
     most, dtype = _ROOM * points, solution.y.dtype
-    ray = jnp.full(2, math.sqrt(0.5), dtype)  # between both axes, so that their order does not matter
+    # across the ridge of correlated parameters, along which a region may have no limit; in no order of the names
+    side = jnp.where(plane.root[0, 1] > 0, -jnp.ones((), dtype), jnp.ones((), dtype))
+    ray = math.sqrt(0.5) * jnp.stack([jnp.ones_like(side), side])
     zero, none, no = jnp.zeros((), dtype), jnp.array(0), jnp.array(False)
     even = 2 * math.pi / points
     start = _Walk(
         u=plane.radius * ray,
         y=solution.y,
-        heading=jnp.asarray(0.75 * math.pi, dtype),
+        heading=math.pi / 2 + side * math.pi / 4,
         before=zero,
         bend=1 / plane.radius,
         length=2 * math.sin(even / 2) * plane.radius,  # the chord
@@ -324,7 +328,7 @@ def _further(w: _Walk, rim: Rim, solution: Solution, plane: _Plane, points: int)
     """One more vertex, or the same tried with half the length; at first the place on a ray where the line begins."""
     even, radius = 2 * math.pi / points, plane.radius
     eps = jnp.finfo(radius.dtype).eps
-    enough = jnp.sqrt(eps) * radius + 8 * eps * jnp.abs(solution.cost) / plane.noise / radius
+    enough = 0.02 * jnp.sqrt(eps) * radius + 16 * eps * jnp.abs(solution.cost) / plane.noise / radius
     turn = jnp.clip(w.bend * (w.before + w.length) / 2, -_SHARP * even, _SHARP * even)
 
     def place(t: Scalar) -> Float[Array, "2"]:
@@ -336,7 +340,9 @@ def _further(w: _Walk, rim: Rim, solution: Solution, plane: _Plane, points: int)
     first, slope = w.tries == 0, w.slope * w.length
     found = _turn(lambda t: rim(place(t), w.y), w.y, jnp.where(first, 4 * radius, slope), enough)
     change = turn - found.t
-    finest, sharp = _FINEST * even * radius, jnp.abs(change) > _SHARP * even
+    # a shorter step would turn by what is left of the search
+    finest = jnp.maximum(_FINEST * even * radius, 4 * enough / even)
+    sharp = (jnp.abs(change) > _SHARP * even) & (w.count > 0)  # where the line heads at first was a guess
     keep = found.on_line & (~sharp | (w.length <= finest))
     u, heading = place(found.t), w.heading + change
     line = w.line.at[w.count].set(jnp.where(keep, u, jnp.nan))
@@ -353,9 +359,7 @@ def _further(w: _Walk, rim: Rim, solution: Solution, plane: _Plane, points: int)
         y=found.seen.y,
         heading=heading,
         before=w.length,
-        bend=jnp.where(
-            sharp, 0, change / ((w.before + w.length) / 2)
-        ),  # after a corner the line does not go on turning
+        bend=jnp.where(sharp | (w.count == 0), 0, 2 * change / (w.before + w.length)),  # no corner foretells a turn
         length=length,
         slope=jnp.clip(found.slope / w.length, 0.05, 20.0),
         turned=turned,

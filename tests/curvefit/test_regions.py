@@ -127,6 +127,16 @@ def test_neither_units_nor_the_order_of_the_names_matter(decay):
     np.testing.assert_allclose(line6, line * [1e6, 1.0], rtol=1e-5)
 
 
+def test_single_precision_follows_the_same_line(decay):
+    whole = used(cf.confidence_region(*decay, PAIR, 0.683))
+    single = jax.tree_util.tree_map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, decay)
+    region = cf.confidence_region(js.fit(single[0].model, single[1], throw=False), single[1], PAIR, 0.683)
+    assert region.line.dtype == jnp.float32
+    assert region.success
+    np.testing.assert_allclose(used(region).max(0), whole.max(0), rtol=3e-3)
+    assert area(used(region)) == pytest.approx(area(whole), rel=5e-3)
+
+
 def test_a_batch_in_a_compiled_call_gives_what_a_loop_gives(decay):
     first = decay[1]
     second = js.Dataset(X, 1.1 * first.observed + 0.05 * jnp.cos(3 * X))
