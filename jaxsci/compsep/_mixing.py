@@ -104,7 +104,7 @@ class MixingMatrix(Module):
         for name, component in together.items():
             if not isinstance(component, AbstractSED):
                 raise ValueError(
-                    "each component should be a spectrum such as CMB() or ModifiedBlackBody(), but "
+                    "each component should be an SED such as CMB() or ModifiedBlackBody(), but "
                     f"{'one' if name not in named else name} is {describe(component)}"
                 )
         if not together:

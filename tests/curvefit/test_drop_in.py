@@ -216,7 +216,7 @@ def test_functions_that_cannot_be_fitted(f, error, words):
         ({"method": "lmm"}, "did you mean 'lm'"),
         ({"bounds": (0, 1, 2)}, "a pair .* but it is 3 items"),
         ({"bounds": 5}, "a pair .* but it is int 5"),
-        ({"bounds": None}, "a pair .* but it is NoneType"),
+        ({"bounds": None}, "a pair .* but it is None"),
         ({"bounds": ("a", "b")}, "the lower bounds should be a number"),
         ({"bounds": {"a": 3}}, "bounds of a should be a pair"),
         ({"bounds": ([0, 0], [1, 1])}, r"lower bounds have shape \(2,\), but there are 3 parameters"),

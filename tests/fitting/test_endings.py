@@ -223,7 +223,10 @@ WRONG = {
     ),
     "active dtype": (lambda: js.fit(START, decay_set(), active=[1, 0, 1]), "it is int64[3]"),
     "solver": (lambda: js.fit(START, decay_set(), solver="lm"), "solver should be jaxsci.TRF()"),
-    "chunk": (lambda: js.fit(START, decay_set(), chunk=0), "chunk should be a positive number of rows, but it is 0"),
+    "chunk": (
+        lambda: js.fit(START, decay_set(), chunk=0),
+        "chunk, the rows that are taken at a time, should be a whole number of at least 1, but it is 0",
+    ),
     "robust Poisson": (
         lambda: js.fit(START, js.Dataset(TIMES, TIMES, js.Poisson(jnp.ones(N))), loss=js.Huber()),
         "a robust loss needs a Gaussian noise, but the likelihood is Poisson",

@@ -274,7 +274,7 @@ def test_refuses_by_name(message):
     ("message", "how"),
     [
         ("should have shape \\(9, 16\\)", {"start": jnp.ones((3, 16))}),
-        ("max_maps should be 2", {"max_maps": 1}),
+        ("max_maps should be a whole number of at least 2", {"max_maps": 1}),
         ("substeps should be 1", {"substeps": 0}),
     ],
 )

@@ -374,7 +374,7 @@ def _pair(size: Given) -> Float[Array, "2"]:
 
 def _shape(shape: Sequence[int]) -> tuple[int, int]:
     if not isinstance(shape, Sequence | np.ndarray) or len(shape) != 2 or isinstance(shape, str):
-        raise ValueError(f"shape should be the numbers of rows and columns of a detector, but it is {shape!r:.60}")
+        raise ValueError(f"shape should be the number of rows and columns of a detector, but it is {shape!r:.60}")
     found = tuple(as_count(n, "shape, the rows and columns of a detector,") for n in shape)
     return found[0], found[1]
 
