@@ -39,7 +39,7 @@ class Deadly(Decay):
 
 class Wrong(Decay):
     def __call__(self, t):
-        raise AssertionError("this model is wrong")
+        raise Exception("this model is wrong")
 
 class DeadlyOnce(Decay):
     def __call__(self, t):
@@ -94,7 +94,7 @@ def test_a_batch_survives_its_items_and_goes_on_later(place, command):
     bad = {"deadly": "given_up", "wrong": "given_up", "again": "given_up", "nan": "nonfinite_data", "text": "refused"}
     assert results == fine | bad
     assert "Its worker died" in found["deadly"]["message"]
-    assert "AssertionError: this model is wrong" in found["wrong"]["message"]
+    assert "Exception: this model is wrong" in found["wrong"]["message"]
     assert "text.csv, line 2, column 'y'" in found["text"]["message"]
     log = (out / "log.txt").read_text()
     assert log.count("deadly: Its worker died while running it") == 1, "once more, then given up"
