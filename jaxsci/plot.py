@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from .core import AbstractLikelihood, Diagonal, Inputs, Model, White, free_spec, opened
+from .core import AbstractLikelihood, Diagonal, Inputs, Model, White, class_name, free_spec, opened
 from .datasets import Dataset
 from .fitting import Solution
 
@@ -56,7 +56,7 @@ def plot_fit(solution: Solution, data: Dataset, ax: "Axes | None" = None, band: 
     curve, std = (np.asarray(part) for part in _predict(solution, inputs))
     if band and np.isfinite(std).all():
         ax.fill_between(grid, curve - std, curve + std, color=MODEL, alpha=0.2, lw=0, zorder=2.5)
-    ax.plot(grid, curve, color=MODEL, lw=1.6, label=type(solution.model).__name__, zorder=3)
+    ax.plot(grid, curve, color=MODEL, lw=1.6, label=class_name(solution.model), zorder=3)
     # the dots of very many rows are too small to be seen in a legend
     ax.legend(frameon=False, markerscale=max(_LEGEND_DOT / _size(used), 1.0))
     return ax

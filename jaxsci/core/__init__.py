@@ -94,7 +94,7 @@ from ._shown import (
     value_text as value_text,
 )
 from ._static import Static as Static, closed as closed, opened as opened
-from ._tied import Tied as Tied, formulas as formulas, resolved as resolved
+from ._tied import Tied as Tied, class_name as class_name, formulas as formulas, resolved as resolved
 from ._traced import is_traced as is_traced, traced as traced, untraceable as untraceable
 from ._transform import Transform as Transform
 from ._typing import (

@@ -134,6 +134,11 @@ def _parsed(name: str, formula: str) -> Any:
         raise ValueError(f"the formula for {name}: {error}") from None
 
 
+def class_name(model: object) -> str:
+    """The name of a model's class; of a tied one that of the model within."""
+    return class_name(model.term) if isinstance(model, Tied) else type(model).__name__
+
+
 def resolved(tree: Tree) -> Tree:
     """The same tree with each `Tied` model in it as the model that it stands for."""
     return jtu.tree_map(lambda x: x.whole if _is_tied(x) else x, tree, is_leaf=_is_tied)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core import element_names, notebook_table, notebook_text, readable, resolved, value_text
+from ..core import class_name, element_names, notebook_table, notebook_text, readable, value_text
 from ._terms import ROBUST_CHI2, loss_text
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def text_summary(solution: Solution) -> str:
     _single(solution)
     rows = parameter_rows(solution)
     widths = [max((len(r[k]) for r in rows), default=0) for k in range(4)]
-    lines = [f"{type(resolved(solution.model)).__name__}: {ending(solution)}"]
+    lines = [f"{class_name(solution.model)}: {ending(solution)}"]
     for name, value, std, unit, remark in rows:
         line = f"  {name:<{widths[0]}}  {value:>{widths[1]}} +- {std:<{widths[2]}}  {unit:<{widths[3]}}"
         lines.append((line + (f"  ({remark})" if remark else "")).rstrip())
@@ -146,7 +146,7 @@ def html_summary(solution: Solution) -> str:
         good = np.asarray(solution.success).reshape(-1)
         title = f"Solution of a batch {solution.y.shape[:-1]}: {int(good.sum())} of {good.size} converged"
         return _spread_table(title, solution.names, solution.units, y[good], std[good], ())
-    title = f"{type(resolved(solution.model)).__name__}: {ending(solution)}"
+    title = f"{class_name(solution.model)}: {ending(solution)}"
     notes = [f"{label}: {value}" for label, value in quality(solution)]
     notes = ["; ".join(notes), *([] if solution.message else [f"Look: {words}" for words in solution.remarks])]
     head, rows = ("parameter", "value", "standard error", "unit", "remarks"), parameter_rows(solution)

@@ -16,7 +16,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Int, UInt32
 
-from ..core import Module, Tree, as_count, as_real, closed, is_traced, require_key
+from ..core import Module, Tree, as_count, as_real, class_name, closed, is_traced, require_key
 from ..datasets import blocks
 from ..fitting import BatchSolution, Solution, check_same_rows, compiled, progress_bar
 from ..parallel import Checkpoint, Placement, require_memory
@@ -180,7 +180,7 @@ def sample(
     if isinstance(answer, BatchSolution):
         return BatchPosterior(groups, len(answer), dict(sorted(refused.items())), dict(answer.errors))
     if refused:
-        raise ValueError(f"the posterior of {type(answer.model).__name__} cannot be sampled: {refused[0]}")
+        raise ValueError(f"the posterior of {class_name(answer.model)} cannot be sampled: {refused[0]}")
     return BatchPosterior(groups, 1, {}, {})[0]
 
 

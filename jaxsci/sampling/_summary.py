@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core import notebook_table
+from ..core import class_name, notebook_table
 from ..fitting import format_pm
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def html_summary(posterior: Posterior) -> str:
 
 def _title(posterior: Posterior) -> str:
     chains, draws = posterior.draws.shape[:2]
-    return f"Posterior of {type(posterior.start.model).__name__}: {chains} chains of {draws} draws"
+    return f"Posterior of {class_name(posterior.start.model)}: {chains} chains of {draws} draws"
 
 
 def _rows(columns: dict[str, np.ndarray]) -> list[tuple[str, ...]]:

@@ -59,7 +59,7 @@ def test_tied_parameters_have_values_and_errors(fits):
     assert "b.sigma" in tied.summary()
     assert "= a.center + 0.6" in tied.summary()
     assert "= a.center + 0.6" in tied._repr_html_()
-    assert tied.summary().startswith("Sum: converged")
+    assert tied.summary().startswith("Sum: converged")  # of the model within
 
 
 def test_attributes_are_those_of_the_model(fits):

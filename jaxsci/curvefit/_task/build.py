@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from ...core import AbstractLoss, AbstractModel, AbstractPrior, Linear, Tied, put, resolved, suggest
+from ...core import AbstractLoss, AbstractModel, AbstractPrior, Linear, Tied, class_name, put, suggest
 from ...datasets import AbstractDataset, Dataset, StreamedDataset
 from ...fitting import TRF, check, flat_bounds, flat_priors, make_plan
 from ...runs import (
@@ -102,7 +102,7 @@ class Member:
     @property
     def what(self) -> str:
         """The name of its model's class."""
-        return type(resolved(self.model)).__name__
+        return class_name(self.model)
 
     @property
     def kind(self) -> Any:
