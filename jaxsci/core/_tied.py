@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array
 
 from ._errors import suggest
 from ._expression import names_in, parse, value_of
@@ -64,8 +64,9 @@ class Tied(AbstractModel):
         self.ties = tuple(Tie(name, ties[name], paths[name], shapes[name]) for name in _in_order(ties, shapes))
         gone = {tie.path for tie in self.ties}
         self.term = jtu.tree_map_with_path(lambda path, leaf: None if jtu.keystr(path) in gone else leaf, model)
+        found = self._values(values)
         for tie in self.ties:
-            shape = jnp.shape(self._values(values)[tie.name])
+            shape = found[tie.name].shape
             if shape != tie.shape:
                 raise ValueError(f"{tie.name} has shape {tie.shape}, but {tie.formula!r} has shape {shape}")
 
@@ -84,15 +85,16 @@ class Tied(AbstractModel):
 
     def _values(self, free: Mapping[str, Array]) -> dict[str, Array]:
         """The value of each tied parameter."""
-        names: dict[str, ArrayLike] = {}
-        for name, value in free.items():
-            names |= {name: value} | _elements(name, value)
         found: dict[str, Array] = {}
         for tie in self.ties:
-            value = jnp.asarray(value_of(parse(tie.formula, dotted=True), names))
-            value = jnp.broadcast_to(value, tie.shape) if value.ndim == 0 else value
-            found[tie.name] = value
-            names |= {tie.name: value} | _elements(tie.name, value)
+            tree = parse(tie.formula, dotted=True)
+            names = {name: _named(name, {**free, **found}) for name in names_in(tree)}
+            try:
+                value = jnp.asarray(value_of(tree, names))
+            except TypeError:
+                shapes = ", ".join(f"{name} {value.shape}" for name, value in names.items())
+                raise ValueError(f"the formula for {tie.name}: shapes do not go together ({shapes})") from None
+            found[tie.name] = jnp.broadcast_to(value, tie.shape) if value.ndim == 0 else value
         return found
 
     def __getattr__(self, name: str) -> Any:
@@ -101,9 +103,12 @@ class Tied(AbstractModel):
         return getattr(self.whole, name)
 
 
-def _elements(name: str, value: Array) -> dict[str, Array]:
-    """An array's elements by name; none of a number's."""
-    return dict(zip(element_names(name, value.shape), value.ravel(), strict=True)) if value.ndim else {}
+def _named(name: str, values: Mapping[str, Array]) -> Array:
+    """A parameter by its name, or an element of one by its own, `c[0]`."""
+    if name in values:
+        return values[name]
+    owner, _, place = name.rstrip("]").partition("[")
+    return values[owner][tuple(map(int, place.split(",")))]
 
 
 def _in_order(ties: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:

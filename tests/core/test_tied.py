@@ -91,6 +91,9 @@ def test_arrays_and_their_elements():
     assert js.Tied(Polynomial(jnp.arange(3.0), jnp.zeros(3)), {"d": "2 * c"}).d.tolist() == [0.0, 2.0, 4.0]
     with pytest.raises(ValueError, match=r"d has shape \(2,\), but '2 \* c' has shape \(3,\)"):
         js.Tied(Polynomial(jnp.arange(3.0), jnp.zeros(2)), {"d": "2 * c"})
+    one = Polynomial(jnp.arange(3.0), jnp.zeros(2))
+    with pytest.raises(ValueError, match=r"formula for b.d: shapes do not go together \(a.c \(3,\), a.d \(2,\)\)"):
+        js.Tied(js.Sum(a=one, b=one), {"b.d": "a.c + a.d"})
 
 
 def test_under_jit_vmap_and_grad(fits):
